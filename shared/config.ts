@@ -1,0 +1,162 @@
+/** The settings: from environment variables to one frozen Config, checked by a schema that also writes the README's table. */
+import * as v from "valibot";
+import { type FieldError, Problem } from "./contract/problem.ts";
+import { Secret } from "./contract/secret.ts";
+
+const words = v.pipe(
+  v.string(),
+  v.transform((s) => s.split(/[\s,]+/).filter(Boolean)),
+);
+const whole = (min: number, max: number) =>
+  v.pipe(v.string(), v.regex(/^\d+$/, "must be a whole number"), v.transform(Number), v.minValue(min), v.maxValue(max));
+const decimal = (min: number, max: number) =>
+  v.pipe(
+    v.string(),
+    v.regex(/^\d+(\.\d+)?$/, "must be a number"),
+    v.transform(Number),
+    v.minValue(min),
+    v.maxValue(max),
+  );
+const basePath = v.pipe(
+  v.string(),
+  v.regex(/^(\/[A-Za-z0-9._~-]+)*\/?$/, "must look like /mail"),
+  v.transform((s) => s.replace(/\/$/, "")),
+);
+const key = /^[A-Za-z0-9_-]{1,32}:[A-Za-z0-9+/]{43}=$/;
+const keys = v.pipe(
+  words,
+  v.check(
+    (list) => list.every((k) => key.test(k)),
+    "must be id:key pairs, each key 32 bytes in base64 (`bun run keys` makes one)",
+  ),
+  v.transform((list) =>
+    list.map((k) => ({ id: k.slice(0, k.indexOf(":")), key: new Secret(k.slice(k.indexOf(":") + 1)) })),
+  ),
+);
+
+/** Every setting with its default and its one-line meaning, in the order of the README's table. */
+export const SETTINGS = {
+  HOST: {
+    schema: v.string(),
+    default: "",
+    about: "Address to listen on. Without API_TOKENS always 127.0.0.1, else 0.0.0.0.",
+  },
+  PORT: { schema: whole(0, 65535), default: "10000", about: "Port to listen on; 0 takes a free one." },
+  BASE_PATH: {
+    schema: basePath,
+    default: "",
+    about: "Path prefix under which a proxy serves the service, such as /mail.",
+  },
+  API_TOKENS: {
+    schema: v.pipe(
+      words,
+      v.transform((list) => list.map((t) => new Secret(t))),
+    ),
+    default: "",
+    about:
+      "Bearer tokens of the API, separated by commas. Without one the service listens on loopback only. Demanded in production.",
+  },
+  DATA_DIR: {
+    schema: v.pipe(v.string(), v.minLength(1)),
+    default: "./data",
+    about: "Where the embedded store lives; `:memory:` keeps nothing.",
+  },
+  ENCRYPTION_KEYS: {
+    schema: keys,
+    default: "",
+    about:
+      "Keys for stored credentials, `id:base64,...`; the first encrypts, all decrypt. Demanded in production; elsewhere one is made in DATA_DIR.",
+  },
+  NODE_NAME: {
+    schema: v.string(),
+    default: "",
+    about: "Name of this node in states and logs; the host name by default.",
+  },
+  CONNECTIONS_PER_HOST_PER_SECOND: {
+    schema: decimal(0.1, 10000),
+    default: "20",
+    about: "How fast connections to one mail host are opened.",
+  },
+  PROBE_SECONDS: {
+    schema: decimal(0.1, 1740),
+    default: "75",
+    about: "How long an idle subscription may go without proof that it still hears. Re-issues IDLE.",
+  },
+  FOLDER_POLL_SECONDS: {
+    schema: decimal(0.1, 3600),
+    default: "30",
+    about: "How often the folders other than the first are looked at, and the first where the server cannot push.",
+  },
+  COMMAND_TIMEOUT_SECONDS: {
+    schema: decimal(0.1, 300),
+    default: "15",
+    about: "Deadline of each step with a mail server: DNS, connect, TLS, greeting, login, command.",
+  },
+  WORKER_CONCURRENCY: { schema: whole(1, 1000), default: "32", about: "Tasks performed at the same time." },
+  DELIVERY_TIMEOUT_SECONDS: {
+    schema: decimal(0.1, 300),
+    default: "30",
+    about: "How long an endpoint may take to answer.",
+  },
+  DELIVERIES_PER_ENDPOINT: {
+    schema: whole(1, 1000),
+    default: "16",
+    about: "Deliveries to one endpoint at the same time.",
+  },
+  RETRY_HOURS: {
+    schema: decimal(0.001, 8760),
+    default: "72",
+    about: "How long a failed delivery is tried again before it is parked.",
+  },
+  WINDOW_DAYS: {
+    schema: decimal(0.01, 365),
+    default: "7",
+    about: "How long content is remembered to suppress duplicates, and delivered messages are listed.",
+  },
+  SPOOL_BYTES: {
+    schema: whole(1048576, 1e15),
+    default: "2147483648",
+    about: "Room for the raw bytes of messages that wait or are parked.",
+  },
+  EGRESS_PRIVATE: {
+    schema: v.picklist(["allow", "deny"]),
+    default: "allow",
+    about: "Whether mail hosts and endpoints may have private addresses. Cloud metadata addresses are never allowed.",
+  },
+  LOG_LEVEL: { schema: v.picklist(["debug", "info", "warn", "error"]), default: "info", about: "What is logged." },
+  NODE_ENV: {
+    schema: v.picklist(["production", "development", "test"]),
+    default: "development",
+    about: "`production` demands API_TOKENS and ENCRYPTION_KEYS.",
+  },
+} as const satisfies Record<string, { schema: v.GenericSchema<string, unknown>; default: string; about: string }>;
+
+type Settings = typeof SETTINGS;
+export type Config = { readonly [K in keyof Settings]: v.InferOutput<Settings[K]["schema"]> };
+
+/**
+ * Reads the settings from an environment. Throws one `config` Problem that names every wrong variable; values of secrets are
+ * never part of it.
+ */
+export function readConfig(env: Record<string, string | undefined>): Config {
+  const errors: FieldError[] = [];
+  const config: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(SETTINGS)) {
+    const result = v.safeParse(setting.schema, env[name]?.trim() || setting.default);
+    if (result.success) config[name] = result.output;
+    else errors.push({ path: name, message: result.issues[0].message });
+  }
+  if (env["NODE_ENV"] === "production") {
+    for (const name of ["API_TOKENS", "ENCRYPTION_KEYS"]) {
+      if (!env[name]?.trim()) errors.push({ path: name, message: "must be set when NODE_ENV=production" });
+    }
+  }
+  if (errors.length > 0) {
+    const list = errors.map((e) => `${e.path} ${e.message}`).join("; ");
+    throw new Problem("config", `These settings are not valid: ${list}`, { retry: "never", errors });
+  }
+  // Each entry was parsed by the schema of its own name just above.
+  const parsed = config as Config;
+  const open = parsed.API_TOKENS.length === 0;
+  return Object.freeze({ ...parsed, HOST: open ? "127.0.0.1" : parsed.HOST || "0.0.0.0" });
+}

@@ -1,0 +1,162 @@
+/** A mailbox: what a client registers, what the service keeps, and what it answers. */
+import * as v from "valibot";
+import type { ProblemView } from "./problem.ts";
+import { Secret } from "./secret.ts";
+
+const text = (max: number) =>
+  v.pipe(
+    v.string(),
+    v.minLength(1, "must not be empty"),
+    v.maxLength(max),
+    v.regex(/^[^\r\n\0]*$/, "must not contain line breaks or NUL"),
+  );
+
+/** The client's own id for a mailbox, or a generated UUID. */
+export const MailboxId = v.pipe(
+  v.string(),
+  v.minLength(1),
+  v.maxLength(128),
+  v.regex(/^[A-Za-z0-9._-]+$/, "may use A-Z a-z 0-9 . _ - only"),
+);
+
+const Host = v.pipe(
+  text(253),
+  v.regex(
+    /^(\[?[0-9a-fA-F:.]+\]?|[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?)$/,
+    "must be a host name or an IP address, without scheme, port or path",
+  ),
+);
+const Port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
+const HttpUrl = v.pipe(
+  v.string(),
+  v.maxLength(2048),
+  v.url("must be an absolute URL"),
+  v.regex(/^https?:\/\//i, "must begin with http:// or https://"),
+);
+const Tls = v.picklist(["implicit", "starttls", "none"]);
+const Pem = v.pipe(v.string(), v.maxLength(65536), v.regex(/-----BEGIN CERTIFICATE-----/, "must be a PEM certificate"));
+const Fingerprint = v.pipe(
+  v.string(),
+  v.regex(
+    /^sha256\/([0-9a-fA-F:]{64,95}|[A-Za-z0-9+/]{43}=)$/,
+    "must be sha256/ and the certificate's SHA-256 in hex or base64",
+  ),
+);
+const When = v.pipe(v.string(), v.isoTimestamp("must be an ISO 8601 date and time, such as 2026-01-31T00:00:00Z"));
+const Day = v.pipe(v.string(), v.isoDate());
+
+/** The grammar of a mailbox, over the type of its secrets: plain strings on the wire, `Secret` inside the service. */
+function mailboxEntries<S extends v.GenericSchema>(secret: S) {
+  const user = text(320);
+  const OAuth2 = v.strictObject({
+    tokenUrl: HttpUrl,
+    clientId: text(512),
+    clientSecret: v.optional(secret),
+    refreshToken: v.optional(secret),
+    scope: v.optional(text(2048)),
+  });
+  const Auth = v.union(
+    [
+      v.strictObject({ user, password: secret }),
+      v.strictObject({ user, accessToken: secret }),
+      v.strictObject({ user, oauth2: OAuth2 }),
+    ],
+    "must be { user, password }, { user, accessToken } or { user, oauth2 }",
+  );
+  const Receive = v.strictObject({
+    protocol: v.picklist(["imap"], "must be imap"),
+    host: Host,
+    port: v.optional(Port),
+    tls: v.optional(Tls, "implicit"),
+    ca: v.optional(Pem),
+    fingerprint: v.optional(Fingerprint),
+    auth: Auth,
+    folders: v.optional(
+      v.union(
+        [v.literal("all"), v.pipe(v.array(text(1024)), v.minLength(1), v.maxLength(200))],
+        'must be "all" or a list of folder names',
+      ),
+      () => ["INBOX"],
+    ),
+    since: v.optional(v.union([v.literal("now"), When, Day], 'must be "now" or an ISO 8601 date'), "now"),
+    mode: v.optional(v.picklist(["push", "poll"]), "push"),
+    poll: v.optional(v.strictObject({ everySeconds: v.pipe(v.number(), v.minValue(10), v.maxValue(86400)) }), () => ({
+      everySeconds: 60,
+    })),
+    afterDelivery: v.optional(
+      v.union(
+        [v.picklist(["leave", "markRead", "delete"]), v.strictObject({ move: text(1024) })],
+        "must be leave, markRead, delete or { move: folder }",
+      ),
+      "leave",
+    ),
+  });
+  const Deliver = v.strictObject({
+    url: HttpUrl,
+    dialect: v.optional(v.picklist(["webhook"]), "webhook"),
+    secret: v.optional(secret),
+    format: v.optional(v.picklist(["full", "headers", "raw"]), "full"),
+    maxAttachmentBytes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(268435456)), 26214400),
+  });
+  return {
+    address: v.pipe(text(320), v.email("must be an e-mail address")),
+    name: v.optional(text(256)),
+    receive: Receive,
+    deliver: Deliver,
+  };
+}
+
+const wireSecret = v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(16384));
+
+/** The body of POST and PUT: everything a mailbox needs, secrets in clear (so only over TLS or loopback). */
+export const MailboxInput = v.strictObject({ id: v.optional(MailboxId), ...mailboxEntries(wireSecret) });
+export type MailboxInput = v.InferOutput<typeof MailboxInput>;
+
+/** A registered mailbox inside the service; its secrets cannot be printed. `revision` grows with every change. */
+export const Mailbox = v.object({
+  id: MailboxId,
+  ...mailboxEntries(v.instance(Secret)),
+  paused: v.boolean(),
+  /** A disabled endpoint answered 410: nothing is posted until `deliver` changes. */
+  endpointGone: v.boolean(),
+  revision: v.pipe(v.number(), v.integer()),
+  createdAt: v.string(),
+  updatedAt: v.string(),
+});
+export type Mailbox = v.InferOutput<typeof Mailbox>;
+export type Receive = Mailbox["receive"];
+export type Auth = Receive["auth"];
+export type AfterDelivery = Receive["afterDelivery"];
+
+/** Where secrets live in a mailbox. Whoever seals, opens or leaves out secrets walks this table. */
+export const SECRET_PATHS = [
+  ["receive", "auth", "password"],
+  ["receive", "auth", "accessToken"],
+  ["receive", "auth", "oauth2", "clientSecret"],
+  ["receive", "auth", "oauth2", "refreshToken"],
+  ["deliver", "secret"],
+] as const;
+
+/** How a mailbox is doing, as its subscription last said. */
+export const MailboxStatus = v.picklist([
+  "initializing",
+  "listening",
+  "polling",
+  "syncing",
+  "throttled",
+  "reconnecting",
+  "needs_attention",
+  "paused",
+]);
+export type MailboxStatus = v.InferOutput<typeof MailboxStatus>;
+
+/** The state shown with a mailbox. Dates are ISO 8601 UTC. `failedLogins` counts since the last success or change. */
+export type MailboxState = {
+  status: MailboxStatus;
+  since: string;
+  node: string | null;
+  lastVerifiedAt: string | null;
+  lastArrivalAt: string | null;
+  failedLogins: number;
+  problem: ProblemView | null;
+};

@@ -1,0 +1,44 @@
+/** Messages on a mail server: where they lie, how far a folder was handed over, and what was just seen. */
+import * as v from "valibot";
+
+/**
+ * Where one message lies: the folder, the folder's epoch (IMAP UIDVALIDITY; a changed epoch means all uids are
+ * void), and the uid in it. `size` in bytes and `receivedAt` (IMAP INTERNALDATE) as the server told them.
+ */
+export const MessageRef = v.object({
+  folder: v.string(),
+  epoch: v.string(),
+  uid: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  size: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  receivedAt: v.string(),
+});
+export type MessageRef = v.InferOutput<typeof MessageRef>;
+
+/**
+ * How far one folder was handed over: every message with a uid up to `uid` in this epoch is in the ledger's or a
+ * delivery's care. `modseq` (RFC 7162) is a hint. `newest` is the receivedAt of the newest message handed over:
+ * after a changed epoch the folder is read again from a little before it.
+ */
+export const Cursor = v.object({
+  folder: v.string(),
+  epoch: v.string(),
+  uid: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  modseq: v.nullable(v.string()),
+  newest: v.string(),
+});
+export type Cursor = v.InferOutput<typeof Cursor>;
+
+/** New messages of one folder, and the cursor that lies after them. `messages` may be empty: only the cursor moved. */
+export type Arrival = { messages: MessageRef[]; cursor: Cursor };
+
+/** One downloaded message: its RFC 822 bytes and the flags the server held for it. */
+export type FetchedMessage = { ref: MessageRef; raw: Uint8Array; flags: string[] };
+
+/** A folder as the server lists it. `specialUse` is RFC 6154 (`\Sent`, `\Drafts`, ...). */
+export type Folder = {
+  path: string;
+  name: string;
+  parent: string | null;
+  specialUse: string | null;
+  selectable: boolean;
+};

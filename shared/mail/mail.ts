@@ -1,0 +1,55 @@
+/** The outside world of mail behind two interfaces: a mailbox to receive from, whatever its protocol. */
+import type { AfterDelivery } from "../contract/mailbox.ts";
+import type { Arrival, Cursor, FetchedMessage, Folder, MessageRef } from "../contract/message.ts";
+import type { Problem } from "../contract/problem.ts";
+
+/** What a watch tells about itself between arrivals. */
+export type WatchSign =
+  /** Logged in and compared with the server. `push` is false where the server cannot notify and is polled instead. */
+  | { kind: "connected"; push: boolean; ms: number; capabilities: string[] }
+  /** The server just answered: the connection is known to hear. */
+  | { kind: "verified" };
+
+export interface MailConnection {
+  /**
+   * Yields what lies after the cursors, now and whenever something arrives, until the signal aborts (then it returns).
+   * Folders without a cursor start at the mailbox's `since`. Nothing counts as seen before the caller asks for the next
+   * arrival. Throws a Problem when the connection fails, is deaf, or the server refuses; it never reconnects by itself.
+   */
+  watch(
+    cursors: Cursor[],
+    tell: (sign: WatchSign) => void,
+    signal: AbortSignal,
+  ): AsyncGenerator<Arrival, void, undefined>;
+  /**
+   * Messages of one folder received at or after `since`, in batches, whatever the cursor says (for resync).
+   */
+  since(folder: string, since: Date, signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
+  /**
+   * Downloads messages of one folder, in any order, leaving their flags alone. What the server no longer has is left
+   * out. Throws `gone` with every message when the folder's epoch changed. One message that the server cannot give does
+   * not keep the others back: it is yielded as a Problem.
+   */
+  fetch(
+    messages: MessageRef[],
+    signal: AbortSignal,
+  ): AsyncGenerator<FetchedMessage | { ref: MessageRef; problem: Problem }, void, undefined>;
+  /** Marks, deletes or moves messages; messages that are gone are skipped. */
+  tidy(messages: MessageRef[], action: Exclude<AfterDelivery, "leave">, signal: AbortSignal): Promise<void>;
+  folders(signal: AbortSignal): Promise<Folder[]>;
+  /** True while connected and logged in. */
+  readonly open: boolean;
+  /** Logs out within 2 seconds, or cuts the connection. Never throws. */
+  close(): Promise<void>;
+}
+
+/** One step of a preflight: `cause` and `fix` in plain language when it failed, `detail` what was found. */
+export type PreflightStep = {
+  name: "dns" | "tcp" | "tls" | "login" | "capabilities" | "folders" | "idle";
+  ok: boolean;
+  ms: number;
+  cause?: string;
+  fix?: string;
+  detail?: string;
+};
+export type PreflightReport = { ok: boolean; steps: PreflightStep[] };

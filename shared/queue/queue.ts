@@ -1,0 +1,21 @@
+/** How tasks travel from who sees work to who does it, at least once. */
+import type { Task, TaskOutcome } from "../contract/task.ts";
+
+export interface TaskSender {
+  /** Resolves once the task is safe: a crash of any process after that does not lose it. `notBefore` delays it. */
+  send(task: Task, options?: { notBefore?: Date }): Promise<void>;
+}
+
+/** Does one task. `attempt` counts from 1 over all tries. A thrown Problem says by its `retry` whether to try again. */
+export type Perform = (task: Task, attempt: number, signal: AbortSignal) => Promise<TaskOutcome>;
+
+export interface TaskSource {
+  /**
+   * Takes tasks and performs them until the signal aborts, then waits for those in flight (whose signal aborts too) and puts
+   * back what was not finished; a shutdown never counts as an attempt. At most `concurrency` at once, and at most a quarter of
+   * that for one `lane` (its mailbox), so that one bad mailbox delays no other.
+   */
+  run(perform: Perform, options: { concurrency: number }, signal: AbortSignal): Promise<void>;
+  /** Waiting tasks, due or not. */
+  depth(): Promise<{ ready: number; delayed: number; running: number }>;
+}

@@ -1,0 +1,114 @@
+/** What every node must agree on and what must survive: five small interfaces, one per concern, behind one Store. */
+import type { Delivery, DeliveryState } from "../contract/delivery.ts";
+import type { Mailbox, MailboxState, MailboxStatus } from "../contract/mailbox.ts";
+import type { Cursor, MessageRef } from "../contract/message.ts";
+import type { Fact } from "../telemetry/events.ts";
+
+export type Page<T> = { items: T[]; next: string | null; total: number };
+
+/** `cursor` is an opaque `next` of an earlier page; `limit` 1 to 1,000. */
+export type MailboxQuery = { limit: number; cursor?: string; status?: MailboxStatus; address?: string };
+export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
+
+/** The registered mailboxes. Secrets are sealed before anything is written. */
+export interface Mailboxes {
+  /**
+   * Creates (`revision` 0) or replaces a mailbox and returns it with its new revision, durably. Throws `conflict` when
+   * the stored revision is not the given one: somebody else changed it since it was read.
+   */
+  put(mailbox: Mailbox): Promise<Mailbox>;
+  get(id: string): Promise<MailboxWithState | undefined>;
+  /** In the order of ids. */
+  list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
+  /** Removes a mailbox with all that belongs to it: state, cursors, ledger, deliveries, facts. False if there was none. */
+  remove(id: string): Promise<boolean>;
+  /** What the subscription says of itself; ignored for a mailbox that is gone. */
+  observe(id: string, state: MailboxState): Promise<void>;
+  /** The id and revision of every mailbox that should be listened to (not paused), for reconciling. */
+  wanted(): Promise<{ id: string; revision: number }[]>;
+}
+
+/** How far each folder was handed over, guarded by fences. */
+export interface Cursors {
+  /** A number that only grows, from owner to owner of this mailbox. */
+  fence(mailbox: string): Promise<number>;
+  read(mailbox: string): Promise<Cursor[]>;
+  /**
+   * Moves the cursor of one folder and puts the messages into the ledger's care (state free unless already known).
+   * Throws `conflict` when a newer fence has been given out: this owner is no longer the owner.
+   */
+  advance(mailbox: string, cursor: Cursor, messages: MessageRef[], fence: number): Promise<void>;
+  /** Puts messages back into the ledger's care as free, whatever became of them before (resync). */
+  reopen(mailbox: string, messages: MessageRef[]): Promise<void>;
+}
+
+/** free: never handed over or given back; claimed: somebody works on it; done: delivered, or a delivery record has it. */
+export type Claim = "yours" | "busy" | "done";
+
+/** The other end of `identify`: whose content this is. */
+export type Identity =
+  /** Nobody else's: deliver it. `twin` when another message of the same folder and epoch has equal content. */
+  | { kind: "new"; twin: boolean }
+  /** The same content was delivered from another place (moved, renumbered): nothing to do. */
+  | { kind: "duplicate" }
+  /** The same content is being delivered from another place now: look again later. */
+  | { kind: "busy" };
+
+/**
+ * The `once` of the service: each message of a mailbox is claimed by one worker at a time and done once. Its size follows
+ * what is in flight plus a window of fingerprints, not what was ever delivered.
+ */
+export interface Ledger {
+  /**
+   * Takes those of the messages that are free (or whose claim expired) for `ttlMs`, in one step. A message at or below its
+   * folder's cursor that the ledger does not hold is done.
+   */
+  claim(mailbox: string, messages: MessageRef[], ttlMs: number): Promise<Claim[]>;
+  /** Ties a claimed message to its content (16 bytes of hash, hex) within the window. */
+  identify(mailbox: string, message: MessageRef, fingerprint: string, ttlMs: number): Promise<Identity>;
+  /** Gives claimed messages back: they are free again. */
+  release(mailbox: string, messages: MessageRef[]): Promise<void>;
+  /** Marks claimed messages done although nothing was delivered (gone, duplicate). */
+  settle(mailbox: string, messages: MessageRef[]): Promise<void>;
+}
+
+export type DeliveryQuery = { limit: number; cursor?: string; state?: DeliveryState; mailbox?: string; since?: string };
+
+/** Deliveries worth remembering: all that retry or are parked, and the delivered ones inside the window. */
+export interface Deliveries {
+  /**
+   * Records the delivery, its raw bytes if given, and marks the message done in the ledger, in one step. Throws `full`
+   * when `raw` does not fit into the spool's bound.
+   */
+  save(delivery: Delivery, raw?: Uint8Array): Promise<void>;
+  get(id: string): Promise<Delivery | undefined>;
+  /** Newest first. */
+  list(query: DeliveryQuery): Promise<Page<Delivery>>;
+  /** The spooled bytes, undefined when there are none (any more). */
+  raw(id: string): Promise<Uint8Array | undefined>;
+  /** Retrying deliveries of one endpoint, oldest first, for when it is back. */
+  retrying(endpoint: string, limit: number): Promise<Delivery[]>;
+  counts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;
+}
+
+/** The last facts of each mailbox, for people who ask what happened. */
+export interface Facts {
+  append(facts: Fact[]): Promise<void>;
+  /** Newest first, at most 200 are kept per mailbox. */
+  recent(mailbox: string, limit: number): Promise<Fact[]>;
+}
+
+export interface Store {
+  /** One line for the start message, such as "sqlite data/email-listener.db, single node". */
+  readonly description: string;
+  readonly mailboxes: Mailboxes;
+  readonly cursors: Cursors;
+  readonly ledger: Ledger;
+  readonly deliveries: Deliveries;
+  readonly facts: Facts;
+  /** Answers within a second or throws `store`. */
+  ping(): Promise<void>;
+  /** Drops what fell out of the windows: old fingerprints, old delivered records. */
+  trim(now: Date): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,106 @@
+/** The typed vocabulary of facts: what the service says happened. Log, metrics, the stream and each mailbox's history subscribe to it. */
+import type { MailboxStatus } from "../contract/mailbox.ts";
+import type { ProblemCode } from "../contract/problem.ts";
+
+/** What failed, as far as it may be shown. */
+type Failure = { code: ProblemCode; cause: string };
+
+export type FactBody =
+  /** The node is up: what it runs on. */
+  | { kind: "service.started"; version: string; url: string; store: string; queue: string }
+  | { kind: "service.stopping"; because: string }
+  /** Something an administrator should change, said once at start. */
+  | { kind: "service.warned"; about: string }
+  /** A part of the node failed in a way nothing else reports. */
+  | { kind: "service.failed"; what: string; failure: Failure }
+  | { kind: "mailbox.registered"; mailbox: string; address: string }
+  | { kind: "mailbox.changed"; mailbox: string; revision: number }
+  | { kind: "mailbox.removed"; mailbox: string }
+  | { kind: "mailbox.resync"; mailbox: string; since: string; messages: number }
+  /** The subscription's state changed. */
+  | { kind: "mailbox.status"; mailbox: string; status: MailboxStatus; failure?: Failure; retryAt?: string }
+  /** Logged in and compared with the server; `ms` from the first packet to there. */
+  | { kind: "mailbox.connected"; mailbox: string; push: boolean; ms: number }
+  /** The subscription's connection failed; it is opened again. */
+  | { kind: "mailbox.disconnected"; mailbox: string; failure: Failure; retryAt: string }
+  /** The server renumbered a folder (a new UIDVALIDITY); it is read again without repeating what was delivered. */
+  | { kind: "mailbox.reset"; mailbox: string; folder: string; epoch: string }
+  /** New messages were seen and handed over. */
+  | { kind: "mail.arrived"; mailbox: string; folder: string; count: number }
+  /** The endpoint accepted a message; `ms` since the mail server received it, `attempts` including this one. */
+  | {
+      kind: "mail.delivered";
+      mailbox: string;
+      delivery: string;
+      folder: string;
+      uid: number;
+      bytes: number;
+      ms: number;
+      attempts: number;
+    }
+  /** An attempt failed; the message is spooled and tried again. */
+  | {
+      kind: "mail.retrying";
+      mailbox: string;
+      delivery: string;
+      endpoint: string;
+      attempts: number;
+      reason: string;
+      retryAt: string;
+    }
+  /** Nothing more is tried; the message is kept whole for a replay. */
+  | { kind: "mail.parked"; mailbox: string; delivery: string; endpoint: string; attempts: number; reason: string }
+  /** The same content was delivered before from another place. */
+  | { kind: "mail.duplicate"; mailbox: string; folder: string; uid: number }
+  /** Deleted or moved by somebody before it could be fetched. */
+  | { kind: "mail.gone"; mailbox: string; folder: string; uid: number }
+  /** Delivered with something left out. */
+  | { kind: "mail.limited"; mailbox: string; delivery: string; limits: string[] }
+  /** A message could not be downloaded or handled; it is tried again. */
+  | { kind: "mail.unfetched"; mailbox: string; folder: string; uid: number; failure: Failure }
+  /** Marked, moved or deleted on the server after the endpoint accepted it. */
+  | { kind: "mail.tidied"; mailbox: string; folder: string; count: number }
+  /** The endpoint failed so often that it is left alone until `until`. */
+  | { kind: "endpoint.rested"; endpoint: string; until: string; failures: number }
+  | { kind: "endpoint.recovered"; endpoint: string; waiting: number }
+  /** The endpoint answered 410: the mailbox delivers nothing until it has a new one. */
+  | { kind: "endpoint.gone"; mailbox: string; endpoint: string }
+  /** A task failed and is tried again at `retryAt`, or given up when that is null. */
+  | { kind: "task.failed"; task: string; mailbox: string; attempt: number; failure: Failure; retryAt: string | null }
+  /** An HTTP request was answered. */
+  | { kind: "http.answered"; method: string; route: string; status: number; ms: number };
+
+/** A fact with its time (ISO 8601 UTC). */
+export type Fact = { at: string } & FactBody;
+
+/** Says that something happened. Never throws and never waits. */
+export type Emit = (fact: FactBody) => void;
+
+export type Facts = { emit: Emit; subscribe: (listener: (fact: Fact) => void) => () => void };
+
+/** A stream of facts for this process. A listener that throws is removed and reported by a `service.failed` fact. */
+export function factStream(): Facts {
+  const listeners = new Set<(fact: Fact) => void>();
+  const emit: Emit = (body) => {
+    const fact: Fact = { at: new Date().toISOString(), ...body };
+    for (const listener of [...listeners]) {
+      try {
+        listener(fact);
+      } catch (error) {
+        listeners.delete(listener);
+        emit({
+          kind: "service.failed",
+          what: "a listener of facts",
+          failure: { code: "internal", cause: String(error) },
+        });
+      }
+    }
+  };
+  return {
+    emit,
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}

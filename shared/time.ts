@@ -1,0 +1,69 @@
+/** Waiting that ends on a signal, deadlines, and the schedules of everything that tries again. */
+import { Problem } from "./contract/problem.ts";
+
+/** Resolves true after `ms`, or false at once when the signal aborts. Never rejects. */
+export function slept(ms: number, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const finish = (whole: boolean) => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", stop);
+      resolve(whole);
+    };
+    const stop = () => finish(false);
+    const timer = setTimeout(finish, ms, true);
+    signal.addEventListener("abort", stop, { once: true });
+  });
+}
+
+/**
+ * Waits for `work` at most `ms`. Past that it throws a `timeout` Problem naming `what`; when the signal aborts it throws the
+ * signal's reason. `work` itself goes on: whoever started it ends it (by closing its socket, for instance).
+ */
+export async function within<T>(ms: number, what: string, work: Promise<T>, signal?: AbortSignal): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Problem("timeout", `${what} took longer than ${ms / 1000} seconds`)), ms);
+  const stop = () => reject(signal?.reason);
+  if (signal?.aborted) stop();
+  signal?.addEventListener("abort", stop, { once: true });
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+    work.catch(() => undefined);
+  }
+}
+
+/** `ms` spread by up to a fifth either way, so that many waiters do not wake at once. */
+export function jittered(ms: number): number {
+  return Math.round(ms * (0.8 + Math.random() * 0.4));
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+
+/** Waits before a mailbox is connected again, by the number of failures in a row; the last one repeats. */
+const RECONNECT = [1, 2, 5, 10, 20, 40, 60, 120, 300].map((s) => s * SECOND);
+
+/**
+ * Waits between the attempts of one delivery. The first ones bridge a restart of the endpoint, the later ones a weekend;
+ * the last one repeats until RETRY_HOURS (72 by default) are over.
+ */
+const REDELIVER = [5 * SECOND, 30 * SECOND, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR];
+
+/** Waits before a task whose mail server failed is tried again; the last one repeats. */
+const TASK = [2, 5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
+
+function step(schedule: readonly number[], failures: number): number {
+  return jittered(schedule[Math.min(Math.max(failures, 1), schedule.length) - 1] ?? MINUTE);
+}
+
+/** Milliseconds to wait after the n-th failure in a row (counting from 1), jittered. */
+export const backoff = {
+  reconnect: (failures: number) => step(RECONNECT, failures),
+  redeliver: (attempts: number) => step(REDELIVER, attempts),
+  task: (attempts: number) => step(TASK, attempts),
+};
