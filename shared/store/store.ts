@@ -45,14 +45,12 @@ export interface Cursors {
 /** free: never handed over or given back; claimed: somebody works on it; done: delivered, or a delivery record has it. */
 export type Claim = "yours" | "busy" | "done";
 
-/** The other end of `identify`: whose content this is. */
-export type Identity =
-  /** Nobody else's: deliver it. `twin` when another message of the same folder and epoch has equal content. */
-  | { kind: "new"; twin: boolean }
-  /** The same content was delivered from another place (moved, renumbered): nothing to do. */
-  | { kind: "duplicate" }
-  /** The same content is being delivered from another place now: look again later. */
-  | { kind: "busy" };
+/**
+ * Whose content a message has. `new`: nobody else's, deliver it. `duplicate`: it was delivered, from this or another place
+ * (moved, renumbered). `busy`: it is being delivered from another place now, look again later. `twin`: another message of the
+ * same folder and epoch has equal content, so this one needs an id of its own.
+ */
+export type Identity = { kind: "new" | "duplicate" | "busy"; twin: boolean };
 
 /**
  * The `once` of the service: each message of a mailbox is claimed by one worker at a time and done once. Its size follows
@@ -86,8 +84,13 @@ export interface Deliveries {
   list(query: DeliveryQuery): Promise<Page<Delivery>>;
   /** The spooled bytes, undefined when there are none (any more). */
   raw(id: string): Promise<Uint8Array | undefined>;
-  /** Retrying deliveries of one endpoint, oldest first, for when it is back. */
-  retrying(endpoint: string, limit: number): Promise<Delivery[]>;
+  /**
+   * Takes a retrying delivery whose `nextAttemptAt` has come for `ttlMs`, in one step, so that nobody else attempts it until
+   * it is saved again. Undefined when it is not retrying, not due, or taken.
+   */
+  take(id: string, ttlMs: number): Promise<Delivery | undefined>;
+  /** Retrying deliveries, oldest first: of one endpoint (for when it is back), or due before a time (for those forgotten). */
+  retrying(query: { limit: number; endpoint?: string; dueBefore?: string }): Promise<Delivery[]>;
   counts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;
 }
 
