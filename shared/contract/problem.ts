@@ -111,6 +111,21 @@ export const PROBLEMS = {
   },
   not_found: { status: 404, title: "There is no such thing here", fix: "Check the id; the lists show what exists." },
   conflict: { status: 409, title: "Somebody else changed it meanwhile", fix: "Read it again and repeat the change." },
+  precondition: {
+    status: 412,
+    title: "It has another revision than If-Match asks for",
+    fix: "Read it again and repeat the change with its present ETag.",
+  },
+  method: {
+    status: 405,
+    title: "This path does not take that method",
+    fix: "Use one of the methods in the Allow header.",
+  },
+  media_type: {
+    status: 415,
+    title: "The body has the wrong content type",
+    fix: "Send a JSON body with content-type application/json.",
+  },
   unauthorized: {
     status: 401,
     title: "A valid bearer token is needed",
