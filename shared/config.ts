@@ -108,6 +108,11 @@ export const SETTINGS = {
     default: "72",
     about: "How long a failed delivery is tried again before it is parked.",
   },
+  BACKOFF_SCALE: {
+    schema: decimal(0.001, 100),
+    default: "1",
+    about: "Multiplies every wait between tries. Below 1 for tests: it makes lock-outs and storms likelier.",
+  },
   WINDOW_DAYS: {
     schema: decimal(0.01, 365),
     default: "7",

@@ -54,16 +54,24 @@ const RECONNECT = [1, 2, 5, 10, 20, 40, 60, 120, 300].map((s) => s * SECOND);
  */
 const REDELIVER = [5 * SECOND, 30 * SECOND, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR];
 
+/** Waits between failed logins: three tries in about ten minutes, then a person is needed. */
+const LOGIN = [MINUTE, 10 * MINUTE];
+
 /** Waits before a task whose mail server failed is tried again; the last one repeats. */
 const TASK = [2, 5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
-function step(schedule: readonly number[], failures: number): number {
-  return jittered(schedule[Math.min(Math.max(failures, 1), schedule.length) - 1] ?? MINUTE);
-}
+/** Rests of an endpoint that failed several times in a row, before one delivery may try it; the last one repeats. */
+const REST = [5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
 /** Milliseconds to wait after the n-th failure in a row (counting from 1), jittered. */
-export const backoff = {
-  reconnect: (failures: number) => step(RECONNECT, failures),
-  redeliver: (attempts: number) => step(REDELIVER, attempts),
-  task: (attempts: number) => step(TASK, attempts),
-};
+export type Backoff = Record<"reconnect" | "redeliver" | "login" | "task" | "rest", (failures: number) => number>;
+
+/** The schedules above, every wait multiplied by `scale` (1 in production; tests compress time with it). */
+export function backoffs(scale: number): Backoff {
+  const on = (schedule: readonly number[]) => (failures: number) =>
+    jittered(scale * (schedule[Math.min(Math.max(failures, 1), schedule.length) - 1] ?? MINUTE));
+  return { reconnect: on(RECONNECT), redeliver: on(REDELIVER), login: on(LOGIN), task: on(TASK), rest: on(REST) };
+}
+
+/** The schedules as they are in production. */
+export const backoff: Backoff = backoffs(1);

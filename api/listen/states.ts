@@ -1,0 +1,113 @@
+/** What the subscriptions of this node say of themselves: kept in memory, said as facts, written to the store a moment later. */
+import type { MailboxState, MailboxStatus } from "../../shared/contract/mailbox.ts";
+import type { Problem } from "../../shared/contract/problem.ts";
+import { asProblem } from "../../shared/contract/problem.ts";
+import type { Mailboxes } from "../../shared/store/store.ts";
+import type { Emit } from "../../shared/telemetry/events.ts";
+import { slept } from "../../shared/time.ts";
+
+/** How often changes are written. */
+const WRITE_EVERY_MS = 200;
+/** How long `lastVerifiedAt` alone may be behind in the store: it changes all the time and is worth little. */
+const VERIFIED_EVERY_MS = 60_000;
+
+/** The pen of one subscription. Nothing here waits or throws. */
+export interface StatePen {
+  readonly state: MailboxState;
+  /** A new status; `problem` null clears the last one, `retryAt` says when it is tried again. */
+  to(status: MailboxStatus, problem: Problem | null, retryAt?: Date): void;
+  verified(): void;
+  arrived(): void;
+  loggedIn(): void;
+  /** Counts a refused login and returns how many there were since the last success or change. */
+  loginFailed(): number;
+}
+
+export interface StateBoard {
+  /** A pen for one mailbox, beginning with what the store last knew of it. */
+  pen(mailbox: string, last: MailboxState): StatePen;
+  /** Nothing more is written for this mailbox. */
+  forget(mailbox: string): void;
+  /** Writes what changed until the signal aborts, and once more then. A failed write is tried again with the next. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+type Deps = { mailboxes: Pick<Mailboxes, "observe">; emit: Emit; node: string };
+type Slot = { state: MailboxState; dirty: boolean; writtenAt: number };
+
+export function stateBoard(deps: Deps): StateBoard {
+  const slots = new Map<string, Slot>();
+  let failing = false;
+
+  const write = async (now: number) => {
+    for (const [mailbox, slot] of slots) {
+      const stale = slot.state.lastVerifiedAt !== null && now - slot.writtenAt >= VERIFIED_EVERY_MS;
+      if (!slot.dirty && !stale) continue;
+      slot.dirty = false;
+      try {
+        await deps.mailboxes.observe(mailbox, slot.state);
+        slot.writtenAt = now;
+        failing = false;
+      } catch (error) {
+        slot.dirty = true;
+        if (!failing) deps.emit({ kind: "service.failed", what: "writing mailbox states", failure: failureOf(error) });
+        failing = true;
+        return;
+      }
+    }
+  };
+
+  return {
+    pen(mailbox, last) {
+      const slot: Slot = { state: { ...last, node: deps.node }, dirty: true, writtenAt: 0 };
+      slots.set(mailbox, slot);
+      return pen(deps.emit, mailbox, slot);
+    },
+    forget(mailbox) {
+      slots.delete(mailbox);
+    },
+    async run(signal) {
+      while (await slept(WRITE_EVERY_MS, signal)) await write(Date.now());
+      await write(Date.now());
+    },
+  };
+}
+
+function pen(emit: Emit, mailbox: string, slot: Slot): StatePen {
+  const set = (change: Partial<MailboxState>) => {
+    slot.state = { ...slot.state, ...change };
+    slot.dirty = true;
+  };
+  return {
+    get state() {
+      return slot.state;
+    },
+    to(status, problem, retryAt) {
+      const changed = status !== slot.state.status || problem?.code !== slot.state.problem?.code;
+      const shown = problem && { ...problem.view(), retryAt: retryAt?.toISOString() ?? null };
+      set({ status, problem: shown, since: changed ? new Date().toISOString() : slot.state.since });
+      if (!changed) return;
+      emit({
+        kind: "mailbox.status",
+        mailbox,
+        status,
+        ...(problem && { failure: failureOf(problem) }),
+        ...(retryAt && { retryAt: retryAt.toISOString() }),
+      });
+    },
+    verified() {
+      slot.state = { ...slot.state, lastVerifiedAt: new Date().toISOString() };
+    },
+    arrived: () => set({ lastArrivalAt: new Date().toISOString() }),
+    loggedIn: () => set({ failedLogins: 0 }),
+    loginFailed() {
+      set({ failedLogins: slot.state.failedLogins + 1 });
+      return slot.state.failedLogins;
+    },
+  };
+}
+
+function failureOf(error: unknown) {
+  const { code, message } = asProblem(error);
+  return { code, cause: message };
+}
