@@ -36,6 +36,15 @@ export async function within<T>(ms: number, what: string, work: Promise<T>, sign
   }
 }
 
+/** A signal that aborts `ms` after the given one: for work in flight that deserves a moment to finish. */
+export function graceAfter(signal: AbortSignal, ms: number): AbortSignal {
+  const late = new AbortController();
+  const end = () => setTimeout(() => late.abort(signal.reason), ms).unref();
+  if (signal.aborted) end();
+  else signal.addEventListener("abort", end, { once: true });
+  return late.signal;
+}
+
 /** `ms` spread by up to a fifth either way, so that many waiters do not wake at once. */
 export function jittered(ms: number): number {
   return Math.round(ms * (0.8 + Math.random() * 0.4));

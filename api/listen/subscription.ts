@@ -42,7 +42,12 @@ export async function keepListening(deps: Listening, id: string, lease: Lease): 
     const retryAt = new Date(Date.now() + wait.ms);
     pen.to(wait.status, problem, retryAt);
     const { code, message } = problem;
-    deps.emit({ kind: "mailbox.disconnected", mailbox: id, failure: { code, cause: message }, retryAt: retryAt.toISOString() });
+    deps.emit({
+      kind: "mailbox.disconnected",
+      mailbox: id,
+      failure: { code, cause: message },
+      retryAt: retryAt.toISOString(),
+    });
     if (!(await slept(wait.ms, lease.signal))) return;
   }
 }

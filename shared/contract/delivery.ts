@@ -29,6 +29,8 @@ export const Delivery = v.object({
   attempts: v.array(Attempt),
   attemptCount: v.number(),
   createdAt: v.string(),
+  /** Past this time a failed attempt is the last one. */
+  giveUpAt: v.string(),
   updatedAt: v.string(),
   nextAttemptAt: v.nullable(v.string()),
   reason: v.nullable(v.string()),

@@ -1,0 +1,114 @@
+/** One attempt to deliver one message to its endpoint, and what is remembered of it. */
+import type { Attempt, Delivery } from "../shared/contract/delivery.ts";
+import type { Mailbox } from "../shared/contract/mailbox.ts";
+import type { ParsedMessage } from "../shared/contract/received.ts";
+import type { TaskSender } from "../shared/queue/queue.ts";
+import type { Deliveries } from "../shared/store/store.ts";
+import type { Emit } from "../shared/telemetry/events.ts";
+import type { Backoff } from "../shared/time.ts";
+import { DIALECTS } from "./endpoint/dialects.ts";
+import type { PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
+import type { EndpointGates } from "./endpoint/gate.ts";
+
+export type Delivering = {
+  deliveries: Deliveries;
+  tasks: TaskSender;
+  emit: Emit;
+  backoff: Backoff;
+  gates: EndpointGates;
+  parse: (raw: Uint8Array, limits: { maxAttachmentBytes: number }, signal: AbortSignal) => Promise<ParsedMessage>;
+  post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
+};
+
+/** Attempts kept with a delivery: the first ones tell what began it, the last ones how it stands. */
+const FIRST_ATTEMPTS = 5;
+const LAST_ATTEMPTS = 45;
+
+/**
+ * Posts the message once, if its endpoint is not resting, and records the outcome: delivered, retrying (with a task for the
+ * next attempt) or parked. A delivery is recorded before this resolves; what crashes before is attempted again under the same
+ * id. Throws `full` when the message must wait and the spool has no room for it.
+ */
+export async function attempt(
+  deps: Delivering,
+  mailbox: Mailbox,
+  delivery: Delivery,
+  raw: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  if (mailbox.endpointGone)
+    return park(deps, delivery, raw, "the endpoint answered 410 Gone; set a new deliver.url and replay");
+  const entry = await deps.gates.enter(delivery.endpoint, signal);
+  if (entry.kind === "rest")
+    return postpone(deps, delivery, raw, entry.until, "the endpoint is resting after failures in a row");
+  let outcome: PostOutcome | undefined;
+  try {
+    const parsed = await deps.parse(raw, mailbox.deliver, signal);
+    if (parsed.limited)
+      deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
+    const { ref, flags, id } = delivery;
+    const request = DIALECTS[mailbox.deliver.dialect]({ deliveryId: id, mailbox, ref, flags, raw, parsed }, new Date());
+    outcome = await deps.post(request, signal);
+  } finally {
+    entry.leave(outcome);
+  }
+  const tried = withAttempt(delivery, outcome);
+  if (outcome.kind === "accepted") return accept(deps, mailbox, tried, outcome);
+  if (outcome.retry === "never") return park(deps, tried, raw, outcome.reason);
+  if (Date.now() >= Date.parse(delivery.giveUpAt))
+    return park(deps, tried, raw, `given up after ${tried.attemptCount} attempts: ${outcome.reason}`);
+  const ownTime = new Date(Date.now() + deps.backoff.redeliver(tried.attemptCount));
+  const at = outcome.retryAt && outcome.retryAt > ownTime ? outcome.retryAt : ownTime;
+  return postpone(deps, tried, raw, at, outcome.reason);
+}
+
+async function accept(
+  deps: Delivering,
+  mailbox: Mailbox,
+  delivery: Delivery,
+  { status }: { status: number },
+): Promise<void> {
+  const { id, ref, attemptCount } = delivery;
+  if (mailbox.receive.afterDelivery !== "leave") {
+    await deps.tasks.send({ version: 1, kind: "tidy", mailbox: mailbox.id, messages: [ref] });
+  }
+  await deps.deliveries.save({ ...delivery, state: "delivered", reason: null, nextAttemptAt: null, spooled: false });
+  const ms = Math.max(0, Date.now() - Date.parse(ref.receivedAt));
+  const where = { mailbox: mailbox.id, delivery: id, folder: ref.folder, uid: ref.uid };
+  deps.emit({ kind: "mail.delivered", ...where, bytes: ref.size, ms, attempts: attemptCount });
+}
+
+/** The task goes first: if the process dies between the two, it finds a delivery that is not there, which does no harm. */
+async function postpone(
+  deps: Delivering,
+  delivery: Delivery,
+  raw: Uint8Array,
+  at: Date,
+  reason: string,
+): Promise<void> {
+  const { id, mailbox, endpoint, attemptCount } = delivery;
+  await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }, { notBefore: at });
+  const retryAt = at.toISOString();
+  const waiting: Delivery = { ...delivery, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
+  await deps.deliveries.save(waiting, delivery.spooled ? undefined : raw);
+  deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
+}
+
+async function park(deps: Delivering, delivery: Delivery, raw: Uint8Array, reason: string): Promise<void> {
+  const parked: Delivery = { ...delivery, state: "parked", reason, nextAttemptAt: null, spooled: true };
+  await deps.deliveries.save(parked, delivery.spooled ? undefined : raw);
+  const { id, mailbox, endpoint, attemptCount } = delivery;
+  deps.emit({ kind: "mail.parked", mailbox, delivery: id, endpoint, attempts: attemptCount, reason });
+}
+
+function withAttempt(delivery: Delivery, outcome: PostOutcome): Delivery {
+  const at = new Date().toISOString();
+  const problem = outcome.kind === "accepted" ? null : outcome.reason;
+  const made: Attempt = { at, ms: Math.round(outcome.ms), status: outcome.status, problem };
+  const all = [...delivery.attempts, made];
+  const kept =
+    all.length <= FIRST_ATTEMPTS + LAST_ATTEMPTS
+      ? all
+      : [...all.slice(0, FIRST_ATTEMPTS), ...all.slice(-LAST_ATTEMPTS)];
+  return { ...delivery, attempts: kept, attemptCount: delivery.attemptCount + 1, updatedAt: at };
+}

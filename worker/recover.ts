@@ -1,0 +1,43 @@
+/** Deliveries brought forward: those of an endpoint that is back, and those whose task got lost. */
+import { asProblem } from "../shared/contract/problem.ts";
+import type { TaskSender } from "../shared/queue/queue.ts";
+import type { Deliveries } from "../shared/store/store.ts";
+import type { Emit } from "../shared/telemetry/events.ts";
+import { slept } from "../shared/time.ts";
+
+type Deps = { deliveries: Deliveries; tasks: TaskSender; emit: Emit };
+
+/** More than this wait for their own turn, so that a recovered endpoint is not overrun. */
+const AT_ONCE = 5_000;
+const SWEEP_EVERY_MS = 30_000;
+/** A retrying delivery this much overdue has no task any more. */
+const OVERDUE_MS = 120_000;
+
+/** Makes the waiting deliveries of an endpoint due now. Returns how many. */
+export async function bringForward({ deliveries, tasks, emit }: Deps, endpoint: string): Promise<number> {
+  const now = new Date().toISOString();
+  const waiting = (await deliveries.retrying({ endpoint, limit: AT_ONCE })).filter(
+    ({ nextAttemptAt }) => nextAttemptAt && nextAttemptAt > now,
+  );
+  for (const delivery of waiting) {
+    await deliveries.save({ ...delivery, nextAttemptAt: now });
+    await tasks.send({ version: 1, kind: "redeliver", mailbox: delivery.mailbox, delivery: delivery.id });
+  }
+  emit({ kind: "endpoint.recovered", endpoint, waiting: waiting.length });
+  return waiting.length;
+}
+
+/** Looks for overdue deliveries until the signal aborts, and sends each a new task. */
+export async function sweepOverdue({ deliveries, tasks, emit }: Deps, signal: AbortSignal): Promise<void> {
+  do {
+    try {
+      const dueBefore = new Date(Date.now() - OVERDUE_MS).toISOString();
+      for (const { id, mailbox } of await deliveries.retrying({ dueBefore, limit: 500 })) {
+        await tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id });
+      }
+    } catch (error) {
+      const { code, message } = asProblem(error);
+      emit({ kind: "service.failed", what: "looking for overdue deliveries", failure: { code, cause: message } });
+    }
+  } while (await slept(SWEEP_EVERY_MS, signal));
+}
