@@ -34,7 +34,7 @@ export function message(parts: MessageParts = {}): Buffer {
 export function numbered(number: number, parts: MessageParts = {}): Buffer {
   return message({
     subject: `Message ${number}`,
-    text: `This is message ${number}.\r\n`,
+    text: `This is message ${number}.`,
     ...parts,
     headers: { "X-Number": String(number), ...parts.headers },
   });
@@ -106,7 +106,7 @@ export function encodedWords(value: string): string {
 }
 
 function body(parts: MessageParts): string[] {
-  const plain = leaf("text/plain; charset=utf-8", parts.text ?? "Hello,\r\nthis is a test.\r\n");
+  const plain = leaf("text/plain; charset=utf-8", parts.text ?? "Hello,\r\nthis is a test.");
   const html = parts.html === undefined ? undefined : leaf("text/html; charset=utf-8", parts.html);
   const attachments = parts.attachments ?? [];
   const inline = attachments.filter((attachment) => attachment.cid !== undefined).map(attached);
