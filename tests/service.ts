@@ -1,0 +1,141 @@
+/** The service as its users run it: a process of its own, on the runtime of the test, that can be stopped, killed and started again. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export type Answer = { status: number; headers: Headers; body: any };
+
+export interface Service {
+  readonly url: string;
+  readonly dataDir: string;
+  readonly pid: number;
+  /** Facts logged so far, over all starts. */
+  readonly facts: { kind: string; at: string; [key: string]: unknown }[];
+  /** All output so far, over all starts. */
+  readonly output: string;
+  call(method: string, path: string, body?: unknown): Promise<Answer>;
+  /** Resolves with what `probe` returns once that is neither false nor undefined; rejects after `ms` with the last output. */
+  until<T>(what: string, probe: () => T | undefined | false | Promise<T | undefined | false>, ms?: number): Promise<T>;
+  /** SIGKILL. */
+  kill(): Promise<void>;
+  /** SIGTERM; resolves with the exit code and how long it took. */
+  stop(): Promise<{ code: number | null; ms: number }>;
+  start(env?: Record<string, string>): Promise<void>;
+  /** Kills it if it runs and removes its data. */
+  end(): Promise<void>;
+}
+
+const main = fileURLToPath(new URL("../api/main.ts", import.meta.url));
+export const TOKEN = "a-token-for-tests";
+
+/** Starts an API node with an empty data directory and time compressed: retries come twenty times as fast. */
+export async function startService(env: Record<string, string> = {}): Promise<Service> {
+  const dataDir = await mkdtemp(join(tmpdir(), "email-listener-"));
+  const facts: Service["facts"] = [];
+  let output = "";
+  let url = "";
+  let child: ChildProcess | undefined;
+
+  const start = async (more: Record<string, string> = {}) => {
+    const settings = {
+      HOST: "127.0.0.1",
+      PORT: "0",
+      API_TOKENS: TOKEN,
+      DATA_DIR: dataDir,
+      BACKOFF_SCALE: "0.05",
+      CONNECTIONS_PER_HOST_PER_SECOND: "500",
+    };
+    const runtime = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
+    const started = spawn(process.execPath, [...runtime, main], {
+      env: { ...process.env, NODE_ENV: "test", ...settings, ...env, ...more },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    child = started;
+    let partial = "";
+    url = "";
+    const up = Promise.withResolvers<void>();
+    const read = (chunk: Buffer) => {
+      output += chunk.toString();
+      const lines = (partial + chunk.toString()).split("\n");
+      partial = lines.pop() ?? "";
+      for (const line of lines.filter((l) => l.startsWith("{"))) {
+        const fact = JSON.parse(line);
+        facts.push(fact);
+        if (fact.kind === "service.started") ((url = fact.url), up.resolve());
+      }
+    };
+    started.stdout.on("data", read);
+    started.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
+    started.once("exit", (code) =>
+      up.reject(new Error(`The service ended with ${code} before it was up:\n${output.slice(-4000)}`)),
+    );
+    const timer = setTimeout(() => up.reject(new Error(`The service did not start:\n${output.slice(-4000)}`)), 20_000);
+    await up.promise.finally(() => clearTimeout(timer));
+  };
+
+  const ended = async (signal: NodeJS.Signals) => {
+    const one = child;
+    if (!one || one.exitCode !== null || one.signalCode !== null) return;
+    const exit = once(one, "exit");
+    one.kill(signal);
+    await exit;
+  };
+
+  const service: Service = {
+    get url() {
+      return url;
+    },
+    dataDir,
+    get pid() {
+      return child?.pid ?? 0;
+    },
+    facts,
+    get output() {
+      return output;
+    },
+    async call(method, path, body) {
+      const response = await fetch(url + path, {
+        method,
+        headers: {
+          authorization: `Bearer ${TOKEN}`,
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+        signal: AbortSignal.timeout(30_000),
+      });
+      const text = await response.text();
+      const json = response.headers.get("content-type")?.includes("json");
+      return { status: response.status, headers: response.headers, body: json && text ? JSON.parse(text) : text };
+    },
+    async until(what, probe, ms = 20_000) {
+      const end = Date.now() + ms;
+      for (;;) {
+        const found = await probe();
+        if (found !== undefined && found !== false) return found;
+        if (Date.now() > end) throw new Error(`Waited ${ms} ms in vain for: ${what}\n${output.slice(-4000)}`);
+        await new Promise((resolve) => setTimeout(resolve, 25));
+      }
+    },
+    kill: () => ended("SIGKILL"),
+    async stop() {
+      const began = performance.now();
+      await ended("SIGTERM");
+      return { code: child?.exitCode ?? null, ms: performance.now() - began };
+    },
+    start,
+    async end() {
+      await ended("SIGKILL");
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+  try {
+    await start();
+  } catch (error) {
+    await service.end();
+    throw error;
+  }
+  return service;
+}
