@@ -1,0 +1,130 @@
+/** One SQLite file: opened by one process only, brought to the newest schema, every step of work one transaction. */
+import { mkdirSync, realpathSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { Problem } from "../contract/problem.ts";
+import { lockFile } from "./sqlite-lock.ts";
+import { integer, type Row } from "./sqlite-row.ts";
+import { CLAIMED, FREE, MIGRATIONS } from "./sqlite-schema.ts";
+
+/** Everything is synchronous, so nothing else of this process happens between two statements of a step. */
+export type Database = {
+  readonly path: string;
+  /** Runs `work` as one transaction, undone as a whole when it throws. */
+  step<T>(work: () => T): T;
+  /** A step that is on the disk, not only with the operating system, when it returns. */
+  durably<T>(work: () => T): T;
+  get(sql: string, ...values: SQLInputValue[]): Row | undefined;
+  all(sql: string, ...values: SQLInputValue[]): Row[];
+  /** Returns how many rows changed. */
+  run(sql: string, ...values: SQLInputValue[]): number;
+  close(): void;
+};
+
+/**
+ * Opens or creates the file (its directory too), or a database that lives in memory for the path `:memory:`. What an earlier
+ * process had claimed is free again. Throws `store` when another process has the file, when a newer version of the service
+ * wrote it, or when it cannot be used.
+ *
+ * synchronous = NORMAL: with a write-ahead log, a power cut can take back a suffix of the newest steps but never one from the
+ * middle, and kill -9 takes back nothing. Every such suffix is done again from the mail server, because a cursor moves after
+ * the work before it was written. What no mail server can give again (registrations) is written by `durably`.
+ */
+export function openDatabase(path: string): Database {
+  const unlock = path === ":memory:" ? () => undefined : lockFile(prepared(path));
+  try {
+    const db = new DatabaseSync(path);
+    const database = wrapped(db, path, unlock);
+    // auto_vacuum has to come first: it cannot be turned on once there are tables.
+    guarded(path, () => db.exec("pragma auto_vacuum = incremental; pragma journal_mode = wal"));
+    guarded(path, () => db.exec("pragma synchronous = normal; pragma busy_timeout = 2000"));
+    guarded(path, () => db.exec("pragma journal_size_limit = 67108864"));
+    migrate(db, database);
+    freeClaims(database);
+    return database;
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+function prepared(path: string): string {
+  return guarded(path, () => {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    return join(realpathSync(dirname(path)), basename(path));
+  });
+}
+
+function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
+  const statements = new Map<string, StatementSync>();
+  const statement = (sql: string): StatementSync => {
+    const known = statements.get(sql);
+    if (known !== undefined) return known;
+    const made = db.prepare(sql);
+    statements.set(sql, made);
+    return made;
+  };
+  const step = <T>(work: () => T): T => {
+    guarded(path, () => db.exec("begin immediate"));
+    try {
+      const result = work();
+      guarded(path, () => db.exec("commit"));
+      return result;
+    } catch (error) {
+      // SQLite has rolled back by itself after a full disk or an I/O error.
+      if (db.isTransaction) db.exec("rollback");
+      throw error;
+    }
+  };
+  return {
+    path,
+    step,
+    durably(work) {
+      guarded(path, () => db.exec("pragma synchronous = full"));
+      try {
+        return step(work);
+      } finally {
+        db.exec("pragma synchronous = normal");
+      }
+    },
+    get: (sql, ...values) => guarded(path, () => statement(sql).get(...values)),
+    all: (sql, ...values) => guarded(path, () => statement(sql).all(...values)),
+    run: (sql, ...values) => guarded(path, () => Number(statement(sql).run(...values).changes)),
+    close() {
+      statements.clear();
+      if (db.isOpen) db.close();
+      unlock();
+    },
+  };
+}
+
+/** Errors of SQLite and of the file system as `store` Problems; all others as they are. */
+function guarded<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Error) || !("code" in error)) throw error;
+    throw new Problem("store", `The database ${path} cannot be used: ${error.message}`, { cause: error });
+  }
+}
+
+function migrate(db: DatabaseSync, database: Database): void {
+  const version = integer(database.get("pragma user_version"), "user_version");
+  if (version > MIGRATIONS.length) {
+    const versions = `its schema is ${version}, this version knows ${MIGRATIONS.length}`;
+    const message = `The database ${database.path} was written by a newer version of the service (${versions})`;
+    throw new Problem("store", message, { retry: "never" });
+  }
+  for (const [n, migration] of MIGRATIONS.entries()) {
+    if (n < version) continue;
+    database.durably(() => guarded(database.path, () => db.exec(`${migration}; pragma user_version = ${n + 1}`)));
+  }
+}
+
+function freeClaims(database: Database): void {
+  database.step(() => {
+    database.run("update messages set state = ? where state = ?", FREE, CLAIMED);
+    database.run("delete from prints where state = 1");
+    database.run("update deliveries set taken_until = 0 where state = 'retrying' and taken_until > 0");
+  });
+}
