@@ -40,20 +40,19 @@ export function stateBoard(deps: Deps): StateBoard {
   let failing = false;
 
   const write = async (now: number) => {
-    for (const [mailbox, slot] of slots) {
-      const stale = slot.state.lastVerifiedAt !== null && now - slot.writtenAt >= VERIFIED_EVERY_MS;
-      if (!slot.dirty && !stale) continue;
-      slot.dirty = false;
-      try {
-        await deps.mailboxes.observe(mailbox, slot.state);
-        slot.writtenAt = now;
-        failing = false;
-      } catch (error) {
-        slot.dirty = true;
-        if (!failing) deps.emit({ kind: "service.failed", what: "writing mailbox states", failure: failureOf(error) });
-        failing = true;
-        return;
-      }
+    const due = [...slots].filter(
+      ([, slot]) => slot.dirty || (slot.state.lastVerifiedAt !== null && now - slot.writtenAt >= VERIFIED_EVERY_MS),
+    );
+    if (due.length === 0) return;
+    for (const [, slot] of due) slot.dirty = false;
+    try {
+      await deps.mailboxes.observe(due.map(([id, { state }]) => ({ id, state })));
+      for (const [, slot] of due) slot.writtenAt = now;
+      failing = false;
+    } catch (error) {
+      for (const [, slot] of due) slot.dirty = true;
+      if (!failing) deps.emit({ kind: "service.failed", what: "writing mailbox states", failure: failureOf(error) });
+      failing = true;
     }
   };
 

@@ -81,7 +81,7 @@ async function markPaused(deps: Deps, id: string): Promise<void> {
   const found = await deps.mailboxes.get(id);
   if (!found?.mailbox.paused) return;
   const state: MailboxState = { ...found.state, status: "paused", problem: null, since: new Date().toISOString() };
-  await deps.mailboxes.observe(id, state);
+  await deps.mailboxes.observe([{ id, state }]);
   deps.emit({ kind: "mailbox.status", mailbox: id, status: "paused" });
 }
 

@@ -33,8 +33,10 @@ export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
         db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, Date.now());
         return db.run("delete from mailboxes where id = ?", id) > 0;
       }),
-    async observe(id, state) {
-      db.step(() => writeState(db, id, state, "update"));
+    async observe(states) {
+      db.step(() => {
+        for (const { id, state } of states) writeState(db, id, state, "update");
+      });
     },
     async wanted() {
       const rows = db.all("select id, revision from mailboxes where paused = 0 order by id");

@@ -22,8 +22,8 @@ export interface Mailboxes {
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
   /** Removes a mailbox with all that belongs to it: state, cursors, ledger, deliveries, facts. False if there was none. */
   remove(id: string): Promise<boolean>;
-  /** What the subscription says of itself; ignored for a mailbox that is gone. */
-  observe(id: string, state: MailboxState): Promise<void>;
+  /** What subscriptions say of themselves; ignored for mailboxes that are gone. */
+  observe(states: { id: string; state: MailboxState }[]): Promise<void>;
   /** The id and revision of every mailbox that should be listened to (not paused), for reconciling. */
   wanted(): Promise<{ id: string; revision: number }[]>;
 }
