@@ -1,0 +1,78 @@
+/** A mailbox reached by IMAP: one connection, opened when first needed, that listens and downloads at the same time. */
+import type { Mailbox } from "../../contract/mailbox.ts";
+import { Problem } from "../../contract/problem.ts";
+import { stopping } from "../../run.ts";
+import { within } from "../../time.ts";
+import type { MailConnection } from "../mail.ts";
+import { type ImapDeps, openSession } from "./client.ts";
+import { fetchOver } from "./fetch.ts";
+import { listFolders } from "./folders.ts";
+import { receivedSince } from "./reconcile.ts";
+import type { Session } from "./session.ts";
+import { tidyOver } from "./tidy.ts";
+import { watchOver } from "./watch.ts";
+
+/** DNS, TCP, TLS and login each have a deadline of their own, and the gate may let wait; this bounds all of it. */
+const OPENING_MS = 30 * 60 * 1000;
+
+/**
+ * A MailConnection over IMAP4rev1. The first call connects; a call after the connection was lost connects anew, only a running
+ * `watch` never does. After `close` every call throws.
+ */
+export function imapConnection(deps: ImapDeps, mailbox: Mailbox): MailConnection {
+  const life = new AbortController();
+  let opening: Promise<Session> | undefined;
+  let current: Session | undefined;
+
+  async function session(signal: AbortSignal): Promise<Session> {
+    signal.throwIfAborted();
+    if (life.signal.aborted) throw new Problem("connect", "This connection was closed");
+    if (current?.open) return current;
+    opening ??= openSession(deps, mailbox, life.signal)
+      .then((opened) => {
+        current = opened;
+        return opened;
+      })
+      .finally(() => {
+        opening = undefined;
+      });
+    return within(OPENING_MS, "Connecting", opening, signal);
+  }
+
+  return {
+    async *watch(cursors, tell, signal) {
+      const startedAt = performance.now();
+      const opened = await orNothing(session(signal), signal);
+      if (opened) yield* watchOver({ deps, session: opened, mailbox, tell, startedAt }, cursors, signal);
+    },
+    async *since(folder, since, signal) {
+      yield* receivedSince({ session: await session(signal), mailbox, folder }, since, signal);
+    },
+    async *fetch(messages, signal) {
+      yield* fetchOver(await session(signal), messages, signal);
+    },
+    async tidy(messages, action, signal) {
+      await tidyOver(await session(signal), messages, action, signal);
+    },
+    async folders(signal) {
+      return listFolders(await session(signal), signal);
+    },
+    get open() {
+      return current?.open ?? false;
+    },
+    async close() {
+      life.abort(stopping("The mail connection is closed"));
+      await current?.close();
+    },
+  };
+}
+
+/** A watch that is called off while it connects ends quietly. */
+async function orNothing(opening: Promise<Session>, signal: AbortSignal): Promise<Session | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * A subscription over one IMAP connection: IDLE on the first folder, a look at the others from time to time, and a probe that
+ * proves the connection still hears. A notification is only a hint; what is new is always found by comparing with the cursor.
+ */
+import { Problem } from "../../contract/problem.ts";
+import type { Mailbox } from "../../contract/mailbox.ts";
+import type { Arrival, Cursor } from "../../contract/message.ts";
+import { jittered, slept } from "../../time.ts";
+import type { WatchSign } from "../mail.ts";
+import type { ImapDeps } from "./client.ts";
+import { watchedFolders } from "./folders.ts";
+import { reconcile } from "./reconcile.ts";
+import { samePath, type Session } from "./session.ts";
+
+/** How often the list of folders is read again where all are watched. */
+const RELIST_MS = 10 * 60 * 1000;
+/** An IDLE that a server ends by itself sooner than this is not issued again at once. */
+const SHORT_IDLE_MS = 1000;
+
+export type Watching = {
+  deps: ImapDeps;
+  session: Session;
+  mailbox: Mailbox;
+  tell: (sign: WatchSign) => void;
+  /** `performance.now()` when connecting began. */
+  startedAt: number;
+};
+
+/** What is remembered of a folder: the cursor, and the UIDNEXT that was already looked into. */
+type Known = { cursor: Cursor | undefined; uidNext: number | null };
+
+/** The watch of MailConnection over a connection that is open; it never reconnects, and leaves the connection as it is. */
+export async function* watchOver(
+  watching: Watching,
+  cursors: Cursor[],
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, void, undefined> {
+  let connected = false;
+  const tell = (sign: WatchSign) => {
+    if (sign.kind === "connected") connected = true;
+    watching.tell(sign);
+  };
+  try {
+    yield* rounds({ ...watching, tell }, cursors, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (connected && error instanceof Problem && error.code === "timeout") throw deaf(error);
+    throw error;
+  }
+}
+
+function deaf(timeout: Problem): Problem {
+  return new Problem("deaf", `The connection was open, but ${timeout.message}`, { cause: timeout });
+}
+
+async function* rounds(
+  watching: Watching,
+  cursors: Cursor[],
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, void, undefined> {
+  const { deps, session, mailbox, tell } = watching;
+  let folders = await watchedFolders(session, mailbox, signal);
+  let listedAt = performance.now();
+  const known = new Map<string, Known>();
+  for (const cursor of cursors) known.set(cursor.folder, { cursor, uidNext: null });
+  for (const folder of folders) yield* caughtUp(watching, known, folder, signal);
+
+  const listener = listenerOf(session, mailbox, signal);
+  const capabilities = [...session.client.capabilities.keys()];
+  tell({
+    kind: "connected",
+    push: listener.push,
+    ms: Math.round(performance.now() - watching.startedAt),
+    capabilities,
+  });
+  const pollMs = mailbox.receive.mode === "poll" ? mailbox.receive.poll.everySeconds * 1000 : deps.folderPollMs;
+  const others = mailbox.receive.folders === "all" || folders.length > 1;
+  let pollAt = performance.now() + pollMs;
+  let probeAt = performance.now() + jittered(deps.probeMs);
+  while (!signal.aborted) {
+    const [first = "INBOX"] = folders;
+    const polls = others || !listener.push;
+    const until = Math.min(probeAt, polls ? pollAt : Infinity);
+    const stirred = await listener.listen(first, known.get(first)?.uidNext ?? null, until);
+    if (signal.aborted) return;
+    const now = performance.now();
+    if (stirred) yield* caughtUp(watching, known, first, signal);
+    if (now >= probeAt) {
+      if (listener.push) yield* probed(watching, known, first, signal);
+      else await keptAlive(watching, first, signal);
+      probeAt = performance.now() + jittered(deps.probeMs);
+    }
+    if (!polls || now < pollAt) continue;
+    if (mailbox.receive.folders === "all" && now - listedAt >= RELIST_MS) {
+      folders = await watchedFolders(session, mailbox, signal);
+      listedAt = now;
+    }
+    for (const folder of listener.push ? folders.slice(1) : folders) yield* polled(watching, known, folder, signal);
+    pollAt = performance.now() + pollMs;
+  }
+}
+
+/** Compares one folder with its cursor and hands over what is new. */
+async function* caughtUp(
+  watching: Watching,
+  known: Map<string, Known>,
+  folder: string,
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, void, undefined> {
+  const { deps, session, mailbox, tell } = watching;
+  const mine = known.get(folder) ?? { cursor: undefined, uidNext: null };
+  known.set(folder, mine);
+  const heard = (uidNext: number | null) => {
+    if (uidNext !== null) mine.uidNext = Math.max(uidNext, (mine.cursor?.uid ?? 0) + 1);
+    tell({ kind: "verified" });
+  };
+  for await (const arrival of reconcile({ session, mailbox, folder, emit: deps.emit }, mine.cursor, heard, signal)) {
+    mine.cursor = arrival.cursor;
+    yield arrival;
+  }
+  if (mine.cursor && mine.uidNext !== null) mine.uidNext = Math.max(mine.uidNext, mine.cursor.uid + 1);
+}
+
+/** The probe of a listening connection: a comparison, and a second opinion about what this session cannot see. */
+async function* probed(
+  watching: Watching,
+  known: Map<string, Known>,
+  folder: string,
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, void, undefined> {
+  yield* caughtUp(watching, known, folder, signal);
+  yield* polled(watching, known, folder, signal);
+}
+
+/** Asks for the STATUS of a folder; what changed (or cannot be told) is selected afresh and compared. */
+async function* polled(
+  watching: Watching,
+  known: Map<string, Known>,
+  folder: string,
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, void, undefined> {
+  const { session, mailbox, tell } = watching;
+  const { client } = session;
+  const mine = known.get(folder);
+  const ask = () => client.status(folder, { uidNext: true, uidValidity: true }).catch(missingAsFalse);
+  const status = await session.ask(`STATUS ${folder}`, ask, signal);
+  tell({ kind: "verified" });
+  const epoch = status && status.uidValidity !== undefined ? String(status.uidValidity) : undefined;
+  const uidNext = status ? status.uidNext : undefined;
+  const same = mine?.cursor && epoch === mine.cursor.epoch && uidNext !== undefined && uidNext === mine.uidNext;
+  if (same) return;
+  if (client.mailbox && samePath(client.mailbox.path, folder) && !status) return;
+  // A view that is older than the STATUS would be compared in vain.
+  const reopen = async () => undefined;
+  try {
+    await session.inFolder(folder, `SELECT ${folder}`, reopen, signal, { afresh: true });
+  } catch (error) {
+    // Where all folders are watched one may be deleted at any time.
+    if (mailbox.receive.folders === "all" && error instanceof Problem && error.code === "folder") return;
+    throw error;
+  }
+  yield* caughtUp(watching, known, folder, signal);
+  if (mine && uidNext !== undefined) mine.uidNext = Math.max(uidNext, mine.uidNext ?? 0);
+}
+
+function missingAsFalse(error: unknown): false {
+  if (error instanceof Error && Reflect.get(error, "code") === "NotFound") return false;
+  throw error;
+}
+
+/** A word that keeps a polled connection from being closed; STATUS, as some servers do not count NOOP (163.com). */
+async function keptAlive(watching: Watching, folder: string, signal: AbortSignal): Promise<void> {
+  const { session, tell } = watching;
+  await session.ask(`STATUS ${folder}`, () => session.client.status(folder, { uidNext: true }), signal);
+  tell({ kind: "verified" });
+}
+
+type Listener = {
+  /** False where the server cannot notify, also once it has shown that it cannot. */
+  readonly push: boolean;
+  /** Waits until the folder stirred (true), until the time (false), or until the signal; throws when the connection ends. */
+  listen(folder: string, uidNext: number | null, until: number): Promise<boolean>;
+};
+
+function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSignal): Listener {
+  const { client } = session;
+  let push = mailbox.receive.mode === "push" && client.capabilities.has("IDLE");
+  let stirred: string | undefined;
+  let wake: () => void = () => undefined;
+  const noticed = ({ path }: { path: string }) => {
+    stirred = path;
+    wake();
+  };
+  client.on("exists", noticed);
+  signal.addEventListener("abort", () => client.off("exists", noticed), { once: true });
+  const taken = (folder: string): boolean => {
+    const yes = stirred !== undefined && samePath(stirred, folder);
+    stirred = undefined;
+    return yes;
+  };
+
+  /** Issues IDLE in a turn and gives the turn away at once: the next command breaks it. */
+  function idle(folder: string, uidNext: number | null) {
+    return session.inFolder(
+      folder,
+      "IDLE",
+      async (box) => {
+        if (taken(folder) || (uidNext !== null && box.uidNext > uidNext)) return { news: true as const };
+        return { news: false as const, over: client.idle(), turns: session.turns, at: performance.now() };
+      },
+      signal,
+    );
+  }
+
+  async function listen(folder: string, uidNext: number | null, until: number): Promise<boolean> {
+    while (performance.now() < until && !signal.aborted) {
+      const woken = new Promise<"stirred">((resolve) => {
+        wake = () => resolve("stirred");
+      });
+      const idling = push ? await idle(folder, uidNext) : undefined;
+      if (idling?.news) return true;
+      const why = await firstOf({ woken, over: idling?.over, until }, session, signal);
+      if (why === "stirred" && taken(folder)) return true;
+      if (why !== "over" || !idling) return false;
+      if ((await idling.over) === false) push = false;
+      const byServer = session.turns === idling.turns && performance.now() - idling.at < SHORT_IDLE_MS;
+      if (byServer && push) await slept(SHORT_IDLE_MS, signal);
+      if (!push) return true;
+    }
+    return false;
+  }
+
+  return {
+    get push() {
+      return push;
+    },
+    listen,
+  };
+}
+
+type Wakers = { woken: Promise<"stirred">; over: Promise<unknown> | undefined; until: number };
+
+/** What happens first: the folder stirs, IDLE is over, the time has come (or the signal). Throws when the connection ends. */
+async function firstOf(wakers: Wakers, session: Session, signal: AbortSignal): Promise<"stirred" | "over" | "due"> {
+  const done = new AbortController();
+  const either = AbortSignal.any([signal, done.signal, session.ended]);
+  const due = slept(Math.max(0, wakers.until - performance.now()), either).then(() => "due" as const);
+  const over = wakers.over?.then(
+    () => "over" as const,
+    () => "over" as const,
+  );
+  try {
+    const first = await Promise.race([wakers.woken, due, ...(over ? [over] : [])]);
+    if (session.ended.aborted && !signal.aborted) throw session.ended.reason;
+    return first;
+  } finally {
+    done.abort();
+  }
+}

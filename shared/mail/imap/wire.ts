@@ -1,0 +1,60 @@
+/** TLS for mail connections: the server's name or its pinned certificate is proven before a single byte is trusted. */
+import { createHash } from "node:crypto";
+import { isIP, type Socket } from "node:net";
+import { checkServerIdentity, connect, type PeerCertificate, type TLSSocket } from "node:tls";
+import type { Receive } from "../../contract/mailbox.ts";
+import { Problem } from "../../contract/problem.ts";
+import { within } from "../../time.ts";
+import { problemOf } from "./problems.ts";
+
+/**
+ * Begins TLS on a connected socket and calls `onSecure` once the server has proven itself: by a certificate for the mailbox's
+ * host under the system's authorities or the mailbox's own `ca`, or by its `fingerprint` alone. Else the returned socket fails.
+ */
+export function startTls(socket: Socket, receive: Receive, onSecure: () => void): TLSSocket {
+  const host = receive.host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+  const { fingerprint } = receive;
+  const secured = connect({
+    socket,
+    host,
+    // An IP address is no server name (RFC 6066 section 3); its certificate is checked by the address.
+    ...(isIP(host) ? {} : { servername: host }),
+    ...(receive.ca === undefined ? {} : { ca: [receive.ca] }),
+    rejectUnauthorized: fingerprint === undefined,
+    checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
+  });
+  secured.once("secureConnect", () => {
+    const problem = fingerprint === undefined ? undefined : mismatch(secured, fingerprint);
+    if (problem) secured.destroy(problem);
+    else onSecure();
+  });
+  return secured;
+}
+
+/** As `startTls`, as a promise with a deadline; the socket is destroyed when it fails. */
+export async function secured(socket: Socket, receive: Receive, ms: number, signal: AbortSignal): Promise<TLSSocket> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const tls = startTls(socket, receive, resolve);
+  // The listener stays: Bun reports a second error on a socket whose handshake failed.
+  tls.on("error", reject);
+  try {
+    await within(ms, "The TLS handshake", promise, signal);
+    return tls;
+  } catch (error) {
+    tls.destroy();
+    socket.destroy();
+    if (signal.aborted) throw error;
+    throw problemOf(error, { step: "connect" });
+  }
+}
+
+function mismatch(socket: TLSSocket, fingerprint: string): Problem | undefined {
+  const found = createHash("sha256").update(socket.getPeerCertificate().raw).digest();
+  const wanted = fingerprint.slice("sha256/".length);
+  const bytes = /^[0-9a-fA-F:]{64,95}$/.test(wanted)
+    ? Buffer.from(wanted.replaceAll(":", ""), "hex")
+    : Buffer.from(wanted, "base64");
+  if (found.equals(bytes)) return undefined;
+  const evidence = `sha256/${found.toString("hex")}`;
+  return new Problem("tls", "The server showed another certificate than the pinned one", { evidence });
+}
