@@ -22,9 +22,10 @@ export interface MailConnection {
     signal: AbortSignal,
   ): AsyncGenerator<Arrival, void, undefined>;
   /**
-   * Messages of one folder received at or after `since`, in batches, whatever the cursor says (for resync).
+   * Messages of the watched folders received at or after `date`, in batches of one folder each, whatever the cursor says (for
+   * resync).
    */
-  since(folder: string, since: Date, signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
+  since(date: Date, signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
   /**
    * Downloads messages of one folder, in any order, leaving their flags alone. What the server no longer has is left
    * out. Throws `gone` with every message when the folder's epoch changed. One message that the server cannot give does
