@@ -1,0 +1,95 @@
+/** The HTTP face of the node: a pure fetch handler made from its dependencies. What is not a route here does not exist. */
+import { type Context, Hono } from "hono";
+import { requestId } from "hono/request-id";
+import { secureHeaders } from "hono/secure-headers";
+import { asProblem, Problem } from "../shared/contract/problem.ts";
+import { gate } from "./auth.ts";
+import type { ApiDeps } from "./deps.ts";
+import { pageRoutes } from "./routes/pages.ts";
+import { errorAnswer, problemAnswer } from "./problems.ts";
+import { deliveryRoutes } from "./routes/deliveries.ts";
+import { diagnosticRoutes } from "./routes/diagnostics.ts";
+import { eventRoutes } from "./routes/events.ts";
+import { healthRoutes } from "./routes/health.ts";
+import { mailboxWorkRoutes } from "./routes/mailbox-work.ts";
+import { mailboxRoutes } from "./routes/mailboxes.ts";
+import type { Route } from "./routes/route.ts";
+
+/** Every route of the API; the more particular paths come first. */
+function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
+  return [
+    ...mailboxWorkRoutes(deps),
+    ...mailboxRoutes(deps),
+    ...deliveryRoutes(deps),
+    ...eventRoutes(deps, stop),
+    ...diagnosticRoutes(deps, new Date()),
+    ...healthRoutes(deps),
+  ];
+}
+
+/** The app. Its streams end and its waits are cut short when the signal aborts. */
+export function createApp(deps: ApiDeps, signal: AbortSignal): Hono {
+  const base = deps.config.BASE_PATH;
+  const allowed = gate(deps.config.API_TOKENS);
+  const api = apiRoutes(deps, signal);
+  const routes = [...api, ...pageRoutes(deps, api, allowed)];
+  const open = new Set(routes.filter((route) => route.open).map((route) => base + route.path));
+  if (base) open.add(base);
+
+  const app = new Hono();
+  app.use(requestId(), secureHeaders({ strictTransportSecurity: false, xFrameOptions: "DENY" }));
+  app.use(async (context, next) => {
+    const started = performance.now();
+    await next();
+    deps.facts.emit({
+      kind: "http.answered",
+      method: context.req.method,
+      route: templateOf(routes, base, context.req.path)?.path ?? "unknown",
+      status: context.res.status,
+      ms: Math.round(performance.now() - started),
+    });
+  });
+  app.use(async (context, next) => {
+    const refused = open.has(context.req.path) ? undefined : allowed(context.req.raw);
+    return refused ? problemAnswer(refused, base) : next();
+  });
+  for (const route of routes) {
+    const path = (base + route.path).replace(/\{(\w+)\}/g, ":$1");
+    const paths = base && route.path === "/" ? [base, path] : [path];
+    app.on(route.method.toUpperCase(), paths, (context) => route.answer(context, signal));
+  }
+  app.notFound((context) => unmatched(routes, base, context));
+  app.onError((error, context) =>
+    errorAnswer(error, base, (problem) => {
+      const { code, cause } = asProblem(problem).view();
+      const what = `${context.req.method} ${templateOf(routes, base, context.req.path)?.path ?? "unknown"}`;
+      deps.facts.emit({ kind: "service.failed", what, failure: { code, cause } });
+    }),
+  );
+  return app;
+}
+
+/** 405 with Allow where the path exists for other methods, else 404. */
+function unmatched(routes: Route[], base: string, { req }: Context): Response {
+  const methods = routes
+    .filter((route) => matches(base + route.path, req.path))
+    .map((route) => route.method.toUpperCase());
+  if (methods.length === 0) {
+    return problemAnswer(new Problem("not_found", `There is nothing at ${req.path}.`, { retry: "never" }), base);
+  }
+  const allow = [...new Set(methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])))].join(", ");
+  return problemAnswer(new Problem("method", `${req.path} takes ${allow}.`, { retry: "never" }), base, { allow });
+}
+
+function templateOf(routes: Route[], base: string, path: string): Route | undefined {
+  return routes.find((route) => matches(base + route.path, path));
+}
+
+function matches(template: string, path: string): boolean {
+  const wanted = template.split("/");
+  const given = path.split("/");
+  return (
+    wanted.length === given.length &&
+    wanted.every((part, i) => (part.startsWith("{") ? given[i] !== "" : part === given[i]))
+  );
+}

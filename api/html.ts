@@ -1,0 +1,81 @@
+/** HTML without a framework: text is escaped unless it was made here. */
+import { createHash } from "node:crypto";
+
+/** A piece of HTML that is safe to put into a page as it is. */
+export class Html {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+type Piece = string | number | Html | Piece[];
+
+/** A template whose values are escaped, except pieces made by this same function. */
+export function html(strings: TemplateStringsArray, ...values: Piece[]): Html {
+  return new Html(strings.map((text, i) => text + rendered(values[i] ?? "")).join(""));
+}
+
+function rendered(piece: Piece): string {
+  if (piece instanceof Html) return piece.text;
+  if (Array.isArray(piece)) return piece.map(rendered).join("");
+  return escaped(String(piece));
+}
+
+const ENTITIES: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"']/g, (letter) => ENTITIES[letter] ?? letter);
+}
+
+/** Text with `code` between backquotes set as code; nothing else of Markdown. */
+export function prose(text: string): Html {
+  return html`${text.split("`").map((part, i) => (i % 2 === 1 ? html`<code>${part}</code>` : part))}`;
+}
+
+const STYLE = `
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6776;--line:#dde3ea;--paper:#fff;--tint:#f5f7fa;--mark:#0b66c3}
+@media(prefers-color-scheme:dark){:root{--ink:#e4e9f0;--soft:#98a4b3;--line:#2d3642;--paper:#12171e;--tint:#1a212a;--mark:#6cb2ff}}
+*{box-sizing:border-box}body{margin:0 auto;max-width:60rem;padding:2.5rem 1.25rem 4rem;background:var(--paper);color:var(--ink);
+font:16px/1.6 system-ui,sans-serif}h1{font-size:1.8rem;margin:0 0 .25rem}h2{margin:2.5rem 0 .75rem;font-size:1.3rem;border-bottom:1px solid var(--line);padding-bottom:.3rem}
+h3{margin:0;font-size:1rem;font-weight:600}a{color:var(--mark)}p{margin:.5rem 0}.soft{color:var(--soft)}
+code,pre{font:.86em/1.5 ui-monospace,Menlo,Consolas,monospace}code{background:var(--tint);padding:.1em .3em;border-radius:4px}
+pre{background:var(--tint);padding:.9rem;border-radius:8px;overflow:auto}pre code{padding:0;background:none}
+table{border-collapse:collapse;width:100%;font-size:.92rem;margin:.5rem 0 1rem}th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+th{color:var(--soft);font-weight:500}details{border:1px solid var(--line);border-radius:8px;margin:.5rem 0;padding:.6rem .9rem}summary{cursor:pointer}
+.verb{display:inline-block;min-width:4.2rem;font:600 .8rem ui-monospace,monospace;color:var(--mark);text-transform:uppercase}
+.tiles{display:flex;flex-wrap:wrap;gap:.75rem;padding:0;list-style:none}.tiles li{flex:1 1 8rem;background:var(--tint);border-radius:8px;padding:.7rem .9rem}
+.tiles b{display:block;font-size:1.5rem;line-height:1.3}nav a{margin-right:1rem}`;
+
+const CSP = [
+  "default-src 'none'",
+  `style-src 'sha256-${createHash("sha256").update(STYLE).digest("base64")}'`,
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+/** A whole page as an answer: one style sheet known by its hash, no script, nothing from elsewhere. */
+export function page(title: string, body: Html): Response {
+  const whole = html`<!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width,initial-scale=1" />
+        <title>${title}</title>
+        <style>
+          ${new Html(STYLE)}
+        </style>
+      </head>
+      <body>
+        ${body}
+      </body>
+    </html>`;
+  return new Response(whole.text, {
+    headers: {
+      "content-type": "text/html; charset=utf-8",
+      "content-security-policy": CSP,
+      "cache-control": "no-store",
+    },
+  });
+}

@@ -1,0 +1,131 @@
+/** A mailbox between the wire and the service: secrets go in, never out; defaults are shown; patches are merged. */
+import { randomBytes, randomUUID } from "node:crypto";
+import * as v from "valibot";
+import { Mailbox, MailboxId, MailboxInput, MailboxStatus, SECRET_PATHS } from "../shared/contract/mailbox.ts";
+import { Problem } from "../shared/contract/problem.ts";
+import { Secret } from "../shared/contract/secret.ts";
+import type { MailboxWithState } from "../shared/store/store.ts";
+import { isRecord } from "./fields.ts";
+
+const ProblemShown = v.object({
+  code: v.string(),
+  cause: v.string(),
+  fix: v.string(),
+  evidence: v.nullable(v.string()),
+  retryAt: v.nullable(v.string()),
+});
+
+const StateShown = v.object({
+  status: MailboxStatus,
+  since: v.string(),
+  node: v.nullable(v.string()),
+  lastVerifiedAt: v.nullable(v.string()),
+  lastArrivalAt: v.nullable(v.string()),
+  failedLogins: v.number(),
+  problem: v.nullable(ProblemShown),
+});
+
+const AuthShown = v.object({
+  user: v.string(),
+  oauth2: v.optional(v.object({ tokenUrl: v.string(), clientId: v.string(), scope: v.optional(v.string()) })),
+});
+
+const { receive, deliver, ...rest } = MailboxInput.entries;
+const { secret, ...deliverShown } = deliver.entries;
+const shown = {
+  ...rest,
+  id: MailboxId,
+  receive: v.object({ ...receive.entries, port: v.number(), auth: AuthShown }),
+  deliver: v.object(deliverShown),
+  revision: v.number(),
+  createdAt: v.string(),
+  updatedAt: v.string(),
+  state: StateShown,
+};
+
+/** A mailbox as answers show it: without secrets, with its defaults and its state. */
+export const MailboxShown = v.object(shown);
+
+/** The one answer with a secret: what was generated is told once. */
+export const MailboxCreated = v.object({ ...shown, deliver: v.object({ ...deliverShown, secret }) });
+export type MailboxCreated = v.InferOutput<typeof MailboxCreated>;
+
+/** The answer for a mailbox; `generated` is the webhook secret to tell this once. */
+export function shownMailbox({ mailbox, state }: MailboxWithState, generated?: Secret): MailboxCreated {
+  const port = mailbox.receive.port ?? (mailbox.receive.tls === "implicit" ? 993 : 143);
+  const open = withSecrets({ ...mailbox, receive: { ...mailbox.receive, port } }, () => undefined);
+  // A subscription takes a moment to notice a pause; the mailbox knows at once.
+  const status = mailbox.paused ? "paused" : state.status;
+  const answer = v.parse(MailboxShown, { ...open, state: { ...state, status } });
+  return generated ? { ...answer, deliver: { ...answer.deliver, secret: generated.reveal() } } : answer;
+}
+
+/** The mailbox that a body asks for: new, or in place of `was`, whose id, webhook secret, pause and birthday it keeps. */
+export function mailboxFrom(input: MailboxInput, was?: Mailbox): { mailbox: Mailbox; generated?: Secret } {
+  checkSecret(input.deliver.secret);
+  const now = new Date().toISOString();
+  const known = input.deliver.secret ?? was?.deliver.secret?.reveal();
+  const secretText = known ?? `whsec_${randomBytes(32).toString("base64")}`;
+  const wire = { ...input, deliver: { ...input.deliver, secret: secretText } };
+  const mailbox = v.parse(Mailbox, {
+    ...withSecrets(wire, (value) => new Secret(String(value))),
+    id: was?.id ?? input.id ?? randomUUID(),
+    paused: was?.paused ?? false,
+    endpointGone: was?.endpointGone ?? false,
+    revision: was?.revision ?? 0,
+    createdAt: was?.createdAt ?? now,
+    updatedAt: now,
+  });
+  if (was && differs(was.deliver, mailbox.deliver)) mailbox.endpointGone = false;
+  return known === undefined ? { mailbox, generated: new Secret(secretText) } : { mailbox };
+}
+
+/** Standard Webhooks: 24 to 64 bytes in base64 behind `whsec_`. Found here rather than at the first delivery. */
+function checkSecret(given: string | undefined): void {
+  if (given === undefined) return;
+  const bytes = Buffer.from(given.slice(6), "base64").length;
+  if (/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(given) && bytes >= 24 && bytes <= 64) return;
+  const message = "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made";
+  throw new Problem("invalid", `Not valid: deliver.secret ${message}.`, {
+    retry: "never",
+    errors: [{ path: "deliver.secret", message }],
+  });
+}
+
+/** A mailbox as a client would send it, secrets in clear: what a merge patch applies to. Never leaves the process. */
+export function wireForm(mailbox: Mailbox): Record<string, unknown> {
+  const { id, address, name, receive: from, deliver: to } = mailbox;
+  return withSecrets({ id, address, ...(name !== undefined && { name }), receive: from, deliver: to }, (value) =>
+    value instanceof Secret ? value.reveal() : value,
+  );
+}
+
+/** True when the parts differ in anything, a secret included. */
+export function differs(one: Mailbox["receive" | "deliver"], other: Mailbox["receive" | "deliver"]): boolean {
+  return JSON.stringify(revealed(one)) !== JSON.stringify(revealed(other));
+}
+
+/** With members in order and secrets in clear: `Secret` itself prints alike whatever it holds. */
+function revealed(value: unknown): unknown {
+  if (value instanceof Secret) return value.reveal();
+  if (!isRecord(value)) return value;
+  const members = Object.entries(value).map(([key, inner]) => [key, revealed(inner)] as const);
+  return Object.fromEntries(members.toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function withSecrets(value: Record<string, unknown>, change: (value: unknown) => unknown): Record<string, unknown> {
+  return SECRET_PATHS.reduce<Record<string, unknown>>((whole, path) => changedAt(whole, path, change), value);
+}
+
+function changedAt(
+  value: Record<string, unknown>,
+  path: readonly string[],
+  change: (value: unknown) => unknown,
+): Record<string, unknown> {
+  const [key = "", ...deeper] = path;
+  const { [key]: inner, ...others } = value;
+  if (inner === undefined) return value;
+  if (deeper.length > 0) return isRecord(inner) ? { ...value, [key]: changedAt(inner, deeper, change) } : value;
+  const changed = change(inner);
+  return changed === undefined ? others : { ...others, [key]: changed };
+}

@@ -1,0 +1,86 @@
+/** What machines ask about the node itself: alive, ready, metrics, and the status page of the listeners. */
+import * as v from "valibot";
+import type { ApiDeps } from "../deps.ts";
+import { json, route, type Route } from "./route.ts";
+
+type Deps = Pick<ApiDeps, "version" | "ready" | "metrics" | "subscriptions">;
+
+const tag = "Operation";
+const ReadinessShown = v.object({
+  ok: v.boolean(),
+  checks: v.array(v.object({ name: v.string(), ok: v.boolean(), cause: v.optional(v.string()) })),
+});
+const ServiceStatus = v.object({
+  ServiceStatus: v.literal("Started"),
+  version: v.string(),
+  connections: v.looseObject({ open: v.number() }),
+});
+
+export function healthRoutes(deps: Deps): Route[] {
+  return [alive(), ready(deps), metrics(deps), ...status(deps)];
+}
+
+function alive(): Route {
+  return route({
+    method: "get",
+    path: "/healthz",
+    tag,
+    open: true,
+    summary: "Whether the process is alive",
+    about: "Asks nothing of store, queue or mail servers: restarting the process would not mend those.",
+    answers: { 200: { about: "It is", schema: v.object({ ok: v.boolean() }) } },
+    problems: [],
+    handle: () => json({ ok: true }),
+  });
+}
+
+function ready({ ready: check }: Deps): Route {
+  return route({
+    method: "get",
+    path: "/readyz",
+    tag,
+    open: true,
+    summary: "Whether the node can do its work",
+    answers: {
+      200: { about: "It can", schema: ReadinessShown },
+      503: { about: "It cannot; the checks say why", schema: ReadinessShown },
+    },
+    problems: [],
+    async handle() {
+      const readiness = await check();
+      return json(readiness, readiness.ok ? 200 : 503);
+    },
+  });
+}
+
+function metrics({ metrics: registry }: Deps): Route {
+  return route({
+    method: "get",
+    path: "/metrics",
+    tag,
+    summary: "Metrics in Prometheus' text format",
+    about:
+      "Needs the bearer token like the API (`authorization: { credentials }` in a Prometheus scrape configuration). No label names a mailbox, so the number of series does not grow with them.",
+    answers: { 200: { about: "The metrics", type: "text/plain" } },
+    problems: [],
+    async handle() {
+      return new Response(await registry.render(), { headers: { "content-type": registry.contentType } });
+    },
+  });
+}
+
+/** Two addresses, because watchers of the older service ask either. */
+function status({ version, subscriptions }: Deps): Route[] {
+  return ["/api/listeners/status", "/api/listeners"].map((path, which) =>
+    route({
+      method: "get",
+      path,
+      tag,
+      open: which === 0,
+      summary: "The status of the service, as a CRM asks for it",
+      answers: { 200: { about: "The service is running", schema: ServiceStatus } },
+      problems: [],
+      handle: () => json({ ServiceStatus: "Started", version, connections: subscriptions.connections() }),
+    }),
+  );
+}
