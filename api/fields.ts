@@ -9,29 +9,35 @@ type Issue = v.BaseIssue<unknown>;
 /** Members of answers which no request takes; people send back what they read. */
 const READ_ONLY = new Set(["state", "revision", "createdAt", "updatedAt", "paused", "endpointGone"]);
 
-/** One error per wrong field, with dotted paths; unknown fields name the nearest known one. */
-export function fieldErrors(schema: Schema, issues: readonly Issue[]): FieldError[] {
+/**
+ * One error per wrong field, with dotted paths; unknown fields name the nearest known one, or one of `others`, which other
+ * variants of the same object know.
+ */
+export function fieldErrors(schema: Schema, issues: readonly Issue[], others: string[] = []): FieldError[] {
   const found = new Map<string, FieldError>();
-  for (const error of issues.flatMap((issue) => explained(schema, issue))) {
+  for (const error of issues.flatMap((issue) => explained(schema, issue, others))) {
     if (!found.has(error.path)) found.set(error.path, error);
   }
   return [...found.values()];
 }
 
-function explained(root: Schema, issue: Issue): FieldError[] {
+function explained(root: Schema, issue: Issue, others: string[]): FieldError[] {
   const steps = issue.path ?? [];
   const path = steps.map((step) => String(step.key)).join(".");
   const parent = steps.at(-1);
   if (issue.expected === "never" && parent !== undefined) {
     const above = path.slice(0, Math.max(0, path.lastIndexOf(".")));
-    return unknownFields(schemaAt(root, steps.slice(0, -1)), parent.input).map((error) => under(above, error));
+    const known = [...Object.keys(entriesOf(schemaAt(root, steps.slice(0, -1)))), ...(above === "" ? others : [])];
+    return unknownFields(known, parent.input).map((error) => under(above, error));
   }
   if (issue.received === "undefined" && steps.length > 0) return [{ path, message: "is missing" }];
   if (issue.type === "union") {
-    const meant = meantOption(schemaAt(root, steps), issue.input);
+    const union = schemaAt(root, steps);
+    const meant = meantOption(union, issue.input);
     const again = meant && v.safeParse(meant, issue.input);
     if (meant && again && !again.success) {
-      return fieldErrors(meant, again.issues).map((error) => under(path, error));
+      const names = optionsOf(union).flatMap((option) => Object.keys(entriesOf(option)));
+      return fieldErrors(meant, again.issues, names).map((error) => under(path, error));
     }
   }
   return [{ path, message: plain(issue) }];
@@ -42,13 +48,12 @@ function under(above: string, error: FieldError): FieldError {
 }
 
 /** Valibot reports the first unknown field only; people want all of them at once. */
-function unknownFields(schema: Schema | undefined, input: unknown): FieldError[] {
-  const known = Object.keys(entriesOf(schema));
+function unknownFields(known: string[], input: unknown): FieldError[] {
   const unknown = Object.keys(isRecord(input) ? input : {}).filter((key) => !known.includes(key));
   return unknown.map((key) => {
     if (READ_ONLY.has(key)) return { path: key, message: "is read-only: leave it out" };
     const meant = nearest(key, known);
-    return { path: key, message: meant ? `is not known; did you mean ${meant}?` : `is not known; leave it out` };
+    return { path: key, message: meant ? `is not known; did you mean ${meant}?` : "is not known; leave it out" };
   });
 }
 

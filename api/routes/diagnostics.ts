@@ -1,5 +1,4 @@
 /** GET /api/v1/diagnostics: what a person needs to know of the node to judge it, in one answer without secrets. */
-import { MailboxStatus } from "../../shared/contract/mailbox.ts";
 import * as v from "valibot";
 import type { ApiDeps } from "../deps.ts";
 import { counted } from "../counts.ts";
@@ -13,7 +12,7 @@ const Diagnostics = v.object({
   uptimeSeconds: v.number(),
   memory: v.object({ residentBytes: v.number(), heapUsedBytes: v.number() }),
   store: v.string(),
-  mailboxes: v.object({ total: v.number(), byStatus: v.record(MailboxStatus, v.number()) }),
+  mailboxes: v.object({ total: v.number(), byStatus: Counts }),
   deliveries: Counts,
   tasks: Counts,
   connections: Counts,

@@ -86,7 +86,7 @@ export function parsed<S extends v.GenericSchema>(schema: S, input: unknown): v.
   if (result.success) return result.output;
   const errors = fieldErrors(schema, result.issues);
   const named = errors.map(({ path, message }) => `${path || "the request"} ${message}`).join("; ");
-  throw new Problem("invalid", `Not valid: ${named}.`, { retry: "never", errors });
+  throw new Problem("invalid", `Not valid: ${named}`, { retry: "never", errors });
 }
 
 /** A query holds only texts: those the schema wants as numbers, or as booleans, become what they say. */
