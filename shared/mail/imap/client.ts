@@ -159,7 +159,6 @@ function transportOver(socket: Socket, receive: Receive, onSecure?: () => void):
 
 /** The library waits out a throttling by itself and tells only its log; the subscription should know, and let go. */
 function throttleEar(ear: { throttled?: (ms: number) => void }): Logger {
-  const deafEar = () => undefined;
   return {
     warn: (entry: { throttleDelay?: unknown }) => {
       if (typeof entry.throttleDelay === "number") ear.throttled?.(entry.throttleDelay);
@@ -170,3 +169,5 @@ function throttleEar(ear: { throttled?: (ms: number) => void }): Logger {
     fatal: deafEar,
   };
 }
+
+const deafEar = () => undefined;

@@ -1,12 +1,11 @@
 /** A mailbox reached by IMAP: one connection, opened when first needed, that listens and downloads at the same time. */
 import type { Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
-import { stopping } from "../../run.ts";
 import { within } from "../../time.ts";
 import type { MailConnection } from "../mail.ts";
 import { type ImapDeps, openSession } from "./client.ts";
 import { fetchOver } from "./fetch.ts";
-import { listFolders } from "./folders.ts";
+import { listFolders, watchedFolders } from "./folders.ts";
 import { receivedSince } from "./reconcile.ts";
 import type { Session } from "./session.ts";
 import { tidyOver } from "./tidy.ts";
@@ -26,7 +25,7 @@ export function imapConnection(deps: ImapDeps, mailbox: Mailbox): MailConnection
 
   async function session(signal: AbortSignal): Promise<Session> {
     signal.throwIfAborted();
-    if (life.signal.aborted) throw new Problem("connect", "This connection was closed");
+    if (life.signal.aborted) throw closed();
     if (current?.open) return current;
     opening ??= openSession(deps, mailbox, life.signal)
       .then((opened) => {
@@ -45,8 +44,11 @@ export function imapConnection(deps: ImapDeps, mailbox: Mailbox): MailConnection
       const opened = await orNothing(session(signal), signal);
       if (opened) yield* watchOver({ deps, session: opened, mailbox, tell, startedAt }, cursors, signal);
     },
-    async *since(folder, since, signal) {
-      yield* receivedSince({ session: await session(signal), mailbox, folder }, since, signal);
+    async *since(date, signal) {
+      const opened = await session(signal);
+      for (const folder of await watchedFolders(opened, mailbox, signal)) {
+        yield* receivedSince({ session: opened, mailbox, folder }, date, signal);
+      }
     },
     async *fetch(messages, signal) {
       yield* fetchOver(await session(signal), messages, signal);
@@ -61,7 +63,7 @@ export function imapConnection(deps: ImapDeps, mailbox: Mailbox): MailConnection
       return current?.open ?? false;
     },
     async close() {
-      life.abort(stopping("The mail connection is closed"));
+      life.abort(closed());
       await current?.close();
     },
   };
@@ -75,4 +77,8 @@ async function orNothing(opening: Promise<Session>, signal: AbortSignal): Promis
     if (signal.aborted) return undefined;
     throw error;
   }
+}
+
+function closed(): Problem {
+  return new Problem("connect", "This mail connection was closed");
 }

@@ -6,7 +6,7 @@ import type { PreflightReport, PreflightStep } from "../mail.ts";
 import { credentials, type ImapDeps, logIn, portOf } from "./client.ts";
 import { listFolders } from "./folders.ts";
 import { problemOf } from "./problems.ts";
-import { samePath, type Session } from "./session.ts";
+import type { Session } from "./session.ts";
 import { secured } from "./wire.ts";
 
 type Try = { deps: ImapDeps; mailbox: Mailbox; signal: AbortSignal; steps: PreflightStep[] };
@@ -98,15 +98,16 @@ async function inspected(attempt: Try, session: Session): Promise<void> {
     return;
   }
   await step(attempt, "idle", async () => {
-    const idle = async () => {
-      const idling = client.idle();
-      // DONE may only be said after the server's "+", so an answer to the next command proves both.
-      await client.noop();
-      if ((await idling) === false) throw new Problem("protocol", "The server offers IDLE but refuses it");
-    };
-    await session.inFolder(first, "IDLE", idle, signal);
+    await session.inFolder(first, "IDLE", () => idledOnce(client), signal);
     return { value: true, detail: "the server notifies of new mail" };
   });
+}
+
+/** DONE may only be said after the server's "+", so an answer to the next command proves both. */
+async function idledOnce(client: Session["client"]): Promise<void> {
+  const idling = client.idle();
+  await client.noop();
+  if ((await idling) === false) throw new Problem("protocol", "The server offers IDLE but refuses it");
 }
 
 async function foldersOpened(session: Session, mailbox: Mailbox, signal: AbortSignal) {

@@ -241,7 +241,7 @@ function wordsOf(error: unknown): Heard {
 
 /** One line of at most 500 characters, each secret replaced, also in its base64 forms. */
 export function withoutSecrets(text: string, secrets: readonly string[]): string {
-  let clean = text.replaceAll(/[\0-\x1f\x7f]+/g, " ");
+  let clean = text.replaceAll(/\p{Cc}+/gu, " ");
   for (const secret of secrets.filter(Boolean)) {
     for (const form of [secret, Buffer.from(secret).toString("base64")]) clean = clean.replaceAll(form, "[secret]");
   }

@@ -50,7 +50,7 @@ export async function* reconcile(
   let at = fresh ? 0 : cursor.uid;
   let moved = !fresh;
   const arrival = (messages: MessageRef[], uid: number): Arrival => {
-    for (const { receivedAt } of messages) if (receivedAt > newest) newest = receivedAt;
+    for (const message of messages) if (message.receivedAt > newest) newest = message.receivedAt;
     at = uid;
     moved = true;
     return { messages, cursor: { folder: place.folder, epoch: survey.epoch, uid, modseq: survey.modseq, newest } };

@@ -5,17 +5,16 @@
 import { Problem } from "../../contract/problem.ts";
 import type { Mailbox } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
-import { jittered, slept } from "../../time.ts";
+import { jittered } from "../../time.ts";
 import type { WatchSign } from "../mail.ts";
 import type { ImapDeps } from "./client.ts";
 import { watchedFolders } from "./folders.ts";
+import { listenerOf } from "./listen.ts";
 import { reconcile } from "./reconcile.ts";
 import { samePath, type Session } from "./session.ts";
 
 /** How often the list of folders is read again where all are watched. */
 const RELIST_MS = 10 * 60 * 1000;
-/** An IDLE that a server ends by itself sooner than this is not issued again at once. */
-const SHORT_IDLE_MS = 1000;
 
 export type Watching = {
   deps: ImapDeps;
@@ -151,9 +150,8 @@ async function* polled(
   if (same) return;
   if (client.mailbox && samePath(client.mailbox.path, folder) && !status) return;
   // A view that is older than the STATUS would be compared in vain.
-  const reopen = async () => undefined;
   try {
-    await session.inFolder(folder, `SELECT ${folder}`, reopen, signal, { afresh: true });
+    await session.inFolder(folder, `SELECT ${folder}`, nothingMore, signal, { afresh: true });
   } catch (error) {
     // Where all folders are watched one may be deleted at any time.
     if (mailbox.receive.folders === "all" && error instanceof Problem && error.code === "folder") return;
@@ -162,6 +160,8 @@ async function* polled(
   yield* caughtUp(watching, known, folder, signal);
   if (mine && uidNext !== undefined) mine.uidNext = Math.max(uidNext, mine.uidNext ?? 0);
 }
+
+const nothingMore = () => Promise.resolve();
 
 function missingAsFalse(error: unknown): false {
   if (error instanceof Error && Reflect.get(error, "code") === "NotFound") return false;
@@ -173,87 +173,4 @@ async function keptAlive(watching: Watching, folder: string, signal: AbortSignal
   const { session, tell } = watching;
   await session.ask(`STATUS ${folder}`, () => session.client.status(folder, { uidNext: true }), signal);
   tell({ kind: "verified" });
-}
-
-type Listener = {
-  /** False where the server cannot notify, also once it has shown that it cannot. */
-  readonly push: boolean;
-  /** Waits until the folder stirred (true), until the time (false), or until the signal; throws when the connection ends. */
-  listen(folder: string, uidNext: number | null, until: number): Promise<boolean>;
-};
-
-function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSignal): Listener {
-  const { client } = session;
-  let push = mailbox.receive.mode === "push" && client.capabilities.has("IDLE");
-  let stirred: string | undefined;
-  let wake: () => void = () => undefined;
-  const noticed = ({ path }: { path: string }) => {
-    stirred = path;
-    wake();
-  };
-  client.on("exists", noticed);
-  signal.addEventListener("abort", () => client.off("exists", noticed), { once: true });
-  const taken = (folder: string): boolean => {
-    const yes = stirred !== undefined && samePath(stirred, folder);
-    stirred = undefined;
-    return yes;
-  };
-
-  /** Issues IDLE in a turn and gives the turn away at once: the next command breaks it. */
-  function idle(folder: string, uidNext: number | null) {
-    return session.inFolder(
-      folder,
-      "IDLE",
-      async (box) => {
-        if (taken(folder) || (uidNext !== null && box.uidNext > uidNext)) return { news: true as const };
-        return { news: false as const, over: client.idle(), turns: session.turns, at: performance.now() };
-      },
-      signal,
-    );
-  }
-
-  async function listen(folder: string, uidNext: number | null, until: number): Promise<boolean> {
-    while (performance.now() < until && !signal.aborted) {
-      const woken = new Promise<"stirred">((resolve) => {
-        wake = () => resolve("stirred");
-      });
-      const idling = push ? await idle(folder, uidNext) : undefined;
-      if (idling?.news) return true;
-      const why = await firstOf({ woken, over: idling?.over, until }, session, signal);
-      if (why === "stirred" && taken(folder)) return true;
-      if (why !== "over" || !idling) return false;
-      if ((await idling.over) === false) push = false;
-      const byServer = session.turns === idling.turns && performance.now() - idling.at < SHORT_IDLE_MS;
-      if (byServer && push) await slept(SHORT_IDLE_MS, signal);
-      if (!push) return true;
-    }
-    return false;
-  }
-
-  return {
-    get push() {
-      return push;
-    },
-    listen,
-  };
-}
-
-type Wakers = { woken: Promise<"stirred">; over: Promise<unknown> | undefined; until: number };
-
-/** What happens first: the folder stirs, IDLE is over, the time has come (or the signal). Throws when the connection ends. */
-async function firstOf(wakers: Wakers, session: Session, signal: AbortSignal): Promise<"stirred" | "over" | "due"> {
-  const done = new AbortController();
-  const either = AbortSignal.any([signal, done.signal, session.ended]);
-  const due = slept(Math.max(0, wakers.until - performance.now()), either).then(() => "due" as const);
-  const over = wakers.over?.then(
-    () => "over" as const,
-    () => "over" as const,
-  );
-  try {
-    const first = await Promise.race([wakers.woken, due, ...(over ? [over] : [])]);
-    if (session.ended.aborted && !signal.aborted) throw session.ended.reason;
-    return first;
-  } finally {
-    done.abort();
-  }
 }

@@ -14,7 +14,7 @@ import { problemOf } from "./problems.ts";
 export function startTls(socket: Socket, receive: Receive, onSecure: () => void): TLSSocket {
   const host = receive.host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
   const { fingerprint } = receive;
-  const secured = connect({
+  const tls = connect({
     socket,
     host,
     // An IP address is no server name (RFC 6066 section 3); its certificate is checked by the address.
@@ -23,12 +23,12 @@ export function startTls(socket: Socket, receive: Receive, onSecure: () => void)
     rejectUnauthorized: fingerprint === undefined,
     checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
   });
-  secured.once("secureConnect", () => {
-    const problem = fingerprint === undefined ? undefined : mismatch(secured, fingerprint);
-    if (problem) secured.destroy(problem);
+  tls.once("secureConnect", () => {
+    const problem = fingerprint === undefined ? undefined : mismatch(tls, fingerprint);
+    if (problem) tls.destroy(problem);
     else onSecure();
   });
-  return secured;
+  return tls;
 }
 
 /** As `startTls`, as a promise with a deadline; the socket is destroyed when it fails. */
