@@ -1,0 +1,146 @@
+/**
+ * One POST to an endpoint: to exactly the addresses the egress guard allows, over connections that are kept alive, never longer
+ * than the deadline, whatever the endpoint does.
+ */
+import { Agent as PlainAgent, type ClientRequest, request as plainRequest } from "node:http";
+import { Agent as TlsAgent, request as tlsRequest } from "node:https";
+import { isIP } from "node:net";
+import type { Address, Egress } from "../../shared/egress.ts";
+import { within } from "../../shared/time.ts";
+import type { PostOutcome, WireRequest } from "./endpoint.ts";
+import { exchange, Unconnected, type Until } from "./exchange.ts";
+import { type Answer, answered, ownWords, unanswered } from "./verdict.ts";
+
+type Deps = {
+  egress: Pick<Egress, "addresses">;
+  /** For everything from the look-up of the name to the endpoint's status. */
+  timeoutMs: number;
+  /** Authorities to trust instead of the runtime's own, PEM. */
+  ca?: string;
+};
+
+export type Post = {
+  /** Resolves with what became of it. Rejects only with the signal's reason: a shutdown is no attempt. */
+  (wire: WireRequest, signal: AbortSignal): Promise<PostOutcome>;
+  /** Closes all connections. */
+  close(): void;
+};
+
+/** How long addresses are used again: a burst of messages asks the name servers once. */
+const REMEMBER = { ms: 10_000, most: 1000 };
+/** A connection to one of several addresses gives way to the next after this time. */
+const PER_ADDRESS_MS = 5_000;
+const IDLE_SOCKET_MS = 30_000;
+
+/** A client for endpoints. A kept connection that turns out to be dead is replaced once, unnoticed. */
+export function httpPost(deps: Deps): Post {
+  const options = { keepAlive: true, timeout: IDLE_SOCKET_MS, scheduling: "lifo" } as const;
+  const agents = { plain: new PlainAgent(options), tls: new TlsAgent(options) };
+  const addresses = rememberedAddresses(deps.egress);
+
+  async function post(wire: WireRequest, signal: AbortSignal): Promise<PostOutcome> {
+    signal.throwIfAborted();
+    const started = performance.now();
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), deps.timeoutMs);
+    try {
+      const answer = await send(wire, { signal, late: deadline.signal });
+      const text = ownWords(answer.text, wire.body);
+      return answered({ ...answer, text }, performance.now() - started, new Date());
+    } catch (error) {
+      signal.throwIfAborted();
+      return unanswered(error, performance.now() - started);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async function send(wire: WireRequest, until: Until): Promise<Answer> {
+    const url = new URL(wire.url);
+    const look = addresses(url.hostname, until.signal);
+    const list = await within(deps.timeoutMs, `Resolving ${url.hostname}`, look, until.signal);
+    for (const [index, address] of list.entries()) {
+      const last = index === list.length - 1;
+      try {
+        return await sendTo(address, { wire, url }, last ? undefined : PER_ADDRESS_MS, until);
+      } catch (error) {
+        if (!(error instanceof Unconnected)) throw error;
+        if (last || until.late.aborted) throw error.cause;
+      }
+    }
+    throw new Error(`${url.hostname} has no address`);
+  }
+
+  async function sendTo(
+    address: Address,
+    about: { wire: WireRequest; url: URL },
+    connectMs: number | undefined,
+    until: Until,
+  ): Promise<Answer> {
+    const first = start(address, about, {});
+    try {
+      return await exchange(first, about.wire.body, connectMs, until);
+    } catch (error) {
+      // The endpoint closed an idle connection just as it was used again. To post once more is safe: the webhook-id is the same.
+      if (!first.reusedSocket || !isCut(error) || until.late.aborted || until.signal.aborted) throw error;
+    }
+    return exchange(start(address, about, { agent: false }), about.wire.body, connectMs, until);
+  }
+
+  function start(
+    { address, family }: Address,
+    { wire, url }: { wire: WireRequest; url: URL },
+    other: { agent?: false },
+  ): ClientRequest {
+    const secure = url.protocol === "https:";
+    const to = {
+      host: address,
+      family,
+      port: url.port || (secure ? 443 : 80),
+      path: `${url.pathname}${url.search}`,
+      method: "POST",
+      headers: headersOf(wire, url),
+      agent: secure ? agents.tls : agents.plain,
+      ...other,
+    };
+    if (!secure) return plainRequest(to);
+    const named = isIP(url.hostname.replace(/^\[(.*)\]$/, "$1")) === 0;
+    return tlsRequest({ ...to, ...(named && { servername: url.hostname }), ...(deps.ca && { ca: deps.ca }) });
+  }
+
+  return Object.assign(post, {
+    close() {
+      agents.plain.destroy();
+      agents.tls.destroy();
+    },
+  });
+}
+
+function isCut(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : "";
+  return code === "ECONNRESET" || code === "EPIPE" || (error instanceof Error && error.message === "socket hang up");
+}
+
+function headersOf(wire: WireRequest, url: URL): Record<string, string> {
+  const login = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
+  return {
+    ...wire.headers,
+    host: url.host,
+    "content-length": String(Buffer.byteLength(wire.body)),
+    ...(login !== ":" && { authorization: `Basic ${Buffer.from(login).toString("base64")}` }),
+  };
+}
+
+/** Allowed addresses by name, for a few seconds. Failures are not remembered. */
+function rememberedAddresses(egress: Pick<Egress, "addresses">) {
+  const known = new Map<string, { list: Address[]; until: number }>();
+  return async (host: string, signal: AbortSignal): Promise<Address[]> => {
+    const now = performance.now();
+    const found = known.get(host);
+    if (found && found.until > now) return found.list;
+    const list = await egress.addresses(host, signal);
+    if (known.size >= REMEMBER.most) known.clear();
+    known.set(host, { list, until: now + REMEMBER.ms });
+    return list;
+  };
+}
