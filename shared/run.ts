@@ -26,6 +26,22 @@ export async function runTogether(parts: Part[], signal: AbortSignal): Promise<v
   if (failures.length > 0) throw failures[0];
 }
 
+/**
+ * Runs `inner` as `runTogether` does, inside `outer` parts that record what it does: those stop only when all of `inner` has
+ * stopped. A failure on either side stops both.
+ */
+export async function runInside(outer: Part[], inner: Part[], signal: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  const broken = new AbortController();
+  const recording = runTogether(outer, over.signal).finally(() => broken.abort(stopping("The recording ended")));
+  try {
+    await runTogether(inner, AbortSignal.any([signal, broken.signal]));
+  } finally {
+    over.abort(stopping("The work is over"));
+    await recording;
+  }
+}
+
 /** The reason given to a signal that ends work in good order. */
 export function stopping(why: string): DOMException {
   return new DOMException(why, "AbortError");

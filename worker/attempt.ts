@@ -3,14 +3,15 @@ import type { Attempt, Delivery } from "../shared/contract/delivery.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { ParsedMessage } from "../shared/contract/received.ts";
 import type { TaskSender } from "../shared/queue/queue.ts";
-import type { Deliveries } from "../shared/store/store.ts";
+import type { Deliveries, Mailboxes } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
-import type { Backoff } from "../shared/time.ts";
+import { type Backoff, graceAfter } from "../shared/time.ts";
 import { DIALECTS } from "./endpoint/dialects.ts";
 import type { PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
 import type { EndpointGates } from "./endpoint/gate.ts";
 
 export type Delivering = {
+  mailboxes: Pick<Mailboxes, "amend">;
   deliveries: Deliveries;
   tasks: TaskSender;
   emit: Emit;
@@ -23,6 +24,10 @@ export type Delivering = {
 /** Attempts kept with a delivery: the first ones tell what began it, the last ones how it stands. */
 const FIRST_ATTEMPTS = 5;
 const LAST_ATTEMPTS = 45;
+/** How long a shutdown waits for a POST in flight: cut off, the endpoint might have it and be asked again. */
+const GRACE_MS = 5_000;
+const RESTING = "the endpoint is left alone for a while after failures in a row";
+const BUSY = "too many messages were waiting for this endpoint";
 
 /**
  * Posts the message once, if its endpoint is not resting, and records the outcome: delivered, retrying (with a task for the
@@ -39,20 +44,24 @@ export async function attempt(
   if (mailbox.endpointGone)
     return park(deps, delivery, raw, "the endpoint answered 410 Gone; set a new deliver.url and replay");
   const entry = await deps.gates.enter(delivery.endpoint, signal);
-  if (entry.kind === "rest")
-    return postpone(deps, delivery, raw, entry.until, "the endpoint is resting after failures in a row");
+  if (entry.kind === "rest") return postpone(deps, delivery, raw, entry.until, entry.busy ? BUSY : RESTING);
+  const grace = graceAfter(signal, GRACE_MS);
   let outcome: PostOutcome | undefined;
   try {
-    const parsed = await deps.parse(raw, mailbox.deliver, signal);
+    const parsed = await deps.parse(raw, mailbox.deliver, grace);
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
     const { ref, flags, id } = delivery;
     const request = DIALECTS[mailbox.deliver.dialect]({ deliveryId: id, mailbox, ref, flags, raw, parsed }, new Date());
-    outcome = await deps.post(request, signal);
+    outcome = await deps.post(request, grace);
   } finally {
     entry.leave(outcome);
   }
   const tried = withAttempt(delivery, outcome);
+  if (outcome.kind === "refused" && outcome.gone) {
+    await deps.mailboxes.amend({ ...mailbox, endpointGone: true });
+    deps.emit({ kind: "endpoint.gone", mailbox: mailbox.id, endpoint: delivery.endpoint });
+  }
   if (outcome.kind === "accepted") return accept(deps, mailbox, tried, outcome);
   if (outcome.retry === "never") return park(deps, tried, raw, outcome.reason);
   if (Date.now() >= Date.parse(delivery.giveUpAt))

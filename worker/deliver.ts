@@ -7,7 +7,6 @@ import type { DeliverTask, TaskOutcome } from "../shared/contract/task.ts";
 import { isAbort } from "../shared/run.ts";
 import { deliveryId, fingerprint } from "../shared/mail/fingerprint.ts";
 import type { Store } from "../shared/store/store.ts";
-import { graceAfter } from "../shared/time.ts";
 import { attempt, type Delivering } from "./attempt.ts";
 import type { Budget } from "./budget.ts";
 import type { Readers } from "./readers.ts";
@@ -17,8 +16,6 @@ export type DeliverDeps = Delivering & { store: Store; readers: Readers; budget:
 /** A claim outlasts a slow mail server and a slow endpoint; every 100 KB of download add a second. */
 const CLAIM_MS = 150_000;
 const claimFor = (bytes: number) => CLAIM_MS + bytes / 100;
-/** How long a shutdown waits for a POST in flight: cut off, the endpoint might have it and be asked again. */
-const GRACE_MS = 5_000;
 /** When to look again at messages that somebody else holds. */
 const BUSY_MS = 5_000;
 /** Tries (about half an hour of them) after which a message the server refuses to give is parked. */
@@ -67,13 +64,12 @@ async function deliverClaimed(
     const fetched = await fetchAll(deps, mailbox, { mine, bytes }, signal);
     const gone = mine.filter((ref) => !fetched.has(ref));
     await settle(deps, mailbox, gone, open);
-    const grace = graceAfter(signal, GRACE_MS);
     const outcomes = [...fetched].map(async ([ref, message]) => {
       signal.throwIfAborted();
       const finished =
         message instanceof Problem
           ? await unfetched(deps, mailbox, ref, { problem: message, tries })
-          : await one(deps, mailbox, { message, again }, grace);
+          : await one(deps, mailbox, { message, again }, signal);
       if (finished) open.delete(ref);
       else rest.push(ref);
     });

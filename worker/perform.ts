@@ -1,25 +1,108 @@
 /** Every kind of task and who does it: the one value that worker nodes run, and API nodes too. */
+import type { Config } from "../shared/config.ts";
+import type { Mailbox } from "../shared/contract/mailbox.ts";
+import { asProblem } from "../shared/contract/problem.ts";
 import type { Task } from "../shared/contract/task.ts";
-import type { Perform } from "../shared/queue/queue.ts";
+import type { Egress } from "../shared/egress.ts";
+import type { MailConnection } from "../shared/mail/mail.ts";
+import { mimeParser } from "../shared/mail/mime.ts";
+import type { Perform, TaskSender } from "../shared/queue/queue.ts";
+import type { Part } from "../shared/run.ts";
+import type { Store } from "../shared/store/store.ts";
+import type { Emit } from "../shared/telemetry/events.ts";
+import type { Backoff } from "../shared/time.ts";
+import { byteBudget } from "./budget.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
+import { endpointGates } from "./endpoint/gate.ts";
+import { httpPost } from "./endpoint/http.ts";
+import { type Readers, readers } from "./readers.ts";
+import { bringForward, sweepOverdue } from "./recover.ts";
 import { redeliver } from "./redeliver.ts";
 import { tidy } from "./tidy.ts";
 
-type Handlers = {
-  [K in Task["kind"]]: (task: Extract<Task, { kind: K }>, tries: number, signal: AbortSignal) => ReturnType<Perform>;
+export type WorkerDeps = {
+  config: Config;
+  store: Store;
+  tasks: TaskSender;
+  egress: Egress;
+  emit: Emit;
+  backoff: Backoff;
+  /** A connection to this mailbox, not yet opened. */
+  connect: (mailbox: Mailbox) => MailConnection;
+  /** The connections that this process watches, by mailbox: small downloads borrow them. */
+  watched: ReadonlyMap<string, MailConnection>;
 };
 
-export function performer(deps: DeliverDeps): Perform {
-  const handlers: Handlers = {
+export type Worker = { perform: Perform; readers: Readers; parts: Part[]; close: () => Promise<void> };
+
+/** Message bytes held in memory at one time; a single larger message has it alone. */
+const BUDGET_BYTES = 128 * 1024 * 1024;
+/** Connections to one mailbox beside its subscription. */
+const READERS_PER_MAILBOX = 2;
+
+/** Everything that doing tasks needs. The parts are run beside whatever takes tasks; `close` ends what they leave open. */
+export function worker(given: WorkerDeps): Worker {
+  const { config, store, tasks, emit, backoff } = given;
+  const recovery = { deliveries: store.deliveries, tasks, emit };
+  const recovered = (endpoint: string) => {
+    bringForward(recovery, endpoint).catch((error: unknown) => {
+      const { code, message } = asProblem(error);
+      emit({
+        kind: "service.failed",
+        what: `bringing deliveries to ${endpoint} forward`,
+        failure: { code, cause: message },
+      });
+    });
+  };
+  const parser = mimeParser();
+  const post = httpPost({ egress: given.egress, timeoutMs: config.DELIVERY_TIMEOUT_SECONDS * 1000 });
+  const pool = readers({ connect: given.connect, watched: given.watched, perMailbox: READERS_PER_MAILBOX });
+  const deps: DeliverDeps = {
+    store,
+    mailboxes: store.mailboxes,
+    deliveries: store.deliveries,
+    tasks,
+    emit,
+    backoff,
+    gates: endpointGates({
+      perEndpoint: config.DELIVERIES_PER_ENDPOINT,
+      backoff,
+      emit,
+      onRecovered: recovered,
+    }),
+    parse: parser.parse,
+    post,
+    readers: pool,
+    budget: byteBudget(BUDGET_BYTES),
+    retryHours: config.RETRY_HOURS,
+  };
+  return {
+    perform: performer(deps),
+    readers: pool,
+    parts: [
+      { name: "mail readers", run: pool.run },
+      { name: "overdue deliveries", run: (signal) => sweepOverdue(recovery, signal) },
+    ],
+    async close() {
+      post.close();
+      await parser.close();
+    },
+  };
+}
+
+type Handler<K extends Task["kind"]> = (
+  task: Extract<Task, { kind: K }>,
+  tries: number,
+  signal: AbortSignal,
+) => ReturnType<Perform>;
+
+function performer(deps: DeliverDeps): Perform {
+  const handlers: { [K in Task["kind"]]: Handler<K> } = {
     deliver: (task, tries, signal) => deliver(deps, task, tries, signal),
     redeliver: (task, _tries, signal) => redeliver(deps, task, signal),
     tidy: (task, _tries, signal) => tidy(deps, task, signal),
   };
-  // A union of kinds cannot be matched with its handler by the compiler; the table's type holds the pairing.
-  return (task, tries, signal) =>
-    (handlers[task.kind] as (task: Task, tries: number, signal: AbortSignal) => ReturnType<Perform>)(
-      task,
-      tries,
-      signal,
-    );
+  const perform = <K extends Task["kind"]>(task: Extract<Task, { kind: K }>, tries: number, signal: AbortSignal) =>
+    (handlers[task.kind as K] as Handler<K>)(task, tries, signal);
+  return perform;
 }

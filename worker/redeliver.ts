@@ -1,12 +1,10 @@
 /** A `redeliver` task: the next attempt of a delivery that waits in the spool. */
 import { Problem } from "../shared/contract/problem.ts";
 import type { RedeliverTask, TaskOutcome } from "../shared/contract/task.ts";
-import { graceAfter } from "../shared/time.ts";
 import { attempt } from "./attempt.ts";
 import type { DeliverDeps } from "./deliver.ts";
 
 const TAKEN_MS = 120_000;
-const GRACE_MS = 5_000;
 
 /**
  * Attempts the delivery if it is due and nobody else has it; otherwise another task, or nobody, has reason to. A delivery
@@ -25,7 +23,7 @@ export async function redeliver(deps: DeliverDeps, task: RedeliverTask, signal: 
   const endpoint = new URL(found.mailbox.deliver.url).origin;
   const release = await deps.budget.take(raw.byteLength, signal);
   try {
-    await attempt(deps, found.mailbox, { ...delivery, endpoint }, raw, graceAfter(signal, GRACE_MS));
+    await attempt(deps, found.mailbox, { ...delivery, endpoint }, raw, signal);
   } finally {
     release();
   }

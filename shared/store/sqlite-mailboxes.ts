@@ -18,6 +18,11 @@ export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
   });
   return {
     put: async (mailbox) => db.durably(() => put(db, vault, mailbox)),
+    async amend(mailbox) {
+      const doc = JSON.stringify(sealMailbox(mailbox, vault));
+      const sql = "update mailboxes set doc = ?, key_id = ? where id = ? and revision = ?";
+      db.durably(() => db.run(sql, doc, vault.sealsWith, mailbox.id, mailbox.revision));
+    },
     async get(id) {
       const row = db.get(`${WITH_STATE} where m.id = ?`, id);
       return row && opened(row);

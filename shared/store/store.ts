@@ -17,6 +17,11 @@ export interface Mailboxes {
    * the stored revision is not the given one: somebody else changed it since it was read.
    */
   put(mailbox: Mailbox): Promise<Mailbox>;
+  /**
+   * Writes what the service itself learned of a mailbox (a rotated token, an endpoint that is gone), keeping the revision: nothing
+   * restarts because of it. Ignored when the stored revision is another one by now.
+   */
+  amend(mailbox: Mailbox): Promise<void>;
   get(id: string): Promise<MailboxWithState | undefined>;
   /** In the order of ids. */
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
