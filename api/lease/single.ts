@@ -7,12 +7,12 @@ import type { Leases } from "./lease.ts";
  * does not hold up those behind.
  */
 export function singleLeases(cursors: Pick<Cursors, "fence">): Leases {
-  const last = new Map<string, Promise<void>>();
+  const last = new Map<string, Promise<unknown>>();
   return {
     async hold(key, work, signal) {
       const before = last.get(key);
       const { promise: over, resolve: leave } = Promise.withResolvers<void>();
-      const mine = Promise.all([before, over]).then(() => {
+      const mine = Promise.all([before, over]).finally(() => {
         if (last.get(key) === mine) last.delete(key);
       });
       last.set(key, mine);
@@ -28,7 +28,7 @@ export function singleLeases(cursors: Pick<Cursors, "fence">): Leases {
   };
 }
 
-function unlessAborted(wait: Promise<void>, signal: AbortSignal): Promise<void> {
+function unlessAborted(wait: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const stop = () => reject(signal.reason);
     if (signal.aborted) return stop();

@@ -1,0 +1,124 @@
+/** What the promises of a mail connection need to be put to the test: mailboxes for a server, and a watch that can be waited for. */
+import type { Mailbox } from "../../shared/contract/mailbox.ts";
+import type { Arrival, Cursor, MessageRef } from "../../shared/contract/message.ts";
+import { Secret } from "../../shared/contract/secret.ts";
+import { egress } from "../../shared/egress.ts";
+import type { MailConnection, WatchSign } from "../../shared/mail/mail.ts";
+import type { MailDeps } from "../../shared/mail/open.ts";
+import { openMailbox } from "../../shared/mail/open.ts";
+import type { MailServer } from "../servers/mail-server.ts";
+import { waitingRoom } from "../servers/waiting.ts";
+
+export const PASSWORD = "correct horse";
+
+export type Wish = Partial<Mailbox["receive"]>;
+
+/** A user's mailbox on a server, over TLS where the server has it. */
+export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): Mailbox {
+  const safe = server.imapsPort > 0;
+  const now = new Date().toISOString();
+  return {
+    id: `box-${user}`,
+    address: "test@example.com",
+    receive: {
+      protocol: "imap",
+      host: server.host,
+      port: safe ? server.imapsPort : server.imapPort,
+      tls: safe ? "implicit" : "none",
+      ...(safe && server.ca !== undefined ? { ca: server.ca } : {}),
+      auth: { user, password: new Secret(PASSWORD) },
+      folders: ["INBOX"],
+      since: "now",
+      mode: "push",
+      poll: { everySeconds: 10 },
+      afterDelivery: "leave",
+      ...wish,
+    },
+    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
+    paused: false,
+    endpointGone: false,
+    revision: 1,
+    createdAt: now,
+    updatedAt: now,
+  };
+}
+
+/** Quick enough for tests, slow enough for a busy machine. */
+export function depsFor(wish: Partial<MailDeps> = {}): MailDeps {
+  return { egress: egress("allow"), timeouts: { command: 10_000 }, probeMs: 60_000, folderPollMs: 300, ...wish };
+}
+
+export type Watch = {
+  connection: MailConnection;
+  arrivals: Arrival[];
+  signs: WatchSign[];
+  /** The messages so far, in the order of their arrival. */
+  messages(): MessageRef[];
+  /** The last cursor of each folder. */
+  cursors(): Cursor[];
+  /** Resolves once so many messages have arrived. */
+  until(count: number, timeoutMs?: number): Promise<MessageRef[]>;
+  /** Resolves once it is connected and compared. */
+  connected(): Promise<void>;
+  /** How the watch ended: undefined when it returned, else what it threw. */
+  ended(timeoutMs?: number): Promise<unknown>;
+  /** Aborts the watch and waits for its end. */
+  stop(): Promise<void>;
+};
+
+/** Begins to watch and keeps what comes. */
+export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: Cursor[] = []): Watch {
+  const connection = openMailbox[mailbox.receive.protocol](deps, mailbox);
+  const stop = new AbortController();
+  const room = waitingRoom();
+  const arrivals: Arrival[] = [];
+  const signs: WatchSign[] = [];
+  let end: { error: unknown } | undefined;
+  const messages = () => arrivals.flatMap((one) => one.messages);
+  const told = () => `${messages().length} messages arrived, it ended with ${String(end?.error ?? "nothing")}`;
+  const tell = (sign: WatchSign) => {
+    signs.push(sign);
+    room.wake();
+  };
+  const running = (async () => {
+    try {
+      for await (const arrival of connection.watch(cursors, tell, stop.signal)) {
+        arrivals.push(arrival);
+        room.wake();
+      }
+      end = { error: undefined };
+    } catch (error) {
+      end = { error };
+    }
+    room.wake();
+  })();
+  const orEnded = <T>(value: T | undefined): T | undefined => {
+    if (value === undefined && end) throw end.error ?? new Error("The watch ended");
+    return value;
+  };
+  return {
+    connection,
+    arrivals,
+    signs,
+    messages,
+    cursors: () => [...new Map(arrivals.map(({ cursor }) => [cursor.folder, cursor])).values()],
+    until: (count, timeoutMs = 20_000) =>
+      room.until(() => orEnded(messages().length >= count ? messages() : undefined), timeoutMs, told),
+    connected: async () => {
+      await room.until(() => orEnded(signs.find((one) => one.kind === "connected")), 20_000, told);
+    },
+    ended: async (timeoutMs = 20_000) => (await room.until(() => end, timeoutMs, told)).error,
+    stop: async () => {
+      stop.abort();
+      await running;
+      await connection.close();
+    },
+  };
+}
+
+/** Everything an async generator yields. */
+export async function all<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const one of source) list.push(one);
+  return list;
+}

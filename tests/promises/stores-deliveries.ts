@@ -1,0 +1,168 @@
+/** What every store promises about deliveries and their spooled bytes. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Delivery } from "../../shared/contract/delivery.ts";
+import { deliveryOf, printOf, refOf } from "./samples.ts";
+import { type NewStore, withStore } from "./stores.ts";
+
+const DAY = 24 * 3_600_000;
+const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
+const idsOf = (deliveries: Delivery[]) => deliveries.map(({ id }) => id);
+
+export function deliveryPromises(make: NewStore): void {
+  test("a delivery comes back as it was saved, and says truly whether its bytes are spooled", () =>
+    withStore(make, async ({ deliveries }) => {
+      const attempts = [{ at: ago(0), ms: 12, status: 500, problem: "answered 500" }];
+      const saved = deliveryOf("d", { state: "retrying", attempts, reason: "answered 500", nextAttemptAt: ago(0) });
+      await deliveries.save(saved, Buffer.from("the raw bytes"));
+      assert.deepEqual(await deliveries.get("d"), { ...saved, spooled: true });
+      assert.equal(Buffer.from((await deliveries.raw("d")) ?? []).toString(), "the raw bytes");
+      await deliveries.save({ ...saved, reason: "again" });
+      assert.equal(Buffer.from((await deliveries.raw("d")) ?? []).toString(), "the raw bytes");
+      assert.equal(await deliveries.get("none"), undefined);
+      assert.equal(await deliveries.raw("none"), undefined);
+    }));
+
+  test("a delivered message leaves the spool, a parked one stays in it", () =>
+    withStore(make, async ({ deliveries }) => {
+      await deliveries.save(deliveryOf("d", { state: "retrying" }), Buffer.from("one"));
+      await deliveries.save(deliveryOf("p", { state: "parked" }), Buffer.from("two"));
+      await deliveries.save(deliveryOf("d", { state: "delivered", spooled: true }));
+      assert.equal(await deliveries.raw("d"), undefined);
+      assert.equal((await deliveries.get("d"))?.spooled, false);
+      assert.equal(Buffer.from((await deliveries.raw("p")) ?? []).toString(), "two");
+      const { spoolBytes, ...states } = await deliveries.counts();
+      assert.deepEqual(states, { retrying: 0, parked: 1, delivered: 1 });
+      assert.ok(spoolBytes > 0);
+      await deliveries.save(deliveryOf("p", { state: "delivered" }));
+      assert.equal((await deliveries.counts()).spoolBytes, 0);
+    }));
+
+  test("any bytes survive the spool, 60 MB of them too", () =>
+    withStore(make, async ({ deliveries }) => {
+      const big = Buffer.concat([randomBytes(30_000_000), Buffer.alloc(30_000_000, "a line of text\r\n")]);
+      await deliveries.save(deliveryOf("big", { state: "parked" }), big);
+      await deliveries.save(deliveryOf("empty", { state: "parked" }), new Uint8Array());
+      assert.ok(big.equals((await deliveries.raw("big")) ?? new Uint8Array()));
+      assert.equal((await deliveries.raw("empty"))?.byteLength, 0);
+    }));
+
+  test("a message that does not fit into the spool is refused as a whole, and stays to be delivered", () =>
+    withStore(
+      make,
+      async ({ deliveries, ledger }) => {
+        await deliveries.save(deliveryOf("fits", { state: "parked" }), randomBytes(60_000));
+        await ledger.claim("a", [refOf(2)], 60_000);
+        await ledger.identify("a", refOf(2), printOf(2), 60_000);
+        const large = deliveryOf("large", { state: "retrying", ref: refOf(2) });
+        await assert.rejects(deliveries.save(large, randomBytes(60_000)), { code: "full", retry: "later" });
+        assert.equal(await deliveries.get("large"), undefined);
+        assert.deepEqual(await ledger.claim("a", [refOf(2)], 60_000), ["busy"]);
+        await deliveries.save(deliveryOf("fits", { state: "retrying" }), randomBytes(70_000));
+        await deliveries.save(deliveryOf("fits", { state: "delivered" }));
+        await deliveries.save(large, randomBytes(60_000));
+      },
+      { spoolBytes: 100_000 },
+    ));
+
+  test("deliveries are listed newest first, page by page, each once", () =>
+    withStore(make, async ({ deliveries }) => {
+      // Several share a time, so that pages must tell them apart by id.
+      const all = Array.from({ length: 60 }, (_, n) =>
+        deliveryOf(`d${n}`, {
+          mailbox: n % 2 ? "a" : "b",
+          state: n % 3 ? "delivered" : "parked",
+          createdAt: ago(Math.floor(n / 7) * 1000),
+        }),
+      );
+      for (const delivery of all) await deliveries.save(delivery);
+      const newestFirst = idsOf(
+        all.toSorted((a, b) => b.createdAt.localeCompare(a.createdAt) || (b.id < a.id ? -1 : 1)),
+      );
+      const seen: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await deliveries.list({ limit: 7, ...(cursor && { cursor }) });
+        assert.equal(page.total, 60);
+        seen.push(...idsOf(page.items));
+        cursor = page.next ?? undefined;
+      } while (cursor !== undefined);
+      assert.deepEqual(seen, newestFirst);
+      const some = await deliveries.list({ limit: 100, state: "parked", mailbox: "a" });
+      assert.equal(some.total, 10);
+      assert.ok(some.items.every(({ state, mailbox }) => state === "parked" && mailbox === "a"));
+      await assert.rejects(deliveries.list({ limit: 1, cursor: "?" }), { code: "invalid" });
+    }));
+
+  test("deliveries since a time are those created then or later, in whatever form the time is written", () =>
+    withStore(make, async ({ deliveries }) => {
+      for (const at of ["2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z"]) {
+        await deliveries.save(deliveryOf(at, { createdAt: at }));
+      }
+      for (const since of ["2026-01-02T00:00:00Z", "2026-01-02T01:00:00+01:00", "2026-01-02"]) {
+        assert.equal((await deliveries.list({ limit: 10, since })).total, 2, since);
+      }
+      await assert.rejects(deliveries.list({ limit: 10, since: "tomorrow" }), { code: "invalid" });
+    }));
+
+  test("a retrying delivery is taken by one at a time, once it is due, until it is saved or the time is over", () =>
+    withStore(make, async ({ deliveries }) => {
+      const due = deliveryOf("due", { state: "retrying", nextAttemptAt: ago(1000) });
+      await deliveries.save(due, Buffer.from("raw"));
+      await deliveries.save(deliveryOf("later", { state: "retrying", nextAttemptAt: ago(-60_000) }));
+      await deliveries.save(deliveryOf("parked", { state: "parked", nextAttemptAt: ago(1000) }));
+      for (const id of ["later", "parked", "none"]) assert.equal(await deliveries.take(id, 1000), undefined, id);
+      const takes = await Promise.all(Array.from({ length: 10 }, () => deliveries.take("due", 30)));
+      assert.deepEqual(
+        takes.filter((taken) => taken !== undefined),
+        [{ ...due, spooled: true }],
+      );
+      await sleep(60);
+      assert.ok(await deliveries.take("due", 60_000));
+      assert.equal(await deliveries.take("due", 60_000), undefined);
+      await deliveries.save(due);
+      assert.ok(await deliveries.take("due", 60_000));
+    }));
+
+  test("retrying deliveries are found by endpoint and by being overdue, oldest first", () =>
+    withStore(make, async ({ deliveries }) => {
+      const add = (id: string, age: number, due: number, more: Partial<Delivery> = {}) =>
+        deliveries.save(deliveryOf(id, { state: "retrying", createdAt: ago(age), nextAttemptAt: ago(due), ...more }));
+      await add("young", 1000, 5000);
+      await add("old", 9000, -5000);
+      await add("middle", 5000, 3000);
+      await add("elsewhere", 7000, 5000, { endpoint: "https://other.example" });
+      await add("parked", 7000, 5000, { state: "parked" });
+      const endpoint = "https://crm.example.com";
+      assert.deepEqual(idsOf(await deliveries.retrying({ endpoint, limit: 10 })), ["old", "middle", "young"]);
+      assert.deepEqual(idsOf(await deliveries.retrying({ endpoint, limit: 1 })), ["old"]);
+      const dueBefore = ago(2000);
+      assert.deepEqual(idsOf(await deliveries.retrying({ dueBefore, limit: 9 })), ["elsewhere", "middle", "young"]);
+      await deliveries.take("middle", 60_000);
+      assert.deepEqual(idsOf(await deliveries.retrying({ dueBefore, endpoint, limit: 9 })), ["young"]);
+    }));
+
+  test("delivered records are forgotten after the window, retrying and parked ones never", () =>
+    withStore(
+      make,
+      async ({ deliveries, trim }) => {
+        const old = { createdAt: ago(30 * DAY), updatedAt: ago(30 * DAY) };
+        await deliveries.save(deliveryOf("parked", { ...old, state: "parked" }), Buffer.from("raw"));
+        await deliveries.save(deliveryOf("retrying", { ...old, state: "retrying" }), Buffer.from("raw"));
+        for (let n = 0; n < 1100; n++) await deliveries.save(deliveryOf(`d${n}`, old));
+        await deliveries.save(deliveryOf("long on its way", { ...old, updatedAt: ago(0) }));
+        await trim(new Date());
+        assert.deepEqual(idsOf((await deliveries.list({ limit: 10 })).items).toSorted(), [
+          "long on its way",
+          "parked",
+          "retrying",
+        ]);
+        const { spoolBytes, ...states } = await deliveries.counts();
+        assert.deepEqual(states, { retrying: 1, parked: 1, delivered: 1 });
+        assert.ok(spoolBytes > 0);
+      },
+      { windowDays: 7 },
+    ));
+}
