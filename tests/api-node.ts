@@ -1,0 +1,170 @@
+/** The HTTP face over a real socket, for tests: real store, real queue, real mail server; only the subscriptions are told nothing. */
+import assert from "node:assert/strict";
+import { createApp } from "../api/app.ts";
+import { counted } from "../api/counts.ts";
+import type { Readiness } from "../api/deps.ts";
+import { serve } from "../api/serve.ts";
+import { mailVisits } from "../api/visits.ts";
+import { readConfig } from "../shared/config.ts";
+import type { Delivery } from "../shared/contract/delivery.ts";
+import type { MessageRef } from "../shared/contract/message.ts";
+import type { Task } from "../shared/contract/task.ts";
+import { egress } from "../shared/egress.ts";
+import { openMailbox, preflights } from "../shared/mail/open.ts";
+import { type InlineQueue, inlineQueue } from "../shared/queue/inline.ts";
+import { newKey } from "../shared/store/keys.ts";
+import { sqliteStore } from "../shared/store/sqlite.ts";
+import type { Store } from "../shared/store/store.ts";
+import { vault } from "../shared/store/vault.ts";
+import { type Fact, type Facts, factStream } from "../shared/telemetry/events.ts";
+import { metrics } from "../shared/telemetry/metrics.ts";
+import { backoffs } from "../shared/time.ts";
+import { eventually } from "./servers/waiting.ts";
+
+export type Reply = { status: number; headers: Headers; text: string; body: any };
+
+export type ApiNode = {
+  url: string;
+  store: Store;
+  facts: Facts;
+  /** Every fact so far. */
+  told: Fact[];
+  /** The ids that subscriptions were woken for. */
+  woken: (string | undefined)[];
+  /** What `readyz` is to find. */
+  readiness: Readiness;
+  /** Sends a request; a body that is no string goes as JSON. Fails the test when the answer is one the reference does not name. */
+  call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Reply>;
+  /** Takes all tasks out of the queue. */
+  tasks(count: number): Promise<Task[]>;
+  /** Aborts the signal that ends streams, without closing the server. */
+  stop(): void;
+  close(): Promise<void>;
+};
+
+/** Starts a node on a free port with a store in memory. */
+export async function startApi(env: Record<string, string> = {}): Promise<ApiNode> {
+  const config = readConfig({ PORT: "0", NODE_ENV: "test", ...env });
+  const keys = vault([{ id: "test", key: newKey() }]);
+  const store = await sqliteStore({ path: ":memory:", vault: keys, windowDays: 7, spoolBytes: 10_000_000 });
+  const queue = inlineQueue({ database: store.database, backoff: backoffs(1), onFailed: () => {} });
+  const facts = factStream();
+  const told: Fact[] = [];
+  facts.subscribe((fact) => told.push(fact));
+  const woken: (string | undefined)[] = [];
+  const subscriptions = { wake: (id?: string) => void woken.push(id), connections: () => ({ open: 7 }) };
+  const measured = metrics(async () => ({
+    ...(await counted({ store, tasks: queue })),
+    connections: subscriptions.connections(),
+  }));
+  facts.subscribe(measured.listen);
+  const mailDeps = {
+    egress: egress("allow"),
+    timeouts: { command: 5000 },
+    probeMs: 60_000,
+    folderPollMs: 30_000,
+  };
+  const mail = mailVisits({
+    connect: (mailbox) => openMailbox.imap(mailDeps, mailbox),
+    preflight: (mailbox, signal) => preflights.imap(mailDeps, mailbox, signal),
+  });
+  const stop = new AbortController();
+  const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
+  const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail };
+  const app = createApp({ ...deps, ready: async () => node.readiness }, stop.signal);
+  const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
+  const url = served.url + config.BASE_PATH;
+  const reference = await (await fetch(`${url}/openapi.json`)).json();
+  return Object.assign(node, {
+    url,
+    store,
+    facts,
+    told,
+    woken,
+    async call(method: string, path: string, body?: unknown, headers: Record<string, string> = {}) {
+      const sent = body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) };
+      const type = body === undefined ? {} : { "content-type": "application/json" };
+      const response = await fetch(url + path, { method, headers: { ...type, ...headers }, ...sent });
+      const text = await response.text();
+      const json = (response.headers.get("content-type") ?? "").includes("json") && text !== "";
+      named(reference, method, path, response.status);
+      return { status: response.status, headers: response.headers, text, body: json ? JSON.parse(text) : undefined };
+    },
+    tasks: (count: number) => taken(queue, count),
+    stop: () => stop.abort(),
+    async close() {
+      stop.abort();
+      await served.close();
+      await store.close();
+    },
+  });
+}
+
+function named(reference: any, method: string, path: string, status: number): void {
+  const bare = path.split("?", 1)[0] ?? "";
+  const template = Object.keys(reference.paths)
+    .toSorted((a) => (a.includes("{") ? 1 : -1))
+    .find((known) => new RegExp(`^${known.replace(/\{\w+\}/g, "[^/]+")}$`).test(bare));
+  const operation = template && reference.paths[template][method === "HEAD" ? "get" : method.toLowerCase()];
+  if (operation)
+    assert.ok(operation.responses[status], `${method} ${template} answered ${status}, which is not documented`);
+}
+
+async function taken(queue: InlineQueue, count: number): Promise<Task[]> {
+  const tasks: Task[] = [];
+  const enough = new AbortController();
+  const run = queue.run(
+    async (task) => {
+      tasks.push(task);
+      return { kind: "done" };
+    },
+    { concurrency: 4 },
+    enough.signal,
+  );
+  const empty = async () => (await queue.depth()).ready + (await queue.depth()).running === 0;
+  await eventually(async () => tasks.length >= count && (await empty()), `${count} tasks`).finally(() =>
+    enough.abort(),
+  );
+  await run;
+  return tasks;
+}
+
+/** The body of a valid mailbox. */
+export function mailbox(changes: Record<string, unknown> = {}) {
+  return {
+    address: "help@example.com",
+    receive: {
+      protocol: "imap",
+      host: "imap.example.com",
+      auth: { user: "help@example.com", password: "correct horse battery" },
+    },
+    deliver: { url: "https://crm.example.com/mail" },
+    ...changes,
+  };
+}
+
+/** A delivery as a worker records it. */
+export function delivery(id: string, changes: Partial<Delivery> = {}): Delivery {
+  const at = "2026-11-22T05:00:00.000Z";
+  return {
+    id,
+    mailbox: "m1",
+    endpoint: "https://crm.example.com/mail",
+    ref: ref(1),
+    flags: [],
+    state: "parked",
+    attempts: [{ at, ms: 12, status: 500, problem: "answered 500" }],
+    attemptCount: 1,
+    createdAt: at,
+    updatedAt: at,
+    giveUpAt: "2026-11-25T05:00:00.000Z",
+    nextAttemptAt: null,
+    reason: "answered 500",
+    spooled: true,
+    ...changes,
+  };
+}
+
+export function ref(uid: number): MessageRef {
+  return { folder: "INBOX", epoch: "1700000000", uid, size: 100, receivedAt: "2026-11-22T05:00:00.000Z" };
+}
