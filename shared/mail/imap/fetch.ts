@@ -70,7 +70,18 @@ async function downloaded(session: Session, refs: MessageRef[]): Promise<Fetched
       if (!got.has(ref.uid)) await single(got, session, ref);
     }
   }
+  await leaveOutExpunged(got, session);
   return refs.flatMap((ref) => got.get(ref.uid) ?? []);
+}
+
+/** A message that was deleted while this session had the folder open still has a number there, but no content (Dovecot). */
+async function leaveOutExpunged(got: Map<number, Fetched>, { client }: Session): Promise<void> {
+  const empty = [...got].filter(([, one]) => "problem" in one).map(([uid]) => uid);
+  if (empty.length === 0) return;
+  await client.noop();
+  const found = await client.search({ uid: compact(empty) }, { uid: true });
+  if (!Array.isArray(found)) return;
+  for (const uid of empty) if (!found.includes(uid)) got.delete(uid);
 }
 
 async function single(got: Map<number, Fetched>, session: Session, ref: MessageRef): Promise<void> {
