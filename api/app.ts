@@ -41,6 +41,7 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono {
   app.use(async (context, next) => {
     const started = performance.now();
     await next();
+    context.header("x-request-id", context.get("requestId"));
     deps.facts.emit({
       kind: "http.answered",
       method: context.req.method,
