@@ -136,12 +136,12 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
     const proxy = await startProxy({ host: s.mail.host, port: s.mail.imapPort });
     try {
       const { id, user } = await s.mailbox({ receive: { port: proxy.port } });
-      proxy.toxics.blackhole = true;
+      await proxy.set({ blackhole: true });
       await s.mail.append(user, "INBOX", mail(1));
       await s.service.until("the connection to be called deaf", () =>
         s.service.facts.some((f) => f.kind === "mailbox.disconnected" && f["mailbox"] === id),
       );
-      proxy.toxics.blackhole = false;
+      await proxy.set({});
       await s.endpoint.waitFor(1, 30_000);
       await status(s.service, id, "listening");
     } finally {
@@ -325,7 +325,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         "INBOX",
         range(1, 5).map((n) => mail(n)),
       );
-      const { id } = await s.mailbox({ user });
+      const { id } = await s.mailbox({ user, known: true });
       await s.mail.append(user, "INBOX", mail(6));
       await s.endpoint.waitFor(1, 10_000);
       await s.service.call("POST", `/api/v1/mailboxes/${id}/resync`, { since: "2020-01-01T00:00:00Z" });
@@ -354,7 +354,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         const user = "tidy";
         await s.mail.addUser(user, "correct horse");
         await s.mail.createFolder(user, "Done");
-        await s.mailbox({ user, receive: { afterDelivery } });
+        await s.mailbox({ user, known: true, receive: { afterDelivery } });
         s.endpoint.answer((r) => (r.earlier < 2 ? { status: 500 } : {}));
         await s.mail.append(user, "INBOX", mail(1));
         await s.service.until("a second attempt", () => s.endpoint.requests.length >= 2);

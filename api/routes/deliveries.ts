@@ -9,7 +9,7 @@ import { listOf, paging } from "./paging.ts";
 import { replay, replaySince } from "./replay.ts";
 import { json, route, type Route } from "./route.ts";
 
-type Deps = Pick<ApiDeps, "store" | "tasks" | "mail">;
+type Deps = Pick<ApiDeps, "store" | "tasks" | "mail" | "config">;
 
 const tag = "Deliveries";
 const VISIT_MS = 60_000;

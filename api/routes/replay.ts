@@ -6,7 +6,7 @@ import type { ApiDeps } from "../deps.ts";
 import { parsedDate } from "./dates.ts";
 import { handOver } from "./hand-over.ts";
 
-type Deps = Pick<ApiDeps, "store" | "tasks">;
+type Deps = Pick<ApiDeps, "store" | "tasks" | "config">;
 type Chosen = { since: string; mailbox?: string | undefined; state: NonNullable<DeliveryQuery["state"]> };
 
 const PAGE = 500;
@@ -17,6 +17,7 @@ export async function replay(deps: Deps, deliveries: Delivery[]): Promise<void> 
   for (const delivery of deliveries) {
     const { id, mailbox, ref, state, spooled } = delivery;
     if (spooled && state !== "delivered") {
+      await dueNow(deps, delivery);
       await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id });
       continue;
     }
@@ -26,6 +27,13 @@ export async function replay(deps: Deps, deliveries: Delivery[]): Promise<void> 
     folders.set(key, folder);
   }
   for (const { mailbox, messages } of folders.values()) await handOver(deps, mailbox, messages, true);
+}
+
+/** A replayed delivery has all of RETRY_HOURS before it again. */
+async function dueNow({ store, config }: Deps, delivery: Delivery): Promise<void> {
+  const now = Date.now();
+  const giveUpAt = new Date(now + config.RETRY_HOURS * 3_600_000).toISOString();
+  await store.deliveries.save({ ...delivery, state: "retrying", nextAttemptAt: new Date(now).toISOString(), giveUpAt });
 }
 
 /** Replays all deliveries of that choice and resolves with their number. */

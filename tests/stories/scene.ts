@@ -13,7 +13,14 @@ export type Scene<M extends MailServer = ImapServer> = {
   mailbox(changes?: Partial<MailboxChanges>): Promise<{ id: string; user: string }>;
   end(): Promise<void>;
 };
-export type MailboxChanges = { user: string; password: string; receive: object; deliver: object; wait: boolean };
+export type MailboxChanges = {
+  user: string;
+  password: string;
+  receive: object;
+  deliver: object;
+  wait: boolean;
+  known: boolean;
+};
 
 /** Sets the scene with the in-process mail server, which can be broken on command. */
 export async function scene(env: Record<string, string> = {}, options: ImapServerOptions = {}): Promise<Scene> {
@@ -27,8 +34,15 @@ export async function sceneWith<M extends MailServer>(mail: M, env: Record<strin
     service,
     mail,
     endpoint,
-    async mailbox({ user = `user-${randomUUID()}`, password = "correct horse", receive, deliver, wait = true } = {}) {
-      await mail.addUser(user, "correct horse");
+    async mailbox({
+      user = `user-${randomUUID()}`,
+      password = "correct horse",
+      receive,
+      deliver,
+      wait = true,
+      known = false,
+    } = {}) {
+      if (!known) await mail.addUser(user, "correct horse");
       const answer = await service.call("POST", "/api/v1/mailboxes", {
         address: `${user}@example.com`,
         receive: {
