@@ -23,11 +23,12 @@ type Deps = {
   backoff: Backoff;
   /** Told of every failed try. Must not throw. */
   onFailed: (failure: TaskFailure) => void;
+  /** How long a shutdown waits for tasks in flight, 10 s if not given. */
+  graceMs?: number;
 };
 
 export type InlineQueue = TaskSender & TaskSource;
 
-/** How long a shutdown waits for tasks in flight. */
 const GRACE_MS = 10_000;
 /** A task that cannot be read, or an outcome that cannot be written, is looked at again after this. */
 const UNREADABLE_MS = 3_600_000;
@@ -94,7 +95,7 @@ async function run(deps: Running, work: Work, signal: AbortSignal): Promise<void
       await wake.heard(rows.nextDue(now), signal);
     }
   } finally {
-    await finished(inFlight);
+    await finished(inFlight, deps.graceMs ?? GRACE_MS);
     end.abort();
     for (const id of running.keys()) running.delete(id);
   }
@@ -105,9 +106,9 @@ async function run(deps: Running, work: Work, signal: AbortSignal): Promise<void
 }
 
 /** What is not finished in time stays in the table, to be done again; its late outcome is ignored. */
-async function finished(inFlight: Set<Promise<void>>): Promise<void> {
+async function finished(inFlight: Set<Promise<void>>, graceMs: number): Promise<void> {
   const all = Promise.allSettled(inFlight);
-  await within(GRACE_MS, "Finishing the tasks in flight", all).catch((error: unknown) => {
+  await within(graceMs, "Finishing the tasks in flight", all).catch((error: unknown) => {
     if (!(error instanceof Problem)) throw error;
   });
 }

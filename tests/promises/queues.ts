@@ -1,0 +1,318 @@
+/** What every queue promises, whatever it is made of. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Problem } from "../../shared/contract/problem.ts";
+import type { Task } from "../../shared/contract/task.ts";
+import type { TaskFailure } from "../../shared/queue/inline.ts";
+import type { Perform, TaskSender, TaskSource } from "../../shared/queue/queue.ts";
+import { eventually } from "../servers/waiting.ts";
+
+export type OpenQueue = { tasks: TaskSender & TaskSource; failures: TaskFailure[]; close(): Promise<void> };
+/** A place with an empty queue in it; opened again after a close it holds what it held, if `keeps`. */
+export type QueuePlace = { keeps: boolean; open(): Promise<OpenQueue> };
+/** Every wait between tries is expected to be a hundredth of the production one. */
+export type NewQueuePlace = () => QueuePlace;
+
+export function taskOf(delivery: string, mailbox = "a"): Task {
+  return { version: 1, kind: "redeliver", mailbox, delivery };
+}
+
+export const nameOf = (task: Task) => (task.kind === "redeliver" ? task.delivery : task.kind);
+const done = { kind: "done" } as const;
+
+/** Runs the queue in the background; `stop` aborts it and waits for its end. */
+export function working(queue: OpenQueue, perform: Perform, concurrency = 8) {
+  const stopper = new AbortController();
+  const end = queue.tasks.run(perform, { concurrency }, stopper.signal);
+  return {
+    async stop() {
+      stopper.abort();
+      await end;
+    },
+  };
+}
+
+/** Runs `use` with a newly opened queue and closes it. */
+async function withQueue(make: NewQueuePlace, use: (queue: OpenQueue) => Promise<void>): Promise<void> {
+  const queue = await make().open();
+  try {
+    await use(queue);
+  } finally {
+    await queue.close();
+  }
+}
+
+/** A perform that waits until its gate is opened or the signal aborts. */
+function gated() {
+  const gate = Promise.withResolvers<void>();
+  const begun: string[] = [];
+  const perform: Perform = (task, _attempt, signal) => {
+    begun.push(nameOf(task));
+    return new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      void gate.promise.then(() => resolve(done));
+    });
+  };
+  return { perform, begun, open: () => gate.resolve() };
+}
+
+/** The suite: hold every implementation to it. */
+export function queuePromises(name: string, make: NewQueuePlace): void {
+  describe(name, () => {
+    carrying(make);
+    retrying(make);
+    sharing(make);
+    stoppingAndStarting(make);
+  });
+}
+
+function carrying(make: NewQueuePlace): void {
+  test("tasks sent before and while it runs are performed once each, whole, as their first attempt", () =>
+    withQueue(make, async (queue) => {
+      await queue.tasks.send(taskOf("before"));
+      const seen: [Task, number][] = [];
+      const work = working(queue, async (task, attempt) => {
+        seen.push([task, attempt]);
+        return done;
+      });
+      await eventually(() => seen.length === 1, "the task sent before");
+      await queue.tasks.send(taskOf("while"));
+      await eventually(() => seen.length === 2, "the task sent while it ran");
+      await work.stop();
+      assert.deepEqual(seen, [
+        [taskOf("before"), 1],
+        [taskOf("while"), 1],
+      ]);
+      assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 0, running: 0 });
+    }));
+
+  test("a delayed task is performed not before its time, and does not hold up others", () =>
+    withQueue(make, async (queue) => {
+      const notBefore = new Date(Date.now() + 400);
+      const seen: string[] = [];
+      let early = false;
+      await queue.tasks.send(taskOf("delayed"), { notBefore });
+      await queue.tasks.send(taskOf("at once"));
+      assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 1, running: 0 });
+      const work = working(queue, async (task) => {
+        early ||= nameOf(task) === "delayed" && Date.now() < notBefore.getTime();
+        seen.push(nameOf(task));
+        return done;
+      });
+      await eventually(() => seen.length === 2, "both tasks");
+      await work.stop();
+      assert.deepEqual(seen, ["at once", "delayed"]);
+      assert.equal(early, false);
+    }));
+
+  test("the rest that a task leaves is performed later, in its place", () =>
+    withQueue(make, async (queue) => {
+      const seen: string[] = [];
+      const at = new Date(Date.now() + 100);
+      await queue.tasks.send(taskOf("whole"));
+      const work = working(queue, async (task) => {
+        seen.push(nameOf(task));
+        return nameOf(task) === "whole" ? { kind: "again", task: taskOf("rest"), at } : done;
+      });
+      await eventually(async () => (await queue.tasks.depth()).delayed === 1, "the rest waiting");
+      await eventually(() => seen.length === 2, "the rest");
+      assert.ok(Date.now() >= at.getTime());
+      await work.stop();
+      assert.deepEqual(seen, ["whole", "rest"]);
+      assert.deepEqual(queue.failures, []);
+    }));
+}
+
+function retrying(make: NewQueuePlace): void {
+  test("a task that fails is tried again, each time one attempt further, and each failure is reported", () =>
+    withQueue(make, async (queue) => {
+      const attempts: number[] = [];
+      await queue.tasks.send(taskOf("t"));
+      const work = working(queue, async (_task, attempt) => {
+        attempts.push(attempt);
+        if (attempt === 1) throw new Problem("unavailable", "busy just now");
+        if (attempt === 2) throw new TypeError("a fault of ours");
+        return done;
+      });
+      await eventually(() => attempts.length === 3, "the third attempt");
+      await work.stop();
+      assert.deepEqual(attempts, [1, 2, 3]);
+      const reported = queue.failures.map(({ attempt, mailbox, problem }) => [attempt, mailbox, problem.code]);
+      assert.deepEqual(reported, [
+        [1, "a", "unavailable"],
+        [2, "a", "internal"],
+      ]);
+      assert.ok(queue.failures.every(({ retryAt }) => retryAt !== null));
+      assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 0, running: 0 });
+    }));
+
+  test("a problem that names a time is not tried before it", () =>
+    withQueue(make, async (queue) => {
+      const retry = new Date(Date.now() + 200);
+      const times: number[] = [];
+      await queue.tasks.send(taskOf("t"));
+      const work = working(queue, async () => {
+        times.push(Date.now());
+        if (times.length === 1) throw new Problem("throttled", "wait", { retry });
+        return done;
+      });
+      await eventually(() => times.length === 2, "the second attempt");
+      await work.stop();
+      assert.ok((times[1] ?? 0) >= retry.getTime());
+    }));
+
+  test("a problem that says never ends the task, and is reported as given up", () =>
+    withQueue(make, async (queue) => {
+      await queue.tasks.send(taskOf("t"));
+      let tries = 0;
+      const work = working(queue, async () => {
+        tries++;
+        throw new Problem("message", "cannot be handled", { retry: "never" });
+      });
+      await eventually(() => queue.failures.length === 1, "the report");
+      await eventually(async () => (await queue.tasks.depth()).running === 0, "the end of it");
+      await work.stop();
+      assert.deepEqual(queue.failures[0]?.task, taskOf("t"));
+      assert.equal(queue.failures[0]?.retryAt, null);
+      assert.deepEqual([tries, await queue.tasks.depth()], [1, { ready: 0, delayed: 0, running: 0 }]);
+    }));
+}
+
+function sharing(make: NewQueuePlace): void {
+  test("no more tasks run at once than allowed, and of one mailbox no more than a quarter of that", () =>
+    withQueue(make, async (queue) => {
+      const running = new Map<string, number>();
+      const most = { all: 0, lane: 0 };
+      let finished = 0;
+      for (let n = 0; n < 120; n++) await queue.tasks.send(taskOf(`t${n}`, `m${n % 6}`));
+      const work = working(queue, async ({ mailbox }) => {
+        running.set(mailbox, (running.get(mailbox) ?? 0) + 1);
+        most.all = Math.max(
+          most.all,
+          [...running.values()].reduce((a, b) => a + b),
+        );
+        most.lane = Math.max(most.lane, running.get(mailbox) ?? 0);
+        await sleep(1);
+        running.set(mailbox, (running.get(mailbox) ?? 0) - 1);
+        finished++;
+        return done;
+      });
+      await eventually(() => finished === 120, "all tasks");
+      await work.stop();
+      assert.deepEqual(most, { all: 8, lane: 2 });
+    }));
+
+  test("a mailbox whose tasks hang delays no other, however many it has", () =>
+    withQueue(make, async (queue) => {
+      const stuck = gated();
+      for (let n = 0; n < 200; n++) await queue.tasks.send(taskOf(`stuck ${n}`, "stuck"));
+      for (let n = 0; n < 40; n++) await queue.tasks.send(taskOf(`t${n}`, `m${n % 4}`));
+      const seen: string[] = [];
+      const work = working(queue, async (task, attempt, signal) => {
+        if (task.mailbox === "stuck") return stuck.perform(task, attempt, signal);
+        seen.push(nameOf(task));
+        return done;
+      });
+      await eventually(() => seen.length === 40, "the other mailboxes' tasks");
+      assert.equal(stuck.begun.length, 2);
+      const depth = await queue.tasks.depth();
+      assert.deepEqual(depth, { ready: 198, delayed: 0, running: 2 });
+      await work.stop();
+    }));
+
+  test("with room for one task at a time, every mailbox still gets its turn", () =>
+    withQueue(make, async (queue) => {
+      for (let n = 0; n < 50; n++) await queue.tasks.send(taskOf(`many ${n}`, "many"));
+      await queue.tasks.send(taskOf("one", "few"));
+      const seen: string[] = [];
+      const work = working(
+        queue,
+        async (task) => {
+          seen.push(nameOf(task));
+          return done;
+        },
+        1,
+      );
+      await eventually(() => seen.length === 51, "all tasks");
+      await work.stop();
+      assert.ok(seen.indexOf("one") < 5, `it was number ${seen.indexOf("one")}`);
+      const many = seen.filter((name) => name !== "one");
+      assert.deepEqual(
+        many,
+        Array.from({ length: 50 }, (_, n) => `many ${n}`),
+      );
+    }));
+}
+
+function stoppingAndStarting(make: NewQueuePlace): void {
+  test("a stop aborts what is in flight, starts nothing more, and counts as no attempt", () =>
+    withQueue(make, async (queue) => {
+      const { perform, begun } = gated();
+      for (const name of ["one", "two", "three"]) await queue.tasks.send(taskOf(name));
+      const first = working(queue, perform, 8);
+      await eventually(() => begun.length === 2, "two tasks in flight");
+      await first.stop();
+      assert.deepEqual(begun, ["one", "two"]);
+      assert.deepEqual(queue.failures, []);
+      assert.deepEqual(await queue.tasks.depth(), { ready: 3, delayed: 0, running: 0 });
+      const seen: [string, number][] = [];
+      const second = working(queue, async (task, attempt) => {
+        seen.push([nameOf(task), attempt]);
+        return done;
+      });
+      await eventually(() => seen.length === 3, "all tasks");
+      await second.stop();
+      assert.deepEqual(seen.toSorted(), [
+        ["one", 1],
+        ["three", 1],
+        ["two", 1],
+      ]);
+    }));
+
+  test("a stop waits for work that finishes in spite of it, which is then done", () =>
+    withQueue(make, async (queue) => {
+      await queue.tasks.send(taskOf("t"));
+      let begun = false;
+      const work = working(queue, async (_task, _attempt, signal) => {
+        begun = true;
+        while (!signal.aborted) await sleep(5);
+        await sleep(50);
+        return done;
+      });
+      await eventually(() => begun, "the task in flight");
+      await work.stop();
+      assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 0, running: 0 });
+    }));
+
+  test("waiting tasks and their attempts survive a restart", async (t) => {
+    const place = make();
+    if (!place.keeps) return t.diagnostic("skipped: this queue keeps nothing, by choice");
+    const first = await place.open();
+    const dueAt = new Date(Date.now() + 500);
+    await first.tasks.send(taskOf("delayed"), { notBefore: dueAt });
+    await first.tasks.send(taskOf("failing"));
+    const work = working(first, async () => {
+      throw new Problem("throttled", "wait", { retry: dueAt });
+    });
+    await eventually(() => first.failures.length === 1, "the first failure");
+    await work.stop();
+    await first.close();
+    const second = await place.open();
+    const { ready, delayed } = await second.tasks.depth();
+    assert.equal(ready + delayed, 2);
+    const seen: [string, number][] = [];
+    const again = working(second, async (task, attempt) => {
+      assert.ok(Date.now() >= dueAt.getTime());
+      seen.push([nameOf(task), attempt]);
+      return done;
+    });
+    await eventually(() => seen.length === 2, "both tasks");
+    await again.stop();
+    assert.deepEqual(seen.toSorted(), [
+      ["delayed", 1],
+      ["failing", 2],
+    ]);
+    await second.close();
+  });
+}
