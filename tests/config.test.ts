@@ -1,0 +1,43 @@
+/** The settings: what is refused, what it says, and that the README's table is theirs. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { readConfig } from "../shared/config.ts";
+import { Problem } from "../shared/contract/problem.ts";
+import { readme } from "./tools/settings.ts";
+
+const KEY = `k1:${Buffer.alloc(32, 7).toString("base64")}`;
+
+describe("settings", () => {
+  test("the README's table is up to date (bun run settings)", () => {
+    const { is, should } = readme();
+    // The formatter pads the columns.
+    const unpadded = (text: string) => text.replace(/ +/g, " ").replace(/-{3,}/g, "---");
+    assert.equal(unpadded(is), unpadded(should));
+  });
+
+  test("without a token the service is for this machine only, whatever HOST says", () => {
+    assert.equal(readConfig({ HOST: "0.0.0.0" }).HOST, "127.0.0.1");
+    assert.equal(readConfig({ API_TOKENS: "secret" }).HOST, "0.0.0.0");
+    assert.equal(readConfig({ API_TOKENS: "secret", HOST: "10.1.2.3" }).HOST, "10.1.2.3");
+  });
+
+  test("every wrong setting is named at once, and no value of a secret is told", () => {
+    const wrong = { PORT: "ten", ENCRYPTION_KEYS: "k1:tooshort", EGRESS_PRIVATE: "maybe", RETRY_HOURS: "-1" };
+    assert.throws(
+      () => readConfig(wrong),
+      (error: unknown) => {
+        assert.ok(error instanceof Problem);
+        assert.deepEqual(error.errors.map(({ path }) => path).sort(), Object.keys(wrong).sort());
+        assert.ok(!error.message.includes("tooshort"));
+        return true;
+      },
+    );
+  });
+
+  test("production demands tokens and keys", () => {
+    assert.throws(() => readConfig({ NODE_ENV: "production" }), /API_TOKENS must be set.*ENCRYPTION_KEYS must be set/);
+    const config = readConfig({ NODE_ENV: "production", API_TOKENS: "a, b", ENCRYPTION_KEYS: KEY });
+    assert.equal(config.API_TOKENS.length, 2);
+    assert.equal(String(config.ENCRYPTION_KEYS[0]?.key), "[secret]");
+  });
+});
