@@ -4,7 +4,8 @@ const [LF, CR, EQUALS] = [10, 13, 61];
 
 /** The decoded content. Unknown encodings, and 7bit, 8bit and binary, are the bytes as they are. Never throws. */
 export function decodeTransfer(bytes: Buffer, encoding: string): Buffer {
-  const name = /[a-z0-9-]+/.exec(encoding.toLowerCase().replace(/\([^)]*\)/g, ""))?.[0];
+  const short = encoding.slice(0, 100).toLowerCase();
+  const name = /[a-z0-9-]+/.exec(short.replace(/\([^)]*\)/g, ""))?.[0];
   if (name === "base64") return decodeBase64(bytes);
   if (name === "quoted-printable") return decodeQuotedPrintable(bytes);
   return bytes;

@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { egress } from "../shared/egress.ts";
+import type { FactBody } from "../shared/telemetry/events.ts";
+import type { PostOutcome } from "../worker/endpoint/endpoint.ts";
+import { type EndpointGates, endpointGates, type Entry } from "../worker/endpoint/gate.ts";
+import { httpPost, type Post } from "../worker/endpoint/http.ts";
+import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
+
+const never = new AbortController().signal;
+const URL_A = "https://a.example";
+const accepted: PostOutcome = { kind: "accepted", status: 200, ms: 1 };
+const refused = (status: number | null, retryAt: Date | null = null): PostOutcome => ({
+  kind: "refused",
+  status,
+  ms: 1,
+  reason: "no",
+  retry: "later",
+  retryAt,
+  gone: status === 410,
+});
+
+/** Gates over a clock that the test moves; the n-th rest takes n times 10 s. */
+function gatesAt(perEndpoint = 2, waitMs = 30) {
+  const clock = { now: 1_000_000 };
+  const facts: FactBody[] = [];
+  const recovered: string[] = [];
+  const gates = endpointGates({
+    perEndpoint,
+    waitMs,
+    emit: (fact) => facts.push(fact),
+    onRecovered: (endpoint) => recovered.push(endpoint),
+    backoff: { rest: (times) => times * 10_000 },
+    now: () => clock.now,
+  });
+  return { gates, clock, facts, recovered };
+}
+
+function going(entry: Entry): Extract<Entry, { kind: "go" }> {
+  assert.equal(entry.kind, "go", JSON.stringify(entry));
+  if (entry.kind !== "go") throw new Error("unreachable");
+  return entry;
+}
+
+async function deliver(gates: EndpointGates, outcome: PostOutcome | undefined, endpoint = URL_A): Promise<void> {
+  going(await gates.enter(endpoint, never)).leave(outcome);
+}
+
+async function trouble(gates: EndpointGates, times: number): Promise<void> {
+  for (let time = 0; time < times; time++) await deliver(gates, refused(500));
+}
+
+describe("The gate of an endpoint", () => {
+  test("lets so many in at once and the next one when somebody leaves", async () => {
+    const { gates } = gatesAt(2, 5_000);
+    const first = going(await gates.enter(URL_A, never));
+    going(await gates.enter(URL_A, never));
+    const third = gates.enter(URL_A, never);
+    const state = await Promise.race([third, new Promise((resolve) => setTimeout(resolve, 20, "waiting"))]);
+    assert.equal(state, "waiting");
+    first.leave(accepted);
+    first.leave(accepted);
+    going(await third);
+  });
+
+  test("sends the next ones away for a while when nobody leaves, and does not hold up another endpoint", async () => {
+    const { gates, clock } = gatesAt(1, 30);
+    going(await gates.enter(URL_A, never));
+    const second = gates.enter(URL_A, never);
+    going(await gates.enter("https://b.example", never));
+    clock.now += 31;
+    const entry = await second;
+    assert.deepEqual([entry.kind, entry.kind === "rest" && entry.busy], ["rest", true]);
+  });
+
+  test("stops waiting when the signal aborts", async () => {
+    const { gates } = gatesAt(1, 5_000);
+    const inside = going(await gates.enter(URL_A, never));
+    const stop = new AbortController();
+    const waiting = gates.enter(URL_A, stop.signal);
+    stop.abort(new DOMException("stopping", "AbortError"));
+    await assert.rejects(waiting, { name: "AbortError" });
+    inside.leave(undefined);
+    going(await gates.enter(URL_A, never));
+  });
+});
+
+describe("The circuit breaker of an endpoint", () => {
+  test("sends it to rest after five troubles in a row, each rest longer than the one before", async () => {
+    const { gates, clock, facts } = gatesAt();
+    await trouble(gates, 4);
+    assert.equal(facts.length, 0);
+    await trouble(gates, 1);
+    const until = new Date(clock.now + 10_000);
+    assert.deepEqual(facts, [{ kind: "endpoint.rested", endpoint: URL_A, until: until.toISOString(), failures: 5 }]);
+    assert.deepEqual(await gates.enter(URL_A, never), { kind: "rest", until, busy: false });
+    clock.now += 10_000;
+    await trouble(gates, 1);
+    const entry = await gates.enter(URL_A, never);
+    assert.deepEqual(entry, { kind: "rest", until: new Date(clock.now + 20_000), busy: false });
+    assert.deepEqual(gates.counts(), { known: 1, resting: 1 });
+  });
+
+  test("lets a single delivery try after the rest, and all in once that one was accepted", async () => {
+    const { gates, clock, recovered } = gatesAt();
+    await trouble(gates, 5);
+    clock.now += 10_000;
+    const probe = going(await gates.enter(URL_A, never));
+    assert.equal((await gates.enter(URL_A, never)).kind, "rest");
+    assert.deepEqual(recovered, []);
+    probe.leave(accepted);
+    assert.deepEqual(recovered, [URL_A]);
+    going(await gates.enter(URL_A, never));
+    going(await gates.enter(URL_A, never));
+    assert.equal(gates.counts().resting, 0);
+  });
+
+  test("lets another delivery try when the one that tried was given up", async () => {
+    const { gates, clock } = gatesAt();
+    await trouble(gates, 5);
+    clock.now += 10_000;
+    going(await gates.enter(URL_A, never)).leave(undefined);
+    going(await gates.enter(URL_A, never));
+  });
+
+  test("does not count refusals of single messages, and begins again after a success", async () => {
+    const { gates, facts } = gatesAt();
+    for (const status of [413, 422, 400, 410, 413, 422]) await deliver(gates, refused(status));
+    await trouble(gates, 4);
+    await deliver(gates, accepted);
+    await trouble(gates, 4);
+    assert.equal(facts.length, 0);
+  });
+
+  test("rests as long as the endpoint itself asked for", async () => {
+    const { gates, clock } = gatesAt();
+    await trouble(gates, 4);
+    const until = new Date(clock.now + 3_000_000);
+    await deliver(gates, refused(429, until));
+    assert.deepEqual(await gates.enter(URL_A, never), { kind: "rest", until, busy: false });
+  });
+
+  test("does not count those who were still inside when the rest began", async () => {
+    const { gates, facts } = gatesAt(3);
+    const late = [going(await gates.enter(URL_A, never)), going(await gates.enter(URL_A, never))];
+    await trouble(gates, 5);
+    for (const entry of late) entry.leave(refused(null));
+    assert.equal(facts.length, 1);
+  });
+
+  test("forgets endpoints that nobody used for an hour", async () => {
+    const { gates, clock } = gatesAt();
+    for (let index = 0; index < 100; index++) await deliver(gates, accepted, `https://${index}.example`);
+    clock.now += 3_700_000;
+    await deliver(gates, accepted, "https://new.example");
+    assert.equal(gates.counts().known, 1);
+  });
+});
+
+describe("Gate and client with a real endpoint", () => {
+  let broken: Endpoint;
+  let hung: Endpoint;
+  let post: Post;
+
+  before(async () => {
+    [broken, hung] = await Promise.all([startEndpoint({ secret: null }), startEndpoint({ secret: null })]);
+    post = httpPost({ egress: egress("allow"), timeoutMs: 10_000 });
+  });
+  after(async () => {
+    post.close();
+    await Promise.all([broken.stop(), hung.stop()]);
+  });
+
+  async function deliverTo(gates: EndpointGates, url: string): Promise<string> {
+    const entry = await gates.enter(url, never);
+    if (entry.kind === "rest") return "rest";
+    const outcome = await post({ url, headers: {}, body: "{}" }, never);
+    entry.leave(outcome);
+    return outcome.kind;
+  }
+
+  test("an endpoint in trouble gets five messages, then one per rest, and all again when it is mended", async () => {
+    const { gates, clock, recovered } = gatesAt();
+    broken.answer(() => ({ status: 503 }));
+    for (let round = 0; round < 20; round++) await deliverTo(gates, broken.url);
+    assert.equal(broken.requests.length, 5);
+    clock.now += 10_000;
+    for (let round = 0; round < 5; round++) await deliverTo(gates, broken.url);
+    assert.equal(broken.requests.length, 6);
+    broken.answer(() => ({}));
+    clock.now += 20_000;
+    assert.equal(await deliverTo(gates, broken.url), "accepted");
+    assert.deepEqual(recovered, [broken.url]);
+    assert.equal(await deliverTo(gates, broken.url), "accepted");
+  });
+
+  test("a hung endpoint holds only its own places", async () => {
+    const { gates } = gatesAt(3, 60_000);
+    hung.answer(() => ({ hang: true }));
+    broken.answer(() => ({}));
+    const held = Array.from({ length: 3 }, () => deliverTo(gates, hung.url));
+    await hung.waitFor(() => hung.requests.length === 3);
+    for (let round = 0; round < 10; round++) assert.equal(await deliverTo(gates, broken.url), "accepted");
+    assert.deepEqual(hung.open(), { now: 3, most: 3 });
+    await hung.stop();
+    assert.deepEqual(await Promise.all(held), ["refused", "refused", "refused"]);
+  });
+});
