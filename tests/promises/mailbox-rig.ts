@@ -1,6 +1,7 @@
 /** What the promises of a mail connection need to be put to the test: mailboxes for a server, and a watch that can be waited for. */
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../shared/contract/message.ts";
+import { Problem } from "../../shared/contract/problem.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 import { egress } from "../../shared/egress.ts";
 import type { MailConnection, WatchSign } from "../../shared/mail/mail.ts";
@@ -121,4 +122,9 @@ export async function all<T>(source: AsyncIterable<T>): Promise<T[]> {
   const list: T[] = [];
   for await (const one of source) list.push(one);
   return list;
+}
+
+/** True for a Problem of this code (and this retry). */
+export function isProblem(code: string, retry?: string): (error: unknown) => boolean {
+  return (error) => error instanceof Problem && error.code === code && (retry === undefined || error.retry === retry);
 }

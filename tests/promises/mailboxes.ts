@@ -7,7 +7,7 @@ import { openMailbox } from "../../shared/mail/open.ts";
 import { numbered } from "../servers/mail.ts";
 import type { MailServer } from "../servers/mail-server.ts";
 import { eventually } from "../servers/waiting.ts";
-import { all, depsFor, mailboxOn, PASSWORD, type Watch, watchOn, type Wish } from "./mailbox-rig.ts";
+import { all, depsFor, isProblem, mailboxOn, PASSWORD, type Watch, watchOn, type Wish } from "./mailbox-rig.ts";
 
 /** What a server under test can. */
 export type ServerKind = {
@@ -100,15 +100,10 @@ export function mailboxPromises(kind: ServerKind): void {
       await server.append(user, "Büro & Co", numbered(1));
       await server.append(user, 'Say "hi"', numbered(2));
       await server.append(user, "INBOX", numbered(3));
-      const folders = (watch: Watch) =>
-        watch
-          .messages()
-          .map((one) => one.folder)
-          .toSorted();
       await named.until(2);
       await every.until(3);
-      assert.deepEqual(folders(named), ["Büro & Co", "INBOX"]);
-      assert.deepEqual(folders(every), ["Büro & Co", "INBOX", 'Say "hi"']);
+      assert.deepEqual(foldersOf(named), ["Büro & Co", "INBOX"]);
+      assert.deepEqual(foldersOf(every), ["Büro & Co", "INBOX", 'Say "hi"']);
       await Promise.all([named.stop(), every.stop()]);
     });
 
@@ -286,6 +281,9 @@ export function mailboxPromises(kind: ServerKind): void {
   });
 }
 
-export function isProblem(code: string, retry?: string): (error: unknown) => boolean {
-  return (error) => error instanceof Problem && error.code === code && (retry === undefined || error.retry === retry);
+function foldersOf(watch: Watch): string[] {
+  return watch
+    .messages()
+    .map((one) => one.folder)
+    .toSorted();
 }

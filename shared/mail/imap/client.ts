@@ -28,6 +28,7 @@ const MIB = 1024 * 1024;
 /** The server's to send, this process's to hold: a message may be large, a line may not (failure modes of hostile servers). */
 const LIMITS = { maxLineLength: 16 * MIB, maxLiteralSize: 256 * MIB, maxResponseSize: 260 * MIB };
 const KEEP_ALIVE_MS = 60_000;
+const UNUSED_MS = 29 * 60_000;
 
 /** 993 with TLS from the first byte, 143 otherwise (RFC 8314 section 7.3). */
 export function portOf(receive: Receive): number {
@@ -136,8 +137,8 @@ function optionsFor(
     disableIMAP4rev2: true,
     greetingTimeout: deps.timeouts.command,
     connectionTimeout: deps.timeouts.command,
-    // Our own deadlines are shorter; this one ends a connection that nobody uses.
-    socketTimeout: 2 * deps.probeMs + 4 * deps.timeouts.command,
+    // Our own deadlines are shorter; this one ends a connection that nobody uses, before the server does (RFC 3501 section 5.4).
+    socketTimeout: UNUSED_MS,
     ...LIMITS,
   };
 }

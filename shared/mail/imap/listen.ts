@@ -1,4 +1,5 @@
 /** Listening for a folder to stir: IDLE (RFC 2177) on a shared connection, or plain waiting where a server has none. */
+import type { MailboxObject } from "imapflow";
 import type { Mailbox } from "../../contract/mailbox.ts";
 import { slept } from "../../time.ts";
 import { samePath, type Session } from "./session.ts";
@@ -18,6 +19,7 @@ export function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSign
   const { client } = session;
   let push = mailbox.receive.mode === "push" && client.capabilities.has("IDLE");
   let stirred: string | undefined;
+  let idling: Idle | undefined;
   let wake = nobody;
   const noticed = ({ path }: { path: string }) => {
     stirred = path;
@@ -31,17 +33,19 @@ export function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSign
     return yes;
   };
 
-  /** Issues IDLE in a turn and gives the turn away at once: the next command breaks it. */
-  function idle(folder: string, uidNext: number | null) {
-    return session.inFolder(
-      folder,
-      "IDLE",
-      async (box) => {
-        if (taken(folder) || (uidNext !== null && box.uidNext > uidNext)) return { news: true as const };
-        return { news: false as const, over: client.idle(), turns: session.turns, at: performance.now() };
-      },
-      signal,
-    );
+  /**
+   * Issues IDLE in a turn (unless it still runs) and gives the turn away at once: the next command breaks it. Undefined when
+   * there is news already.
+   */
+  async function idle(folder: string, uidNext: number | null): Promise<Idle | undefined> {
+    const issue = (box: MailboxObject) => {
+      if (taken(folder) || (uidNext !== null && box.uidNext > uidNext)) return Promise.resolve(undefined);
+      if (!idling || !client.idling) {
+        idling = { over: client.idle(), turns: session.turns, at: performance.now() };
+      }
+      return Promise.resolve(idling);
+    };
+    return session.inFolder(folder, "IDLE", issue, signal);
   }
 
   async function listen(folder: string, uidNext: number | null, until: number): Promise<boolean> {
@@ -49,13 +53,13 @@ export function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSign
       const woken = new Promise<"stirred">((resolve) => {
         wake = () => resolve("stirred");
       });
-      const idling = push ? await idle(folder, uidNext) : undefined;
-      if (idling?.news) return true;
-      const why = await firstOf({ woken, over: idling?.over, until }, session, signal);
+      const running = push ? await idle(folder, uidNext) : undefined;
+      if (push && !running) return true;
+      const why = await firstOf({ woken, over: running?.over, until }, session, signal);
       if (why === "stirred" && taken(folder)) return true;
-      if (why !== "over" || !idling) return false;
-      if ((await idling.over) === false) push = false;
-      const byServer = session.turns === idling.turns && performance.now() - idling.at < SHORT_IDLE_MS;
+      if (why !== "over" || !running) return false;
+      if ((await running.over) === false) push = false;
+      const byServer = session.turns === running.turns && performance.now() - running.at < SHORT_IDLE_MS;
       if (byServer && push) await slept(SHORT_IDLE_MS, signal);
       if (!push) return true;
     }
@@ -72,22 +76,28 @@ export function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSign
 
 const nobody = () => undefined as void;
 
+type Idle = { over: Promise<unknown>; turns: number; at: number };
 type Wakers = { woken: Promise<"stirred">; over: Promise<unknown> | undefined; until: number };
 
 /** What happens first: the folder stirs, IDLE is over, the time has come (or the signal). Throws when the connection ends. */
 async function firstOf(wakers: Wakers, session: Session, signal: AbortSignal): Promise<"stirred" | "over" | "due"> {
-  const done = new AbortController();
-  const either = AbortSignal.any([signal, done.signal, session.ended]);
-  const due = slept(Math.max(0, wakers.until - performance.now()), either).then(() => "due" as const);
-  const over = wakers.over?.then(
-    () => "over" as const,
-    () => "over" as const,
-  );
+  const { promise, resolve } = Promise.withResolvers<"stirred" | "over" | "due">();
+  const due = () => resolve("due");
+  const over = () => resolve("over");
+  // Timers may fire a little before performance.now() agrees that it is time.
+  const timer = setTimeout(due, Math.max(0, Math.ceil(wakers.until - performance.now()) + 1));
+  if (session.ended.aborted || signal.aborted) due();
+  session.ended.addEventListener("abort", due, { once: true });
+  signal.addEventListener("abort", due, { once: true });
+  wakers.over?.then(over, over);
+  void wakers.woken.then(resolve);
   try {
-    const first = await Promise.race([wakers.woken, due, ...(over ? [over] : [])]);
+    const first = await promise;
     if (session.ended.aborted && !signal.aborted) throw session.ended.reason;
     return first;
   } finally {
-    done.abort();
+    clearTimeout(timer);
+    session.ended.removeEventListener("abort", due);
+    signal.removeEventListener("abort", due);
   }
 }

@@ -1,0 +1,99 @@
+/** The words of real servers, and what the service makes of them. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { ProblemCode } from "../shared/contract/problem.ts";
+import { farewell, problemOf, type Step, withoutSecrets } from "../shared/mail/imap/problems.ts";
+
+const NOW = Date.parse("2026-11-22T05:00:00Z");
+const HOUR = 3_600_000;
+
+type Case = [step: Step, text: string, code: ProblemCode, retry: "never" | "later" | number];
+const CASES: Case[] = [
+  ["login", "[AUTHENTICATIONFAILED] Invalid credentials (Failure)", "auth", "never"],
+  ["login", "[AUTHENTICATIONFAILED] Authentication failed.", "auth", "never"],
+  ["login", "LOGIN failed. Invalid login/password for user id bob", "auth", "never"],
+  ["login", "[ALERT] Too many simultaneous connections. (Failure)", "too_many_connections", "later"],
+  ["login", "Maximum number of connections from user+IP exceeded", "too_many_connections", "later"],
+  ["login", "[UNAVAILABLE] Maximum number of connections from user+IP exceeded", "too_many_connections", "later"],
+  ["login", "Request is throttled. Suggested Backoff Time: 299961 milliseconds", "throttled", NOW + 299_961],
+  ["command", "Request is throttled. Suggested Backoff Time: 299961 milliseconds", "throttled", NOW + 299_961],
+  ["command", "Suggested Backoff Time: 99999999999999 milliseconds", "throttled", NOW + 24 * HOUR],
+  ["command", "Account exceeded command or bandwidth limits.", "throttled", NOW + HOUR],
+  ["command", "[LIMIT] IMAP command sent too fast", "throttled", "later"],
+  [
+    "login",
+    "[ALERT] Application-specific password required: https://support.example (Failure)",
+    "auth_method",
+    "never",
+  ],
+  ["login", "[ALERT] Please log in via your web browser", "auth_method", "never"],
+  ["login", "[WEBALERT https://accounts.example] Web login required. (Failure)", "auth_method", "never"],
+  ["login", "Temporary System Problem.  Try again later. (Failure)", "unavailable", "later"],
+  ["login", "[UNAVAILABLE] Temporary authentication failure.", "unavailable", "later"],
+  ["command", "User is authenticated but not connected.", "unavailable", "later"],
+  ["login", "Server Unavailable. 15", "auth_method", "later"],
+  ["login", "[PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure connections.", "auth_method", "never"],
+  ["login", "[CONTACTADMIN] Your account is locked", "auth", "never"],
+  ["login", "[EXPIRED] Password expired", "auth", "never"],
+  ["command", "[INUSE] Mailbox is locked", "unavailable", "later"],
+  ["command", "[OVERQUOTA] Quota exceeded", "unavailable", "later"],
+  ["login", "[ALERT] Our systems are being maintained", "unavailable", "later"],
+  ["command", "[NONEXISTENT] Unknown Mailbox: Foo (Failure)", "folder", "never"],
+  ["login", "AUTHENTICATE failed.", "auth", "later"],
+  ["login", "Nobody ever said this before", "auth", "later"],
+  ["command", "Nobody ever said this before", "protocol", "later"],
+];
+
+const refusal = (text: string) =>
+  Object.assign(new Error("Command failed"), { responseStatus: "NO", responseText: text });
+const coded = (code: string) => Object.assign(new Error(code), { code });
+
+describe("An IMAP server's words", () => {
+  for (const [step, text, code, retry] of CASES) {
+    test(`at ${step}: ${text}`, () => {
+      const problem = problemOf(refusal(text), { step, now: NOW });
+      assert.equal(problem.code, code);
+      const at = problem.retry instanceof Date ? problem.retry.getTime() : problem.retry;
+      assert.equal(at, retry);
+      assert.equal(problem.evidence, text);
+    });
+  }
+
+  const CODES: [string, ProblemCode][] = [
+    ["ECONNREFUSED", "connect"],
+    ["ECONNRESET", "connect"],
+    ["NoConnection", "connect"],
+    ["ETIMEDOUT", "timeout"],
+    ["GREETING_TIMEOUT", "timeout"],
+    ["ENOTFOUND", "dns"],
+    ["EAI_AGAIN", "dns"],
+    ["CERT_HAS_EXPIRED", "tls"],
+    ["DEPTH_ZERO_SELF_SIGNED_CERT", "tls"],
+    ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "tls"],
+    ["ERR_TLS_CERT_ALTNAME_INVALID", "tls"],
+    ["ERR_SSL_WRONG_VERSION_NUMBER", "tls"],
+    ["ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", "tls"],
+    ["STARTTLS_INJECTION", "starttls"],
+    ["LiteralTooLarge", "protocol"],
+  ];
+  for (const [code, expected] of CODES) {
+    test(`${code} is ${expected}, and tried again`, () => {
+      const problem = problemOf(coded(code), { step: "connect" });
+      assert.deepEqual([problem.code, problem.retry], [expected, "later"]);
+    });
+  }
+
+  test("a farewell says more than the broken connection after it", () => {
+    assert.equal(farewell("Too many connections from your IP", []).code, "too_many_connections");
+    assert.equal(farewell("Connection closed. 14", []).code, "connect");
+    assert.equal(farewell("Server shutting down.", []).code, "unavailable");
+    assert.equal(farewell(undefined, []).code, "connect");
+  });
+
+  test("are evidence without any secret, in clear or in base64", () => {
+    const secret = "p4ss word!";
+    const said = `NO bad ${secret} and ${Buffer.from(secret).toString("base64")}\r\nmore`;
+    assert.equal(withoutSecrets(said, [secret]), "NO bad [secret] and [secret] more");
+    assert.equal(withoutSecrets("x".repeat(1000), []).length, 500);
+  });
+});
