@@ -7,6 +7,10 @@ import { oddMessages } from "./servers/odd-mail.ts";
 const limits = { maxAttachmentBytes: 26_214_400 };
 const parse = (raw: Uint8Array | string) => parseMessage(typeof raw === "string" ? Buffer.from(raw) : raw, limits);
 
+function named(parameter: string): string[] {
+  return leaf("application/pdf", "x", [`Content-Disposition: attachment; ${parameter}`]);
+}
+
 describe("A well-formed message", () => {
   test("comes with its text, HTML, attachments and inline images, byte for byte", async () => {
     const pdf = Buffer.from(Array.from({ length: 5000 }, (_, index) => (index * 7) & 255));
@@ -89,8 +93,6 @@ describe("A well-formed message", () => {
   });
 
   test("gives the file names of RFC 2231 and of encoded words", async () => {
-    const named = (parameter: string) =>
-      leaf("application/pdf", "x", [`Content-Disposition: attachment; ${parameter}`]);
     const parts = [
       named("filename*=utf-8''Gr%C3%BC%C3%9Fe.pdf"),
       named(`filename*0*=utf-8''Gr%C3%BC; filename*1*=%C3%9Fe; filename*2=".pdf"`),

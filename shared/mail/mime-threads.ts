@@ -69,10 +69,7 @@ export function parserThreads({ most, deadlineMs }: { most: number; deadlineMs: 
       job.done(answer);
       queueMicrotask(next);
     };
-    // A copy, because what is transferred is gone here and the caller still needs its bytes.
-    const raw = new Uint8Array(job.raw).buffer;
-    const order: ThreadOrder = { raw, limits: job.limits };
-    thread.worker.postMessage(order, [raw]);
+    order(thread, job);
   };
 
   return {
@@ -87,6 +84,12 @@ export function parserThreads({ most, deadlineMs }: { most: number; deadlineMs: 
       await Promise.all([...threads].map(end));
     },
   };
+}
+
+function order({ worker }: Thread, { raw, limits }: Job): void {
+  // A copy, because what is transferred is gone here and the caller still needs its bytes.
+  const copy: ThreadOrder = { raw: new Uint8Array(raw).buffer, limits };
+  worker.postMessage(copy, [copy.raw]);
 }
 
 function startThread(end: (thread: Thread) => Promise<void>): Thread {

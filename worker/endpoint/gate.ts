@@ -46,92 +46,92 @@ type Gate = {
   usedAt: number;
 };
 
+type House = Required<Deps> & { gates: Map<string, Gate>; sweepAt: number };
+type Visit = { endpoint: string; gate: Gate; probe: boolean };
+
 const FAILURES = 5;
 const WAIT_MS = 10_000;
 const FORGET_MS = 3_600_000;
 const SWEEP_AT = 100;
 
 /** Gates for any number of endpoints; one that was not used for an hour is forgotten. */
-export function endpointGates(deps: Deps): EndpointGates {
-  const { perEndpoint, emit, onRecovered, backoff, now = Date.now, waitMs = WAIT_MS } = deps;
-  const gates = new Map<string, Gate>();
-  let sweepAt = SWEEP_AT;
-
-  const gateOf = (endpoint: string): Gate => {
-    const gate = gates.get(endpoint) ?? newGate();
-    gate.usedAt = now();
-    if (!gates.has(endpoint) && gates.size >= sweepAt) {
-      for (const [name, old] of gates) if (isForgotten(old, now())) gates.delete(name);
-      sweepAt = Math.max(SWEEP_AT, gates.size * 2);
-    }
-    gates.set(endpoint, gate);
-    return gate;
-  };
-
-  const rest = (endpoint: string, gate: Gate, outcome: PostOutcome) => {
-    const asked = outcome.kind === "refused" && outcome.retryAt ? outcome.retryAt.getTime() : 0;
-    gate.rested++;
-    gate.restsUntil = Math.max(now() + backoff.rest(gate.rested), asked);
-    emit({
-      kind: "endpoint.rested",
-      endpoint,
-      until: new Date(gate.restsUntil).toISOString(),
-      failures: gate.failures,
-    });
-    for (const waiter of gate.waiting.splice(0)) waiter.go();
-  };
-
-  const leave = (endpoint: string, gate: Gate, probe: boolean, outcome: PostOutcome | undefined) => {
-    gate.inside--;
-    gate.usedAt = now();
-    if (probe) gate.probing = false;
-    // Whoever was still inside when the endpoint was sent to rest says nothing new by failing.
-    const late = gate.rested > 0 && !probe;
-    if (outcome && isTrouble(outcome)) {
-      gate.failures++;
-      if (!late && (probe || gate.failures >= FAILURES)) rest(endpoint, gate, outcome);
-    } else if (outcome) {
-      const recovered = gate.rested > 0;
-      Object.assign(gate, { failures: 0, rested: 0, restsUntil: 0 });
-      if (recovered) onRecovered(endpoint);
-    }
-    gate.waiting.shift()?.go();
-  };
-
-  const tryEnter = (endpoint: string, gate: Gate): Entry | undefined => {
-    const probe = gate.rested > 0;
-    if (probe && now() < gate.restsUntil) return { kind: "rest", until: new Date(gate.restsUntil), busy: false };
-    // While one delivery probes, the others come back a little later.
-    if (gate.probing) return { kind: "rest", until: new Date(now() + backoff.rest(1)), busy: false };
-    if (gate.inside >= perEndpoint) return undefined;
-    gate.inside++;
-    if (probe) gate.probing = true;
-    let left = false;
-    const leaveOnce = (outcome: PostOutcome | undefined) => {
-      if (left) return;
-      left = true;
-      leave(endpoint, gate, probe, outcome);
-    };
-    return { kind: "go", leave: leaveOnce };
-  };
-
+export function endpointGates({ now = Date.now, waitMs = WAIT_MS, ...given }: Deps): EndpointGates {
+  const house: House = { ...given, now, waitMs, gates: new Map(), sweepAt: SWEEP_AT };
   return {
     async enter(endpoint, signal) {
       signal.throwIfAborted();
-      const gate = gateOf(endpoint);
+      const gate = gateOf(house, endpoint);
       const end = now() + waitMs;
       for (;;) {
-        const entry = tryEnter(endpoint, gate);
+        const entry = tryEnter(house, endpoint, gate);
         if (entry) return entry;
-        if (now() >= end) return { kind: "rest", until: new Date(now() + backoff.rest(1)), busy: true };
+        if (now() >= end) return { kind: "rest", until: new Date(now() + house.backoff.rest(1)), busy: true };
         await turn(gate, end - now(), signal);
       }
     },
     counts: () => {
-      const resting = [...gates.values()].filter((gate) => gate.rested > 0).length;
-      return { known: gates.size, resting };
+      const resting = [...house.gates.values()].filter((gate) => gate.rested > 0).length;
+      return { known: house.gates.size, resting };
     },
   };
+}
+
+function gateOf(house: House, endpoint: string): Gate {
+  const { gates, now } = house;
+  const known = gates.get(endpoint);
+  if (known) return Object.assign(known, { usedAt: now() });
+  if (gates.size >= house.sweepAt) {
+    for (const [name, old] of gates) if (isForgotten(old, now())) gates.delete(name);
+    house.sweepAt = Math.max(SWEEP_AT, gates.size * 2);
+  }
+  const gate = newGate(now());
+  gates.set(endpoint, gate);
+  return gate;
+}
+
+/** A place if there is one, a rest while the circuit is open, undefined when everybody has to wait. */
+function tryEnter(house: House, endpoint: string, gate: Gate): Entry | undefined {
+  const { now, backoff, perEndpoint } = house;
+  const probe = gate.rested > 0;
+  if (probe && now() < gate.restsUntil) return { kind: "rest", until: new Date(gate.restsUntil), busy: false };
+  // While one delivery probes, the others come back a little later.
+  if (gate.probing) return { kind: "rest", until: new Date(now() + backoff.rest(1)), busy: false };
+  if (gate.inside >= perEndpoint) return undefined;
+  gate.inside++;
+  if (probe) gate.probing = true;
+  let left = false;
+  const leave = (outcome: PostOutcome | undefined) => {
+    if (left) return;
+    left = true;
+    gate.inside--;
+    gate.usedAt = now();
+    if (probe) gate.probing = false;
+    if (outcome) judge(house, { endpoint, gate, probe }, outcome);
+    gate.waiting.shift()?.go();
+  };
+  return { kind: "go", leave };
+}
+
+function judge(house: House, { endpoint, gate, probe }: Visit, outcome: PostOutcome): void {
+  const rested = gate.rested > 0;
+  if (!isTrouble(outcome)) {
+    Object.assign(gate, { failures: 0, rested: 0, restsUntil: 0 });
+    if (rested) house.onRecovered(endpoint);
+    return;
+  }
+  gate.failures++;
+  // Whoever was still inside when the endpoint was sent to rest says nothing new by failing.
+  const news = rested ? probe : gate.failures >= FAILURES;
+  if (news) sendToRest(house, { endpoint, gate, probe }, outcome);
+}
+
+function sendToRest({ now, backoff, emit }: House, { endpoint, gate }: Visit, outcome: PostOutcome): void {
+  const asked = outcome.kind === "refused" && outcome.retryAt ? outcome.retryAt.getTime() : 0;
+  gate.rested++;
+  gate.restsUntil = Math.max(now() + backoff.rest(gate.rested), asked);
+  const until = new Date(gate.restsUntil).toISOString();
+  emit({ kind: "endpoint.rested", endpoint, until, failures: gate.failures });
+  for (const waiter of gate.waiting.splice(0)) waiter.go();
 }
 
 /** Resolves when a place may be free, or after `ms`; rejects with the signal's reason. */
@@ -152,8 +152,8 @@ function turn(gate: Gate, ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function newGate(): Gate {
-  return { inside: 0, waiting: [], failures: 0, rested: 0, restsUntil: 0, probing: false, usedAt: 0 };
+function newGate(usedAt: number): Gate {
+  return { inside: 0, waiting: [], failures: 0, rested: 0, restsUntil: 0, probing: false, usedAt };
 }
 
 function isForgotten(gate: Gate, now: number): boolean {

@@ -32,11 +32,17 @@ const REMEMBER = { ms: 10_000, most: 1000 };
 const PER_ADDRESS_MS = 5_000;
 const IDLE_SOCKET_MS = 30_000;
 
+type Client = Deps & {
+  agents: { plain: PlainAgent; tls: TlsAgent };
+  remembered: Pick<Egress, "addresses">;
+};
+type Letter = { wire: WireRequest; url: URL; address: Address };
+
 /** A client for endpoints. A kept connection that turns out to be dead is replaced once, unnoticed. */
 export function httpPost(deps: Deps): Post {
   const options = { keepAlive: true, timeout: IDLE_SOCKET_MS, scheduling: "lifo" } as const;
   const agents = { plain: new PlainAgent(options), tls: new TlsAgent(options) };
-  const addresses = rememberedAddresses(deps.egress);
+  const client: Client = { ...deps, agents, remembered: rememberedAddresses(deps.egress) };
 
   async function post(wire: WireRequest, signal: AbortSignal): Promise<PostOutcome> {
     signal.throwIfAborted();
@@ -44,7 +50,7 @@ export function httpPost(deps: Deps): Post {
     const deadline = new AbortController();
     const timer = setTimeout(() => deadline.abort(), deps.timeoutMs);
     try {
-      const answer = await send(wire, { signal, late: deadline.signal });
+      const answer = await send(client, wire, { signal, late: deadline.signal });
       const text = ownWords(answer.text, wire.body);
       return answered({ ...answer, text }, performance.now() - started, new Date());
     } catch (error) {
@@ -55,65 +61,57 @@ export function httpPost(deps: Deps): Post {
     }
   }
 
-  async function send(wire: WireRequest, until: Until): Promise<Answer> {
-    const url = new URL(wire.url);
-    const look = addresses(url.hostname, until.signal);
-    const list = await within(deps.timeoutMs, `Resolving ${url.hostname}`, look, until.signal);
-    for (const [index, address] of list.entries()) {
-      const last = index === list.length - 1;
-      try {
-        return await sendTo(address, { wire, url }, last ? undefined : PER_ADDRESS_MS, until);
-      } catch (error) {
-        if (!(error instanceof Unconnected)) throw error;
-        if (last || until.late.aborted) throw error.cause;
-      }
-    }
-    throw new Error(`${url.hostname} has no address`);
-  }
-
-  async function sendTo(
-    address: Address,
-    about: { wire: WireRequest; url: URL },
-    connectMs: number | undefined,
-    until: Until,
-  ): Promise<Answer> {
-    const first = start(address, about, {});
-    try {
-      return await exchange(first, about.wire.body, connectMs, until);
-    } catch (error) {
-      // The endpoint closed an idle connection just as it was used again. To post once more is safe: the webhook-id is the same.
-      if (!first.reusedSocket || !isCut(error) || until.late.aborted || until.signal.aborted) throw error;
-    }
-    return exchange(start(address, about, { agent: false }), about.wire.body, connectMs, until);
-  }
-
-  function start(
-    { address, family }: Address,
-    { wire, url }: { wire: WireRequest; url: URL },
-    other: { agent?: false },
-  ): ClientRequest {
-    const secure = url.protocol === "https:";
-    const to = {
-      host: address,
-      family,
-      port: url.port || (secure ? 443 : 80),
-      path: `${url.pathname}${url.search}`,
-      method: "POST",
-      headers: headersOf(wire, url),
-      agent: secure ? agents.tls : agents.plain,
-      ...other,
-    };
-    if (!secure) return plainRequest(to);
-    const named = isIP(url.hostname.replace(/^\[(.*)\]$/, "$1")) === 0;
-    return tlsRequest({ ...to, ...(named && { servername: url.hostname }), ...(deps.ca && { ca: deps.ca }) });
-  }
-
   return Object.assign(post, {
     close() {
       agents.plain.destroy();
       agents.tls.destroy();
     },
   });
+}
+
+async function send(client: Client, wire: WireRequest, until: Until): Promise<Answer> {
+  const url = new URL(wire.url);
+  const look = client.remembered.addresses(url.hostname, until.signal);
+  const list = await within(client.timeoutMs, `Resolving ${url.hostname}`, look, until.signal);
+  for (const [index, address] of list.entries()) {
+    const last = index === list.length - 1;
+    try {
+      return await sendTo(client, { wire, url, address }, last ? undefined : PER_ADDRESS_MS, until);
+    } catch (error) {
+      if (!(error instanceof Unconnected)) throw error;
+      if (last || until.late.aborted) throw error.cause;
+    }
+  }
+  throw new Error(`${url.hostname} has no address`);
+}
+
+async function sendTo(client: Client, letter: Letter, connectMs: number | undefined, until: Until): Promise<Answer> {
+  const first = start(client, letter, {});
+  try {
+    return await exchange(first, letter.wire.body, connectMs, until);
+  } catch (error) {
+    // The endpoint closed an idle connection just as it was used again. To post once more is safe: the webhook-id is the same.
+    if (!first.reusedSocket || !isCut(error) || until.late.aborted || until.signal.aborted) throw error;
+  }
+  return exchange(start(client, letter, { agent: false }), letter.wire.body, connectMs, until);
+}
+
+/** Opens the request to the address itself; the name goes into Host and, for the certificate, into SNI. */
+function start({ agents, ca }: Client, { wire, url, address }: Letter, other: { agent?: false }): ClientRequest {
+  const secure = url.protocol === "https:";
+  const to = {
+    host: address.address,
+    family: address.family,
+    port: url.port || (secure ? 443 : 80),
+    path: `${url.pathname}${url.search}`,
+    method: "POST",
+    headers: headersOf(wire, url),
+    agent: secure ? agents.tls : agents.plain,
+    ...other,
+  };
+  if (!secure) return plainRequest(to);
+  const named = isIP(url.hostname.replace(/^\[(.*)\]$/, "$1")) === 0;
+  return tlsRequest({ ...to, ...(named && { servername: url.hostname }), ...(ca && { ca }) });
 }
 
 function isCut(error: unknown): boolean {
@@ -132,15 +130,17 @@ function headersOf(wire: WireRequest, url: URL): Record<string, string> {
 }
 
 /** Allowed addresses by name, for a few seconds. Failures are not remembered. */
-function rememberedAddresses(egress: Pick<Egress, "addresses">) {
+function rememberedAddresses(egress: Pick<Egress, "addresses">): Pick<Egress, "addresses"> {
   const known = new Map<string, { list: Address[]; until: number }>();
-  return async (host: string, signal: AbortSignal): Promise<Address[]> => {
-    const now = performance.now();
-    const found = known.get(host);
-    if (found && found.until > now) return found.list;
-    const list = await egress.addresses(host, signal);
-    if (known.size >= REMEMBER.most) known.clear();
-    known.set(host, { list, until: now + REMEMBER.ms });
-    return list;
+  return {
+    async addresses(host, signal) {
+      const now = performance.now();
+      const found = known.get(host);
+      if (found && found.until > now) return found.list;
+      const list = await egress.addresses(host, signal);
+      if (known.size >= REMEMBER.most) known.clear();
+      known.set(host, { list, until: now + REMEMBER.ms });
+      return list;
+    },
   };
 }
