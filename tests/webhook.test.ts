@@ -157,7 +157,10 @@ describe("The webhook dialect", () => {
 describe("A POST", () => {
   test("uses one connection for messages one after the other", async () => {
     const answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-    const server = await rawServer((socket) => socket.on("data", () => socket.write(answer)));
+    const server = await rawServer((socket) =>
+      // Head and body may come apart: the body is what is answered.
+      socket.on("data", (chunk) => chunk.toString().endsWith("{}") && socket.write(answer)),
+    );
     const post = client();
     for (let round = 0; round < 4; round++) assert.equal((await post(plain(server.url), never)).kind, "accepted");
     assert.equal(server.connections(), 1);
@@ -168,7 +171,7 @@ describe("A POST", () => {
     const server = await rawServer((socket) => {
       let requests = 0;
       socket.on("data", (chunk) => {
-        if (!chunk.toString().startsWith("POST")) return;
+        if (!chunk.toString().endsWith("{}")) return;
         if (++requests === 1) socket.write(answer);
         else socket.destroy();
       });

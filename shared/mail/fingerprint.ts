@@ -38,7 +38,7 @@ const [LF, CR, COLON] = [10, 13, 58];
 export function fingerprint(raw: Uint8Array): string {
   const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
   const end = contentEnd(bytes);
-  const content = canonicalHash();
+  const content = canonicalHash(Math.min(bytes.length + 1, CHUNK));
   const body = hashHeader(bytes, end, content);
   content.write("\n");
   content.add(bytes, body, end);
@@ -105,16 +105,16 @@ type CanonicalHash = {
   digest: () => Buffer;
 };
 
-function canonicalHash(): CanonicalHash {
+function canonicalHash(room: number): CanonicalHash {
   const hash: Hash = createHash("sha256");
-  const chunk = Buffer.allocUnsafe(CHUNK);
+  const chunk = Buffer.allocUnsafe(room);
   let filled = 0;
   const flush = () => {
     hash.update(chunk.subarray(0, filled));
     filled = 0;
   };
   const put = (byte: number) => {
-    if (filled === CHUNK) flush();
+    if (filled === room) flush();
     chunk[filled++] = byte;
   };
   return {
