@@ -1,7 +1,7 @@
 /** How much of one message is read: what lies beyond a bound is left out, and the message says so. */
 
 /**
- * The bounds of one message. Each is far above what real mail has and low enough that the worst message costs about a second;
+ * The bounds of one message. Each is far above what real mail has and low enough that the worst message costs seconds, not minutes;
  * mail software has been brought down by every one of these (CVE-2024-23184, CVE-2024-23185, CVE-2026-27859 among them).
  */
 export const BOUNDS = {

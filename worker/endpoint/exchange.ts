@@ -18,6 +18,8 @@ export class Unconnected extends Error {
 const REASON_BYTES = 4096;
 /** Read of what follows the status, so that the connection can be used again; what takes longer or has more is cut off. */
 const DRAIN = { bytes: 65_536, ms: 5_000 };
+/** The end of an accepting answer is awaited this long, so that the next message finds the connection free. */
+const SETTLE_MS = 100;
 
 /**
  * Sends the body and resolves with the answer. A 2xx counts once its head is there, whatever becomes of its body: the endpoint
@@ -81,7 +83,9 @@ async function readAnswer(request: ClientRequest, response: IncomingMessage, unt
     clearTimeout(timer);
     done();
   });
-  if (!accepted) await unlessEnded(read, until);
+  const settled = accepted ? setTimeout(done, SETTLE_MS) : undefined;
+  await unlessEnded(read, until);
+  clearTimeout(settled);
   const text = Buffer.concat(chunks).subarray(0, REASON_BYTES).toString("utf8");
   return { status, headers: response.headers, text };
 }
