@@ -119,14 +119,17 @@ function revisionParameter({ problems }: Route): Json[] {
   ];
 }
 
+/** The problems a route names, and those that follow from its shape: a body, a query, a token, a store. */
 function responses(route: Route): Json {
-  const answers = Object.entries(route.answers).map(([status, answer]) => [status, response(answer)] as const);
   const codes: ProblemCode[] = [
     ...route.problems,
-    ...(route.open ? [] : (["unauthorized", "forbidden"] as const)),
+    ...(route.body || route.query ? (["invalid"] as const) : []),
+    ...(route.body ? (["malformed", "media_type", "too_large", "timeout"] as const) : []),
+    ...(route.open ? [] : (["unauthorized", "forbidden", "store"] as const)),
     "internal",
   ];
-  const failures = Map.groupBy(codes, (code) => String(PROBLEMS[code].status));
+  const answers = Object.entries(route.answers).map(([status, answer]) => [status, response(answer)] as const);
+  const failures = Map.groupBy(new Set(codes), (code) => String(PROBLEMS[code].status));
   const problems = [...failures].map(([status, group]) => {
     const description = group.map((code) => `${PROBLEMS[code].title} (\`${code}\`)`).join("; ");
     return [

@@ -3,12 +3,12 @@ import type { Fact, Facts } from "../shared/telemetry/events.ts";
 import { slept } from "../shared/time.ts";
 
 const HEARTBEAT_MS = 15_000;
-/** What may wait for a slow reader, on top of the sockets' own buffers. */
-const MOST_WAITING = 1000;
+/** Characters that may wait for a slow reader on top of the sockets' own buffers: some 20,000 facts. */
+const MOST_WAITING = 4_000_000;
 
 /**
  * A stream of those facts that `wanted` lets through, with a comment each 15 seconds, until the reader goes away or the signal
- * aborts. A reader that lets 1,000 facts wait is cut off: the stream fails, and with it the connection.
+ * aborts. A reader that lets about 4 MB wait is cut off: the stream fails, and with it the connection.
  */
 export function eventStream(
   facts: Pick<Facts, "subscribe">,
@@ -18,11 +18,11 @@ export function eventStream(
   const encoder = new TextEncoder();
   const gone = new AbortController();
   const ended = AbortSignal.any([signal, gone.signal]);
-  let waiting = ["retry: 3000\n\n"];
+  let waiting = "retry: 3000\n\n";
   let { promise: news, resolve: wake } = Promise.withResolvers<void>();
   const push = (text: string) => {
-    waiting.push(text);
-    if (waiting.length > MOST_WAITING) gone.abort(new Error("The reader of the stream is too slow"));
+    waiting += text;
+    if (waiting.length > MOST_WAITING) gone.abort();
     wake();
   };
   return new ReadableStream<Uint8Array>(
@@ -35,7 +35,8 @@ export function eventStream(
         const end = () => {
           unsubscribe();
           wake();
-          if (gone.signal.aborted) controller.error(gone.signal.reason);
+          // A text, because runtimes print this to stderr, and an Error with its stack would look like a fault.
+          if (gone.signal.aborted) controller.error("A slow reader of the event stream was cut off");
           else controller.close();
         };
         void beat(push, ended).then(end);
@@ -43,11 +44,11 @@ export function eventStream(
       async pull(controller) {
         await news;
         if (ended.aborted) return;
-        controller.enqueue(encoder.encode(waiting.join("")));
-        waiting = [];
+        controller.enqueue(encoder.encode(waiting));
+        waiting = "";
         ({ promise: news, resolve: wake } = Promise.withResolvers<void>());
       },
-      cancel: () => gone.abort(new Error("The reader of the stream went away")),
+      cancel: () => gone.abort(),
     },
     { highWaterMark: 0 },
   );

@@ -17,6 +17,8 @@ const errorsOf = async (body: unknown): Promise<Record<string, string>> => {
   return Object.fromEntries(reply.body.errors.map((error: any) => [error.path, error.message]));
 };
 
+const authErrors = (auth: unknown) => errorsOf(mailbox({ receive: { ...mailbox().receive, auth } }));
+
 describe("a body that is not valid", () => {
   test("gets problem+json with all members, and all wrong fields at once", async () => {
     const reply = await post({ address: "nobody", receive: { protocol: "imap", port: "993", tls: "ssl" } });
@@ -50,18 +52,17 @@ describe("a body that is not valid", () => {
   });
 
   test("with an auth that is nearly right gets the error of the kind that was meant", async () => {
-    const auth = async (value: unknown) => errorsOf(mailbox({ receive: { ...mailbox().receive, auth: value } }));
-    assert.deepEqual(await auth({ user: "u", pasword: "x" }), {
+    assert.deepEqual(await authErrors({ user: "u", pasword: "x" }), {
       "receive.auth.password": "is missing",
       "receive.auth.pasword": "is not known; did you mean password?",
     });
-    assert.deepEqual(await auth({ user: "u", oauth2: { clientId: "c" } }), {
+    assert.deepEqual(await authErrors({ user: "u", oauth2: { clientId: "c" } }), {
       "receive.auth.oauth2.tokenUrl": "is missing",
     });
-    assert.deepEqual(await auth({ user: "u", password: 5 }), { "receive.auth.password": "must be a string" });
-    assert.deepEqual(await auth({ password: "x" }), { "receive.auth.user": "is missing" });
-    assert.match((await auth({ user: "u" }))["receive.auth"] ?? "", /password.*accessToken.*oauth2/);
-    assert.match((await auth("secret"))["receive.auth"] ?? "", /must be/);
+    assert.deepEqual(await authErrors({ user: "u", password: 5 }), { "receive.auth.password": "must be a string" });
+    assert.deepEqual(await authErrors({ password: "x" }), { "receive.auth.user": "is missing" });
+    assert.match((await authErrors({ user: "u" }))["receive.auth"] ?? "", /password.*accessToken.*oauth2/);
+    assert.match((await authErrors("secret"))["receive.auth"] ?? "", /must be/);
   });
 
   test("never has its values repeated, secrets least of all", async () => {
@@ -147,12 +148,12 @@ describe("every answer", () => {
   });
 
   test("to HEAD is the one to GET without its body, for a stream too", async () => {
-    const before = node.told.length;
+    const told = node.told.length;
     for (const path of ["/healthz", "/api/v1/mailboxes", "/api/v1/events", "/docs", "/"]) {
       const reply = await node.call("HEAD", path);
       assert.deepEqual([reply.status, reply.text], [200, ""], path);
     }
-    assert.ok(node.told.slice(before).some((fact) => fact.kind === "http.answered" && fact.method === "HEAD"));
+    assert.ok(node.told.slice(told).some((fact) => fact.kind === "http.answered" && fact.method === "HEAD"));
   });
 
   test("to a fault of our own is 500 without its cause, which a fact tells", async () => {

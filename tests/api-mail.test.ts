@@ -118,8 +118,6 @@ describe("deliveries", () => {
     }
   });
   after(() => node.close());
-  const ids = (items: { id: string }[]) => items.map(({ id }) => id).toSorted();
-
   test("are listed by state and mailbox, in pages, without their attempts", async () => {
     const parked = (await node.call("GET", "/api/v1/deliveries?state=parked&mailbox=m1&limit=3")).body;
     assert.deepEqual([parked.items.length, parked.total], [3, 5]);
@@ -127,7 +125,7 @@ describe("deliveries", () => {
     const rest = `/api/v1/deliveries?state=parked&mailbox=m1&limit=3&cursor=${encodeURIComponent(parked.next)}`;
     const last = (await node.call("GET", rest)).body;
     assert.equal(last.next, null);
-    assert.equal(new Set([...ids(parked.items), ...ids(last.items)]).size, 5);
+    assert.equal(new Set([...parked.items, ...last.items].map((item: { id: string }) => item.id)).size, 5);
     assert.equal((await node.call("GET", "/api/v1/deliveries")).body.total, 9);
     assert.equal((await node.call("GET", "/api/v1/deliveries?state=lost")).status, 422);
   });
@@ -158,12 +156,13 @@ describe("deliveries", () => {
 
   test("are replayed together: the parked ones unless told otherwise, of one mailbox or all", async () => {
     const replay = (body: unknown) => node.call("POST", "/api/v1/deliveries/replay", body);
-    const all = await replay({ since: "2026-11-01" });
-    assert.deepEqual([all.status, all.body], [202, { replayed: 6 }]);
-    assert.equal((await node.tasks(6)).length, 6);
-    assert.deepEqual((await replay({ since: "2026-11-01", mailbox: "m2" })).body, { replayed: 1 });
     assert.deepEqual((await replay({ since: "2026-11-22T05:30:00Z" })).body, { replayed: 0 });
-    await node.tasks(1);
+    const one = await replay({ since: "2026-11-01", mailbox: "m2" });
+    assert.deepEqual([one.status, one.body], [202, { replayed: 1 }]);
+    // One of the five was replayed above, and is no longer parked.
+    assert.deepEqual((await replay({ since: "2026-11-01" })).body, { replayed: 4 });
+    assert.equal((await node.tasks(5)).length, 5);
+    assert.equal((await node.call("GET", "/api/v1/deliveries?state=parked")).body.total, 0);
     assert.deepEqual((await replay({ since: "2026-11-01", state: "delivered" })).body, { replayed: 2 });
     const [task] = (await node.tasks(1)) as DeliverTask[];
     assert.deepEqual(task?.messages.map(({ uid }) => uid).toSorted(), [20, 21]);

@@ -65,8 +65,8 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     folderPollMs: 30_000,
   };
   const mail = mailVisits({
-    connect: (mailbox) => openMailbox.imap(mailDeps, mailbox),
-    preflight: (mailbox, signal) => preflights.imap(mailDeps, mailbox, signal),
+    connect: (wanted) => openMailbox.imap(mailDeps, wanted),
+    preflight: (wanted, signal) => preflights.imap(mailDeps, wanted, signal),
   });
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };

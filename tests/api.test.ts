@@ -115,7 +115,7 @@ describe("a merge patch", () => {
 
   test("keeps what is absent, secrets included, and removes what is null", async () => {
     await node.call("PUT", "/api/v1/mailboxes/p", mailbox({ name: "Help" }));
-    const before = await stored("p");
+    const original = await stored("p");
     const reply = await node.call("PATCH", "/api/v1/mailboxes/p", { name: null, receive: { folders: "all" } });
     assert.equal(reply.status, 200);
     assert.equal("name" in reply.body, false);
@@ -123,7 +123,7 @@ describe("a merge patch", () => {
     const { mailbox: kept } = await stored("p");
     assert.ok("password" in kept.receive.auth);
     assert.equal(kept.receive.auth.password.reveal(), PASSWORD);
-    assert.equal(kept.deliver.secret?.reveal(), before.mailbox.deliver.secret?.reveal());
+    assert.equal(kept.deliver.secret?.reveal(), original.mailbox.deliver.secret?.reveal());
     assert.ok(!reply.text.includes("whsec_"));
   });
 

@@ -7,12 +7,12 @@ import { notFound } from "../problems.ts";
 import { When } from "./dates.ts";
 import { listOf, paging } from "./paging.ts";
 import { replay, replaySince } from "./replay.ts";
+import { MAIL_PROBLEMS, VISIT_MS } from "./visit.ts";
 import { json, route, type Route } from "./route.ts";
 
 type Deps = Pick<ApiDeps, "store" | "tasks" | "mail" | "config">;
 
 const tag = "Deliveries";
-const VISIT_MS = 60_000;
 
 const Query = v.strictObject({
   ...paging,
@@ -42,7 +42,7 @@ function list({ store }: Deps): Route {
       "Newest first: all that are retrying or parked, and those delivered within the window (WINDOW_DAYS). Attempts are in the single delivery.",
     query: Query,
     answers: { 200: { about: "A page of deliveries", schema: listOf(Listed) } },
-    problems: ["invalid"],
+    problems: [],
     async handle({ query }) {
       const page = await store.deliveries.list(query);
       return json({ ...page, items: page.items.map((item) => v.parse(Listed, item)) });
@@ -91,7 +91,7 @@ function replayMany(deps: Deps): Route {
       "Every delivery in `state` (parked, unless told otherwise) since a date, of one mailbox or of all: for when an endpoint is back after a long time.",
     body: ReplayBody,
     answers: { 202: { about: "So many are in the queue", schema: Replayed } },
-    problems: ["invalid", "malformed", "media_type", "not_found"],
+    problems: ["not_found"],
     async handle({ body }) {
       const { mailbox } = body;
       if (mailbox !== undefined && !(await deps.store.mailboxes.get(mailbox))) throw notFound("mailbox", mailbox);
@@ -123,7 +123,7 @@ function raw({ store, mail }: Deps): Route {
     summary: "Download a message as it was received",
     about: "From the bytes kept for retries, else from the mail server; 404 when neither has it any more.",
     answers: { 200: { about: "The RFC 822 bytes", type: "message/rfc822" } },
-    problems: ["not_found", "gone", "auth", "connect", "timeout"],
+    problems: ["not_found", "gone", ...MAIL_PROBLEMS],
     async handle({ id, signal }) {
       const delivery = await known(store, id);
       const bytes = (await store.deliveries.raw(id)) ?? (await fromServer(delivery, signal(VISIT_MS)));

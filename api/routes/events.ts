@@ -24,7 +24,7 @@ export function eventRoutes({ facts }: Pick<ApiDeps, "facts">, stop: AbortSignal
         "Facts about single HTTP requests come only when their kind is asked for. A client that reads too slowly is disconnected; connect again, nothing is repeated.",
       query: Query,
       answers: { 200: { about: "The stream", type: "text/event-stream" } },
-      problems: ["invalid"],
+      problems: [],
       handle({ query, request }) {
         const headers = {
           "content-type": "text/event-stream; charset=utf-8",

@@ -5,6 +5,7 @@ import type { ApiDeps } from "../deps.ts";
 import { mailboxFrom, MailboxShown } from "../mailboxes.ts";
 import { answered, found, restarted } from "./mailboxes.ts";
 import { parsedDate, When } from "./dates.ts";
+import { MAIL_PROBLEMS, VISIT_MS } from "./visit.ts";
 import { json, route, type Route } from "./route.ts";
 import { handOver } from "./hand-over.ts";
 
@@ -12,7 +13,6 @@ type Deps = Pick<ApiDeps, "store" | "facts" | "subscriptions" | "tasks" | "mail"
 
 const tag = "Mailboxes";
 const under = (name: string) => `/api/v1/mailboxes/{id}/${name}`;
-const VISIT_MS = 60_000;
 const RESYNC_MS = 600_000;
 
 const Resync = v.strictObject({ since: When, redeliver: v.optional(v.boolean(), false) });
@@ -56,7 +56,7 @@ function validate({ mail }: Deps): Route {
       "Goes through name resolution, connection, TLS, login, folders and push with the mail server, step by step. `ok: false` names the step that failed and its remedy; nothing is stored.",
     body: MailboxInput,
     answers: { 200: { about: "The report, whether or not every step passed", schema: Report } },
-    problems: ["invalid", "malformed", "media_type", "too_large"],
+    problems: [],
     async handle({ body, signal }) {
       return json(await mail.preflight(mailboxFrom(body).mailbox, signal(VISIT_MS)));
     },
@@ -109,7 +109,7 @@ function resync({ store, facts, tasks, mail }: Deps): Route {
       "The answer comes when all messages are in the queue; if it fails on the way, those before are, and repeating it does no harm.",
     body: Resync,
     answers: { 202: { about: "So many messages were handed over", schema: v.object({ messages: v.number() }) } },
-    problems: ["invalid", "malformed", "media_type", "not_found", "auth", "connect", "timeout"],
+    problems: ["not_found", ...MAIL_PROBLEMS],
     async handle({ id, body, signal }) {
       const { mailbox } = await found(store, id);
       const since = parsedDate(body.since);
@@ -131,7 +131,7 @@ function folders({ store, mail }: Deps): Route {
     tag,
     summary: "List the folders on the mail server",
     answers: { 200: { about: "As the server lists them now", schema: v.object({ items: v.array(FolderShown) }) } },
-    problems: ["not_found", "auth", "connect", "tls", "timeout", "unavailable"],
+    problems: ["not_found", ...MAIL_PROBLEMS],
     async handle({ id, signal }) {
       const { mailbox } = await found(store, id);
       return json({ items: await mail.folders(mailbox, signal(VISIT_MS)) });
@@ -148,7 +148,7 @@ function events({ store }: Deps): Route {
     about: "Its last facts, newest first; at most 200 are kept. `GET /api/v1/events` tells them as they happen.",
     query: Recent,
     answers: { 200: { about: "The facts", schema: v.object({ items: v.array(FactShown) }) } },
-    problems: ["invalid", "not_found"],
+    problems: ["not_found"],
     async handle({ id, query }) {
       await found(store, id);
       return json({ items: await store.facts.recent(id, query.limit) });

@@ -40,7 +40,7 @@ function list({ store }: Deps): Route {
     about: "In the order of their ids. `total` counts all that match, whatever the page.",
     query: Query,
     answers: { 200: { about: "A page of mailboxes", schema: listOf(MailboxShown) } },
-    problems: ["invalid"],
+    problems: [],
     async handle({ query }) {
       const page = await store.mailboxes.list(query);
       return json({ ...page, items: page.items.map((item) => shownMailbox(item)) });
@@ -59,7 +59,7 @@ function create(deps: Deps): Route {
       "this answer is the only one that ever tells it. Ask `POST /api/v1/mailboxes/validate` first to see whether the mail server can be used.",
     body: MailboxInput,
     answers: { 201: { about: "Registered", schema: MailboxCreated, headers: CREATED } },
-    problems: ["invalid", "malformed", "media_type", "too_large", "conflict"],
+    problems: ["conflict"],
     async handle({ body }) {
       if (body.id !== undefined && (await deps.store.mailboxes.get(body.id))) throw taken(body.id);
       return register(deps, body);
@@ -94,7 +94,7 @@ function replace(deps: Deps): Route {
       200: { about: "Replaced", schema: MailboxShown, headers: REVISION },
       201: { about: "Registered", schema: MailboxCreated, headers: CREATED },
     },
-    problems: ["invalid", "malformed", "media_type", "too_large", "conflict", "precondition"],
+    problems: ["conflict", "precondition"],
     async handle({ id, body, request }) {
       parsed(v.object({ id: MailboxId }), { id });
       if (body.id !== undefined && body.id !== id) throw fixedId();
@@ -117,7 +117,7 @@ function patch(deps: Deps): Route {
     body: Patch,
     bodyTypes: ["application/merge-patch+json"],
     answers: { 200: { about: "Changed", schema: MailboxCreated, headers: REVISION } },
-    problems: ["invalid", "malformed", "media_type", "too_large", "not_found", "conflict", "precondition"],
+    problems: ["not_found", "conflict", "precondition"],
     async handle({ id, body, request }) {
       const was = await found(deps.store, id);
       checkRevision(request, was.mailbox.revision);

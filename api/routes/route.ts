@@ -25,6 +25,7 @@ export type Described = {
   /** Needs no token. */
   open?: boolean;
   answers: Record<number, Answer>;
+  /** Beyond those that follow from having a body, a query or a token. */
   problems: ProblemCode[];
   /** Content types of the body other than application/json. */
   bodyTypes?: string[];

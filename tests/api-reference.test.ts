@@ -1,0 +1,112 @@
+/** The reference: a valid OpenAPI document that knows every route, and a page of it that needs nothing from elsewhere. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { after, before, describe, test } from "node:test";
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { createApp } from "../api/app.ts";
+import type { ApiDeps } from "../api/deps.ts";
+import { readConfig } from "../shared/config.ts";
+import { PROBLEMS } from "../shared/contract/problem.ts";
+import { factStream } from "../shared/telemetry/events.ts";
+import { type ApiNode, mailbox, startApi } from "./api-node.ts";
+
+let node: ApiNode;
+let document: any;
+before(async () => {
+  node = await startApi();
+  document = (await node.call("GET", "/openapi.json")).body;
+});
+after(() => node.close());
+
+const operations = () =>
+  Object.entries<any>(document.paths).flatMap(([path, methods]) =>
+    Object.entries<any>(methods).map(([method, operation]) => ({ path, method, operation })),
+  );
+
+describe("openapi.json", () => {
+  test("is a valid OpenAPI 3.1 document", async () => {
+    const result = await new Validator().validate(structuredClone(document));
+    assert.ok(result.valid, JSON.stringify(result.errors, null, 1));
+    assert.equal(document.openapi, "3.1.0");
+  });
+
+  test("has every route of the app and no other", () => {
+    // Routes are all the app is asked for here; nothing is called.
+    const deps = { config: readConfig({}), version: "0", facts: factStream() } as ApiDeps;
+    const app = createApp(deps, new AbortController().signal);
+    const served = app.routes
+      .filter(({ method }) => method !== "ALL")
+      .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, "{$1}")}`);
+    const known = operations().map(({ method, path }) => `${method.toUpperCase()} ${path}`);
+    assert.deepEqual(known.toSorted(), [...new Set(served)].toSorted());
+  });
+
+  test("gives every operation a name of its own, a summary, and the problems it may answer", () => {
+    const names = operations().map(({ operation }) => operation.operationId);
+    assert.equal(new Set(names).size, names.length);
+    for (const { path, method, operation } of operations()) {
+      const at = `${method} ${path}`;
+      assert.ok(operation.summary.length > 0, at);
+      assert.ok(operation.responses["500"], at);
+      if (operation.security === undefined) assert.ok(operation.responses["401"], at);
+      if (operation.requestBody)
+        for (const status of ["400", "413", "415", "422"]) assert.ok(operation.responses[status], at);
+      if (path.includes("{")) assert.ok(operation.responses["404"] ?? method === "put", at);
+    }
+  });
+
+  test("leaves no reference open", () => {
+    const names = [...JSON.stringify(document).matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)].map(
+      ([, name]) => name,
+    );
+    assert.ok(names.length > 10);
+    for (const name of new Set(names)) assert.ok(document.components.schemas[name ?? ""], name);
+    assert.ok(!JSON.stringify(document).includes("#/$defs/"));
+  });
+
+  test("describes what an endpoint receives", () => {
+    const { post } = document.webhooks.messageReceived;
+    assert.ok(post.requestBody.content["application/json"].schema.$ref.endsWith("/MessageReceived"));
+    const headers = post.parameters.map((parameter: { name: string }) => parameter.name);
+    assert.deepEqual(headers, ["webhook-id", "webhook-timestamp", "webhook-signature"]);
+  });
+
+  test("asks for the same members as the API and shows no secret in what it answers", async () => {
+    const { MailboxInput, Mailbox } = document.components.schemas;
+    assert.deepEqual(MailboxInput.required, ["address", "receive", "deliver"]);
+    const shown = JSON.stringify(Mailbox);
+    for (const secret of ["password", "accessToken", "clientSecret", "refreshToken", '"secret"']) {
+      assert.ok(!shown.includes(secret), secret);
+    }
+    const made = await node.call("POST", "/api/v1/mailboxes", mailbox({ name: "Help" }));
+    for (const member of Object.keys(made.body)) assert.ok(Mailbox.properties[member], member);
+  });
+});
+
+describe("the pages", () => {
+  const pages = ["/", "/docs"];
+
+  test("load nothing, run nothing, and style themselves by the hash their policy names", async () => {
+    for (const path of pages) {
+      const { headers, text } = await node.call("GET", path);
+      const policy = headers.get("content-security-policy") ?? "";
+      assert.match(policy, /^default-src 'none'/);
+      assert.ok(!/<script|<img|<link|src=|@import|url\(/.test(text), path);
+      const style = /<style>([^]*)<\/style>/.exec(text)?.[1] ?? "";
+      assert.ok(policy.includes(`'sha256-${createHash("sha256").update(style).digest("base64")}'`), path);
+    }
+  });
+
+  test("have a paragraph for every problem, where the type of an error leads", async () => {
+    const { text } = await node.call("GET", "/docs");
+    for (const code of Object.keys(PROBLEMS)) assert.ok(text.includes(`id="problem-${code}"`), code);
+    for (const { operation } of operations()) assert.ok(text.includes(`id="${operation.operationId}"`));
+    const ids = [...text.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id);
+    assert.equal(new Set(ids).size, ids.length);
+    for (const [, target] of text.matchAll(/href="#([^"]+)"/g)) assert.ok(ids.includes(target ?? ""), target);
+  });
+
+  test("show counts to those who may see them", async () => {
+    assert.match((await node.call("GET", "/")).text, /<b>7<\/b>connections open/);
+  });
+});

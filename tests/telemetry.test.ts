@@ -1,0 +1,234 @@
+/** Facts as log lines, as metrics and as each mailbox's history. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Fact, FactBody } from "../shared/telemetry/events.ts";
+import { factStream } from "../shared/telemetry/events.ts";
+import { history } from "../shared/telemetry/history.ts";
+import { logTo } from "../shared/telemetry/log.ts";
+import { type Counted, metrics } from "../shared/telemetry/metrics.ts";
+import { mailbox, startApi } from "./api-node.ts";
+import { eventually } from "./servers/waiting.ts";
+
+const at = "2026-11-22T05:00:00.123Z";
+const delivered: FactBody = {
+  kind: "mail.delivered",
+  mailbox: "m1",
+  delivery: "msg_1",
+  folder: "INBOX",
+  uid: 7,
+  bytes: 900,
+  ms: 1500,
+  attempts: 1,
+};
+const parked: FactBody = {
+  kind: "mail.parked",
+  mailbox: "m1",
+  delivery: "msg_1",
+  endpoint: "https://crm.example.com",
+  attempts: 2,
+  reason: "answered 500",
+};
+
+const lines = (facts: FactBody[], level: "debug" | "info" | "warn" | "error", tty = false, production = false) => {
+  const written: string[] = [];
+  const out = { write: (text: string) => written.push(text), isTTY: tty };
+  const log = logTo(out, { LOG_LEVEL: level, NODE_ENV: production ? "production" : "development" });
+  for (const fact of facts) log({ at, ...fact });
+  return written;
+};
+
+describe("the log", () => {
+  test("is one line of JSON for each fact when nobody watches, and in production always", () => {
+    for (const [tty, production] of [
+      [false, false],
+      [true, true],
+    ] as const) {
+      const [line = ""] = lines([delivered], "info", tty, production);
+      assert.ok(line.endsWith("\n"));
+      assert.deepEqual(JSON.parse(line), { at, level: "info", ...delivered });
+    }
+  });
+
+  test("is readable on a terminal: time, level, kind, then the members", () => {
+    const about = 'two words and a "quote"\nand a line';
+    const [first = "", second = ""] = lines([delivered, { kind: "service.warned", about }], "info", true);
+    assert.match(first, /^05:00:00\.123 info {2}mail\.delivered {7}mailbox=m1 delivery=msg_1/);
+    assert.equal(second.split("\n").length, 2);
+    assert.ok(second.includes(JSON.stringify(about)));
+  });
+
+  test("leaves out what is quieter than its level; requests are for debugging only", () => {
+    const request: FactBody = { kind: "http.answered", method: "GET", route: "/", status: 200, ms: 1 };
+    assert.equal(lines([request, delivered, parked], "debug").length, 3);
+    assert.equal(lines([request, delivered, parked], "info").length, 2);
+    assert.equal(lines([request, delivered, parked], "error").length, 1);
+  });
+
+  test("is loudest where a person is needed", () => {
+    const failure = { code: "auth", cause: "refused" } as const;
+    const waits: FactBody = { kind: "mailbox.status", mailbox: "m1", status: "needs_attention", failure };
+    const dropped: FactBody = {
+      kind: "task.failed",
+      task: "deliver",
+      mailbox: "m1",
+      attempt: 3,
+      failure,
+      retryAt: null,
+    };
+    const listens: FactBody = { kind: "mailbox.status", mailbox: "m1", status: "listening" };
+    assert.equal(lines([waits, dropped, listens], "error").length, 2);
+  });
+
+  test("hides what looks like a secret in somebody else's words", () => {
+    const cause = "said Bearer eyJhbGciOi.J9 and whsec_c2VjcmV0c2VjcmV0 and Basic dXNlcjpwYXNz";
+    for (const tty of [true, false]) {
+      const fact: FactBody = { kind: "service.failed", what: "x", failure: { code: "internal", cause } };
+      const [line = ""] = lines([fact], "info", tty);
+      for (const secret of ["eyJhbGciOi", "c2VjcmV0", "dXNlcjpwYXNz"]) assert.ok(!line.includes(secret), line);
+    }
+  });
+});
+
+const requestBy = (method: string): FactBody => ({
+  kind: "http.answered",
+  method,
+  route: "unknown",
+  status: 405,
+  ms: 1,
+});
+
+describe("metrics", () => {
+  const empty: Counted = { mailboxes: { byStatus: {} }, deliveries: {}, tasks: {}, connections: { open: 0 } };
+  const rendered = async (facts: FactBody[], count: () => Promise<Counted> = async () => empty) => {
+    const measured = metrics(count);
+    for (const fact of facts) measured.listen({ at, ...fact });
+    return measured.render();
+  };
+
+  test("count arrivals, deliveries, attempts and problems, and time deliveries in seconds", async () => {
+    const failure = { code: "connect", cause: "refused" } as const;
+    const text = await rendered([
+      { kind: "mail.arrived", mailbox: "m1", folder: "INBOX", count: 3 },
+      delivered,
+      { kind: "mail.retrying", mailbox: "m1", delivery: "d", endpoint: "e", attempts: 1, reason: "r", retryAt: at },
+      parked,
+      { kind: "mail.duplicate", mailbox: "m1", folder: "INBOX", uid: 1 },
+      { kind: "mailbox.disconnected", mailbox: "m1", failure, retryAt: at },
+      { kind: "endpoint.rested", endpoint: "e", until: at, failures: 5 },
+    ]);
+    for (const line of [
+      "email_listener_arrivals_total 3",
+      'email_listener_deliveries_total{outcome="delivered"} 1',
+      'email_listener_deliveries_total{outcome="parked"} 1',
+      'email_listener_deliveries_total{outcome="duplicate"} 1',
+      'email_listener_attempts_total{result="accepted"} 1',
+      'email_listener_attempts_total{result="refused"} 2',
+      'email_listener_problems_total{code="connect"} 1',
+      'email_listener_problems_total{code="endpoint"} 1',
+      "email_listener_endpoint_rests_total 1",
+      "email_listener_delivery_seconds_sum 1.5",
+      'email_listener_delivery_seconds_bucket{le="1.5"} 1',
+    ]) {
+      assert.ok(text.includes(`${line}\n`), line);
+    }
+  });
+
+  test("ask for what is counted at each rendering, and forget a status that nobody has any more", async () => {
+    let byStatus: Record<string, number> = { listening: 2, paused: 1 };
+    const counted = async () => ({
+      ...empty,
+      mailboxes: { byStatus },
+      deliveries: { parked: 4, spoolBytes: 99 },
+      tasks: { ready: 5 },
+    });
+    const measured = metrics(counted);
+    const first = await measured.render();
+    for (const line of [
+      'mailboxes{status="paused"} 1',
+      'deliveries{state="parked"} 4',
+      "spool_bytes 99",
+      'tasks{state="ready"} 5',
+    ]) {
+      assert.ok(first.includes(`email_listener_${line}\n`), line);
+    }
+    byStatus = { listening: 3 };
+    const second = await measured.render();
+    assert.ok(second.includes('mailboxes{status="listening"} 3') && !second.includes('status="paused"'));
+  });
+
+  test("have a series for the methods there are, and one for all that are made up", async () => {
+    const text = await rendered([requestBy("BREW"), requestBy("WHEN"), requestBy("GET")]);
+    assert.match(text, /http_seconds_count\{method="other",route="unknown",status="405"\} 2/);
+    assert.ok(!text.includes("BREW"));
+  });
+
+  test("of two nodes in one process do not meet, and those of the process are there", async () => {
+    const [one, two] = [metrics(async () => empty), metrics(async () => empty)];
+    one.listen({ at, ...delivered });
+    assert.ok(!(await two.render()).includes('outcome="delivered"'));
+    assert.match(await one.render(), /process_resident_memory_bytes \d+/);
+  });
+});
+
+describe("history", () => {
+  test("keeps what happened to each mailbox, newest first, and what came just before the stop", async () => {
+    const node = await startApi();
+    try {
+      await node.call("PUT", "/api/v1/mailboxes/m1", mailbox());
+      const stop = new AbortController();
+      const running = history({ facts: node.facts, append: node.store.facts.append }).run(stop.signal);
+      node.facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision: 2 });
+      node.facts.emit({ kind: "service.warned", about: "nothing of a mailbox" });
+      const events = async () => (await node.call("GET", "/api/v1/mailboxes/m1/events?limit=10")).body.items;
+      await eventually(async () => (await events()).length === 1, "the first fact");
+      node.facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision: 3 });
+      stop.abort();
+      await running;
+      assert.deepEqual(
+        (await events()).map((fact: any) => fact.revision),
+        [3, 2],
+      );
+    } finally {
+      await node.close();
+    }
+  });
+
+  test("waits for a store that fails, says so once, and loses nothing meanwhile", async () => {
+    const facts = factStream();
+    const failures: Fact[] = [];
+    facts.subscribe((fact) => fact.kind === "service.failed" && failures.push(fact));
+    const kept: Fact[] = [];
+    let tries = 0;
+    const append = async (batch: Fact[]) => {
+      tries += 1;
+      if (tries <= 2) throw new Error("The disk is full");
+      kept.push(...batch);
+    };
+    const stop = new AbortController();
+    const running = history({ facts, append }).run(stop.signal);
+    for (let revision = 1; revision <= 2500; revision++)
+      facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision });
+    await eventually(() => kept.length === 2500, "all facts to be kept");
+    stop.abort();
+    await running;
+    assert.equal(failures.length, 1);
+    assert.deepEqual(
+      kept.map((fact) => "revision" in fact && fact.revision),
+      Array.from({ length: 2500 }, (_, i) => i + 1),
+    );
+  });
+
+  test("holds no more than ten thousand facts for a store that stays away", async () => {
+    const facts = factStream();
+    const kept: Fact[] = [];
+    const stop = new AbortController();
+    const running = history({ facts, append: async (batch) => void kept.push(...batch) }).run(stop.signal);
+    for (let revision = 1; revision <= 30_000; revision++)
+      facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision });
+    stop.abort();
+    await running;
+    assert.ok(kept.length <= 10_000 && kept.length >= 9_000, String(kept.length));
+    const last = kept.at(-1);
+    assert.ok(last && "revision" in last && last.revision === 30_000);
+  });
+});
