@@ -34,6 +34,9 @@ const keys = v.pipe(
   ),
 );
 
+const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,128}$/, "may use A-Z a-z 0-9 : . _ - only"));
+const maybeSecret = (text: string) => (text ? new Secret(text) : undefined);
+
 /** Every setting with its default and its one-line meaning, in the order of the README's table. */
 export const SETTINGS = {
   HOST: {
@@ -66,6 +69,43 @@ export const SETTINGS = {
     default: "",
     about:
       "Keys for stored credentials, `id:base64,...`; the first encrypts, all decrypt. Demanded in production; elsewhere one is made in DATA_DIR.",
+  },
+  REDIS_URL: {
+    schema: v.pipe(v.string(), v.transform(maybeSecret)),
+    default: "",
+    about:
+      "Redis that the nodes share, instead of the embedded store: redis://, rediss://, redis+sentinel://host,host/master or redis+cluster://host,host.",
+  },
+  REDIS_PREFIX: {
+    schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,64}$/, "may use A-Z a-z 0-9 : . _ - only")),
+    default: "email-listener:",
+    about: "What all its keys begin with.",
+  },
+  RABBITMQ_URL: {
+    schema: v.pipe(
+      words,
+      v.transform((list) => list.map((url) => new Secret(url))),
+    ),
+    default: "",
+    about:
+      "RabbitMQ that carries tasks to workers, amqp:// or amqps://; several hosts of one cluster separated by commas. Needs REDIS_URL.",
+  },
+  RABBITMQ_EXCHANGE: { schema: name, default: "email-listener", about: "Name of the exchange." },
+  RABBITMQ_QUEUE: {
+    schema: name,
+    default: "email-listener.tasks",
+    about: "Name of the work queue; its delay and parked queues begin with it.",
+  },
+  RABBITMQ_QUEUE_TYPE: { schema: v.picklist(["quorum", "classic"]), default: "quorum", about: "Type of the queues." },
+  MAILBOXES_PER_NODE: {
+    schema: whole(1, 1000000),
+    default: "5000",
+    about: "Most mailboxes that one API node listens to.",
+  },
+  SESSION_TTL_SECONDS: {
+    schema: decimal(1, 600),
+    default: "15",
+    about: "After so long without a sign of life a node's mailboxes go to others.",
   },
   NODE_NAME: {
     schema: v.string(),
@@ -155,6 +195,12 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     for (const name of ["API_TOKENS", "ENCRYPTION_KEYS"]) {
       if (!env[name]?.trim()) errors.push({ path: name, message: "must be set when NODE_ENV=production" });
     }
+  }
+  if (env["RABBITMQ_URL"]?.trim() && !env["REDIS_URL"]?.trim()) {
+    errors.push({
+      path: "RABBITMQ_URL",
+      message: "needs REDIS_URL too: workers on other machines cannot read the embedded store",
+    });
   }
   if (errors.length > 0) {
     const list = errors.map((e) => `${e.path} ${e.message}`).join("; ");

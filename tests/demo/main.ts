@@ -82,7 +82,10 @@ async function register(
   const until = performance.now() + 15_000;
   let registered = false;
   while (performance.now() < until) {
-    const answer = await fetch(`${url}/api/v1/mailboxes/demo`, registered ? { headers } : put).catch(() => undefined);
+    const answer: Response | undefined = await fetch(
+      `${url}/api/v1/mailboxes/demo`,
+      registered ? { headers } : put,
+    ).catch(() => undefined);
     if (answer && !answer.ok) throw new Error(`The demo mailbox was not registered: ${await answer.text()}`);
     const known = answer && ((await answer.json()) as { state: { status: string } });
     if (registered && known?.state.status === "listening") return;
