@@ -142,6 +142,11 @@ export const PROBLEMS = {
     title: "The store cannot be used now",
     fix: "Check the store the service named at start (disk space, permissions, reachability).",
   },
+  queue: {
+    status: 503,
+    title: "The queue cannot be used now",
+    fix: "Check the broker the service named at start: reachable, user and virtual host right, no memory or disk alarm.",
+  },
   full: {
     status: 503,
     title: "No room for more undelivered messages",

@@ -67,6 +67,10 @@ export type FactBody =
   | { kind: "endpoint.gone"; mailbox: string; endpoint: string }
   /** A task failed and is tried again at `retryAt`, or given up when that is null. */
   | { kind: "task.failed"; task: string; mailbox: string; attempt: number; failure: Failure; retryAt: string | null }
+  /** The broker cannot take tasks; `failure` says why. */
+  | { kind: "queue.away"; failure: Failure }
+  /** The broker takes tasks again. */
+  | { kind: "queue.back"; ms: number }
   /** An HTTP request was answered. */
   | { kind: "http.answered"; method: string; route: string; status: number; ms: number };
 

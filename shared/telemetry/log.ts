@@ -31,6 +31,8 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "endpoint.recovered": "info",
   "endpoint.gone": "error",
   "task.failed": "warn",
+  "queue.away": "warn",
+  "queue.back": "info",
   "http.answered": "debug",
 };
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Problem } from "../../shared/contract/problem.ts";
-import type { Task } from "../../shared/contract/task.ts";
+import type { Task, TaskOutcome } from "../../shared/contract/task.ts";
 import type { TaskFailure } from "../../shared/queue/inline.ts";
 import type { Perform, TaskSender, TaskSource } from "../../shared/queue/queue.ts";
 import { eventually } from "../servers/waiting.ts";
@@ -45,16 +45,16 @@ async function withQueue(make: NewQueuePlace, use: (queue: OpenQueue) => Promise
 
 /** A perform that waits until its gate is opened or the signal aborts. */
 function gated() {
-  const gate = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<TaskOutcome>();
   const begun: string[] = [];
   const perform: Perform = (task, _attempt, signal) => {
     begun.push(nameOf(task));
-    return new Promise((resolve, reject) => {
+    const stopped = new Promise<never>((_, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      void gate.promise.then(() => resolve(done));
     });
+    return Promise.race([gate.promise, stopped]);
   };
-  return { perform, begun, open: () => gate.resolve() };
+  return { perform, begun, open: () => gate.resolve(done) };
 }
 
 /** The suite: hold every implementation to it. */
@@ -109,7 +109,7 @@ function carrying(make: NewQueuePlace): void {
   test("the rest that a task leaves is performed later, in its place", () =>
     withQueue(make, async (queue) => {
       const seen: string[] = [];
-      const at = new Date(Date.now() + 100);
+      const at = new Date(Date.now() + 400);
       await queue.tasks.send(taskOf("whole"));
       const work = working(queue, async (task) => {
         seen.push(nameOf(task));
