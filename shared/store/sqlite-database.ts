@@ -31,20 +31,21 @@ export type Database = {
  * the work before it was written. What no mail server can give again (registrations) is written by `durably`.
  */
 export function openDatabase(path: string): Database {
-  const unlock = path === ":memory:" ? () => undefined : lockFile(prepared(path));
+  const unlock = path === ":memory:" ? () => undefined : guarded(path, () => lockFile(prepared(path)));
+  let db: DatabaseSync | undefined;
   try {
-    const db = new DatabaseSync(path);
-    const database = wrapped(db, path, unlock);
+    db = new DatabaseSync(path);
     // auto_vacuum has to come first: it cannot be turned on once there are tables.
-    guarded(path, () => db.exec("pragma auto_vacuum = incremental; pragma journal_mode = wal"));
-    guarded(path, () => db.exec("pragma synchronous = normal; pragma busy_timeout = 2000"));
-    guarded(path, () => db.exec("pragma journal_size_limit = 67108864"));
+    db.exec("pragma auto_vacuum = incremental; pragma journal_mode = wal; pragma synchronous = normal");
+    db.exec("pragma busy_timeout = 2000; pragma journal_size_limit = 67108864");
+    const database = wrapped(db, path, unlock);
     migrate(db, database);
     freeClaims(database);
     return database;
   } catch (error) {
+    if (db?.isOpen) db.close();
     unlock();
-    throw error;
+    throw translated(path, error);
   }
 }
 
@@ -65,10 +66,10 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
     return made;
   };
   const step = <T>(work: () => T): T => {
-    guarded(path, () => db.exec("begin immediate"));
+    guarded(path, () => statement("begin immediate").run());
     try {
       const result = work();
-      guarded(path, () => db.exec("commit"));
+      guarded(path, () => statement("commit").run());
       return result;
     } catch (error) {
       // SQLite has rolled back by itself after a full disk or an I/O error.
@@ -98,14 +99,18 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
   };
 }
 
-/** Errors of SQLite and of the file system as `store` Problems; all others as they are. */
 function guarded<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (!(error instanceof Error) || !("code" in error)) throw error;
-    throw new Problem("store", `The database ${path} cannot be used: ${error.message}`, { cause: error });
+    throw translated(path, error);
   }
+}
+
+/** Errors of SQLite and of the file system as `store` Problems; all others as they are. */
+function translated(path: string, error: unknown): unknown {
+  if (error instanceof Problem || !(error instanceof Error) || !("code" in error)) return error;
+  return new Problem("store", `The database ${path} cannot be used: ${error.message}`, { cause: error });
 }
 
 function migrate(db: DatabaseSync, database: Database): void {

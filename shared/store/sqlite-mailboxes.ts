@@ -4,7 +4,7 @@ import { type Mailbox, MailboxStatus, type MailboxState } from "../contract/mail
 import { Problem, type ProblemView } from "../contract/problem.ts";
 import type { Database } from "./sqlite-database.ts";
 import { cut, readMark } from "./sqlite-pages.ts";
-import { integer, json, type Row, text, textOrNull } from "./sqlite-row.ts";
+import { integer, json, readInTurns, type Row, text, textOrNull } from "./sqlite-row.ts";
 import { OWNED } from "./sqlite-schema.ts";
 import type { Mailboxes, MailboxQuery, MailboxWithState, Page } from "./store.ts";
 import { openMailbox, sealMailbox, type Vault } from "./vault.ts";
@@ -29,7 +29,7 @@ export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
     },
     async list(query) {
       const page = listed(db, query);
-      return { ...page, items: page.items.map(opened) };
+      return { ...page, items: await readInTurns(page.items, opened) };
     },
     remove: async (id) =>
       db.durably(() => {

@@ -68,15 +68,17 @@ function twinPrint(print: Buffer, ref: MessageRef): Buffer {
   return createHash("sha256").update(place).digest().subarray(0, 16);
 }
 
+/** Named, because the planner would rather walk through all prints of the mailbox. */
+const CLAIMED_PRINTS = "prints indexed by prints_claimed";
 const CLAIMED_AT = "mailbox = ? and folder = ? and epoch = ? and uid = ? and state = 1";
 
 /** Part of a step: the content claimed from this place is delivered, or in a delivery's care. */
 export function finishPrint(db: Database, mailbox: string, ref: MessageRef): void {
   const values = [DONE, Date.now(), mailbox, ref.folder, ref.epoch, ref.uid];
-  db.run(`update prints set state = ?, at = ? where ${CLAIMED_AT}`, ...values);
+  db.run(`update ${CLAIMED_PRINTS} set state = ?, at = ? where ${CLAIMED_AT}`, ...values);
 }
 
 /** Part of a step: nothing came of this place, so the same content elsewhere is not kept waiting. */
 export function dropClaimedPrint(db: Database, mailbox: string, ref: MessageRef): void {
-  db.run(`delete from prints where ${CLAIMED_AT}`, mailbox, ref.folder, ref.epoch, ref.uid);
+  db.run(`delete from ${CLAIMED_PRINTS} where ${CLAIMED_AT}`, mailbox, ref.folder, ref.epoch, ref.uid);
 }

@@ -57,9 +57,9 @@ export async function sqliteStore(options: SqliteOptions): Promise<SqliteStore> 
 }
 
 /** Rows removed in one step: a slice takes a few milliseconds, and between two of them everybody else has their turn. */
-const SLICE = 500;
-/** Free pages handed back to the file system in one step, 2 MB. */
-const PAGES = 512;
+const SLICE = 100;
+/** Free pages handed back to the file system in one step, half a MB. */
+const PAGES = 128;
 
 async function trim(db: Database, before: number): Promise<void> {
   await inSlices(() =>
