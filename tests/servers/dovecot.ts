@@ -24,8 +24,8 @@ export type Dovecot = MailServer & {
   /** Delivers to INBOX as a mail transfer agent does (LMTP), with Return-Path and Received lines on top. */
   deliver(user: string, raw: Buffer | string): Promise<void>;
   /** Freezes all its processes: connections stay open, nobody answers. */
-  pause(): void;
-  resume(): void;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
   /** What it has logged. */
   log(): Promise<string>;
   /** Kills it if it runs, and removes its folder. */
@@ -35,13 +35,15 @@ export type Dovecot = MailServer & {
 export type DovecotOptions = {
   /** Users with their passwords, to begin with. */
   users?: Record<string, string>;
+  /** The program, if it is not the one on the path. */
+  program?: string;
   /** Lines to add to the configuration. */
   config?: string;
 };
 
-/** The installed version, undefined without one. Only 2.3 can be started here: 2.4 has another configuration language. */
-export function dovecotVersion(): Promise<string | undefined> {
-  return run("dovecot", ["--version"]).then(
+/** The version of the program, undefined without one. Only 2.3 can be started: 2.4 has another configuration language. */
+export function dovecotVersion(program = "dovecot"): Promise<string | undefined> {
+  return run(program, ["--version"]).then(
     (text) => text.trim().split(" ")[0],
     () => undefined,
   );
@@ -49,7 +51,8 @@ export function dovecotVersion(): Promise<string | undefined> {
 
 /** Starts a Dovecot with no mail; resolves once all its ports take connections. */
 export async function startDovecot(options: DovecotOptions = {}): Promise<Dovecot> {
-  const version = (await dovecotVersion()) ?? "";
+  const command = options.program ?? "dovecot";
+  const version = (await dovecotVersion(command)) ?? "";
   const folder = await temporaryFolder("dovecot");
   const [imap = 0, imaps = 0, pop3 = 0, pop3s = 0, lmtp = 0] = await freePorts(5);
   const ports = { imap, imaps, pop3, pop3s, lmtp };
@@ -95,12 +98,12 @@ export async function startDovecot(options: DovecotOptions = {}): Promise<Doveco
     disconnectAll: async () => {
       if (program) await endSessions(program.pid);
     },
-    pause: () => program?.signal("SIGSTOP"),
-    resume: () => program?.signal("SIGCONT"),
+    pause: async () => program?.signal("SIGSTOP"),
+    resume: async () => program?.signal("SIGCONT"),
     stop: () => ended((one) => one.stop()),
     kill: () => ended((one) => one.kill()),
     start: async () => {
-      program = await startProgram("dovecot", ["-F", "-c", join(folder, "dovecot.conf")], { folder });
+      program = await startProgram(command, ["-F", "-c", join(folder, "dovecot.conf")], { folder });
       for (const port of Object.values(ports)) await listening(program, port).catch(explained(dovecot));
     },
     log: () => readFile(join(folder, "log"), "utf8").catch(() => ""),

@@ -14,6 +14,8 @@ export type ImapControl = {
   flags(user: string, folder: string): Promise<Map<number, string[]>>;
   count(user: string, folder: string): Promise<number>;
   uidValidity(user: string, folder: string): Promise<number>;
+  /** Deletes the folder, creates it again and puts its messages back; resolves with its new UIDVALIDITY. */
+  recreate(user: string, folder: string): Promise<number>;
   /** Runs one command in no folder and resolves with its untagged lines. */
   command(user: string, text: string): Promise<string[]>;
   /** Ends all kept connections. */
@@ -65,13 +67,15 @@ export function imapControl(options: ControlOptions): ImapControl {
         await connection.command(`SELECT ${quoted(folder)}`);
         await connection.command(`UID STORE ${uid} +FLAGS.SILENT (\\Deleted)`);
         await connection.command(`UID EXPUNGE ${uid}`);
-        await connection.command(`UNSELECT`);
+        // CLOSE alone would remove whatever else is marked \\Deleted.
+        await connection.command(`EXAMINE ${quoted(folder)}`);
+        await connection.command("CLOSE");
       }),
     flags: (user, folder) =>
       use(user, async (connection) => {
         await connection.command(`EXAMINE ${quoted(folder)}`);
         const lines = await connection.command("UID FETCH 1:* (UID FLAGS)");
-        await connection.command(`UNSELECT`);
+        await connection.command("CLOSE");
         return new Map(lines.flatMap(flagsIn));
       }),
     count: (user, folder) =>
@@ -79,16 +83,23 @@ export function imapControl(options: ControlOptions): ImapControl {
         const lines = await connection.command(`STATUS ${quoted(folder)} (MESSAGES)`);
         return Number(/MESSAGES (\d+)/.exec(lines.join(" "))?.[1]);
       }),
-    uidValidity: (user, folder) =>
+    uidValidity: (user, folder) => use(user, (connection) => uidValidity(connection, folder)),
+    recreate: (user, folder) =>
       use(user, async (connection) => {
-        const lines = await connection.command(`EXAMINE ${quoted(folder)}`);
-        await connection.command(`UNSELECT`);
-        return Number(/\[UIDVALIDITY (\d+)\]/.exec(lines.join(" "))?.[1]);
+        await connection.command(`EXAMINE ${quoted(folder)}`);
+        const { literals } = await connection.answerTo("UID FETCH 1:* (BODY.PEEK[])");
+        await connection.command("CLOSE");
+        await connection.command(`DELETE ${quoted(folder)}`);
+        await connection.command(`CREATE ${quoted(folder)}`);
+        await connection.append(folder, literals, options.multiAppend);
+        return uidValidity(connection, folder);
       }),
     command: (user, text) => use(user, (connection) => connection.command(text)),
     close,
   };
 }
+
+type Answer = { lines: string[]; literals: Buffer[]; reply: string };
 
 class Connection {
   usable = true;
@@ -134,9 +145,13 @@ class Connection {
   }
 
   async command(text: string): Promise<string[]> {
+    return (await this.answerTo(text)).lines;
+  }
+
+  answerTo(text: string): Promise<Answer> {
     const tag = `c${++this.#tag}`;
     this.#socket.write(`${tag} ${text}\r\n`);
-    return (await this.#answer(tag, text)).lines;
+    return this.#answer(tag, text);
   }
 
   async append(folder: string, raws: (Buffer | string)[], together: boolean): Promise<number[]> {
@@ -165,15 +180,18 @@ class Connection {
     this.#socket.end("z LOGOUT\r\n");
   }
 
-  async #answer(tag: string, text: string): Promise<{ lines: string[]; reply: string }> {
+  async #answer(tag: string, text: string): Promise<Answer> {
     const lines: string[] = [];
+    const literals: Buffer[] = [];
     while (true) {
       const line = await this.#line();
+      const size = /\{(\d+)\}$/.exec(line)?.[1];
+      if (size !== undefined) literals.push((await this.#reader.bytes(Number(size))) ?? Buffer.alloc(0));
       if (!line.startsWith(`${tag} `)) {
         lines.push(line);
         continue;
       }
-      if (line.startsWith(`${tag} OK`)) return { lines, reply: line };
+      if (line.startsWith(`${tag} OK`)) return { lines, literals, reply: line };
       throw new Error(`The mail server refuses ${text.replace(/^LOGIN .*/, "LOGIN")}: ${line}`);
     }
   }
@@ -186,6 +204,12 @@ class Connection {
     }
     return line.toString("latin1");
   }
+}
+
+async function uidValidity(connection: Connection, folder: string): Promise<number> {
+  const lines = await connection.command(`EXAMINE ${quoted(folder)}`);
+  await connection.command("CLOSE");
+  return Number(/\[UIDVALIDITY (\d+)\]/.exec(lines.join(" "))?.[1]);
 }
 
 function flagsIn(line: string): [number, string[]][] {

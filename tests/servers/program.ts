@@ -33,7 +33,7 @@ const KEPT_OUTPUT = 20_000;
 export async function startProgram(command: string, args: string[], options: ProgramOptions = {}): Promise<Program> {
   const child = spawn(command, args, {
     cwd: options.cwd,
-    env: { ...process.env, ...options.env },
+    env: environment(options),
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -78,7 +78,7 @@ export function run(
 ): Promise<string> {
   const child = spawn(command, args, {
     cwd: options.cwd,
-    env: { ...process.env, ...options.env },
+    env: environment(options),
     stdio: ["ignore", "pipe", "pipe"],
     timeout: options.timeoutMs ?? 30_000,
     killSignal: "SIGKILL",
@@ -146,6 +146,11 @@ export function temporaryFolder(name: string): Promise<string> {
 /** Removes a folder and what is in it. */
 export function removeFolder(folder: string): Promise<void> {
   return rm(folder, { recursive: true, force: true, maxRetries: 5 });
+}
+
+// Servers live in sbin, which is not on every user's path.
+function environment({ env }: ProgramOptions): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`, ...env };
 }
 
 function started(child: ChildProcess, command: string): Promise<number> {
