@@ -64,12 +64,12 @@ describe("sqlite file, over restarts", () => {
     const first = await open(path);
     const put = await first.mailboxes.put(mailboxOf("a"));
     const fence = await first.cursors.fence("a");
-    await first.cursors.advance("a", cursorOf(7, { modseq: "9" }), [refOf(7)], fence);
+    await first.cursors.advance("a", cursorOf(7, { state: "9" }), [refOf(7)], fence);
     await first.deliveries.save(deliveryOf("d", { state: "parked", ref: refOf(6) }), Buffer.from("raw"));
     await first.close();
     const again = await open(path);
     assert.deepEqual((await again.mailboxes.get("a"))?.mailbox, put);
-    assert.deepEqual(await again.cursors.read("a"), [cursorOf(7, { modseq: "9" })]);
+    assert.deepEqual(await again.cursors.read("a"), [cursorOf(7, { state: "9" })]);
     assert.deepEqual(await again.ledger.claim("a", [refOf(6), refOf(7)], 1000), ["done", "yours"]);
     assert.equal(Buffer.from((await again.deliveries.raw("d")) ?? []).toString(), "raw");
     assert.ok((await again.cursors.fence("a")) > fence);

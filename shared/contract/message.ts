@@ -3,7 +3,8 @@ import * as v from "valibot";
 
 /**
  * Where one message lies: the folder, the folder's epoch (IMAP UIDVALIDITY; a changed epoch means all uids are
- * void), and the uid in it. `size` in bytes and `receivedAt` (IMAP INTERNALDATE) as the server told them.
+ * void), and the uid in it. Protocols without ascending numbers give messages numbers of their own, in the order in which they
+ * were seen, and keep the server's name for a message (POP3 UIDL, EWS item id) in `key`. `size` in bytes and `receivedAt` (IMAP INTERNALDATE) as the server told them.
  */
 export const MessageRef = v.object({
   folder: v.string(),
@@ -11,19 +12,20 @@ export const MessageRef = v.object({
   uid: v.pipe(v.number(), v.integer(), v.minValue(1)),
   size: v.pipe(v.number(), v.integer(), v.minValue(0)),
   receivedAt: v.string(),
+  key: v.exactOptional(v.string()),
 });
 export type MessageRef = v.InferOutput<typeof MessageRef>;
 
 /**
  * How far one folder was handed over: every message with a uid up to `uid` in this epoch is in the ledger's or a
- * delivery's care. `modseq` (RFC 7162) is a hint. `newest` is the receivedAt of the newest message handed over:
+ * delivery's care. `state` is what else the protocol needs to go on from here, its own business (null for IMAP). `newest` is the receivedAt of the newest message handed over:
  * after a changed epoch the folder is read again from a little before it.
  */
 export const Cursor = v.object({
   folder: v.string(),
   epoch: v.string(),
   uid: v.pipe(v.number(), v.integer(), v.minValue(0)),
-  modseq: v.nullable(v.string()),
+  state: v.nullable(v.string()),
   newest: v.string(),
 });
 export type Cursor = v.InferOutput<typeof Cursor>;

@@ -42,7 +42,7 @@ function checkFence(db: Database, mailbox: string, fence: number): void {
 }
 
 function advance(db: Database, mailbox: string, cursor: Cursor, messages: MessageRef[]): void {
-  const { folder, epoch, modseq } = cursor;
+  const { folder, epoch, state } = cursor;
   const row = db.get("select * from cursors where mailbox = ? and folder = ?", mailbox, folder);
   const before = row && cursorOf(row);
   const same = before?.epoch === epoch ? before : undefined;
@@ -53,12 +53,12 @@ function advance(db: Database, mailbox: string, cursor: Cursor, messages: Messag
     if (same === undefined || ref.uid > same.uid) takeCare(db, mailbox, ref);
   }
   db.run(
-    "insert or replace into cursors (mailbox, folder, epoch, uid, modseq, newest) values (?, ?, ?, ?, ?, ?)",
+    "insert or replace into cursors (mailbox, folder, epoch, uid, state, newest) values (?, ?, ?, ?, ?, ?)",
     mailbox,
     folder,
     epoch,
     uid,
-    modseq,
+    state,
     newest,
   );
   const passed = "delete from messages where mailbox = ? and folder = ? and epoch = ? and uid <= ? and state = ?";
@@ -70,5 +70,5 @@ function advance(db: Database, mailbox: string, cursor: Cursor, messages: Messag
 
 function cursorOf(row: Row): Cursor {
   const [folder, epoch, newest] = [text(row, "folder"), text(row, "epoch"), text(row, "newest")];
-  return { folder, epoch, uid: integer(row, "uid"), modseq: textOrNull(row, "modseq"), newest };
+  return { folder, epoch, uid: integer(row, "uid"), state: textOrNull(row, "state"), newest };
 }

@@ -29,7 +29,7 @@ const first = `
 
   create table fences (mailbox text primary key, fence integer not null) without rowid;
   create table cursors (
-    mailbox text not null, folder text not null, epoch text not null, uid integer not null, modseq text,
+    mailbox text not null, folder text not null, epoch text not null, uid integer not null, state text,
     newest text not null, primary key (mailbox, folder)
   ) without rowid;
 

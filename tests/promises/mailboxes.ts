@@ -17,6 +17,8 @@ export type ServerKind = {
   renumbers: boolean;
   /** False for a server whose refusal of a password cannot be told from another refusal. */
   saysWhy: boolean;
+  /** A folder name that is hard to write, as far as the server can list it again (GreenMail does not escape quotes). */
+  oddFolder: string;
 };
 
 const signal = AbortSignal.timeout(300_000);
@@ -93,17 +95,17 @@ export function mailboxPromises(kind: ServerKind): void {
 
     test("sees several folders, and with all the sent ones but no drafts or trash", async () => {
       const user = await someone();
-      for (const folder of ["Büro & Co", 'Say "hi"']) await server.createFolder(user, folder);
+      for (const folder of ["Büro & Co", kind.oddFolder]) await server.createFolder(user, folder);
       const named = watching(user, { folders: ["INBOX", "Büro & Co"] });
       const every = watching(user, { folders: "all" });
       await Promise.all([named.connected(), every.connected()]);
       await server.append(user, "Büro & Co", numbered(1));
-      await server.append(user, 'Say "hi"', numbered(2));
+      await server.append(user, kind.oddFolder, numbered(2));
       await server.append(user, "INBOX", numbered(3));
       await named.until(2);
       await every.until(3);
       assert.deepEqual(foldersOf(named), ["Büro & Co", "INBOX"]);
-      assert.deepEqual(foldersOf(every), ["Büro & Co", "INBOX", 'Say "hi"']);
+      assert.deepEqual(foldersOf(every), ["Büro & Co", "INBOX", kind.oddFolder].toSorted());
       await Promise.all([named.stop(), every.stop()]);
     });
 

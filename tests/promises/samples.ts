@@ -41,7 +41,7 @@ export function refOf(uid: number, more: Partial<MessageRef> = {}): MessageRef {
 }
 
 export function cursorOf(uid: number, more: Partial<Cursor> = {}): Cursor {
-  return { folder: "INBOX", epoch: "1", uid, modseq: null, newest: "2026-01-01T00:00:00.000Z", ...more };
+  return { folder: "INBOX", epoch: "1", uid, state: null, newest: "2026-01-01T00:00:00.000Z", ...more };
 }
 
 export function deliveryOf(id: string, more: Partial<Delivery> = {}): Delivery {

@@ -31,10 +31,10 @@ export function cursorPromises(make: NewStore): void {
     withStore(make, async ({ cursors }) => {
       const fence = await cursors.fence("a");
       const sent = cursorOf(3, { folder: "Sent" });
-      await cursors.advance("a", cursorOf(5, { modseq: "7", newest: "2026-01-05T00:00:00.000Z" }), [], fence);
+      await cursors.advance("a", cursorOf(5, { state: "7", newest: "2026-01-05T00:00:00.000Z" }), [], fence);
       await cursors.advance("a", sent, [], fence);
-      await cursors.advance("a", cursorOf(4, { modseq: "8", newest: "2026-01-04T00:00:00.000Z" }), [], fence);
-      const expected = cursorOf(5, { modseq: "8", newest: "2026-01-05T00:00:00.000Z" });
+      await cursors.advance("a", cursorOf(4, { state: "8", newest: "2026-01-04T00:00:00.000Z" }), [], fence);
+      const expected = cursorOf(5, { state: "8", newest: "2026-01-05T00:00:00.000Z" });
       assert.deepEqual(await cursors.read("a"), [expected, sent]);
     }));
 

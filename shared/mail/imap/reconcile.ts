@@ -22,7 +22,6 @@ export type Place = { session: Session; mailbox: Mailbox; folder: string; emit?:
 /** What a first look at the folder found: rows that were listed at once, or the uids to list. */
 type Survey = {
   epoch: string;
-  modseq: string | null;
   /** The highest uid that existed when it was looked at; the cursor ends there even if nothing is handed over. */
   top: number;
   /** Only messages received since then (milliseconds). */
@@ -53,7 +52,7 @@ export async function* reconcile(
     for (const message of messages) if (message.receivedAt > newest) newest = message.receivedAt;
     at = uid;
     moved = true;
-    return { messages, cursor: { folder: place.folder, epoch: survey.epoch, uid, modseq: survey.modseq, newest } };
+    return { messages, cursor: { folder: place.folder, epoch: survey.epoch, uid, state: null, newest } };
   };
   for await (const rows of listed(place, survey, signal)) {
     heard(null);
@@ -105,8 +104,7 @@ function overlap(mailbox: Mailbox, cursor: Cursor): number {
 
 function bare(box: MailboxObject): Survey {
   const next = box.uidNext || null;
-  const modseq = box.highestModseq === undefined ? null : String(box.highestModseq);
-  return { epoch: String(box.uidValidity), modseq, top: next ? next - 1 : 0, since: null, rows: [], uids: [], next };
+  return { epoch: String(box.uidValidity), top: next ? next - 1 : 0, since: null, rows: [], uids: [], next };
 }
 
 async function after(place: Place, box: MailboxObject, uid: number): Promise<Survey> {
