@@ -7,6 +7,7 @@ import type { Task, TaskOutcome } from "../../shared/contract/task.ts";
 import type { TaskFailure } from "../../shared/queue/inline.ts";
 import type { Perform, TaskSender, TaskSource } from "../../shared/queue/queue.ts";
 import { eventually } from "../servers/waiting.ts";
+import { stoppingAndStarting } from "./queues-stopping.ts";
 
 export type OpenQueue = { tasks: TaskSender & TaskSource; failures: TaskFailure[]; close(): Promise<void> };
 /** A place with an empty queue in it; opened again after a close it holds what it held, if `keeps`. */
@@ -34,7 +35,7 @@ export function working(queue: OpenQueue, perform: Perform, concurrency = 8) {
 }
 
 /** Runs `use` with a newly opened queue and closes it. */
-async function withQueue(make: NewQueuePlace, use: (queue: OpenQueue) => Promise<void>): Promise<void> {
+export async function withQueue(make: NewQueuePlace, use: (queue: OpenQueue) => Promise<void>): Promise<void> {
   const queue = await make().open();
   try {
     await use(queue);
@@ -44,7 +45,7 @@ async function withQueue(make: NewQueuePlace, use: (queue: OpenQueue) => Promise
 }
 
 /** A perform that waits until its gate is opened or the signal aborts. */
-function gated() {
+export function gated() {
   const gate = Promise.withResolvers<TaskOutcome>();
   const begun: string[] = [];
   const perform: Perform = (task, _attempt, signal) => {
@@ -243,76 +244,4 @@ function sharing(make: NewQueuePlace): void {
         Array.from({ length: 50 }, (_, n) => `many ${n}`),
       );
     }));
-}
-
-function stoppingAndStarting(make: NewQueuePlace): void {
-  test("a stop aborts what is in flight, starts nothing more, and counts as no attempt", () =>
-    withQueue(make, async (queue) => {
-      const { perform, begun } = gated();
-      for (const name of ["one", "two", "three"]) await queue.tasks.send(taskOf(name));
-      const first = working(queue, perform, 8);
-      await eventually(() => begun.length === 2, "two tasks in flight");
-      await first.stop();
-      assert.deepEqual(begun, ["one", "two"]);
-      assert.deepEqual(queue.failures, []);
-      assert.deepEqual(await queue.tasks.depth(), { ready: 3, delayed: 0, running: 0 });
-      const seen: [string, number][] = [];
-      const second = working(queue, async (task, attempt) => {
-        seen.push([nameOf(task), attempt]);
-        return done;
-      });
-      await eventually(() => seen.length === 3, "all tasks");
-      await second.stop();
-      assert.deepEqual(seen.toSorted(), [
-        ["one", 1],
-        ["three", 1],
-        ["two", 1],
-      ]);
-    }));
-
-  test("a stop waits for work that finishes in spite of it, which is then done", () =>
-    withQueue(make, async (queue) => {
-      await queue.tasks.send(taskOf("t"));
-      let begun = false;
-      const work = working(queue, async (_task, _attempt, signal) => {
-        begun = true;
-        while (!signal.aborted) await sleep(5);
-        await sleep(50);
-        return done;
-      });
-      await eventually(() => begun, "the task in flight");
-      await work.stop();
-      assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 0, running: 0 });
-    }));
-
-  test("waiting tasks and their attempts survive a restart", async (t) => {
-    const place = make();
-    if (!place.keeps) return t.diagnostic("skipped: this queue keeps nothing, by choice");
-    const first = await place.open();
-    const dueAt = new Date(Date.now() + 500);
-    await first.tasks.send(taskOf("delayed"), { notBefore: dueAt });
-    await first.tasks.send(taskOf("failing"));
-    const work = working(first, async () => {
-      throw new Problem("throttled", "wait", { retry: dueAt });
-    });
-    await eventually(() => first.failures.length === 1, "the first failure");
-    await work.stop();
-    await first.close();
-    const second = await place.open();
-    const { ready, delayed } = await second.tasks.depth();
-    assert.equal(ready + delayed, 2);
-    const seen: [string, number][] = [];
-    const again = working(second, async (task, attempt) => {
-      assert.ok(Date.now() >= dueAt.getTime());
-      seen.push([nameOf(task), attempt]);
-      return done;
-    });
-    await eventually(() => seen.length === 2, "both tasks");
-    await again.stop();
-    assert.deepEqual(seen.toSorted(), [
-      ["delayed", 1],
-      ["failing", 2],
-    ]);
-    await second.close();
-  });
 }
