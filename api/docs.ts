@@ -172,7 +172,7 @@ type Member = { path: string; required: boolean; schema: Json };
 
 function membersOf(schema: Json, above: string): Member[] {
   const needed = Array.isArray(schema["required"]) ? schema["required"] : [];
-  return Object.entries(recordAt(schema, "properties")).flatMap(([name, member]) => {
+  const own = Object.entries(recordAt(schema, "properties")).flatMap(([name, member]) => {
     const inner = isRecord(member) ? member : {};
     const path = above + name;
     const items = recordAt(inner, "items");
@@ -182,6 +182,9 @@ function membersOf(schema: Json, above: string): Member[] {
       ...membersOf(items, `${path}[].`),
     ];
   });
+  const options = Array.isArray(schema["anyOf"]) ? schema["anyOf"].filter(isRecord) : [];
+  const ofOptions = options.flatMap((option) => membersOf(option, above).map((one) => ({ ...one, required: false })));
+  return [...new Map([...ofOptions, ...own].map((one) => [one.path, one])).values()];
 }
 
 function problems(): Html {

@@ -6,7 +6,10 @@ import { slept } from "../shared/time.ts";
 export type Fetch = (request: Request) => Response | Promise<Response>;
 type Where = { host: string; port: number };
 
-/** A listening server. `close` takes no new requests, lets those in flight finish within 5 seconds, and cuts the rest. */
+/**
+ * A listening server. `close` takes no new requests, lets those in flight finish within 5 seconds, and cuts the rest; Deno cannot cut
+ * them and leaves them to the end of the process.
+ */
 export type Served = { url: string; port: number; close(): Promise<void> };
 
 const CLOSE_MS = 5000;

@@ -28,7 +28,7 @@ export function pageRoutes(deps: Deps, api: readonly Route[], allowed: Gate): Ro
       problems: [],
       async handle({ request }) {
         const counts = allowed(request) === undefined ? await tiles(deps) : "";
-        return page("Email Listener", first(base, version, counts));
+        return page("Email Listener", first({ base, origin: new URL(request.url).origin, version }, counts));
       },
     }),
     route({
@@ -56,7 +56,9 @@ export function pageRoutes(deps: Deps, api: readonly Route[], allowed: Gate): Ro
   return pages;
 }
 
-function first(base: string, version: string, counts: Html | string): Html {
+type Place = { base: string; origin: string; version: string };
+
+function first({ base, origin, version }: Place, counts: Html | string): Html {
   return html`<h1>Email Listener</h1>
     <p class="soft">Version ${version}, running.</p>
     <p>
@@ -66,7 +68,7 @@ function first(base: string, version: string, counts: Html | string): Html {
     ${counts}
     <h2>Begin</h2>
     <p>Register a mailbox; from then on its mail comes to your endpoint:</p>
-    <pre><code>curl -X POST http://localhost:10000${base}/api/v1/mailboxes \\
+    <pre><code>curl -X POST ${origin}${base}/api/v1/mailboxes \\
   -H 'authorization: Bearer &lt;token&gt;' -H 'content-type: application/json' \\
   -d '{ "address": "help@example.com",
         "receive": { "protocol": "imap", "host": "imap.example.com",
