@@ -19,6 +19,9 @@ const CLOCK_SKEW_MS = 10 * MINUTE;
 
 export type Place = { session: Session; mailbox: Mailbox; folder: string; emit?: Emit | undefined };
 
+/** `start` is what "now" means for a folder without a cursor, in milliseconds. */
+export type Comparing = Place & { start: number };
+
 /** What a first look at the folder found: rows that were listed at once, or the uids to list. */
 type Survey = {
   epoch: string;
@@ -37,7 +40,7 @@ type Survey = {
  * knows what was delivered. Nothing is asked of the server while the caller is busy. Each server answer is told by `heard`.
  */
 export async function* reconcile(
-  place: Place,
+  place: Comparing,
   cursor: Cursor | undefined,
   heard: (uidNext: number | null) => void,
   signal: AbortSignal,
@@ -81,7 +84,7 @@ export async function* receivedSince(
   }
 }
 
-function surveyed(place: Place, cursor: Cursor | undefined, signal: AbortSignal): Promise<Survey> {
+function surveyed(place: Comparing, cursor: Cursor | undefined, signal: AbortSignal): Promise<Survey> {
   const { session, mailbox, folder } = place;
   const look = (box: MailboxObject): Promise<Survey> => {
     if (cursor && cursor.epoch === String(box.uidValidity)) return after(place, box, cursor.uid);
@@ -90,7 +93,7 @@ function surveyed(place: Place, cursor: Cursor | undefined, signal: AbortSignal)
       return dated(place, box, overlap(mailbox, cursor));
     }
     const { since } = mailbox.receive;
-    return since === "now" ? fromNow(place, box) : dated(place, box, Date.parse(since));
+    return dated(place, box, since === "now" ? place.start : Date.parse(since));
   };
   return session.inFolder(folder, `Comparing ${folder}`, look, signal, { capMs: LISTING_CAP_MS });
 }
@@ -117,7 +120,7 @@ async function after(place: Place, box: MailboxObject, uid: number): Promise<Sur
   return { ...survey, rows: rows.filter((row) => row.uid > uid) };
 }
 
-async function fromNow(place: Place, box: MailboxObject): Promise<Survey> {
+async function topOf(place: Place, box: MailboxObject): Promise<Survey> {
   const survey = bare(box);
   if (survey.next !== null || box.exists === 0) return survey;
   // UIDNEXT is only recommended (RFC 3501 section 6.3.1): without it the last message says where now is.
@@ -126,7 +129,7 @@ async function fromNow(place: Place, box: MailboxObject): Promise<Survey> {
 }
 
 async function dated(place: Place, box: MailboxObject, since: number): Promise<Survey> {
-  const survey = { ...(await fromNow(place, box)), since };
+  const survey = { ...(await topOf(place, box)), since };
   // SEARCH knows days only, in the server's time zone (RFC 3501 section 6.4.4): a day early, then by the exact time.
   const uids = await search(place.session, { since: new Date(since - DAY) });
   return uids ? { ...survey, uids } : { ...survey, rows: await rowsOf(place, "1:*") };

@@ -25,6 +25,8 @@ export type Watching = {
   startedAt: number;
 };
 
+type Round = Watching & { start: number };
+
 /** What is remembered of a folder: the cursor, and the UIDNEXT that was already looked into. */
 type Known = { cursor: Cursor | undefined; uidNext: number | null };
 
@@ -40,7 +42,7 @@ export async function* watchOver(
     watching.tell(sign);
   };
   try {
-    yield* rounds({ ...watching, tell }, cursors, signal);
+    yield* rounds({ ...watching, tell, start: startOf(watching.mailbox, cursors) }, cursors, signal);
   } catch (error) {
     if (signal.aborted) return;
     if (connected && error instanceof Problem && error.code === "timeout") throw deaf(error);
@@ -48,12 +50,21 @@ export async function* watchOver(
   }
 }
 
+/**
+ * Since "now" means since the registration, however late the first connection succeeds; for a folder added later, since that
+ * change. INTERNALDATE has whole seconds: what came within the second of the registration counts as before it.
+ */
+function startOf(mailbox: Mailbox, cursors: Cursor[]): number {
+  const began = Date.parse(cursors.length === 0 ? mailbox.createdAt : mailbox.updatedAt);
+  return Math.floor(began / 1000) * 1000 + 1000;
+}
+
 function deaf(timeout: Problem): Problem {
   return new Problem("deaf", `The connection was open, but ${timeout.message}`, { cause: timeout });
 }
 
 async function* rounds(
-  watching: Watching,
+  watching: Round,
   cursors: Cursor[],
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
@@ -101,19 +112,19 @@ async function* rounds(
 
 /** Compares one folder with its cursor and hands over what is new. */
 async function* caughtUp(
-  watching: Watching,
+  watching: Round,
   known: Map<string, Known>,
   folder: string,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  const { deps, session, mailbox, tell } = watching;
+  const { deps, session, mailbox, tell, start } = watching;
   const mine = known.get(folder) ?? { cursor: undefined, uidNext: null };
   known.set(folder, mine);
   const heard = (uidNext: number | null) => {
     if (uidNext !== null) mine.uidNext = Math.max(uidNext, (mine.cursor?.uid ?? 0) + 1);
     tell({ kind: "verified" });
   };
-  for await (const arrival of reconcile({ session, mailbox, folder, emit: deps.emit }, mine.cursor, heard, signal)) {
+  for await (const arrival of reconcile({ session, mailbox, folder, emit: deps.emit, start }, mine.cursor, heard, signal)) {
     mine.cursor = arrival.cursor;
     yield arrival;
   }
@@ -122,7 +133,7 @@ async function* caughtUp(
 
 /** The probe of a listening connection: a comparison, and a second opinion about what this session cannot see. */
 async function* probed(
-  watching: Watching,
+  watching: Round,
   known: Map<string, Known>,
   folder: string,
   signal: AbortSignal,
@@ -133,7 +144,7 @@ async function* probed(
 
 /** Asks for the STATUS of a folder; what changed (or cannot be told) is selected afresh and compared. */
 async function* polled(
-  watching: Watching,
+  watching: Round,
   known: Map<string, Known>,
   folder: string,
   signal: AbortSignal,
