@@ -2,6 +2,7 @@
 import { HTTPException } from "hono/http-exception";
 import * as v from "valibot";
 import { asProblem, Problem, PROBLEMS } from "../shared/contract/problem.ts";
+import { isAbort } from "../shared/run.ts";
 
 /** The body of every answer that is an error. `code` is the stable name of the problem, `fix` what to do about it. */
 export const ProblemAnswer = v.object({
@@ -47,11 +48,19 @@ function secondsUntil(date: Date): number {
 /** What a handler threw, as an answer; `unexpected` hears of those that are nobody's fault but ours. */
 export function errorAnswer(error: unknown, base: string, unexpected: (problem: Problem) => void): Response {
   if (error instanceof HTTPException) return error.getResponse();
-  const problem = asProblem(error);
+  const problem = cutShort(error) ?? asProblem(error);
   if (problem.code === "internal") unexpected(problem);
   return problemAnswer(problem, base);
 }
 
+/** What a handler throws when its signal aborted: the time was up, or the client went away or the node stops. */
+function cutShort(error: unknown): Problem | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error.name === "TimeoutError") return new Problem("timeout", "The work took longer than a request may wait.");
+  return isAbort(error) ? new Problem("unavailable", "The request was ended before it was done.") : undefined;
+}
+
+/** The problem of an id that leads nowhere. */
 export function notFound(what: string, id: string): Problem {
   return new Problem("not_found", `There is no ${what} ${id}.`, { retry: "never" });
 }

@@ -1,5 +1,6 @@
 /** What the API does with mail on behalf of a person: folders, preflight, resync, raw bytes, deliveries and their replay. */
 import assert from "node:assert/strict";
+import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import type { DeliverTask } from "../shared/contract/task.ts";
 import { type ApiNode, delivery, mailbox, ref, startApi } from "./api-node.ts";
@@ -92,6 +93,27 @@ describe("on a mail server", () => {
     const gone = await node.call("GET", "/api/v1/messages/msg_there/raw");
     assert.deepEqual([gone.status, gone.body.code], [404, "gone"]);
     assert.equal((await node.call("GET", "/api/v1/messages/msg_none/raw")).status, 404);
+  });
+
+  test("a stop in the middle of a visit is a 503, not a fault of ours", async () => {
+    const silent = createServer((socket) => socket.on("error", () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const stopping = await startApi();
+    try {
+      const address = silent.address();
+      assert.ok(address !== null && typeof address === "object");
+      const receive = { ...body().receive, port: address.port };
+      await stopping.call("PUT", "/api/v1/mailboxes/m1", mailbox({ receive }));
+      const connected = new Promise((resolve) => silent.once("connection", resolve));
+      const reply = stopping.call("GET", "/api/v1/mailboxes/m1/folders");
+      await connected;
+      stopping.stop();
+      assert.deepEqual([(await reply).status, (await reply).body.code], [503, "unavailable"]);
+      assert.ok(!stopping.told.some((fact) => fact.kind === "service.failed"));
+    } finally {
+      await stopping.close();
+      silent.close();
+    }
   });
 
   async function epochOf(): Promise<string> {

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { type Mailbox, MailboxId, MailboxInput, MailboxStatus } from "../../shared/contract/mailbox.ts";
 import { Problem } from "../../shared/contract/problem.ts";
+import type { Secret } from "../../shared/contract/secret.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
 import { differs, MailboxCreated, mailboxFrom, MailboxShown, shownMailbox, wireForm } from "../mailboxes.ts";
@@ -187,11 +188,8 @@ export async function found(store: ApiDeps["store"], id: string): Promise<Mailbo
 }
 
 /** The mailbox as an answer, with its ETag. */
-export function answered(
-  item: MailboxWithState,
-  ...generated: Parameters<typeof shownMailbox> extends [unknown, ...infer R] ? R : never
-): Response {
-  return json(shownMailbox(item, ...generated), 200, { etag: `"${item.mailbox.revision}"` });
+export function answered(item: MailboxWithState, generated?: Secret): Response {
+  return json(shownMailbox(item, generated), 200, { etag: `"${item.mailbox.revision}"` });
 }
 
 function withoutSecret(mailbox: Mailbox): Mailbox {
