@@ -8,6 +8,11 @@ export type Places = {
   enter(lane: string): Promise<boolean> | undefined;
   /** One that had started has finished. */
   leave(lane: string): void;
+  /**
+   * Nobody starts for so long. The first tasks of a backlog arrive one by one: whoever starts the first at once serves its lane
+   * alone, however many wait behind.
+   */
+  pause(ms: number): void;
   /** Nobody starts any more. */
   clear(): void;
   readonly running: number;
@@ -32,9 +37,11 @@ export function places(concurrency: number): Places {
   let runningAll = 0;
   let waitingAll = 0;
   let closed = false;
+  let pauses = 0;
 
   const runningIn = (lane: string) => running.get(lane) ?? 0;
   const admit = () => {
+    if (closed || pauses > 0) return;
     for (const [lane, [first, ...rest]] of waiting) {
       if (runningAll >= concurrency) return;
       if (runningIn(lane) >= share) continue;
@@ -51,7 +58,7 @@ export function places(concurrency: number): Places {
     enter(lane) {
       if (closed) return Promise.resolve(false);
       const others = waiting.get(lane) ?? [];
-      if (runningIn(lane) >= share && others.length >= waitingShare) return undefined;
+      if (runningIn(lane) + others.length >= share + waitingShare) return undefined;
       return new Promise((resolve) => {
         waiting.set(lane, [...others, resolve]);
         waitingAll += 1;
@@ -63,7 +70,14 @@ export function places(concurrency: number): Places {
       if (left > 0) running.set(lane, left);
       else running.delete(lane);
       runningAll -= 1;
-      if (!closed) admit();
+      admit();
+    },
+    pause(ms) {
+      pauses += 1;
+      setTimeout(() => {
+        pauses -= 1;
+        admit();
+      }, ms);
     },
     clear() {
       closed = true;

@@ -28,6 +28,8 @@ type SourceDeps = HandlingDeps & {
 /** How long a shutdown waits for tasks in flight. */
 const GRACE_MS = 10_000;
 const CANCEL_MS = 2_000;
+/** How long the first tasks of a new connection are collected before any is started. */
+const LOOK_MS = 50;
 
 /** Consumes until the signal aborts; then nothing new is taken, what is in flight is waited for, the rest goes back. */
 export async function consume(deps: SourceDeps, work: Work, signal: AbortSignal): Promise<void> {
@@ -39,7 +41,10 @@ export async function consume(deps: SourceDeps, work: Work, signal: AbortSignal)
     const handled = handle(held).finally(() => inHand.delete(held));
     inHand.set(held, handled);
   };
-  const link = deps.open((session) => subscribe(deps, work, session, take));
+  const link = deps.open((session) => {
+    room.pause(LOOK_MS);
+    return subscribe(deps, work, session, take);
+  });
   deps.rooms.add(room);
   try {
     await aborted(signal);
