@@ -13,15 +13,13 @@ const SWEEP_EVERY_MS = 30_000;
 /** A retrying delivery this much overdue has no task any more. */
 const OVERDUE_MS = 120_000;
 
-/** Makes the waiting deliveries of an endpoint due now. Returns how many. */
+/** Has the waiting deliveries of an endpoint tried now. Returns how many. */
 export async function bringForward({ deliveries, tasks, emit }: Deps, endpoint: string): Promise<number> {
   const now = new Date().toISOString();
-  const waiting = (await deliveries.retrying({ endpoint, limit: AT_ONCE })).filter(
-    ({ nextAttemptAt }) => nextAttemptAt && nextAttemptAt > now,
-  );
-  for (const delivery of waiting) {
-    await deliveries.save({ ...delivery, nextAttemptAt: now });
-    await tasks.send({ version: 1, kind: "redeliver", mailbox: delivery.mailbox, delivery: delivery.id });
+  const all = await deliveries.retrying({ endpoint, limit: AT_ONCE });
+  const waiting = all.filter(({ nextAttemptAt }) => nextAttemptAt && nextAttemptAt > now);
+  for (const { id, mailbox } of waiting) {
+    await tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id, early: true });
   }
   emit({ kind: "endpoint.recovered", endpoint, waiting: waiting.length });
   return waiting.length;

@@ -14,8 +14,9 @@ export const DeliverTask = v.object({
 });
 export type DeliverTask = v.InferOutput<typeof DeliverTask>;
 
-/** Try a spooled delivery again. */
+/** Try a spooled delivery again; `early` even before its time, because its endpoint is back or a person asked. */
 export const RedeliverTask = v.object({
+  early: v.exactOptional(v.boolean()),
   version,
   kind: v.literal("redeliver"),
   mailbox: v.string(),

@@ -12,7 +12,7 @@ import { LUA_RECORDS, openedDelivery, rawKey, readDelivery } from "./redis-deliv
 import type { RedisKeys } from "./redis-keys.ts";
 import { LUA_CLOCK, LUA_LEDGER } from "./redis-ledger.ts";
 import { LUA_PRINTS, type PrintWindow } from "./redis-prints.ts";
-import { listOf, numberOf, textOrNull, textsOf } from "./redis-reply.ts";
+import { listOf, numberOf, textOf, textsOf } from "./redis-reply.ts";
 import type { Deliveries } from "./store.ts";
 
 const compress = promisify(zstdCompress);
@@ -42,7 +42,7 @@ const SAVE = redisScript(
   local raw = base .. 'raw:' .. id
   if state == 'delivered' then redis.call('UNLINK', raw) else redis.call('PERSIST', raw) end
   local spooled = redis.call('EXISTS', raw)
-  redis.call('HSET', base .. 'deliveries', id, state .. ' ' .. due .. ' ' .. made .. ' ' .. spooled .. ' ' .. doc)
+  writeRecord(id, state, due, made, spooled, doc)
   redis.call('HDEL', base .. 'taken', id)
   redis.call('ZADD', base .. 'list:' .. state, 0, made .. id)
   done(folder, epoch, uid)
@@ -66,7 +66,19 @@ const TAKE = redisScript(
   if (tonumber(redis.call('HGET', base .. 'taken', ARGV[1])) or 0) > now then return nil end
   local till = now + ARGV[2]
   redis.call('HSET', base .. 'taken', ARGV[1], till)
-  return { whole(till), record.spooled .. ' ' .. record.doc }`,
+  return { whole(till), redis.call('HGET', base .. 'deliveries', ARGV[1]) }`,
+);
+
+const HASTEN = redisScript(
+  LUA_CLOCK,
+  LUA_RECORDS,
+  `
+  local id, due = ARGV[1], ARGV[2]
+  local record = recordOf(id)
+  if not record or record.state ~= 'retrying' then return 0 end
+  if (tonumber(redis.call('HGET', base .. 'taken', id)) or 0) > now then return 0 end
+  writeRecord(id, record.state, due, record.made, record.spooled, record.doc)
+  return 1`,
 );
 
 /** A mailbox's record goes, unless it waits. */
@@ -112,14 +124,22 @@ export function redisDeliveries(deps: Deps): Deliveries {
       const packed = await redis.sendForBytes("get", [key], transferMs(bytes));
       return packed instanceof Uint8Array ? decompress(packed) : undefined;
     },
-    async take(id, ttlMs) {
+    async take(id, ttlMs, early) {
       const mailbox = await index.locate(id);
       if (mailbox === undefined) return undefined;
-      const reply = await redis.run(TAKE, keys.mailbox(mailbox), [id, ttlMs, Date.now()]);
+      const reply = await redis.run(TAKE, keys.mailbox(mailbox), [id, ttlMs, early ? Number.MAX_SAFE_INTEGER : Date.now()]);
       if (reply === null) return undefined;
       const [until, record] = listOf(reply);
-      await index.takenUntil(id, numberOf(until));
-      return openedDelivery(textOrNull(record)?.match(/^(\d) (.*)$/s));
+      await index.dueFrom(id, numberOf(until));
+      return openedDelivery(textOf(record));
+    },
+    async hasten(id) {
+      const mailbox = await index.locate(id);
+      if (mailbox === undefined) return false;
+      const now = Date.now();
+      if (numberOf(await redis.run(HASTEN, keys.mailbox(mailbox), [id, now])) === 0) return false;
+      await index.dueFrom(id, now);
+      return true;
     },
     retrying: (query) => retryingDeliveries(deps, query),
     async counts() {

@@ -43,7 +43,8 @@ export function sqliteDeliveries(db: Database, spoolBytes: number): Deliveries {
       const row = db.get("select raw from spool where id = ?", id);
       return row && decompress(bytes(row, "raw"));
     },
-    take: async (id, ttlMs) => db.step(() => take(db, id, ttlMs)),
+    take: async (id, ttlMs, early) =>
+      db.step(() => take(db, { id, ttlMs, dueBy: early ? Number.MAX_SAFE_INTEGER : Date.now() })),
     retrying: async (query) => readInTurns(retrying(db, query), deliveryOf),
     counts: async () => counts(db),
   };
@@ -62,10 +63,10 @@ const WRITE = `
     created_at = excluded.created_at, updated_at = excluded.updated_at, next_attempt_at = excluded.next_attempt_at,
     doc = excluded.doc, taken_until = 0`;
 
-function take(db: Database, id: string, ttlMs: number): Delivery | undefined {
+function take(db: Database, { id, ttlMs, dueBy }: { id: string; ttlMs: number; dueBy: number }): Delivery | undefined {
   const now = Date.now();
   const free = "state = 'retrying' and next_attempt_at <= ? and taken_until <= ?";
-  const taken = db.run(`update deliveries set taken_until = ? where id = ? and ${free}`, now + ttlMs, id, now, now);
+  const taken = db.run(`update deliveries set taken_until = ? where id = ? and ${free}`, now + ttlMs, id, dueBy, now);
   const row = taken === 1 ? db.get(`${SELECT} where d.id = ?`, id) : undefined;
   return row && deliveryOf(row);
 }

@@ -91,9 +91,9 @@ export interface Deliveries {
   raw(id: string): Promise<Uint8Array | undefined>;
   /**
    * Takes a retrying delivery whose `nextAttemptAt` has come for `ttlMs`, in one step, so that nobody else attempts it until
-   * it is saved again. Undefined when it is not retrying, not due, or taken.
+   * it is saved again. Undefined when it is not retrying, not due (unless `early`), or taken.
    */
-  take(id: string, ttlMs: number): Promise<Delivery | undefined>;
+  take(id: string, ttlMs: number, early?: boolean): Promise<Delivery | undefined>;
   /** Retrying deliveries, oldest first: of one endpoint (for when it is back), or due before a time (for those forgotten). */
   retrying(query: { limit: number; endpoint?: string; dueBefore?: string }): Promise<Delivery[]>;
   counts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;

@@ -126,6 +126,17 @@ export function deliveryPromises(make: NewStore): void {
       assert.ok(await deliveries.take("due", 60_000));
     }));
 
+  test("a delivery may be taken early while it is retrying and nobody has it", () =>
+    withStore(make, async ({ deliveries }) => {
+      const later = deliveryOf("d", { state: "retrying", nextAttemptAt: ago(-60_000) });
+      await deliveries.save(later, Buffer.from("raw"));
+      assert.equal(await deliveries.take("d", 60_000), undefined);
+      assert.ok(await deliveries.take("d", 60_000, true));
+      assert.equal(await deliveries.take("d", 60_000, true), undefined, "somebody has it");
+      await deliveries.save({ ...later, state: "delivered", nextAttemptAt: null });
+      assert.equal(await deliveries.take("d", 60_000, true), undefined, "it is delivered");
+    }));
+
   test("retrying deliveries are found by endpoint and by being overdue, oldest first", () =>
     withStore(make, async ({ deliveries }) => {
       const add = (id: string, age: number, due: number, more: Partial<Delivery> = {}) =>
