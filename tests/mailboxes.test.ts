@@ -1,13 +1,43 @@
 /** The promises of a mail connection, kept against every IMAP server this machine has. */
 import { mailboxPromises } from "./promises/mailboxes.ts";
 import { type Dovecot, dovecotVersion, startDovecot } from "./servers/dovecot.ts";
+import { type GreenMail, startGreenMail } from "./servers/greenmail.ts";
 import { startImapServer } from "./servers/imap/server.ts";
 
-mailboxPromises({ name: "the in-process server", start: () => startImapServer(), renumbers: true, saysWhy: true });
+mailboxPromises({
+  name: "the in-process server",
+  start: () => startImapServer(),
+  renumbers: true,
+  saysWhy: true,
+  oddFolder: 'Say "hi"',
+});
 
 const dovecot = await dovecotVersion();
 if (dovecot === undefined) console.log("Skipped: no Dovecot on this machine");
-else mailboxPromises({ name: `Dovecot ${dovecot}`, start: privateDovecot, renumbers: true, saysWhy: true });
+else
+  mailboxPromises({
+    name: `Dovecot ${dovecot}`,
+    start: privateDovecot,
+    renumbers: true,
+    saysWhy: true,
+    oddFolder: 'Say "hi"',
+  });
+
+const jar = process.env["GREENMAIL_JAR"];
+if (jar === undefined) console.log("Skipped: no GreenMail, GREENMAIL_JAR is not set");
+else
+  mailboxPromises({
+    name: "GreenMail",
+    start: () => privateGreenMail(jar),
+    renumbers: false,
+    saysWhy: true,
+    oddFolder: "(odd) %",
+  });
+
+async function privateGreenMail(path: string): Promise<GreenMail> {
+  const server = await startGreenMail({ jar: path });
+  return Object.assign(server, { stop: server.remove });
+}
 
 /** Leaves nothing behind when it is stopped. */
 async function privateDovecot(): Promise<Dovecot> {
