@@ -80,7 +80,8 @@ export async function startService(env: Record<string, string> = {}): Promise<Se
     const one = child;
     if (!one || one.exitCode !== null || one.signalCode !== null) return;
     const exit = once(one, "exit");
-    one.kill(signal);
+    // Not one.kill(): on Deno a child signalled that way never has an exit code.
+    if (one.pid !== undefined) process.kill(one.pid, signal);
     await exit;
   };
 
