@@ -138,11 +138,10 @@ function clientFor(place: RedisPlace): Redis | Cluster {
   } satisfies RedisOptions;
   if (place.kind === "cluster") {
     const { enableOfflineQueue, retryStrategy: _, lazyConnect, ...redisOptions } = options;
-    const clusterRetryStrategy = () => jittered(500);
     return new Cluster(place.hosts, {
       lazyConnect,
       enableOfflineQueue,
-      clusterRetryStrategy,
+      clusterRetryStrategy: options.retryStrategy,
       redisOptions,
     });
   }

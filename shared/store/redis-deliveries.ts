@@ -69,18 +69,6 @@ const TAKE = redisScript(
   return { whole(till), redis.call('HGET', base .. 'deliveries', ARGV[1]) }`,
 );
 
-const HASTEN = redisScript(
-  LUA_CLOCK,
-  LUA_RECORDS,
-  `
-  local id, due = ARGV[1], ARGV[2]
-  local record = recordOf(id)
-  if not record or record.state ~= 'retrying' then return 0 end
-  if (tonumber(redis.call('HGET', base .. 'taken', id)) or 0) > now then return 0 end
-  writeRecord(id, record.state, due, record.made, record.spooled, record.doc)
-  return 1`,
-);
-
 /** A mailbox's record goes, unless it waits. */
 const DROP = redisScript(
   LUA_CLOCK,
@@ -132,14 +120,6 @@ export function redisDeliveries(deps: Deps): Deliveries {
       const [until, record] = listOf(reply);
       await index.dueFrom(id, numberOf(until));
       return openedDelivery(textOf(record));
-    },
-    async hasten(id) {
-      const mailbox = await index.locate(id);
-      if (mailbox === undefined) return false;
-      const now = Date.now();
-      if (numberOf(await redis.run(HASTEN, keys.mailbox(mailbox), [id, now])) === 0) return false;
-      await index.dueFrom(id, now);
-      return true;
     },
     retrying: (query) => retryingDeliveries(deps, query),
     async counts() {

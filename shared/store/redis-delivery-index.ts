@@ -111,8 +111,8 @@ export interface DeliveryIndex {
   /** Ids of retrying deliveries due before a time (ms), those due first in front. */
   due(before: number, limit: number): Promise<Located[]>;
   dueTimes(ids: string[]): Promise<(number | undefined)[]>;
-  /** The delivery is taken until then (ms): nobody need look for it before. */
-  takenUntil(id: string, until: number): Promise<void>;
+  /** When to look for the delivery (ms): it is taken until then, or due earlier than it was. */
+  dueFrom(id: string, at: number): Promise<void>;
   spoolBytes(): Promise<number>;
 }
 
@@ -134,11 +134,6 @@ export function idOfKey(key: string): string {
 
 export function redisDeliveryIndex(redis: RedisConnection, keys: RedisKeys, spoolBound: number): DeliveryIndex {
   const { all } = keys;
-  const entryArguments = (delivery: Delivery, bytes: number | undefined) => {
-    const { id, mailbox, state, endpoint, createdAt, nextAttemptAt } = delivery;
-    const due = nextAttemptAt === null ? 0 : Date.parse(nextAttemptAt);
-    return [id, mailbox, keyOf(Date.parse(createdAt), id), state, endpoint, due, bytes ?? -1];
-  };
   const located = async (ids: string[]): Promise<Located[]> => {
     if (ids.length === 0) return [];
     const entries = listOf(await redis.send("hmget", [`${all}deliveries`, ...ids])).map(textOrNull);
@@ -184,14 +179,20 @@ export function redisDeliveryIndex(redis: RedisConnection, keys: RedisKeys, spoo
       const times = listOf(await redis.send("zmscore", [`${all}due`, ...ids])).map(textOrNull);
       return times.map((time) => (time === null ? undefined : Number(time)));
     },
-    async takenUntil(id, until) {
-      await redis.send("zadd", [`${all}due`, "xx", until, id]);
+    async dueFrom(id, at) {
+      await redis.send("zadd", [`${all}due`, "xx", at, id]);
     },
     spoolBytes: async () => numberOf((await redis.send("get", [`${all}spool`])) ?? 0),
   };
 }
 
 const SLICE = 1_000;
+
+function entryArguments(delivery: Delivery, bytes: number | undefined): (string | number)[] {
+  const { id, mailbox, state, endpoint, createdAt, nextAttemptAt } = delivery;
+  const due = nextAttemptAt === null ? 0 : Date.parse(nextAttemptAt);
+  return [id, mailbox, keyOf(Date.parse(createdAt), id), state, endpoint, due, bytes ?? -1];
+}
 
 function mailboxOf(entry: string): string {
   const value: unknown = JSON.parse(entry);

@@ -13,7 +13,10 @@ export const LUA_RECORDS = `
     local record = redis.call('HGET', base .. 'deliveries', id)
     if not record then return nil end
     local state, due, made, spooled, doc = record:match('^(%l+) (%d+) (%w+) (%d) (.*)$')
-    return { state = state, due = tonumber(due), key = made .. id, spooled = spooled, doc = doc }
+    return { state = state, due = tonumber(due), made = made, key = made .. id, spooled = spooled, doc = doc }
+  end
+  local function writeRecord(id, state, due, made, spooled, doc)
+    redis.call('HSET', base .. 'deliveries', id, table.concat({ state, due, made, spooled, doc }, ' '))
   end
   local function dropRecord(id)
     local record = recordOf(id)
@@ -39,13 +42,17 @@ type Deps = { redis: RedisConnection; keys: RedisKeys };
 /** The delivery as its mailbox holds it, undefined when it does not (any more). */
 export async function readDelivery({ redis, keys }: Deps, mailbox: string, id: string): Promise<Delivery | undefined> {
   const record = textOrNull(await redis.send("hget", [`${keys.mailbox(mailbox)}deliveries`, id]));
-  return record === null ? undefined : openedDelivery(record.match(/^\w+ \d+ \w+ (\d) (.*)$/s));
+  return record === null ? undefined : openedDelivery(record);
 }
 
-export function openedDelivery(record: RegExpMatchArray | null | undefined): Delivery {
-  const [, spooled, doc] = record ?? [];
+/** A record read. Of a retrying delivery the time due may be newer than its document. */
+export function openedDelivery(record: string): Delivery {
+  const [, state, due = "", spooled, doc] = /^(\w+) (\d+) \w+ (\d) (.*)$/s.exec(record) ?? [];
   if (doc === undefined) throw new Problem("store", "Redis holds a delivery that cannot be read", { retry: "never" });
-  return { ...v.parse(Delivery, JSON.parse(doc)), spooled: spooled === "1" };
+  const delivery = { ...v.parse(Delivery, JSON.parse(doc)), spooled: spooled === "1" };
+  const at = Number(due);
+  if (state !== "retrying" || at === 0 || at === Date.parse(delivery.nextAttemptAt ?? "")) return delivery;
+  return { ...delivery, nextAttemptAt: new Date(at).toISOString() };
 }
 
 export function rawKey(keys: RedisKeys, mailbox: string, id: string): string {
