@@ -99,7 +99,7 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     maxAttachmentBytes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(268435456)), 26214400),
   });
   return {
-    address: v.pipe(text(320), v.email("must be an e-mail address")),
+    address: v.pipe(text(320), v.regex(/^[^\s@<>()",;:]+@[^\s@<>()",;:]+$/, "must be an e-mail address")),
     name: v.optional(text(256)),
     receive: Receive,
     deliver: Deliver,
