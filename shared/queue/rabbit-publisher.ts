@@ -1,6 +1,7 @@
 /** Publishing that is over only when the broker has confirmed it, many at a time. */
 import type { ConfirmChannel } from "amqplib";
 import { Problem } from "../contract/problem.ts";
+import { limit } from "./limit.ts";
 import type { Pulse } from "./rabbit-health.ts";
 import type { Link, Session } from "./rabbit-link.ts";
 import type { Outgoing } from "./rabbit-message.ts";
@@ -19,14 +20,13 @@ export type Outlet = {
 export type Publisher = {
   /**
    * Resolves when the broker has the message safely: written by a majority of a quorum queue, or by a classic one. Throws
-   * `queue` (later) when it has not within 10 seconds, at once when it is known that it will not.
+   * `queue` (later) when it has not in time, at once when it is known that it will not.
    */
   publish(message: Outgoing): Promise<void>;
 };
 
 /** One by one, confirms allow about 1,000 a second; beyond some hundreds at a time nothing is gained. */
 const WINDOW = 200;
-const CONFIRM_MS = 10_000;
 
 /** Opens the confirm channel of a connection. Whatever ends the channel ends the connection: a new one declares everything anew. */
 export async function openOutlet(session: Session, pulse: Pulse): Promise<Outlet> {
@@ -53,14 +53,16 @@ export async function openOutlet(session: Session, pulse: Pulse): Promise<Outlet
 
 const lostProblem = () => new Problem("queue", "The connection to RabbitMQ was lost before it confirmed the task");
 
-export function rabbitPublisher(link: Link<Outlet>, exchange: string): Publisher {
-  const places = limited(WINDOW);
+const crowdedProblem = () => new Problem("queue", "Too many tasks wait for RabbitMQ to confirm them");
+
+export function rabbitPublisher(link: Link<Outlet>, exchange: string, confirmMs: number): Publisher {
+  const places = limit(WINDOW);
   let sequence = 0;
   return {
     async publish(message) {
-      const deadline = performance.now() + CONFIRM_MS;
+      const deadline = performance.now() + confirmMs;
       const left = () => Math.max(1, deadline - performance.now());
-      const leave = await places.enter(left());
+      const leave = await places.enter({ ms: confirmMs, late: crowdedProblem });
       try {
         const outlet = await link.ready(left());
         if (outlet.blocked) throw outlet.blocked;
@@ -81,13 +83,16 @@ function confirmed(outlet: Outlet, { exchange, message, correlationId }: Publish
     const over = (error: unknown) => {
       if (error) return settle(new Problem("queue", "RabbitMQ did not take the task", { cause: error }));
       if (!outlet.returned.delete(correlationId)) return settle();
-      return settle(new Problem("queue", `No queue on RabbitMQ takes tasks for ${message.to}`));
+      const lost = new Problem("queue", `No queue on RabbitMQ takes tasks for ${message.to}`);
+      settle(lost);
+      // Somebody deleted it: a new connection declares it anew.
+      return outlet.session.cut(lost);
     };
     const { to, content, ...properties } = message;
     const options = { ...properties, correlationId, persistent: true, mandatory: true };
     outlet.channel.publish(exchange, to, content, options, over);
     const timer = setTimeout(() => {
-      const late = new Problem("queue", `RabbitMQ did not confirm a task within ${CONFIRM_MS / 1000} seconds`);
+      const late = new Problem("queue", "RabbitMQ did not confirm a task in time");
       settle(late);
       // A broker that does not answer is looked for anew; the connection might hang without an error.
       outlet.session.cut(late);
@@ -101,33 +106,4 @@ function confirmed(outlet: Outlet, { exchange, message, correlationId }: Publish
       else resolve();
     }
   });
-}
-
-/** At most `size` at once; whoever waits longer than its time is refused. */
-function limited(size: number): { enter(ms: number): Promise<() => void> } {
-  const queue = new Set<() => void>();
-  let free = size;
-  const leave = () => {
-    free += 1;
-    const [next] = queue;
-    if (next) next();
-  };
-  return {
-    enter(ms) {
-      return new Promise((resolve, reject) => {
-        const go = () => {
-          clearTimeout(timer);
-          queue.delete(go);
-          free -= 1;
-          resolve(leave);
-        };
-        const timer = setTimeout(() => {
-          queue.delete(go);
-          reject(new Problem("queue", "Too many tasks wait for RabbitMQ to confirm them"));
-        }, ms);
-        if (free > 0) return go();
-        queue.add(go);
-      });
-    },
-  };
 }

@@ -36,6 +36,8 @@ export type RabbitOptions = {
   deliveryLimit?: number;
   /** Tries after which a task that still fails is parked. */
   triesMax?: number;
+  /** How long a task may take to be safe on the broker. */
+  confirmMs?: number;
 };
 
 /** `consumers` are those of all nodes, `running` is of this process. */
@@ -63,6 +65,7 @@ const DELIVERY_LIMIT = 10;
 /** More than three days of the task schedule, which ends in steps of five minutes. */
 const TRIES_MAX = 1_000;
 const ASK_MS = 5_000;
+const CONFIRM_MS = 10_000;
 
 /**
  * Connects in the background and for as long as it is not closed, so that a node starts without the broker too. Two connections
@@ -87,7 +90,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   const outlets = link<Outlet>("sends", { open: openOutlet });
   const takes = (open: (session: Session) => Promise<Consumer>) =>
     link<Consumer>("takes", { open, quit: (consumer) => consumer.close() });
-  const publisher = rabbitPublisher(outlets, exchange);
+  const publisher = rabbitPublisher(outlets, exchange, options.confirmMs ?? CONFIRM_MS);
   const session = async () => (await outlets.ready(ASK_MS)).session;
   const counts = async () => {
     const there = await within(ASK_MS, "Counting tasks on RabbitMQ", countOn(await session(), layout));
