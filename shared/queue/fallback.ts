@@ -2,9 +2,8 @@
 import { asProblem, Problem } from "../contract/problem.ts";
 import type { Task } from "../contract/task.ts";
 import { type Backoff, slept } from "../time.ts";
-import type { TaskFailure } from "./inline.ts";
 import { limit } from "./limit.ts";
-import type { Perform, TaskSender } from "./queue.ts";
+import type { Perform, TaskFailure, TaskSender } from "./queue.ts";
 
 type FallbackDeps = {
   /** `trouble` is why it takes nothing at the moment, as far as it is known. */

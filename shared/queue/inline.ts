@@ -5,17 +5,8 @@ import type { Database } from "../store/sqlite-database.ts";
 import { type Backoff, slept, within } from "../time.ts";
 import { type Bell, bell } from "./bell.ts";
 import { lanes } from "./lanes.ts";
-import type { Perform, TaskSender, TaskSource } from "./queue.ts";
+import type { Perform, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
 import { type Row, taskRows, type TaskRows } from "./rows.ts";
-
-/** `task` is null when a newer version wrote it; `retryAt` is null when the task is given up. */
-export type TaskFailure = {
-  task: Task | null;
-  mailbox: string;
-  attempt: number;
-  problem: Problem;
-  retryAt: Date | null;
-};
 
 type Deps = {
   /** The store's, which is closed after `run` has resolved. */

@@ -1,4 +1,5 @@
 /** How tasks travel from who sees work to who does it, at least once. */
+import type { Problem } from "../contract/problem.ts";
 import type { Task, TaskOutcome } from "../contract/task.ts";
 
 export interface TaskSender {
@@ -9,6 +10,18 @@ export interface TaskSender {
 /** Does one task. `attempt` counts from 1 over all tries. A thrown Problem says by its `retry` whether to try again. */
 export type Perform = (task: Task, attempt: number, signal: AbortSignal) => Promise<TaskOutcome>;
 
+/** `task` is null when a newer version wrote it; `retryAt` is null when the task is given up. */
+export type TaskFailure = {
+  task: Task | null;
+  mailbox: string;
+  attempt: number;
+  problem: Problem;
+  retryAt: Date | null;
+};
+
+/** Waiting tasks, due or not, and those performed now. */
+export type TaskDepth = { ready: number; delayed: number; running: number };
+
 export interface TaskSource {
   /**
    * Takes tasks and performs them until the signal aborts, then waits for those in flight (whose signal aborts too) and puts
@@ -16,6 +29,5 @@ export interface TaskSource {
    * that for one `lane` (its mailbox), so that one bad mailbox delays no other.
    */
   run(perform: Perform, options: { concurrency: number }, signal: AbortSignal): Promise<void>;
-  /** Waiting tasks, due or not. */
-  depth(): Promise<{ ready: number; delayed: number; running: number }>;
+  depth(): Promise<TaskDepth>;
 }

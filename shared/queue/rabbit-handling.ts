@@ -2,8 +2,7 @@
 import { asProblem, Problem } from "../contract/problem.ts";
 import type { Task } from "../contract/task.ts";
 import { type Backoff, slept } from "../time.ts";
-import type { TaskFailure } from "./inline.ts";
-import type { Perform } from "./queue.ts";
+import type { Perform, TaskFailure } from "./queue.ts";
 import { type Arrival, copied, type Outgoing, outgoing, type Travel } from "./rabbit-message.ts";
 import type { Places } from "./rabbit-places.ts";
 import type { Publisher } from "./rabbit-publisher.ts";

@@ -1,8 +1,7 @@
 /** The queue on RabbitMQ: every task confirmed when sent, acknowledged when done, delayed and parked on the broker itself. */
 import type { Problem } from "../contract/problem.ts";
 import { type Backoff, within } from "../time.ts";
-import type { TaskFailure } from "./inline.ts";
-import type { Perform, TaskSender, TaskSource } from "./queue.ts";
+import type { Perform, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
 import { rabbitAddress } from "./rabbit-address.ts";
 import { routeFor } from "./rabbit-handling.ts";
 import { type Pulse, rabbitHealth } from "./rabbit-health.ts";

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Problem } from "../../shared/contract/problem.ts";
 import type { Task, TaskOutcome } from "../../shared/contract/task.ts";
-import type { TaskFailure } from "../../shared/queue/inline.ts";
+import type { TaskFailure } from "../../shared/queue/queue.ts";
 import type { Perform, TaskSender, TaskSource } from "../../shared/queue/queue.ts";
 import { eventually } from "../servers/waiting.ts";
 import { stoppingAndStarting } from "./queues-stopping.ts";

@@ -1,0 +1,106 @@
+/** Queues on a real RabbitMQ for tests, each with names of its own, and consumers in processes that can be killed. */
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import type { Problem } from "../../shared/contract/problem.ts";
+import type { Task } from "../../shared/contract/task.ts";
+import type { TaskFailure } from "../../shared/queue/queue.ts";
+import { type RabbitOptions, type RabbitQueue, rabbitQueue } from "../../shared/queue/rabbit.ts";
+import { backoffs } from "../../shared/time.ts";
+import type { RabbitMq } from "../servers/rabbitmq.ts";
+import { nameOf, type QueuePlace } from "./queues.ts";
+
+export type QueueType = "quorum" | "classic";
+export type RabbitRig = RabbitMq & { tlsPort: number; ca: string };
+export type OpenRabbit = {
+  tasks: RabbitQueue;
+  failures: TaskFailure[];
+  away: Problem[];
+  back: number[];
+  options: RabbitOptions;
+  close(): Promise<void>;
+};
+
+/** Names nobody has used yet. */
+export function namer(): (queueType: QueueType) => string {
+  const run = randomUUID().slice(0, 8);
+  let names = 0;
+  return (queueType) => `${run}.${queueType}.${++names}`;
+}
+
+/** What the tests wait for takes a hundredth of the time it takes in production, or less. */
+export function optionsFor(url: string, name: string, queueType: QueueType): RabbitOptions {
+  return {
+    urls: [url],
+    exchange: name,
+    queue: name,
+    queueType,
+    backoff: backoffs(0.01),
+    onFailed: () => undefined,
+    delaysMs: [20, 100, 500],
+    turnsMs: [1000],
+    confirmMs: 5000,
+  };
+}
+
+/** Opens a queue and waits until it stands, unless told not to. */
+export async function openRabbit(given: RabbitOptions, readyMs = 20_000): Promise<OpenRabbit> {
+  const failures: TaskFailure[] = [];
+  const away: Problem[] = [];
+  const back: number[] = [];
+  const options: RabbitOptions = {
+    ...given,
+    onFailed: (failure) => void failures.push(failure),
+    onAway: (why) => void away.push(why),
+    onBack: (ms) => void back.push(ms),
+  };
+  const tasks = rabbitQueue(options);
+  if (readyMs > 0) await tasks.ready(readyMs);
+  return { tasks, failures, away, back, options, close: () => tasks.close() };
+}
+
+/** A place for the suite of every queue; its queues on the broker are new. */
+export function rabbitPlace(
+  rabbit: () => RabbitRig,
+  newName: (type: QueueType) => string,
+  type: QueueType,
+): QueuePlace {
+  const name = newName(type);
+  return { keeps: true, open: () => openRabbit(optionsFor(rabbit().url, name, type)) };
+}
+
+const child = fileURLToPath(new URL("../children/rabbit.ts", import.meta.url));
+
+export type ChildOptions = Pick<RabbitOptions, "exchange" | "queue" | "queueType"> & {
+  url: string;
+  deliveryLimit: number;
+  /** How long each task takes; a task named poison kills the process. */
+  taskMs: number;
+};
+
+/** A process that takes tasks. `lines` are "begun x" and "done x". */
+export function childConsumer(options: ChildOptions) {
+  const runtime = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
+  const args = [...runtime, child, JSON.stringify(options)];
+  const started = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const closed = once(started, "close");
+  let said = "";
+  started.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
+  return {
+    lines: () => said.split("\n").slice(0, -1),
+    ended: closed,
+    async kill() {
+      started.kill("SIGKILL");
+      await closed;
+    },
+  };
+}
+
+/** A perform that remembers the names of what it did. */
+export function remembering(seen: string[]) {
+  return async (task: Task) => {
+    seen.push(nameOf(task));
+    return { kind: "done" } as const;
+  };
+}
