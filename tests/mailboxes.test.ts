@@ -8,7 +8,7 @@ mailboxPromises({
   name: "the in-process server",
   start: () => startImapServer(),
   renumbers: true,
-  saysWhy: true,
+  breaksInBursts: false,
   oddFolder: 'Say "hi"',
 });
 
@@ -19,7 +19,7 @@ else
     name: `Dovecot ${dovecot}`,
     start: privateDovecot,
     renumbers: true,
-    saysWhy: true,
+    breaksInBursts: false,
     oddFolder: 'Say "hi"',
   });
 
@@ -30,7 +30,7 @@ else
     name: "GreenMail",
     start: () => privateGreenMail(jar),
     renumbers: false,
-    saysWhy: true,
+    breaksInBursts: true,
     oddFolder: "(odd) %",
   });
 

@@ -1,7 +1,8 @@
 /** The promises of a MailConnection, run against more than one real server. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Problem } from "../../shared/contract/problem.ts";
+import type { Arrival } from "../../shared/contract/message.ts";
+import { asProblem, Problem } from "../../shared/contract/problem.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 import { openMailbox } from "../../shared/mail/open.ts";
 import { numbered } from "../servers/mail.ts";
@@ -15,8 +16,8 @@ export type ServerKind = {
   start: () => Promise<MailServer>;
   /** True where a changed UIDVALIDITY can be brought about. */
   renumbers: boolean;
-  /** False for a server whose refusal of a password cannot be told from another refusal. */
-  saysWhy: boolean;
+  /** True for a server that may cut a connection which looks while messages arrive (GreenMail 2.1.0). */
+  breaksInBursts: boolean;
   /** A folder name that is hard to write, as far as the server can list it again (GreenMail does not escape quotes). */
   oddFolder: string;
 };
@@ -154,23 +155,27 @@ export function mailboxPromises(kind: ServerKind): void {
 
     test("hands over 500 messages in batches whose cursors lie exactly behind them", async () => {
       const user = await someone();
-      const watch = watching(user);
+      let watch = watching(user);
       await watch.connected();
-      const uids = await server.appendMany(
-        user,
-        "INBOX",
-        Array.from({ length: 500 }, (_, index) => numbered(index)),
-      );
-      await watch.until(500, 60_000);
+      const raws = Array.from({ length: 500 }, (_, index) => numbered(index));
+      const uids = await server.appendMany(user, "INBOX", raws);
+      const arrivals: Arrival[] = [];
+      const rest = () => uids.length - arrivals.flatMap((one) => one.messages).length;
+      for (let tries = 0; rest() > 0; tries++) {
+        const error = await watch.until(rest(), 60_000).then(() => undefined, asProblem);
+        if (error && (!kind.breaksInBursts || tries > 5)) throw error;
+        arrivals.push(...watch.arrivals);
+        await watch.stop();
+        if (error) watch = watching(user, {}, arrivals.map((one) => one.cursor).slice(-1));
+      }
       assert.deepEqual(
-        watch.messages().map((one) => one.uid),
+        arrivals.flatMap((one) => one.messages).map((one) => one.uid),
         uids,
       );
-      for (const { messages, cursor } of watch.arrivals) {
+      for (const { messages, cursor } of arrivals) {
         assert.ok(messages.length <= 100);
         if (messages.length > 0) assert.equal(cursor.uid, messages.at(-1)?.uid);
       }
-      await watch.stop();
     });
 
     test("ends promptly and quietly when it is called off", async () => {
@@ -192,9 +197,13 @@ export function mailboxPromises(kind: ServerKind): void {
     test("says that a password is wrong", async () => {
       const user = await someone();
       const auth = { user, password: new Secret("not it") };
-      const error = await watching(user, { auth }).ended();
-      assert.ok(isProblem("auth")(error), String(error));
-      if (kind.saysWhy) assert.equal(error instanceof Problem && error.retry, "never");
+      // A busy server may have a temporary failure first (Dovecot), which is said as such.
+      const refused = async () => asProblem(await watching(user, { auth }).ended());
+      const problem = await eventually(
+        () => refused().then((said) => said.code !== "unavailable" && said),
+        "an answer about the password",
+      );
+      assert.deepEqual([problem.code, problem.retry], ["auth", "never"], JSON.stringify(problem.view()));
     });
 
     test("names the folder that does not exist", async () => {
@@ -277,7 +286,7 @@ export function mailboxPromises(kind: ServerKind): void {
       assert.ok(rounds.every((got) => got.length === 1 && got[0] && "raw" in got[0]));
       await server.append(user, "INBOX", numbered(99));
       await watch.until(31);
-      await eventually(() => watch.connection.open, "the connection to stay open");
+      assert.ok(watch.connection.open);
       await watch.stop();
     });
   });
