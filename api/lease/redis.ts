@@ -11,8 +11,8 @@ import { LUA_CLOCK } from "../../shared/store/redis-ledger.ts";
 import { listOf, numberOf, textOf } from "../../shared/store/redis-reply.ts";
 import { jittered, slept } from "../../shared/time.ts";
 import type { Lease, Leases } from "./lease.ts";
-import type { News } from "./news.ts";
-import type { NodeInfo, Session, Sessions } from "./sessions.ts";
+import type { News } from "../../shared/nodes/news.ts";
+import type { NodeInfo, Session, Sessions } from "../../shared/nodes/sessions.ts";
 import { singleLeases } from "./single.ts";
 
 /** ARGV[2] is a session known to be over: sessions are never revived, so its records may be taken. */

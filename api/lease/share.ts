@@ -2,7 +2,7 @@
  * Fair share: which mailboxes each live node should listen to. All nodes reckon the same from the same list, so nobody hands out
  * anything: the highest random weight of (node, mailbox) decides, and when a node comes or goes only its part moves.
  */
-import type { NodeInfo } from "./sessions.ts";
+import type { NodeInfo } from "../../shared/nodes/sessions.ts";
 
 /** `mine`: to be listened to here. `surplus`: held here, but to be given up bit by bit; look again soon. `unserved`: nobody has room. */
 export type Part = { mine: Set<string>; surplus: number; unserved: number };

@@ -4,12 +4,12 @@
  */
 import { randomUUID } from "node:crypto";
 import * as v from "valibot";
-import { Problem } from "../../shared/contract/problem.ts";
-import { type RedisConnection, redisScript } from "../../shared/store/redis-client.ts";
-import type { RedisKeys } from "../../shared/store/redis-keys.ts";
-import { LUA_CLOCK } from "../../shared/store/redis-ledger.ts";
-import { listOf, textsOf } from "../../shared/store/redis-reply.ts";
-import { slept } from "../../shared/time.ts";
+import { Problem } from "../contract/problem.ts";
+import { type RedisConnection, redisScript } from "../store/redis-client.ts";
+import type { RedisKeys } from "../store/redis-keys.ts";
+import { LUA_CLOCK } from "../store/redis-ledger.ts";
+import { listOf, textsOf } from "../store/redis-reply.ts";
+import { slept } from "../time.ts";
 import type { News } from "./news.ts";
 
 /** What a node says of itself. `capacity` is how many mailboxes it is willing to listen to; 0 for a worker. */

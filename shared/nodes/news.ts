@@ -1,7 +1,7 @@
 /** What nodes tell each other at once, so that nobody has to ask all the time. News may get lost: they only make things quicker. */
 import * as v from "valibot";
-import type { RedisConnection } from "../../shared/store/redis-client.ts";
-import type { RedisKeys } from "../../shared/store/redis-keys.ts";
+import type { RedisConnection } from "../store/redis-client.ts";
+import type { RedisKeys } from "../store/redis-keys.ts";
 
 /** Mailboxes that were given up; a node came or went. */
 const NewsItem = v.variant("kind", [
