@@ -13,7 +13,7 @@ export type RabbitMq = {
   url: string;
   /** Asks the management interface: `api("GET", "/overview")`. Rejects unless it answers with 2xx. */
   api(method: string, path: string, body?: unknown): Promise<unknown>;
-  /** The queues of the default virtual host as the management interface sees them, up to 2 s late. */
+  /** The queues of the default virtual host; the counts of quorum queues are up to 1 s late. */
   queues(): Promise<QueueState[]>;
   /** Closes every client connection, as an operator would. */
   disconnectAll(): Promise<void>;
@@ -110,7 +110,15 @@ export function rabbitMqAt(
     managementPort,
     url: `amqp://${login}@${host}:${port}`,
     api,
-    queues: async () => (await api("GET", "/queues/%2F")) as QueueState[],
+    queues: async () => {
+      // Asked in this way the counts are those of now; the statistics with all else are 5 s late.
+      const totals = await api("GET", "/queues/%2F?disable_stats=true&enable_queue_totals=true");
+      const consumers = (await api("GET", "/consumers/%2F")) as { queue: { name: string } }[];
+      return (totals as Omit<QueueState, "consumers">[]).map((queue) => ({
+        ...queue,
+        consumers: consumers.filter((one) => one.queue.name === queue.name).length,
+      }));
+    },
     disconnectAll: async () => {
       const open = (await api("GET", "/connections")) as { name: string }[];
       const close = (one: { name: string }): Promise<unknown> =>
