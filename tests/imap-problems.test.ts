@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { ProblemCode } from "../shared/contract/problem.ts";
-import { farewell, problemOf, type Step, withoutSecrets } from "../shared/mail/imap/problems.ts";
+import { farewell, problemOf, type Step, withoutSecrets } from "../shared/mail/problems.ts";
 
 const NOW = Date.parse("2026-11-22T05:00:00Z");
 const HOUR = 3_600_000;

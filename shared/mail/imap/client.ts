@@ -6,9 +6,9 @@ import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import type { Tokens } from "../oauth.ts";
-import { problemOf } from "./problems.ts";
+import { problemOf } from "../problems.ts";
 import { patiently, type Session, sessionOver } from "./session.ts";
-import { secured, startTls } from "./wire.ts";
+import { secured, startTls } from "../wire.ts";
 
 /** What an IMAP connection needs. Times in milliseconds; `command` is how long the server may be silent at any step. */
 export type ImapDeps = {

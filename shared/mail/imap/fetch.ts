@@ -2,7 +2,7 @@
 import type { FetchMessageObject, MailboxObject } from "imapflow";
 import type { FetchedMessage, MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
-import { problemOf } from "./problems.ts";
+import { problemOf } from "../problems.ts";
 import { compact } from "./reconcile.ts";
 import type { Session } from "./session.ts";
 

@@ -5,9 +5,9 @@ import { Problem } from "../../contract/problem.ts";
 import type { PreflightReport, PreflightStep } from "../mail.ts";
 import { credentials, type ImapDeps, logIn, portOf } from "./client.ts";
 import { listFolders } from "./folders.ts";
-import { problemOf } from "./problems.ts";
+import { problemOf } from "../problems.ts";
 import type { Session } from "./session.ts";
-import { secured } from "./wire.ts";
+import { secured } from "../wire.ts";
 
 type Try = { deps: ImapDeps; mailbox: Mailbox; signal: AbortSignal; steps: PreflightStep[] };
 

@@ -5,7 +5,7 @@
 import type { ImapFlow, MailboxObject } from "imapflow";
 import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
-import { farewell, problemOf } from "./problems.ts";
+import { farewell, problemOf } from "../problems.ts";
 
 const MINUTE = 60 * 1000;
 /** More than any turn takes, a large download over a slow line included. */

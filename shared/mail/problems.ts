@@ -1,8 +1,8 @@
 /**
- * The words of IMAP servers and of the network beneath, translated into Problems. The tables are data: a new text is one new
+ * The words of mail servers (IMAP, POP3) and of the network beneath, translated into Problems. The tables are data: a new text is one new
  * row and one line in their test. What no row knows is to be tried again later, never given up.
  */
-import { Problem, type ProblemCode, type Retry } from "../../contract/problem.ts";
+import { Problem, type ProblemCode, type Retry } from "../contract/problem.ts";
 
 const HOUR = 60 * 60 * 1000;
 const DAY = 24 * HOUR;
@@ -171,7 +171,7 @@ const CODES: Record<string, Fault> = {
 };
 
 /**
- * Any error of a conversation with an IMAP server as a Problem. `secrets` are taken out of the evidence, `bye` is the
+ * Any error of a conversation with a mail server as a Problem. `secrets` are taken out of the evidence, `bye` is the
  * server's farewell, which says more than the broken connection after it.
  */
 export function problemOf(

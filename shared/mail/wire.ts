@@ -1,25 +1,27 @@
-/** TLS for mail connections: the server's name or its pinned certificate is proven before a single byte is trusted. */
+/** TLS for mail connections of any protocol: the server's name or its pinned certificate is proven before a single byte is trusted. */
 import { createHash } from "node:crypto";
 import { isIP, type Socket } from "node:net";
 import { checkServerIdentity, connect, type PeerCertificate, type TLSSocket } from "node:tls";
-import type { Receive } from "../../contract/mailbox.ts";
-import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
+import { Problem } from "../contract/problem.ts";
+import { within } from "../time.ts";
 import { problemOf } from "./problems.ts";
+
+/** Whom to trust: the name, under the system's authorities or `ca`, or the certificate of this `fingerprint` alone. */
+export type Trust = { host: string; ca?: string | undefined; fingerprint?: string | undefined };
 
 /**
  * Begins TLS on a connected socket and calls `onSecure` once the server has proven itself: by a certificate for the mailbox's
  * host under the system's authorities or the mailbox's own `ca`, or by its `fingerprint` alone. Else the returned socket fails.
  */
-export function startTls(socket: Socket, receive: Receive, onSecure: () => void): TLSSocket {
-  const host = receive.host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
-  const { fingerprint } = receive;
+export function startTls(socket: Socket, trust: Trust, onSecure: () => void): TLSSocket {
+  const host = trust.host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+  const { fingerprint } = trust;
   const tls = connect({
     socket,
     host,
     // An IP address is no server name (RFC 6066 section 3); its certificate is checked by the address.
     ...(isIP(host) ? {} : { servername: host }),
-    ...(receive.ca === undefined ? {} : { ca: [receive.ca] }),
+    ...(trust.ca === undefined ? {} : { ca: [trust.ca] }),
     rejectUnauthorized: fingerprint === undefined,
     checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
   });
@@ -32,9 +34,9 @@ export function startTls(socket: Socket, receive: Receive, onSecure: () => void)
 }
 
 /** As `startTls`, as a promise with a deadline; the socket is destroyed when it fails. */
-export async function secured(socket: Socket, receive: Receive, ms: number, signal: AbortSignal): Promise<TLSSocket> {
+export async function secured(socket: Socket, trust: Trust, ms: number, signal: AbortSignal): Promise<TLSSocket> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const tls = startTls(socket, receive, resolve);
+  const tls = startTls(socket, trust, resolve);
   // The listener stays: Bun reports a second error on a socket whose handshake failed.
   tls.on("error", reject);
   try {
