@@ -1,0 +1,127 @@
+/** How the service finds and sets up RabbitMQ: addresses, logins, hosts in turn, TLS, and queues that are not as they should be. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { rabbitAddress } from "../../shared/queue/rabbit-address.ts";
+import { freePorts } from "../servers/program.ts";
+import { eventually } from "../servers/waiting.ts";
+import { taskOf, working } from "./queues.ts";
+import { namer, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
+import { onBroker } from "./rabbit-tasks.ts";
+
+export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
+  const newName = namer();
+  const optionsNow = (url = rabbit().url) => {
+    const name = newName("quorum");
+    return optionsFor(url, name, "quorum");
+  };
+
+  describe("the way to RabbitMQ", () => {
+    test("a virtual host and a password with any character work, percent-encoded", async () => {
+      const { api, host, port } = rabbit();
+      const [user, password, vhost] = ["häns@x", 'p@ss:w/ö%41?#[]"&', "mail/ü %"];
+      const path = encodeURIComponent(vhost);
+      await api("PUT", `/vhosts/${path}`);
+      await api("PUT", `/users/${encodeURIComponent(user)}`, { password, tags: "" });
+      const all = { configure: ".*", write: ".*", read: ".*" };
+      await api("PUT", `/permissions/${path}/${encodeURIComponent(user)}`, all);
+      const url = `amqp://${encodeURIComponent(user)}:${encodeURIComponent(password)}@${host}:${port}/${path}`;
+      const queue = await openRabbit(optionsNow(url));
+      await queue.tasks.send(taskOf("t"));
+      assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 0, running: 0 });
+      assert.ok(queue.tasks.description.includes(`${encodeURIComponent(user)}@${host}:${port}/${path}`));
+      assert.ok(!queue.tasks.description.includes(encodeURIComponent(password)));
+      await queue.close();
+      await api("DELETE", `/vhosts/${path}`);
+    });
+
+    test("a wrong password and a missing virtual host are named, without the password", async () => {
+      const { host, port, url } = rabbit();
+      const wrong = await openRabbit(optionsNow(`amqp://guest:not-it@${host}:${port}`), 0);
+      await assert.rejects(wrong.tasks.ready(1500), (error: Error) => {
+        assert.match(error.message, /refuses the login of amqp:\/\/guest@/);
+        assert.ok(!JSON.stringify([error.message, String(error.cause)]).includes("not-it"));
+        return true;
+      });
+      await assert.rejects(wrong.tasks.depth(), { code: "queue" });
+      assert.equal(wrong.away.length, 1);
+      await wrong.close();
+      const lost = await openRabbit(optionsNow(`${url}/nowhere`), 0);
+      await assert.rejects(lost.tasks.ready(1500), /virtual host .*nowhere does not exist/);
+      await lost.close();
+    });
+
+    test("an address that cannot be one is refused at once, without repeating it", () => {
+      const wrong = ["redis://localhost:6379", "amqp://u:secret%zz@localhost", "localhost"];
+      for (const url of wrong) {
+        assert.throws(
+          () => rabbitAddress(url),
+          (error: Error) => error.message.startsWith("RABBITMQ_URL ") && !error.message.includes("secret"),
+        );
+      }
+      const { options } = rabbitAddress("amqps://[::1]");
+      assert.deepEqual(
+        [options.protocol, options.hostname, options.port, options.username, options.vhost],
+        ["amqps", "::1", 5671, "guest", "%2F"],
+      );
+    });
+
+    test("several hosts are tried in turn, until one answers", async () => {
+      const [dead = 0] = await freePorts(1);
+      const options = optionsNow();
+      const queue = await openRabbit({ ...options, urls: [`amqp://guest:guest@127.0.0.1:${dead}`, ...options.urls] });
+      await queue.tasks.send(taskOf("t"));
+      assert.deepEqual([queue.away.length, queue.back.length], [1, 1]);
+      assert.equal(queue.tasks.trouble(), null);
+      await queue.close();
+    });
+
+    test("amqps is spoken to a broker whose CA is given, and to no other", async () => {
+      const { tlsPort, ca } = rabbit();
+      for (const host of ["localhost", "127.0.0.1"]) {
+        const options = optionsNow(`amqps://guest:guest@${host}:${tlsPort}`);
+        const queue = await openRabbit({ ...options, ca });
+        await queue.tasks.send(taskOf("t"));
+        await queue.close();
+      }
+      const strange = await openRabbit(optionsNow(`amqps://guest:guest@localhost:${tlsPort}`), 0);
+      await assert.rejects(strange.tasks.ready(1500), { code: "queue" });
+      await strange.close();
+    });
+
+    test("a queue that exists with other arguments is named, with what to do about it", async () => {
+      const options = optionsNow();
+      await onBroker(options.urls[0], async (channel) => {
+        await channel.assertQueue(options.queue, { durable: true });
+      });
+      const queue = await openRabbit(options, 0);
+      await assert.rejects(queue.tasks.ready(2000), (error: Error) => {
+        assert.match(
+          error.message,
+          new RegExp(`${options.queue} exists on the broker with other arguments; delete it`),
+        );
+        return true;
+      });
+      // Once somebody has, it goes on by itself.
+      await onBroker(options.urls[0], async (channel) => {
+        await channel.deleteQueue(options.queue);
+      });
+      await queue.tasks.ready(20_000);
+      await queue.close();
+    });
+
+    test("a task that no queue takes is refused, and the queue is declared again", async () => {
+      const queue = await openRabbit(optionsNow());
+      await onBroker(queue.options.urls[0], async (channel) => {
+        await channel.deleteQueue(queue.options.queue);
+      });
+      await assert.rejects(queue.tasks.send(taskOf("lost")), { code: "queue", retry: "later" });
+      await queue.tasks.send(taskOf("kept"));
+      const seen: string[] = [];
+      const work = working(queue, remembering(seen));
+      await eventually(() => seen.length === 1, "the task sent after that");
+      await work.stop();
+      assert.deepEqual(seen, ["kept"]);
+      await queue.close();
+    });
+  });
+}
