@@ -31,8 +31,11 @@ export interface Service {
 const main = fileURLToPath(new URL("../api/main.ts", import.meta.url));
 export const TOKEN = "a-token-for-tests";
 
+/** How to run a TypeScript program on the runtime of the test. */
+const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run", "-A", "--no-check"] : [])];
+
 /** Starts an API node with an empty data directory and time compressed: retries come twenty times as fast. */
-export async function startService(env: Record<string, string> = {}): Promise<Service> {
+export async function startService(env: Record<string, string> = {}, command = SAME_RUNTIME): Promise<Service> {
   const dataDir = await mkdtemp(join(tmpdir(), "email-listener-"));
   const facts: Service["facts"] = [];
   let output = "";
@@ -48,8 +51,8 @@ export async function startService(env: Record<string, string> = {}): Promise<Se
       BACKOFF_SCALE: "0.05",
       CONNECTIONS_PER_HOST_PER_SECOND: "500",
     };
-    const runtime = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
-    const started = spawn(process.execPath, [...runtime, main], {
+    const [program = process.execPath, ...args] = command;
+    const started = spawn(program, [...args, main], {
       env: { ...process.env, NODE_ENV: "test", ...settings, ...env, ...more },
       stdio: ["ignore", "pipe", "pipe"],
     });

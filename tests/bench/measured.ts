@@ -1,0 +1,33 @@
+/** What the kernel knows of a process (Linux): its CPU seconds and its memory. */
+import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** The kernel counts CPU time for user programs in ticks of this length, whatever its own clock is. */
+const TICK_SECONDS = 0.01;
+const SETTLE_MS = 3000;
+const COLLECTED_MS = 1500;
+
+/** CPU seconds of one process so far, user and system together. */
+export async function cpuSeconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  // The name in brackets may hold blanks: fields are counted after it. These are fields 14 and 15.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * TICK_SECONDS;
+}
+
+/** Resident memory in KiB after a rest and two garbage collections. */
+export async function settledMemory(pid: number): Promise<number> {
+  await sleep(SETTLE_MS);
+  for (let n = 0; n < 2; n++) {
+    process.kill(pid, "SIGUSR2");
+    await sleep(COLLECTED_MS);
+  }
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
+}
+
+/** The value below which this share of the sorted values lies. */
+export function quantile(values: number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
+}

@@ -1,0 +1,29 @@
+/** What an idle mailbox costs in memory: the growth of the process over itself without any, divided by the mailboxes. */
+import { settledMemory } from "./measured.ts";
+import { startBare, startOurs } from "./rivals.ts";
+import { type Bench, type Row, ratio, shown } from "./report.ts";
+
+/** Measures each rival with half of the mailboxes, then with all. */
+export async function memory({ mail, users, sizes, runtime }: Bench): Promise<Row[]> {
+  const mailboxes = users(sizes.idle);
+  const half = Math.floor(mailboxes.length / 2);
+  const grown: number[][] = [];
+  for (const start of [startOurs, startBare]) {
+    const rival = await start(runtime, mail);
+    try {
+      const base = await settledMemory(rival.pid);
+      await rival.listen(mailboxes.slice(0, half));
+      const some = await settledMemory(rival.pid);
+      await rival.listen(mailboxes.slice(half));
+      const all = await settledMemory(rival.pid);
+      grown.push([base, (some - base) / half, (all - base) / mailboxes.length]);
+    } finally {
+      await rival.end();
+    }
+  }
+  const [ours = [], bare = []] = grown;
+  return ["without mailboxes", `each of ${half}`, `each of ${mailboxes.length}`].map((name, index) => {
+    const [a = Number.NaN, b = Number.NaN] = [ours[index], bare[index]];
+    return { what: `memory ${name}`, ours: shown(a, "KiB"), bare: shown(b, "KiB"), compared: ratio(a, b) };
+  });
+}
