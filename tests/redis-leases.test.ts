@@ -1,0 +1,249 @@
+/** Leases among several nodes over Redis: held to the promises of all leases, and to those that only several nodes can break. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, describe, test } from "node:test";
+import type { Lease } from "../api/lease/lease.ts";
+import { redisNews } from "../shared/nodes/news.ts";
+import { redisLeases } from "../api/lease/redis.ts";
+import { type About, redisSessions } from "../shared/nodes/sessions.ts";
+import { redisConnection } from "../shared/store/redis-client.ts";
+import { redisCursors } from "../shared/store/redis-cursors.ts";
+import { redisKeys } from "../shared/store/redis-keys.ts";
+import { leasePromises } from "./promises/leases.ts";
+import { cursorOf } from "./promises/samples.ts";
+import { type Redis, startRedis } from "./servers/redis.ts";
+import { eventually } from "./servers/waiting.ts";
+
+const TTL_MS = 1_500;
+const never = new AbortController().signal;
+
+let redis: Redis;
+before(async () => {
+  redis = await startRedis({ settings: { appendfsync: "everysec" } });
+});
+after(() => redis.remove());
+
+type NodeOptions = Partial<About> & { ttlMs?: number; prefix?: string };
+
+/** A node with its sessions and leases at work. `end` stops it in order, `crash` cuts it off. */
+async function startNode(options: NodeOptions = {}, server = redis) {
+  const { ttlMs = TTL_MS, prefix = randomUUID(), ...about } = options;
+  const connection = await redisConnection(server.url);
+  const keys = redisKeys(prefix);
+  const news = await redisNews(connection, keys);
+  const reports: unknown[] = [];
+  const sessions = redisSessions({
+    redis: connection,
+    keys,
+    news,
+    ttlMs,
+    about: () => ({
+      role: "api",
+      name: "node",
+      version: "1",
+      startedAt: "2026-01-01T00:00:00.000Z",
+      mailboxes: 0,
+      capacity: 1000,
+      ...about,
+    }),
+    report: (problem) => reports.push(problem),
+  });
+  const leases = redisLeases({ redis: connection, keys, news, sessions });
+  const [stop, over] = [new AbortController(), new AbortController()];
+  const stopped = leases.run(stop.signal);
+  const ended = sessions.run(over.signal);
+  await sessions.session(never);
+  return {
+    sessions,
+    leases,
+    reports,
+    connection,
+    cursors: redisCursors(connection, keys),
+    async end() {
+      stop.abort();
+      await stopped;
+      over.abort();
+      await ended;
+      await connection.close();
+    },
+    async crash() {
+      await connection.close();
+      stop.abort();
+      over.abort();
+      await Promise.all([stopped, ended]);
+    },
+  };
+}
+
+type TestNode = Awaited<ReturnType<typeof startNode>>;
+
+async function withNodes(options: NodeOptions[], use: (...nodes: TestNode[]) => Promise<void>): Promise<void> {
+  const prefix = randomUUID();
+  const nodes = await Promise.all(options.map((one, n) => startNode({ prefix, name: `node-${n}`, ...one })));
+  try {
+    await use(...nodes);
+  } finally {
+    await Promise.all(nodes.map((node) => node.end()));
+  }
+}
+
+/** Holds until let go or until the lease ends; says when it holds, and for how long it did. */
+function holder(node: TestNode, key: string, signal: AbortSignal = never) {
+  const go = Promise.withResolvers<void>();
+  const state: { lease: Lease | undefined; lostAt: number } = { lease: undefined, lostAt: 0 };
+  const held = node.leases.hold(
+    key,
+    async (lease) => {
+      state.lease = lease;
+      lease.signal.addEventListener("abort", () => {
+        state.lostAt = performance.now();
+        go.resolve();
+      });
+      await go.promise;
+    },
+    signal,
+  );
+  held.catch(() => undefined);
+  return { state, held, go: () => go.resolve(), holds: () => state.lease !== undefined };
+}
+
+leasePromises("leases over redis", async () => {
+  const node = await startNode();
+  return { leases: node.leases, end: () => node.end() };
+});
+
+describe("leases among nodes", () => {
+  test("of many nodes that want a mailbox one has it, and the next gets it at once, under a newer fence", () =>
+    withNodes([{}, {}, {}], async (...nodes) => {
+      const holders = nodes.map((node) => holder(node, "a"));
+      const fences: number[] = [];
+      for (let round = 0; round < 3; round++) {
+        const left = holders.filter(({ state }) => state.lostAt === 0);
+        await eventually(() => left.some(({ holds }) => holds()), "an owner", TTL_MS / 2);
+        const owners = left.filter(({ holds }) => holds());
+        assert.equal(owners.length, 1);
+        const [owner] = owners;
+        fences.push(owner?.state.lease?.fence ?? 0);
+        if (owner) owner.state.lostAt = 1;
+        owner?.go();
+        await owner?.held;
+      }
+      assert.deepEqual(
+        fences,
+        fences.toSorted((a, b) => a - b),
+      );
+      assert.equal(new Set(fences).size, 3);
+    }));
+
+  test("the fence of a lease is the one its cursors ask for, and a former owner's is refused", () =>
+    withNodes([{}, {}], async (one, two) => {
+      const first = holder(one, "a");
+      await eventually(first.holds, "the first owner");
+      const old = first.state.lease?.fence ?? 0;
+      await one.cursors.advance("a", cursorOf(1), [], old);
+      first.go();
+      await two.leases.hold("a", ({ fence }) => two.cursors.advance("a", cursorOf(2), [], fence), never);
+      await assert.rejects(one.cursors.advance("a", cursorOf(3), [], old), { code: "conflict" });
+      assert.equal((await one.cursors.read("a"))[0]?.uid, 2);
+    }));
+
+  test("a node that stops hands its mailboxes over at once", async () => {
+    const prefix = randomUUID();
+    const [one, two] = [await startNode({ prefix, ttlMs: 60_000 }), await startNode({ prefix, ttlMs: 60_000 })];
+    const stop = new AbortController();
+    const held = Array.from({ length: 20 }, (_, n) => holder(one, `m${n}`, stop.signal));
+    await eventually(() => held.every(({ holds }) => holds()), "the first owner of all");
+    const next = held.map((_, n) => holder(two, `m${n}`));
+    stop.abort(new DOMException("draining", "AbortError"));
+    await eventually(() => next.every(({ holds }) => holds()), "the next owner of all", 5_000);
+    await one.end();
+    for (const { go } of next) go();
+    await two.end();
+  });
+
+  test("the mailboxes of a crashed node move once its session is over, not before", async () => {
+    const prefix = randomUUID();
+    const [one, two] = [await startNode({ prefix }), await startNode({ prefix })];
+    const held = Array.from({ length: 20 }, (_, n) => holder(one, `m${n}`));
+    await eventually(() => held.every(({ holds }) => holds()), "the first owner of all");
+    const next = held.map((_, n) => holder(two, `m${n}`));
+    await one.crash();
+    assert.ok(
+      held.every(({ state }) => state.lease?.signal.aborted),
+      "the crashed node's own leases are over",
+    );
+    assert.ok(next.every(({ holds }) => !holds()));
+    await eventually(() => next.every(({ holds }) => holds()), "the next owner of all", 2 * TTL_MS + 2_000);
+    for (const [n, { state }] of next.entries())
+      assert.ok((state.lease?.fence ?? 0) > (held[n]?.state.lease?.fence ?? 0));
+    for (const { go } of next) go();
+    await two.end();
+  });
+
+  test("when Redis hangs, leases end before the session can expire, and come back under a new session", async () => {
+    const server = await startRedis();
+    const node = await startNode({}, server);
+    const one = holder(node, "a");
+    await eventually(one.holds, "the owner");
+    const { id } = await node.sessions.session(never);
+    // A renewal was answered at this moment at the latest: the session lives for a lifetime from here.
+    const pausedAt = performance.now();
+    await server.pause();
+    await one.held;
+    assert.ok(one.state.lostAt > 0 && one.state.lostAt - pausedAt < TTL_MS, "the lease ended in time");
+    const again = holder(node, "a");
+    await server.resume();
+    await eventually(again.holds, "the owner again");
+    const session = await node.sessions.session(never);
+    assert.notEqual(session.id, id, "a session is never revived");
+    assert.deepEqual(
+      (await node.sessions.nodes()).map(({ session: live }) => live),
+      [session.id],
+    );
+    assert.ok((again.state.lease?.fence ?? 0) > (one.state.lease?.fence ?? 0));
+    assert.equal(node.reports.length, 1, "said once");
+    again.go();
+    await node.end();
+    await server.remove();
+  });
+
+  test("when Redis was emptied, leases end at once and are taken anew", async () => {
+    const server = await startRedis();
+    const node = await startNode({}, server);
+    const one = holder(node, "a");
+    await eventually(one.holds, "the owner");
+    await server.command("FLUSHALL");
+    await one.held;
+    const again = holder(node, "a");
+    await eventually(again.holds, "the owner again");
+    assert.ok((again.state.lease?.fence ?? 0) > (one.state.lease?.fence ?? 0), "fences grow over an empty Redis too");
+    again.go();
+    await node.end();
+    await server.remove();
+  });
+
+  test("a record whose owner stopped waiting before the answer came does not keep others out", () =>
+    withNodes([{ ttlMs: 60_000 }, { ttlMs: 60_000 }], async (one, two) => {
+      for (let round = 0; round < 20; round++) {
+        const stop = new AbortController();
+        const gone = holder(one, "a", stop.signal);
+        await new Promise((resolve) => setTimeout(resolve, round / 10));
+        stop.abort(new DOMException("stopping", "AbortError"));
+        await gone.held.catch(() => undefined);
+      }
+      const next = holder(two, "a");
+      await eventually(next.holds, "the other owner", 5_000);
+      next.go();
+      await next.held;
+    }));
+
+  test("all live nodes are listed with what they say of themselves, workers too", () =>
+    withNodes([{ mailboxes: 7 }, { role: "worker", capacity: 0 }], async (one, two) => {
+      const nodes = await one.sessions.nodes();
+      assert.deepEqual(nodes.map(({ name, role, mailboxes }) => [name, role, mailboxes]).toSorted(), [
+        ["node-0", "api", 7],
+        ["node-1", "worker", 0],
+      ]);
+      await eventually(() => two.sessions.known().nodes.length === 2, "the news of the other node");
+    }));
+});
