@@ -13,6 +13,7 @@ import { eventRoutes } from "./routes/events.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { mailboxWorkRoutes } from "./routes/mailbox-work.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
+import { nodeRoutes } from "./routes/nodes.ts";
 import type { Route } from "./routes/route.ts";
 
 /** Every route of the API; the more particular paths come first. */
@@ -22,6 +23,7 @@ function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
     ...eventRoutes(deps, stop),
+    ...nodeRoutes(deps),
     ...diagnosticRoutes(deps, new Date()),
     ...healthRoutes(deps),
   ];

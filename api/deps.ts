@@ -2,6 +2,7 @@
 import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Folder, MessageRef } from "../shared/contract/message.ts";
+import type { About } from "../shared/nodes/sessions.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";
@@ -32,6 +33,8 @@ export type ApiDeps = {
   facts: Facts;
   metrics: { render(): Promise<string>; contentType: string };
   subscriptions: Subscriptions;
+  /** All live nodes; the only one when this node is alone. */
+  nodes(): Promise<About[]>;
   mail: MailVisits;
   ready(): Promise<Readiness>;
 };

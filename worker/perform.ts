@@ -15,9 +15,12 @@ import { byteBudget } from "./budget.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { endpointGates } from "./endpoint/gate.ts";
 import { httpPost } from "./endpoint/http.ts";
+import { turns } from "./endpoint/turns.ts";
+import { load } from "./load.ts";
 import { type Readers, readers } from "./readers.ts";
 import { bringForward, sweepOverdue } from "./recover.ts";
 import { redeliver } from "./redeliver.ts";
+import { tell } from "./tell.ts";
 import { tidy } from "./tidy.ts";
 
 export type WorkerDeps = {
@@ -31,6 +34,8 @@ export type WorkerDeps = {
   connect: (mailbox: Mailbox) => MailConnection;
   /** The connections that this process watches, by mailbox: small downloads borrow them. */
   watched: ReadonlyMap<string, MailConnection>;
+  /** A retrying delivery overdue by this much has no task any more. */
+  overdueMs: number;
 };
 
 export type Worker = { perform: Perform; readers: Readers; parts: Part[]; close: () => Promise<void> };
@@ -70,6 +75,7 @@ export function worker(given: WorkerDeps): Worker {
       emit,
       onRecovered: recovered,
     }),
+    turns: turns(),
     parse: parser.parse,
     post,
     readers: pool,
@@ -81,7 +87,7 @@ export function worker(given: WorkerDeps): Worker {
     readers: pool,
     parts: [
       { name: "mail readers", run: pool.run },
-      { name: "overdue deliveries", run: (signal) => sweepOverdue(recovery, signal) },
+      { name: "overdue deliveries", run: (signal) => sweepOverdue(recovery, given.overdueMs, signal) },
     ],
     async close() {
       post.close();
@@ -101,6 +107,8 @@ function performer(deps: DeliverDeps): Perform {
     deliver: (task, tries, signal) => deliver(deps, task, tries, signal),
     redeliver: (task, _tries, signal) => redeliver(deps, task, signal),
     tidy: (task, _tries, signal) => tidy(deps, task, signal),
+    load: (task, _tries, signal) => load(deps, task, signal),
+    tell: (task, _tries, signal) => tell(deps, task, signal),
   };
   const perform = <K extends Task["kind"]>(task: Extract<Task, { kind: K }>, tries: number, signal: AbortSignal) =>
     (handlers[task.kind as K] as Handler<K>)(task, tries, signal);

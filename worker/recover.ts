@@ -9,9 +9,9 @@ type Deps = { deliveries: Deliveries; tasks: TaskSender; emit: Emit };
 
 /** More than this wait for their own turn, so that a recovered endpoint is not overrun. */
 const AT_ONCE = 5_000;
+/** How often to look for deliveries without a task: seldom where tasks are safe in a queue, often where there is none. */
 const SWEEP_EVERY_MS = 30_000;
-/** A retrying delivery this much overdue has no task any more. */
-const OVERDUE_MS = 120_000;
+const SWEEP_SOON_MS = 1_000;
 
 /** Has the waiting deliveries of an endpoint tried now. Returns how many. */
 export async function bringForward({ deliveries, tasks, emit }: Deps, endpoint: string): Promise<number> {
@@ -25,11 +25,18 @@ export async function bringForward({ deliveries, tasks, emit }: Deps, endpoint: 
   return waiting.length;
 }
 
-/** Looks for overdue deliveries until the signal aborts, and sends each a new task. */
-export async function sweepOverdue({ deliveries, tasks, emit }: Deps, signal: AbortSignal): Promise<void> {
+/**
+ * Looks for deliveries overdue by `overdueMs` until the signal aborts, and sends each a new task; with 0 this is how retries are
+ * found at all.
+ */
+export async function sweepOverdue(
+  { deliveries, tasks, emit }: Deps,
+  overdueMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   do {
     try {
-      const dueBefore = new Date(Date.now() - OVERDUE_MS).toISOString();
+      const dueBefore = new Date(Date.now() - overdueMs).toISOString();
       for (const { id, mailbox } of await deliveries.retrying({ dueBefore, limit: 500 })) {
         await tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id });
       }
@@ -37,5 +44,5 @@ export async function sweepOverdue({ deliveries, tasks, emit }: Deps, signal: Ab
       const { code, message } = asProblem(error);
       emit({ kind: "service.failed", what: "looking for overdue deliveries", failure: { code, cause: message } });
     }
-  } while (await slept(SWEEP_EVERY_MS, signal));
+  } while (await slept(overdueMs > 0 ? SWEEP_EVERY_MS : SWEEP_SOON_MS, signal));
 }

@@ -3,7 +3,7 @@ import { asProblem } from "../../shared/contract/problem.ts";
 import type { MailboxState } from "../../shared/contract/mailbox.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { slept } from "../../shared/time.ts";
-import type { Leases } from "../lease/lease.ts";
+import type { Ownership } from "../lease/open.ts";
 import { keepListening, type Listening } from "./subscription.ts";
 
 export interface Subscriptions {
@@ -14,11 +14,12 @@ export interface Subscriptions {
   connections(): { subscriptions: number; open: number };
 }
 
-type Deps = Listening & { leases: Leases; mailboxes: Pick<Mailboxes, "get" | "wanted" | "observe"> };
+type Deps = Listening & { ownership: Ownership; mailboxes: Pick<Mailboxes, "get" | "wanted" | "observe"> };
 type Running = { revision: number; stop: AbortController; ended: Promise<void> };
 
-/** A look at the wanted mailboxes even when nobody called. */
+/** A look at the wanted mailboxes even when nobody called, and while mailboxes are being given up to other nodes. */
 const LOOK_EVERY_MS = 15_000;
+const LOOK_SOON_MS = 500;
 /** A subscription whose store failed is started again after this. */
 const RESTART_AFTER_MS = 2_000;
 
@@ -39,20 +40,27 @@ export function subscriptions(deps: Deps): Subscriptions {
     running.delete(id);
   };
 
-  const reconcile = async (signal: AbortSignal) => {
+  /** Resolves with when to look again. */
+  const reconcile = async (signal: AbortSignal): Promise<number> => {
     const wanted = new Map((await deps.mailboxes.wanted()).map(({ id, revision }) => [id, revision]));
-    const over = [...running].filter(([id, { revision }]) => wanted.get(id) !== revision);
+    const { mine, surplus } = deps.ownership.share([...wanted.keys()], new Set(running.keys()));
+    const over = [...running].filter(([id, { revision }]) => wanted.get(id) !== revision || !mine.has(id));
     await Promise.all(over.map(([id, one]) => end(id, one)));
     await Promise.all(over.filter(([id]) => !wanted.has(id)).map(([id]) => markPaused(deps, id)));
-    for (const [id, revision] of wanted) if (!running.has(id) && !signal.aborted) start(id, revision, signal);
+    for (const id of mine) if (!running.has(id) && !signal.aborted) start(id, wanted.get(id) ?? 0, signal);
+    return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
   };
 
   return {
     async run(signal) {
+      deps.ownership.onChange(() => woken.abort());
       for (;;) {
         woken = new AbortController();
-        await reconcile(signal).catch((error: unknown) => reportFailure(deps, "looking for wanted mailboxes", error));
-        await slept(LOOK_EVERY_MS, AbortSignal.any([signal, woken.signal]));
+        const wait = await reconcile(signal).catch((error: unknown) => {
+          reportFailure(deps, "looking for wanted mailboxes", error);
+          return RESTART_AFTER_MS;
+        });
+        await slept(wait, AbortSignal.any([signal, woken.signal]));
         if (signal.aborted) break;
       }
       await Promise.all([...running.values()].map(({ ended }) => ended));
@@ -69,7 +77,7 @@ export function subscriptions(deps: Deps): Subscriptions {
 async function supervised(deps: Deps, id: string, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     try {
-      await deps.leases.hold(id, (lease) => keepListening(deps, id, lease), signal);
+      await deps.ownership.leases.hold(id, (lease) => keepListening(deps, id, lease), signal);
     } catch (error) {
       if (!signal.aborted) reportFailure(deps, `the subscription of mailbox ${id}`, error);
     }

@@ -3,10 +3,11 @@ import * as v from "valibot";
 import type { RedisConnection } from "../store/redis-client.ts";
 import type { RedisKeys } from "../store/redis-keys.ts";
 
-/** Mailboxes that were given up; a node came or went. */
+/** Mailboxes that were given up; a node came or went; mailboxes were registered, changed or removed. */
 const NewsItem = v.variant("kind", [
   v.object({ kind: v.literal("released"), mailboxes: v.array(v.string()) }),
   v.object({ kind: v.literal("nodes") }),
+  v.object({ kind: v.literal("mailboxes") }),
 ]);
 export type NewsItem = v.InferOutput<typeof NewsItem>;
 
