@@ -11,7 +11,7 @@ import { startDovecot } from "../servers/dovecot.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { type Bench, type Row, table } from "./report.ts";
-import { inParallel } from "./rivals.ts";
+import { inParallel, type Runtime } from "./rivals.ts";
 import { throughput } from "./throughput.ts";
 
 const PARTS: Record<string, (bench: Bench) => Promise<Row[]>> = { latency, throughput, memory };
@@ -30,7 +30,7 @@ const { values, positionals } = parseArgs({
   },
 });
 const { tls, ...numbers } = values;
-const runtime = values.runtime === "node" ? "node" : "bun";
+const runtime: Runtime = values.runtime === "node" ? "node" : "bun";
 const sizes = {
   mailboxes: Number(numbers.mailboxes),
   mails: Number(numbers.mails),
