@@ -7,8 +7,10 @@ import type { Deliveries, Mailboxes } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
 import { type Backoff, graceAfter } from "../shared/time.ts";
 import { DIALECTS } from "./endpoint/dialects.ts";
-import type { PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
+import type { Letter, PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
 import type { EndpointGates } from "./endpoint/gate.ts";
+import { MANNERS } from "./endpoint/manners.ts";
+import type { Turns } from "./endpoint/turns.ts";
 
 export type Delivering = {
   mailboxes: Pick<Mailboxes, "amend">;
@@ -17,6 +19,7 @@ export type Delivering = {
   emit: Emit;
   backoff: Backoff;
   gates: EndpointGates;
+  turns: Turns;
   parse: (raw: Uint8Array, limits: { maxAttachmentBytes: number }, signal: AbortSignal) => Promise<ParsedMessage>;
   post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
 };
@@ -27,6 +30,7 @@ const LAST_ATTEMPTS = 45;
 /** How long a shutdown waits for a POST in flight: cut off, the endpoint might have it and be asked again. */
 const GRACE_MS = 5_000;
 const RESTING = "the endpoint is left alone for a while after failures in a row";
+const TWIN = "another copy of this message is on its way to the endpoint";
 const BUSY = "too many messages were waiting for this endpoint";
 
 /**
@@ -43,6 +47,23 @@ export async function attempt(
 ): Promise<void> {
   if (mailbox.endpointGone)
     return park(deps, delivery, raw, "the endpoint answered 410 Gone; set a new deliver.url and replay");
+  const key = MANNERS[mailbox.deliver.dialect]?.turn(mailbox, raw);
+  const turn = key === undefined ? undefined : deps.turns.take(key);
+  if (turn?.kind === "wait") return postpone(deps, delivery, raw, turn.until, TWIN);
+  try {
+    await attemptNow(deps, mailbox, delivery, raw, signal);
+  } finally {
+    turn?.done();
+  }
+}
+
+async function attemptNow(
+  deps: Delivering,
+  mailbox: Mailbox,
+  delivery: Delivery,
+  raw: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
   const entry = await deps.gates.enter(delivery.endpoint, signal);
   if (entry.kind === "rest") return postpone(deps, delivery, raw, entry.until, entry.busy ? BUSY : RESTING);
   const grace = graceAfter(signal, GRACE_MS);
@@ -52,8 +73,7 @@ export async function attempt(
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
     const { ref, flags, id } = delivery;
-    const request = DIALECTS[mailbox.deliver.dialect]({ deliveryId: id, mailbox, ref, flags, raw, parsed }, new Date());
-    outcome = await deps.post(request, grace);
+    outcome = await posted(deps, { deliveryId: id, mailbox, ref, flags, raw, parsed }, grace);
   } finally {
     entry.leave(outcome);
   }
@@ -69,6 +89,18 @@ export async function attempt(
   const ownTime = new Date(Date.now() + deps.backoff.redeliver(tried.attemptCount));
   const at = outcome.retryAt && outcome.retryAt > ownTime ? outcome.retryAt : ownTime;
   return postpone(deps, tried, raw, at, outcome.reason);
+}
+
+/** One POST, or two where the endpoint refuses the message for its size and the dialect knows a smaller form. */
+async function posted(deps: Delivering, letter: Letter, signal: AbortSignal): Promise<PostOutcome> {
+  const { dialect } = letter.mailbox.deliver;
+  const request = DIALECTS[dialect](letter, new Date());
+  const outcome = await deps.post(request, signal);
+  const smaller = MANNERS[dialect]?.smaller(letter, request, outcome);
+  if (!smaller) return outcome;
+  const limits = ["attachments left out: the endpoint refused the message as too large"];
+  deps.emit({ kind: "mail.limited", mailbox: letter.mailbox.id, delivery: letter.deliveryId, limits });
+  return deps.post(smaller, signal);
 }
 
 async function accept(

@@ -9,6 +9,8 @@ import { deliveryId, fingerprint } from "../shared/mail/fingerprint.ts";
 import type { Store } from "../shared/store/store.ts";
 import { attempt, type Delivering } from "./attempt.ts";
 import type { Budget } from "./budget.ts";
+import { MANNERS } from "./endpoint/manners.ts";
+import { awaitsLogin, forLater } from "./load.ts";
 import type { Readers } from "./readers.ts";
 
 export type DeliverDeps = Delivering & { store: Store; readers: Readers; budget: Budget; retryHours: number };
@@ -35,6 +37,7 @@ export async function deliver(
   const found = await deps.store.mailboxes.get(task.mailbox);
   if (!found) return { kind: "done" };
   const { mailbox } = found;
+  if (awaitsLogin(found.state)) return { kind: "again", task, at: new Date(Date.now() + deps.backoff.login(1)) };
   const bytes = task.messages.reduce((sum, { size }) => sum + size, 0);
   const release = await deps.budget.take(bytes, signal);
   try {
@@ -103,7 +106,7 @@ async function fetchAll(
   };
   await read().catch((error: unknown) => {
     // A renumbered folder: the subscription reads it again and hands these messages over under their new numbers.
-    if (asProblem(error).code !== "gone") throw error;
+    if (asProblem(error).code !== "gone") throw signal.aborted ? error : forLater(error, deps.backoff.login(2));
     fetched.clear();
   });
   return fetched;
@@ -151,6 +154,12 @@ async function one(
   signal: AbortSignal,
 ) {
   const { ref, raw, flags } = message;
+  const reason = MANNERS[mailbox.deliver.dialect]?.refuses(flags);
+  if (reason !== undefined) {
+    await deps.store.ledger.settle(mailbox.id, [ref]);
+    deps.emit({ kind: "mail.skipped", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid, reason });
+    return true;
+  }
   const print = fingerprint(raw);
   const { kind, twin } = await deps.store.ledger.identify(mailbox.id, ref, print, claimFor(ref.size));
   if (kind === "busy") return false;

@@ -42,8 +42,25 @@ const Fingerprint = v.pipe(
     "must be sha256/ and the certificate's SHA-256 in hex or base64",
   ),
 );
+/** An IMAP keyword (RFC 9051 section 2.3.2), or the label of that name. */
+const Keyword = v.pipe(v.string(), v.regex(/^[A-Za-z0-9$_.-]{1,64}$/, "may use A-Z a-z 0-9 $ _ . - only"));
 const When = v.pipe(v.string(), v.isoTimestamp("must be an ISO 8601 date and time, such as 2026-01-31T00:00:00Z"));
 const Day = v.pipe(v.string(), v.isoDate());
+
+const opaque = v.optional(v.pipe(v.string(), v.maxLength(8192)), "");
+
+/**
+ * What a CRM of the Creatio family gave with a mailbox and wants to hear again in callbacks, exactly as it came. `subscribed` is
+ * false for a mailbox that it asked to load from without having subscribed to it (yet).
+ */
+const Creatio = v.strictObject({
+  user: opaque,
+  timeZone: opaque,
+  workspace: opaque,
+  context: opaque,
+  features: v.optional(v.record(v.string(), v.boolean()), () => ({})),
+  subscribed: v.optional(v.boolean(), true),
+});
 
 /** The grammar of a mailbox, over the type of its secrets: plain strings on the wire, `Secret` inside the service. */
 function mailboxEntries<S extends v.GenericSchema>(secret: S) {
@@ -85,15 +102,20 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     })),
     afterDelivery: v.optional(
       v.union(
-        [v.picklist(["leave", "markRead", "delete"]), v.strictObject({ move: text(1024) })],
-        "must be leave, markRead, delete or { move: folder }",
+        [
+          v.picklist(["leave", "markRead", "delete"]),
+          v.strictObject({ move: text(1024) }),
+          v.strictObject({ keyword: Keyword }),
+        ],
+        "must be leave, markRead, delete, { move: folder } or { keyword: word }",
       ),
       "leave",
     ),
   });
   const Deliver = v.strictObject({
     url: HttpUrl,
-    dialect: v.optional(v.picklist(["webhook"]), "webhook"),
+    dialect: v.optional(v.picklist(["webhook", "creatio"]), "webhook"),
+    creatio: v.optional(Creatio),
     secret: v.optional(secret),
     format: v.optional(v.picklist(["full", "headers", "raw"]), "full"),
     maxAttachmentBytes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(268435456)), 26214400),
@@ -119,6 +141,8 @@ export const Mailbox = v.object({
   paused: v.boolean(),
   /** A disabled endpoint answered 410: nothing is posted until `deliver` changes. */
   endpointGone: v.boolean(),
+  /** How the mailbox is doing, as its endpoint last heard; only for dialects that tell it. */
+  told: v.exactOptional(v.string()),
   revision: v.pipe(v.number(), v.integer()),
   createdAt: v.string(),
   updatedAt: v.string(),

@@ -33,7 +33,24 @@ export const TidyTask = v.object({
 });
 export type TidyTask = v.InferOutput<typeof TidyTask>;
 
-export const Task = v.variant("kind", [DeliverTask, RedeliverTask, TidyTask]);
+/**
+ * Look through the mailbox's folders and deliver what was received since a date (`since`), or the messages with these Message-IDs,
+ * once more even if it was delivered before.
+ */
+export const LoadTask = v.object({
+  version,
+  kind: v.literal("load"),
+  mailbox: v.string(),
+  since: v.nullable(v.string()),
+  messageIds: v.pipe(v.array(v.string()), v.maxLength(1000)),
+});
+export type LoadTask = v.InferOutput<typeof LoadTask>;
+
+/** Tell the endpoint how the mailbox is doing now, where its dialect has words for that. */
+export const TellTask = v.object({ version, kind: v.literal("tell"), mailbox: v.string() });
+export type TellTask = v.InferOutput<typeof TellTask>;
+
+export const Task = v.variant("kind", [LoadTask, TellTask, DeliverTask, RedeliverTask, TidyTask]);
 export type Task = v.InferOutput<typeof Task>;
 
 /**

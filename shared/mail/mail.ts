@@ -35,6 +35,8 @@ export interface MailConnection {
     messages: MessageRef[],
     signal: AbortSignal,
   ): AsyncGenerator<FetchedMessage | { ref: MessageRef; problem: Problem }, void, undefined>;
+  /** The messages of the watched folders with these Message-IDs, in batches of one folder each; absent where the protocol cannot search. */
+  find?(messageIds: string[], signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
   /** Marks, deletes or moves messages; messages that are gone are skipped. */
   tidy(messages: MessageRef[], action: Exclude<AfterDelivery, "leave">, signal: AbortSignal): Promise<void>;
   folders(signal: AbortSignal): Promise<Folder[]>;

@@ -58,6 +58,8 @@ export type FactBody =
   | { kind: "mail.limited"; mailbox: string; delivery: string; limits: string[] }
   /** A message could not be downloaded or handled; it is tried again. */
   | { kind: "mail.unfetched"; mailbox: string; folder: string; uid: number; failure: Failure }
+  /** Not to be delivered, for the reason given (a draft, for a CRM). */
+  | { kind: "mail.skipped"; mailbox: string; folder: string; uid: number; reason: string }
   /** Marked, moved or deleted on the server after the endpoint accepted it. */
   | { kind: "mail.tidied"; mailbox: string; folder: string; count: number }
   /** The endpoint failed so often that it is left alone until `until`. */
@@ -71,6 +73,18 @@ export type FactBody =
   | { kind: "queue.away"; failure: Failure }
   /** The broker takes tasks again. */
   | { kind: "queue.back"; ms: number }
+  /** The endpoint heard how a mailbox is doing, or was asked for a new token; `status` is its HTTP status, null when none came. */
+  | {
+      kind: "endpoint.told";
+      mailbox: string;
+      endpoint: string;
+      what: "available" | "unavailable" | "token";
+      status: number | null;
+    }
+  /** A CRM's request was understood by its shape, or a part of it by a guess: the tables in `api/routes/creatio/` lack something. */
+  | { kind: "listeners.guessed"; method: string; path: string; guess: string }
+  /** LISTENERS_RECORD: the shape of a CRM's request, types instead of values. */
+  | { kind: "listeners.recorded"; method: string; path: string; headers: string[]; body: unknown }
   /** An HTTP request was answered. */
   | { kind: "http.answered"; method: string; route: string; status: number; ms: number };
 

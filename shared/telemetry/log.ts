@@ -26,6 +26,7 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "mail.gone": "info",
   "mail.limited": "warn",
   "mail.unfetched": "warn",
+  "mail.skipped": "info",
   "mail.tidied": "debug",
   "endpoint.rested": "warn",
   "endpoint.recovered": "info",
@@ -33,6 +34,9 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "task.failed": "warn",
   "queue.away": "warn",
   "queue.back": "info",
+  "endpoint.told": "info",
+  "listeners.guessed": "warn",
+  "listeners.recorded": "warn",
   "http.answered": "debug",
 };
 

@@ -6,7 +6,7 @@ import type { Secret } from "../../shared/contract/secret.ts";
 import type { Encode, Letter } from "./endpoint.ts";
 
 /** What identifies the service to endpoints. */
-const USER_AGENT = `email-listener/${manifest.version}`;
+export const USER_AGENT = `email-listener/${manifest.version}`;
 
 type Body = { contentType: string; headers: Record<string, string>; body: Uint8Array | string };
 

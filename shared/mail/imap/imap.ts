@@ -6,7 +6,7 @@ import type { MailConnection } from "../mail.ts";
 import { type ImapDeps, openSession } from "./client.ts";
 import { fetchOver } from "./fetch.ts";
 import { listFolders, watchedFolders } from "./folders.ts";
-import { receivedSince } from "./reconcile.ts";
+import { receivedSince, withMessageIds } from "./reconcile.ts";
 import type { Session } from "./session.ts";
 import { tidyOver } from "./tidy.ts";
 import { watchOver } from "./watch.ts";
@@ -48,6 +48,12 @@ export function imapConnection(deps: ImapDeps, mailbox: Mailbox): MailConnection
       const opened = await session(signal);
       for (const folder of await watchedFolders(opened, mailbox, signal)) {
         yield* receivedSince({ session: opened, mailbox, folder }, date, signal);
+      }
+    },
+    async *find(messageIds, signal) {
+      const opened = await session(signal);
+      for (const folder of await watchedFolders(opened, mailbox, signal)) {
+        yield* withMessageIds({ session: opened, mailbox, folder }, messageIds, signal);
       }
     },
     async *fetch(messages, signal) {

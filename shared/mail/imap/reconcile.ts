@@ -84,6 +84,25 @@ export async function* receivedSince(
   }
 }
 
+/** Messages of a folder whose Message-ID field is one of these, in batches; ids that the folder does not have are skipped. */
+export async function* withMessageIds(
+  place: Place,
+  messageIds: string[],
+  signal: AbortSignal,
+): AsyncGenerator<MessageRef[], void, undefined> {
+  const { session, folder } = place;
+  const find = async (box: MailboxObject): Promise<Survey> => {
+    const uids = new Set<number>();
+    for (const id of messageIds) {
+      signal.throwIfAborted();
+      for (const uid of (await search(session, { header: { "message-id": id } })) ?? []) uids.add(uid);
+    }
+    return { ...bare(box), uids: [...uids].toSorted((a, b) => a - b) };
+  };
+  const survey = await session.inFolder(folder, `Searching ${folder}`, find, signal, { capMs: LISTING_CAP_MS });
+  for await (const rows of listed(place, survey, signal)) yield* batches(rows);
+}
+
 function surveyed(place: Comparing, cursor: Cursor | undefined, signal: AbortSignal): Promise<Survey> {
   const { session, mailbox, folder } = place;
   const look = (box: MailboxObject): Promise<Survey> => {

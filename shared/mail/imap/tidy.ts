@@ -38,6 +38,7 @@ async function perform(session: Session, uids: number[], action: Tidying): Promi
   const range = compact(uids);
   if (action === "markRead") return done(await client.messageFlagsAdd(range, ["\\Seen"], { uid: true }), "mark");
   if (action === "delete") return remove(session, uids);
+  if ("keyword" in action) return label(session, range, action.keyword);
   const canMove = client.capabilities.has("MOVE");
   const give = () =>
     canMove
@@ -47,6 +48,15 @@ async function perform(session: Session, uids: number[], action: Tidying): Promi
   const given = (await give()) || ((await created(session, action.move)) && (await give()));
   done(given, `move to ${action.move}`);
   if (!canMove) await remove(session, uids);
+}
+
+/** A label where the server has them (Gmail), else a keyword; a folder that takes no keywords of its own is left as it is. */
+async function label(session: Session, range: string, word: string): Promise<void> {
+  const { client } = session;
+  const useLabels = client.capabilities.has("X-GM-EXT-1");
+  const allowed = client.mailbox && client.mailbox.permanentFlags;
+  if (!useLabels && allowed && !allowed.has("\\*") && !allowed.has(word)) return;
+  done(await client.messageFlagsAdd(range, [word], { uid: true, useLabels }), `mark with ${word}`);
 }
 
 async function created(session: Session, folder: string): Promise<boolean> {
