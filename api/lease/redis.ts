@@ -101,6 +101,7 @@ export function redisLeases(deps: Deps): RedisLeases {
     try {
       const { session, fence } = await own(key, signal);
       try {
+        signal.throwIfAborted();
         return await work({ key, fence, signal: AbortSignal.any([signal, session.signal]) });
       } finally {
         // A session that is over owns nothing. A record that Redis does not hear of now stays in `recorded`, for `run`.
