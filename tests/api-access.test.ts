@@ -133,6 +133,17 @@ describe("what machines ask", () => {
       assert.ok(!reply.text.includes("very-private-id"));
     }));
 
+  test("a node that is alone lists itself, with its mailboxes and the tasks that wait", () =>
+    withNode({}, async (node) => {
+      const { status, body } = await node.call("GET", "/api/v1/nodes");
+      assert.equal(status, 200);
+      assert.deepEqual(
+        body.items.map(({ role, name, mailboxes }: Record<string, unknown>) => [role, name, mailboxes]),
+        [["api", "here", 7]],
+      );
+      assert.deepEqual(body.tasks, { ready: 0, delayed: 0, running: 0 });
+    }));
+
   test("diagnostics tell version, runtime, counts and settings", () =>
     withNode({}, async (node) => {
       await node.call("PUT", "/api/v1/mailboxes/m1", mailbox());

@@ -71,7 +71,9 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
   const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail };
-  const app = createApp({ ...deps, ready: async () => node.readiness }, stop.signal);
+  const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
+  const nodes = async () => [{ ...self, mailboxes: 7, capacity: 100 }];
+  const app = createApp({ ...deps, nodes, ready: async () => node.readiness }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();
