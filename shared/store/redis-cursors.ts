@@ -1,11 +1,10 @@
 /** Cursors in Redis, and the fences that guard them. A fence lives with its mailbox's keys, in the same hash as the lease's owner. */
-import * as v from "valibot";
-import { Cursor } from "../contract/message.ts";
+import type { Cursor } from "../contract/message.ts";
 import { Problem } from "../contract/problem.ts";
 import { type RedisConnection, redisScript } from "./redis-client.ts";
 import type { RedisKeys } from "./redis-keys.ts";
 import { LUA_CLOCK, LUA_LEDGER, places } from "./redis-ledger.ts";
-import { numberOf, textsOf } from "./redis-reply.ts";
+import { numberOf, recordOf } from "./redis-reply.ts";
 import type { Cursors } from "./store.ts";
 
 /**
@@ -33,12 +32,10 @@ const ADVANCE = redisScript(
   LUA_LEDGER,
   `
   if redis.call('HGET', base .. 'lease', 'fence') ~= ARGV[1] then return 0 end
-  local cursor = cjson.decode(ARGV[2])
-  local folder, epoch = cursor.folder, cursor.epoch
-  local stored = redis.call('HGET', base .. 'cursors', folder)
-  local before = stored and cjson.decode(stored) or nil
+  local folder, epoch, reached, newest, state = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+  local before = markOf(folder)
   local same = before and before.epoch == epoch
-  for i = 3, #ARGV, 3 do
+  for i = 7, #ARGV, 3 do
     -- At or below the cursor, a message without an entry is done: it must not come back.
     if not same or tonumber(ARGV[i + 2]) > before.uid then
       local place = placeOf(ARGV[i], ARGV[i + 1], ARGV[i + 2])
@@ -46,22 +43,24 @@ const ADVANCE = redisScript(
     end
   end
   if same then
-    cursor.uid = math.max(cursor.uid, before.uid)
-    if before.newest > cursor.newest then cursor.newest = before.newest end
+    reached = math.max(reached, before.uid)
+    if before.newest > newest then newest = before.newest end
   end
-  redis.call('HSET', base .. 'cursors', folder, cjson.encode(cursor))
+  redis.call('HSET', base .. 'cursors', folder, whole(reached) .. ' ' .. newest .. ' ' .. epoch, '\\0' .. folder, state)
   local function drop(key, unwanted)
     for _, place in ipairs(redis.call('HKEYS', base .. key)) do
       local e, uid, f = partsOf(place)
       if f == folder and unwanted(e, tonumber(uid)) then redis.call('HDEL', base .. key, place) end
     end
   end
-  drop('ahead', function(e, uid) return e == epoch and uid <= cursor.uid end)
+  drop('ahead', function(e, uid) return e == epoch and uid <= reached end)
   if before and not same then
     for _, key in ipairs({ 'open', 'ahead' }) do drop(key, function(e) return e ~= epoch end) end
   end
   return 1`,
 );
+
+const READ = redisScript("return redis.call('HGETALL', KEYS[1] .. 'cursors')");
 
 const REOPEN = redisScript(
   LUA_CLOCK,
@@ -87,12 +86,13 @@ export function redisCursors(redis: RedisConnection, keys: RedisKeys): Cursors {
   return {
     fence: async (mailbox) => numberOf(await redis.run(FENCE, keys.mailbox(mailbox), [])),
     async read(mailbox) {
-      const docs = textsOf(await redis.send("hvals", [`${keys.mailbox(mailbox)}cursors`]));
-      const cursors = docs.map((doc) => v.parse(Cursor, JSON.parse(doc)));
-      return cursors.toSorted((a, b) => (a.folder < b.folder ? -1 : 1));
+      const fields = new Map(recordOf(await redis.run(READ, keys.mailbox(mailbox), [])));
+      const folders = [...fields.keys()].filter((field) => !field.startsWith("\0"));
+      return folders.toSorted().map((folder) => cursorOf(folder, fields.get(folder) ?? "", fields.get(`\0${folder}`)));
     },
     async advance(mailbox, cursor, messages, fence) {
-      const args = [fence, JSON.stringify(cursor), ...places(messages)];
+      const { folder, epoch, uid, newest, state } = cursor;
+      const args = [fence, folder, epoch, uid, newest, state === null ? "" : `=${state}`, ...places(messages)];
       if (numberOf(await redis.run(ADVANCE, keys.mailbox(mailbox), args)) === 1) return;
       throw new Problem("conflict", `The mailbox ${mailbox} has another owner now, or was removed`, { retry: "never" });
     },
@@ -106,3 +106,11 @@ export function redisCursors(redis: RedisConnection, keys: RedisKeys): Cursors {
 }
 
 const SLICE = 1_000;
+
+function cursorOf(folder: string, mark: string, state: string | undefined): Cursor {
+  const [, uid, newest, epoch] = /^(\d+) (\S*) (.*)$/s.exec(mark) ?? [];
+  if (uid === undefined || newest === undefined || epoch === undefined) {
+    throw new Problem("store", "Redis holds a cursor that cannot be read", { retry: "never" });
+  }
+  return { folder, epoch, uid: Number(uid), state: state ? state.slice(1) : null, newest };
+}

@@ -19,16 +19,26 @@ export const LUA_CLOCK = `
   local function whole(number) return string.format('%.0f', number) end
 `;
 
-/** The ledger's own words: `low` is the cursor's uid in this folder and epoch, 0 when it has none there. */
+/**
+ * The ledger's own words: `low` is the cursor's uid in this folder and epoch, 0 when it has none there. `cursors` has two fields for a
+ * folder: its name, with the mark that scripts read, and its name after a NUL, with what the protocol keeps, however large.
+ */
 export const LUA_LEDGER = `
-  local cursors = {}
-  local function low(folder, epoch)
-    if cursors[folder] == nil then
-      local doc = redis.call('HGET', base .. 'cursors', folder)
-      cursors[folder] = doc and cjson.decode(doc) or false
+  local marks = {}
+  local function markOf(folder)
+    if marks[folder] == nil then
+      local mark = redis.call('HGET', base .. 'cursors', folder)
+      marks[folder] = false
+      if mark then
+        local uid, newest, epoch = mark:match('^(%d+) (%S*) (.*)$')
+        marks[folder] = { uid = tonumber(uid), newest = newest, epoch = epoch }
+      end
     end
-    local cursor = cursors[folder]
-    return cursor and cursor.epoch == epoch and cursor.uid or 0
+    return marks[folder]
+  end
+  local function low(folder, epoch)
+    local mark = markOf(folder)
+    return mark and mark.epoch == epoch and mark.uid or 0
   end
   local function placeOf(folder, epoch, uid) return epoch .. '\\0' .. uid .. '\\0' .. folder end
   local function partsOf(place) return place:match('^(%Z*)%z(%d+)%z(.*)$') end
