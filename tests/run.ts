@@ -43,6 +43,9 @@ const checks: Step[] = [
   { name: "format", command: [bin("prettier"), "--check", "--log-level=warn", "."], count: fromExit },
   { name: "unused code", command: [bin("knip"), "--no-progress"], count: fromExit },
 ];
+const backends: Step[] = [
+  { name: "servers for the tests", command: [bin("bun"), "tests/prepare.ts"], count: fromExit },
+];
 const suites: Step[] = [
   {
     name: "suite on Bun",
@@ -61,16 +64,24 @@ const suites: Step[] = [
   },
 ];
 const only = process.argv.find((word) => word.startsWith("--only="))?.slice("--only=".length);
-const steps = { check: checks, bun: suites.slice(0, 1), node: suites.slice(1, 2), deno: suites.slice(2) };
+const [bunSuite, nodeSuite, denoSuite] = suites.map((step) => [step]);
+const named: Record<string, Step[][]> = {
+  check: checks.map((step) => [step]),
+  bun: [bunSuite ?? []],
+  node: [nodeSuite ?? []],
+  deno: [denoSuite ?? []],
+};
+/** Steps one after the other; those in one list at the same time, as each runtime's suite keeps one core busy. */
+const all = [...checks.map((step) => [step]), backends, suites.slice(0, 2), suites.slice(2)];
 const plan = only
-  ? (steps[only as keyof typeof steps] ?? [])
+  ? (named[only] ?? [])
   : chosen.length > 0
-    ? suites.slice(0, 2)
-    : [...checks, ...suites];
+    ? [backends, ...suites.slice(0, 2).map((step) => [step])]
+    : all;
 
-function perform({ name, command, count }: Step): Promise<Counts> {
+function perform({ name, command, count }: Step, aside: boolean): Promise<Counts> {
   const began = performance.now();
-  console.log(`\n== ${name}`);
+  if (!aside) console.log(`\n== ${name}`);
   const [program = "", ...args] = command;
   const child = spawn(program, args, {
     cwd: root,
@@ -80,7 +91,7 @@ function perform({ name, command, count }: Step): Promise<Counts> {
   let output = "";
   const keep = (chunk: Buffer) => {
     output += chunk.toString();
-    process.stdout.write(chunk);
+    if (!aside) process.stdout.write(chunk);
   };
   child.stdout.on("data", keep);
   child.stderr.on("data", keep);
@@ -89,6 +100,7 @@ function perform({ name, command, count }: Step): Promise<Counts> {
       resolve((console.log(`${name}: ${error.message}`), { passed: 0, failed: 1, skipped: 0 })),
     );
     child.once("close", (code) => {
+      if (aside) console.log(`\n== ${name}\n${output}`);
       const counts = count(output);
       // A step that counts nothing is one check; one that ended badly without naming a failure has failed all the same.
       if (counts.passed + counts.failed === 0)
@@ -103,11 +115,13 @@ function perform({ name, command, count }: Step): Promise<Counts> {
 }
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-for (const step of plan) {
-  const counts = await perform(step);
-  total.passed += counts.passed;
-  total.failed += counts.failed;
-  total.skipped += counts.skipped;
+for (const steps of plan) {
+  const counted = await Promise.all(steps.map((step, index) => perform(step, index > 0)));
+  for (const counts of counted) {
+    total.passed += counts.passed;
+    total.failed += counts.failed;
+    total.skipped += counts.skipped;
+  }
 }
 console.log(`\n${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`);
 process.exitCode = total.failed > 0 || plan.length === 0 ? 1 : 0;

@@ -1,0 +1,11 @@
+/** Finds each server the suite needs, once and one after the other, so that whatever must be installed is there before any test runs. */
+import { provide, type ServiceName } from "./servers/provide.ts";
+
+const NAMES: readonly ServiceName[] = ["dovecot", "greenmail", "redis", "rabbitmq"];
+
+for (const name of NAMES) {
+  const found = await provide(name);
+  if (!found) continue;
+  console.log(`${name}: from ${found.how === "local" ? "this machine" : `the ${found.how}`}`);
+  await found.server.remove();
+}
