@@ -17,7 +17,7 @@ export type DovecotSettings = {
 
 /** Writes the configuration file. */
 export function dovecotConfig(settings: DovecotSettings): string {
-  const { folder, ports, uid, gid, unprivileged } = settings;
+  const { folder, unprivileged } = settings;
   return `
 protocols = imap pop3 lmtp
 listen = 127.0.0.1
@@ -25,11 +25,19 @@ base_dir = ${folder}/run
 state_dir = ${folder}/state
 log_path = ${folder}/log
 instance_name = ${folder.replaceAll(/[^\w]/g, "-")}
-${unprivileged ? rootless(unprivileged) : ""}
-
 ssl = yes
 ssl_cert = <${folder}/server.pem
 ssl_key = <${folder}/server.key
+${unprivileged ? rootless(unprivileged) : ""}
+${authentication(settings)}
+${mail()}
+${services(settings.ports)}
+${settings.extra}
+`;
+}
+
+function authentication({ folder, uid, gid }: DovecotSettings): string {
+  return `
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 # No punishment for failed logins, 2 s after each and up to 15 s for an address that failed before; 500 ms remain.
@@ -50,23 +58,28 @@ userdb {
 first_valid_uid = ${uid}
 last_valid_uid = ${uid}
 first_valid_gid = ${gid}
-last_valid_gid = ${gid}
+last_valid_gid = ${gid}`;
+}
 
+function mail(): string {
+  const special = ["Sent", "Drafts", "Junk", "Trash"];
+  const folders = special.map((name) => `  mailbox ${name} {\n    auto = create\n    special_use = \\${name}\n  }`);
+  return `
 mail_location = maildir:~/Maildir
 mail_fsync = never
 namespace inbox {
   inbox = yes
   separator = /
-${["Sent", "Drafts", "Junk", "Trash"].map((name) => `  mailbox ${name} {\n    auto = create\n    special_use = \\${name}\n  }`).join("\n")}
+${folders.join("\n")}
 }
 mail_max_userip_connections = 100000
 # When the kernel's inotify instances run out, Dovecot polls in silence, every 30 s by default.
 mailbox_idle_check_interval = 1 secs
-protocol imap {
-  imap_id_log =
+lmtp_save_to_detail_mailbox = no`;
 }
-lmtp_save_to_detail_mailbox = no
 
+function services(ports: DovecotPorts): string {
+  return `
 default_client_limit = 12000
 default_process_limit = 100
 default_vsz_limit = 0
@@ -94,9 +107,7 @@ service lmtp {
     port = ${ports.lmtp}
   }
   process_min_avail = 1
-}
-${settings.extra}
-`;
+}`;
 }
 
 /** Writes the configuration of the password lookup: one file of JSON for each user. */

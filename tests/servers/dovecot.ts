@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { makeCertificates } from "./certificates.ts";
 import { dovecotConfig, type DovecotPorts, usersConfig } from "./dovecot-config.ts";
 import { encodeFolderName } from "./imap/store.ts";
-import { imapControl } from "./imap-control.ts";
+import { type ImapControl, imapControl } from "./imap-control.ts";
 import { deliverByLmtp } from "./lmtp.ts";
 import type { MailServer } from "./mail-server.ts";
 import { freePorts, listening, type Program, removeFolder, run, startProgram, temporaryFolder } from "./program.ts";
@@ -84,17 +84,8 @@ export async function startDovecot(options: DovecotOptions = {}): Promise<Doveco
     expunge: control.expunge,
     flags: control.flags,
     count: control.count,
-    changeUidValidity: async (user, path) => {
-      const before = await control.uidValidity(user, path);
-      await control.close();
-      await forgetUids(join(folder, "mail", user, "Maildir"), path);
-      // Until the sessions that have the folder open are thrown out, Dovecot may refuse to open it.
-      const changed = async (): Promise<number | undefined> => {
-        const now = await control.uidValidity(user, path).catch(() => before);
-        return now === before ? undefined : now;
-      };
-      return eventually(changed, `a new UIDVALIDITY of ${path}`, 10_000, 100);
-    },
+    changeUidValidity: (user, path) =>
+      changeUidValidity(control, join(folder, "mail", user, "Maildir"), { user, path }),
     disconnectAll: async () => {
       if (program) await endSessions(program.pid);
     },
@@ -162,6 +153,22 @@ function userFiles(folder: string): Users {
       return password;
     },
   };
+}
+
+async function changeUidValidity(
+  control: ImapControl,
+  maildir: string,
+  { user, path }: { user: string; path: string },
+): Promise<number> {
+  const before = await control.uidValidity(user, path);
+  await control.close();
+  await forgetUids(maildir, path);
+  // Until the sessions that have the folder open are thrown out, Dovecot may refuse to open it.
+  const changed = async (): Promise<number | undefined> => {
+    const now = await control.uidValidity(user, path).catch(() => before);
+    return now === before ? undefined : now;
+  };
+  return eventually(changed, `a new UIDVALIDITY of ${path}`, 10_000, 100);
 }
 
 // Without its list of UIDs a Maildir gets a new UIDVALIDITY and new UIDs, as after a restore from a backup.

@@ -88,7 +88,7 @@ function enter(session: Session, user: string, knows: (account: Account) => bool
   const { server } = session;
   const account = server.store.accounts.get(user);
   const ok = account !== undefined && knows(account);
-  if (ok && server.sessionsOf(user) >= server.maxConnectionsPerUser) {
+  if (ok && server.maxConnectionsPerUser < Infinity && server.sessionsOf(user) >= server.maxConnectionsPerUser) {
     server.logLogin(session, user, false);
     throw new Refusal("NO [ALERT] Too many simultaneous connections. (Failure)");
   }

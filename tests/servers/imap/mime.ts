@@ -18,8 +18,11 @@ export type Part = {
 const DEEPEST = 100;
 const MOST_CHILDREN = 20_000;
 
+type Within = { start: number; end: number; depth: number; inDigest?: boolean };
+
 /** Reads the structure of a whole message, or of a part of it. */
-export function parsePart(raw: Buffer, start = 0, end = raw.length, depth = 0, inDigest = false): Part {
+export function parsePart(raw: Buffer, within: Within = { start: 0, end: raw.length, depth: 0 }): Part {
+  const { start, end, depth, inDigest } = within;
   const bodyStart = headerEnd(raw, start, end);
   const headers = parseHeaders(raw.subarray(start, bodyStart));
   const value = headers.get("content-type")?.[0] ?? (inDigest ? "message/rfc822" : "text/plain");
@@ -30,9 +33,11 @@ export function parsePart(raw: Buffer, start = 0, end = raw.length, depth = 0, i
   const boundary = parameters.get("boundary");
   if (type === "multipart" && boundary) {
     const pieces = split(raw, bodyStart, end, boundary);
-    part.children = pieces.map(([from, to]) => parsePart(raw, from, to, depth + 1, subtype === "digest"));
+    part.children = pieces.map(([from, to]) =>
+      parsePart(raw, { start: from, end: to, depth: depth + 1, inDigest: subtype === "digest" }),
+    );
   } else if (type === "message" && subtype === "rfc822") {
-    part.children = [parsePart(raw, bodyStart, end, depth + 1)];
+    part.children = [parsePart(raw, { start: bodyStart, end, depth: depth + 1 })];
   }
   return part;
 }
