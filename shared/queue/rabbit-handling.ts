@@ -28,10 +28,8 @@ type Until = { signal: AbortSignal; end: AbortSignal };
 const SHORT_MS = 250;
 /** When to try again to write down what became of a task. */
 const UNWRITTEN_MS = 1_000;
-/** A task handed out so often without an answer may be the one its workers die of. */
-const SUSPECT_AFTER = 3;
 /** Other suspects handed out together with this one get out of its way meanwhile. */
-const APART_MS = 500;
+const APART_MS = 250;
 
 /**
  * Handles tasks one by one, never rejecting. A follow-up (a later try, what is left to do, a parked copy) is confirmed by the
@@ -40,7 +38,10 @@ const APART_MS = 500;
 export function handling(deps: HandlingDeps, perform: Perform, room: Places, until: Until) {
   const { layout, publisher, onFailed } = deps;
   const { signal, end } = until;
-  let suspect = false;
+  // Connections that break make honest tasks come back too, but not so often.
+  const suspectAfter = layout.deliveryLimit / 2;
+  let suspects = 0;
+  let trusted = 1;
 
   return async function handle(held: Held): Promise<void> {
     const { task, travel } = held;
@@ -50,17 +51,25 @@ export function handling(deps: HandlingDeps, perform: Perform, room: Places, unt
     const wait = Date.parse(travel.notBefore) - Date.now();
     if (wait > SHORT_MS) return handOver(held, moved(held, routeFor(layout, wait), {}));
     if (wait > 0 && !(await slept(wait, signal))) return held.giveBack();
-    if (travel.returns < SUSPECT_AFTER) return inTurn(held, task);
-    // Suspects go one at a time: a task its worker dies of takes no other along to the parked queue.
-    if (suspect) return bounce(held);
-    suspect = true;
+    if (travel.returns < suspectAfter) return inTurn(held, task);
+    return apart(held, task);
+  };
+
+  /**
+   * Suspects go one at a time at first, so that the task its workers die of takes no other along to the parked queue; with each
+   * one that does no harm, more of them may go together.
+   */
+  async function apart(held: Held, task: Task): Promise<void> {
+    if (suspects >= trusted) return bounce(held);
+    suspects += 1;
     try {
       if (await slept(APART_MS, signal)) await inTurn(held, task);
       else held.giveBack();
     } finally {
-      suspect = false;
+      suspects -= 1;
+      trusted *= 2;
     }
-  };
+  }
 
   async function inTurn(held: Held, task: Task): Promise<void> {
     const turn = room.enter(held.lane);

@@ -193,7 +193,10 @@ function asQueueProblem(error: unknown, { shown }: RabbitAddress): Problem {
   const evidence = error instanceof Error ? error.message : String(error);
   if (evidence.includes("ACCESS_REFUSED") || evidence.includes("ACCESS-REFUSED"))
     return new Problem("queue", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
-  if (/vhost .* not found/.test(evidence))
-    return new Problem("queue", `The virtual host of ${shown} does not exist`, { evidence, cause: error });
+  // The broker says more, but the client keeps it to itself.
+  if (evidence.startsWith("Expected ConnectionOpenOk"))
+    return new Problem("queue", `The virtual host of ${shown} does not exist, or is not for this user`, {
+      cause: error,
+    });
   return new Problem("queue", `No connection to ${shown}: ${evidence}`, { evidence, cause: error });
 }

@@ -43,16 +43,17 @@ export async function listParked(session: Session, layout: Layout, limit: number
 }
 
 export async function replayAll(session: Session, layout: Layout, publisher: Publisher): Promise<number> {
+  const began = new Date().toISOString();
   return onChannel(session, async (channel) => {
-    // Those that are parked again while this goes on are not looked at twice.
-    const { messageCount } = await channel.checkQueue(parkedQueue(layout));
-    for (let count = 0; count < messageCount; count += 1) {
+    for (let count = 0; ; count += 1) {
       const message = await next(channel, layout);
       if (!message) return count;
+      // Parked again meanwhile: everything before it has been replayed.
+      const again = (shown(message).parkedAt ?? "") > began;
+      if (again) return count;
       await publisher.publish(copied(layout.queue, arrival(message), {}));
       channel.ack(message);
     }
-    return messageCount;
   });
 }
 

@@ -59,8 +59,8 @@ export interface RabbitQueue extends TaskSender, TaskSource, Parked {
 /** What is made on each connection, and how it ends in good order. */
 type Making<T> = { open: (session: Session, pulse: Pulse) => Promise<T>; quit?: (made: T) => Promise<void> };
 
-/** Handed out this often without an answer, a task is parked. It is its workers' deaths that count here, not its failures. */
-const DELIVERY_LIMIT = 10;
+/** Handed out this often without an answer, a task is parked. Deaths of its workers count here, and broken connections. */
+const DELIVERY_LIMIT = 20;
 /** More than three days of the task schedule, which ends in steps of five minutes. */
 const TRIES_MAX = 1_000;
 const ASK_MS = 5_000;

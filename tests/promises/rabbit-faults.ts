@@ -68,7 +68,6 @@ export function rabbitFaultPromises(rabbit: () => RabbitRig): void {
           queue: name,
           queueType,
           url: rabbit().url,
-          deliveryLimit: 10,
           taskMs: 600_000,
         });
         await eventually(() => child.lines().length === 8, "the worker to have its hands full");
@@ -83,33 +82,35 @@ export function rabbitFaultPromises(rabbit: () => RabbitRig): void {
     }
 
     test("a task its workers die of is parked in the end, alone, and the others are done", async () => {
-      const options = { ...optionsNow(), deliveryLimit: 5 };
+      const options = { ...optionsNow(), deliveryLimit: 6 };
       const queue = await openRabbit(options);
       await queue.tasks.send(taskOf("poison", "m0"));
       for (let n = 0; n < 30; n++) await queue.tasks.send(taskOf(`t${n}`, `m${n % 8}`));
       const { exchange, queue: name, queueType } = options;
-      const given = { exchange, queue: name, queueType, url: rabbit().url, deliveryLimit: 5, taskMs: 5 };
+      const given = { exchange, queue: name, queueType, url: rabbit().url, deliveryLimit: 6, taskMs: 5 };
       const done = new Set<string>();
+      const parkedNow = async () => (await queue.tasks.counts()).parked > 0;
       let deaths = 0;
-      for (let over = false; !over;) {
+      for (let survived = false; !survived;) {
         const child = childConsumer(given);
-        const ended = child.ended.then(() => true);
-        const idle = eventually(async () => (await queue.tasks.counts()).parked > 0, "the parked task", 60_000, 100);
-        const died = await Promise.race([ended, idle.then(() => false)]);
-        if (died) deaths += 1;
-        over = !died;
-        if (over) await eventually(async () => (await emptied(queue.tasks)) === 0, "an empty queue", 20_000, 100);
+        const finished = () => {
+          for (const line of child.lines()) if (line.startsWith("done ")) done.add(line.slice(5));
+          return done.size === 30;
+        };
+        const spared = eventually(async () => finished() && (await parkedNow()), "the end of all tasks", 30_000, 100);
+        survived = await Promise.race([child.ended.then(() => false), spared]);
+        spared.catch(() => undefined);
+        if (!survived) deaths += 1;
+        finished();
         await child.kill();
-        for (const line of child.lines()) if (line.startsWith("done ")) done.add(line.slice(5));
-        idle.catch(() => undefined);
       }
       const parked = await queue.tasks.parked(100);
       assert.deepEqual(
         parked.map(({ task }) => task && nameOf(task)),
         ["poison"],
       );
-      assert.match(parked[0]?.reason ?? "", /Handed out 5 times/);
-      assert.deepEqual([deaths, done.size], [5, 30]);
+      assert.match(parked[0]?.reason ?? "", /Handed out 6 times/);
+      assert.deepEqual([deaths, done.size], [6, 30]);
       await queue.close();
     });
 

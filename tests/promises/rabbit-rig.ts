@@ -55,9 +55,27 @@ export async function openRabbit(given: RabbitOptions, readyMs = 20_000): Promis
     onAway: (why) => void away.push(why),
     onBack: (ms) => void back.push(ms),
   };
-  const tasks = rabbitQueue(options);
-  if (readyMs > 0) await tasks.ready(readyMs);
-  return { tasks, failures, away, back, options, close: () => tasks.close() };
+  const queue = rabbitQueue(options);
+  // A test that fails leaves its consumers running; they end with the queue.
+  const closing = new AbortController();
+  const runs = new Set<Promise<void>>();
+  const run: RabbitQueue["run"] = (perform, work, signal) => {
+    const running = queue.run(perform, work, AbortSignal.any([signal, closing.signal]));
+    runs.add(running);
+    return running;
+  };
+  const close = async () => {
+    closing.abort();
+    await Promise.allSettled(runs);
+    await queue.close();
+  };
+  try {
+    if (readyMs > 0) await queue.ready(readyMs);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { tasks: { ...queue, run }, failures, away, back, options, close };
 }
 
 /** A place for the suite of every queue; its queues on the broker are new. */
@@ -74,7 +92,7 @@ const child = fileURLToPath(new URL("../children/rabbit.ts", import.meta.url));
 
 export type ChildOptions = Pick<RabbitOptions, "exchange" | "queue" | "queueType"> & {
   url: string;
-  deliveryLimit: number;
+  deliveryLimit?: number;
   /** How long each task takes; a task named poison kills the process. */
   taskMs: number;
 };
