@@ -108,13 +108,25 @@ export async function redisConnection(url: string): Promise<RedisConnection> {
     },
   };
   try {
-    client.connect().catch(() => undefined);
-    await connection.send("ping", [], 2 * COMMAND_MS);
+    await Promise.race([refusal(client), connection.send("ping", [], 2 * COMMAND_MS)]);
   } catch (error) {
     await connection.close();
     throw error;
   }
   return connection;
+}
+
+/** Connects, and rejects when the server wants other credentials: waiting would not help. Else it stays pending. */
+function refusal(client: Redis | Cluster): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    client.on("error", (error: Error) => {
+      if (!/WRONGPASS|NOAUTH|invalid password|without any password configured/i.test(error.message)) return;
+      const message = `Redis does not accept the user and password of REDIS_URL: ${error.message}`;
+      reject(new Problem("config", message, { retry: "never" }));
+    });
+    // What else goes wrong is told by the error event, and tried again by the client itself.
+    client.connect().catch(() => undefined);
+  });
 }
 
 function clientFor(place: RedisPlace): Redis | Cluster {

@@ -15,6 +15,11 @@ export function wantedReader({ registry, mend }: Deps): () => Promise<Wanted[]> 
   let answer: Wanted[] = [];
   let era = "";
   let version = 0;
+  const forget = () => {
+    known.clear();
+    answer = [];
+    version = 0;
+  };
 
   return async () => {
     let now = await registry.look();
@@ -24,15 +29,11 @@ export function wantedReader({ registry, mend }: Deps): () => Promise<Wanted[]> 
     }
     if (now.era !== era) {
       const lost = era !== "";
-      known.clear();
-      version = 0;
+      forget();
       era = now.era === "" ? await registry.beginEra(randomUUID()) : now.era;
       if (lost) throw new Problem("store", "Redis was emptied or replaced: what was registered there before is gone");
     }
-    if (version > now.version || version < now.floor) {
-      known.clear();
-      version = 0;
-    }
+    if (version > now.version || version < now.floor) forget();
     if (version === now.version) return answer;
     for (let page = await registry.changes(version); page.length > 0; page = await registry.changes(version)) {
       for (const change of page) {
