@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import type { Lease } from "../api/lease/lease.ts";
 import { redisNews } from "../shared/nodes/news.ts";
 import { redisLeases } from "../api/lease/redis.ts";
+import { fairShare } from "../api/lease/share.ts";
 import { type About, redisSessions } from "../shared/nodes/sessions.ts";
 import { redisConnection } from "../shared/store/redis-client.ts";
 import { redisCursors } from "../shared/store/redis-cursors.ts";
@@ -95,6 +96,7 @@ function holder(node: TestNode, key: string, signal: AbortSignal = never) {
     key,
     async (lease) => {
       state.lease = lease;
+      assert.equal(lease.signal.aborted, false);
       lease.signal.addEventListener("abort", () => {
         state.lostAt = performance.now();
         go.resolve();
@@ -246,4 +248,77 @@ describe("leases among nodes", () => {
       ]);
       await eventually(() => two.sessions.known().nodes.length === 2, "the news of the other node");
     }));
+
+  test("three nodes that join and leave share the mailboxes, each with one owner, none left out", async () => {
+    const prefix = randomUUID();
+    const ids = Array.from({ length: 120 }, (_, n) => `m${n}`);
+    const start = async (name: string) => listener(await startNode({ prefix, name }), ids);
+    const listeners = [await start("node-0")];
+    const spread = () => listeners.map(({ owned }) => owned.size);
+    const shared = () => {
+      const all = listeners.flatMap(({ owned }) => [...owned]);
+      return all.length === ids.length && new Set(all).size === ids.length && spread().every((n) => n > 0);
+    };
+    await eventually(shared, "one node to own all");
+    for (const name of ["node-1", "node-2"]) {
+      listeners.push(await start(name));
+      await eventually(() => shared() && Math.min(...spread()) > 20, `${name} to have its share`, 15_000);
+    }
+    await listeners.pop()?.end();
+    await eventually(shared, "the others to take over");
+    await listeners.pop()?.crash();
+    await eventually(shared, "the last one to take over");
+    await listeners.pop()?.end();
+  });
 });
+
+/** Listens as the subscriptions do: looks what is its own, begins and ends holding. */
+function listener(node: TestNode, ids: string[]) {
+  const share = fairShare({ known: node.sessions.known, givePerSecond: 100 });
+  const held = new Map<string, AbortController>();
+  const owned = new Set<string>();
+  const hold = async (id: string, stop: AbortController) => {
+    while (!stop.signal.aborted) {
+      await node.leases
+        .hold(id, (lease) => whileHeld(lease, () => owned.add(id)).finally(() => owned.delete(id)), stop.signal)
+        .catch(() => undefined);
+    }
+  };
+  const look = () => {
+    const { mine } = share.of(ids, new Set(held.keys()));
+    for (const [id, stop] of held)
+      if (!mine.has(id)) (stop.abort(new DOMException("not mine", "AbortError")), held.delete(id));
+    for (const id of mine) {
+      if (held.has(id)) continue;
+      const stop = new AbortController();
+      held.set(id, stop);
+      void hold(id, stop);
+    }
+  };
+  const timer = setInterval(look, 50);
+  const letGo = () => {
+    clearInterval(timer);
+    for (const stop of held.values()) stop.abort(new DOMException("stopping", "AbortError"));
+  };
+  return {
+    owned,
+    async end() {
+      letGo();
+      await eventually(() => owned.size === 0, "all to be let go");
+      await node.end();
+    },
+    async crash() {
+      clearInterval(timer);
+      await node.crash();
+      letGo();
+    },
+  };
+}
+
+function whileHeld({ signal }: Lease, begun: () => void): Promise<void> {
+  begun();
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,103 @@
+/** Fair share: what each node reckons to be its own, with nodes that join, leave, are small or share a name. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { fairShare, sharesOf } from "../api/lease/share.ts";
+import type { NodeInfo } from "../shared/nodes/sessions.ts";
+
+const ids = Array.from({ length: 3_000 }, (_, n) => `mailbox-${n}`);
+
+function nodeOf(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
+  return {
+    session: `session of ${name}`,
+    role: "api",
+    name,
+    version: "1",
+    startedAt: "",
+    mailboxes: 0,
+    capacity: 10_000,
+    ...more,
+  };
+}
+
+/** Who has each mailbox, by session. */
+function owners(nodes: NodeInfo[]): Map<string, string> {
+  const { parts } = sharesOf(ids, nodes);
+  return new Map([...parts].flatMap(([session, part]) => part.map((id): [string, string] => [id, session])));
+}
+
+const nodes = ["api-0", "api-1", "api-2"].map((name) => nodeOf(name));
+
+describe("fair share", () => {
+  test("every mailbox has one node, and the nodes have about the same", () => {
+    const { parts, unserved } = sharesOf(ids, nodes);
+    assert.equal(unserved, 0);
+    assert.deepEqual([...parts.values()].flat().toSorted(), ids.toSorted());
+    for (const part of parts.values()) assert.ok(part.length > 900 && part.length < 1_100, `${part.length}`);
+  });
+
+  test("when a node leaves only its mailboxes move, when it joins again it has the same ones", () => {
+    const whole = owners(nodes);
+    const [gone, ...rest] = nodes;
+    const without = owners(rest);
+    for (const [id, owner] of whole) if (owner !== gone?.session) assert.equal(without.get(id), owner);
+    const restarted = owners([...rest, nodeOf("api-0", { session: "another session" })]);
+    for (const [id, owner] of whole) {
+      assert.equal(restarted.get(id), owner === gone?.session ? "another session" : owner);
+    }
+  });
+
+  test("nodes of one name share as others do, and workers get nothing", () => {
+    const namesakes = ["a", "b"].map((session) => nodeOf("api", { session }));
+    const { parts } = sharesOf(ids, [...namesakes, nodeOf("worker", { role: "worker", capacity: 0 })]);
+    assert.deepEqual([...parts.keys()].toSorted(), ["a", "b"]);
+    for (const part of parts.values()) assert.ok(part.length > 1_300 && part.length < 1_700, `${part.length}`);
+  });
+
+  test("a full node's overflow goes to the next in rank, and what nobody has room for is counted", () => {
+    const [one = nodeOf(""), ...others] = nodes;
+    const { parts, unserved } = sharesOf(ids, [{ ...one, capacity: 100 }, ...others]);
+    assert.equal(parts.get(one.session)?.length, 100);
+    assert.equal(unserved, 0);
+    assert.equal([...parts.values()].flat().length, ids.length);
+    const full = sharesOf(
+      ids,
+      nodes.map((node) => ({ ...node, capacity: 500 })),
+    );
+    assert.deepEqual(
+      [...full.parts.values()].map((part) => part.length),
+      [500, 500, 500],
+    );
+    assert.equal(full.unserved, 1_500);
+  });
+
+  test("a node that joins is given its mailboxes bit by bit, one that leaves is replaced at once", () => {
+    let now = 0;
+    let live = nodes.slice(0, 1);
+    const known = () => ({ nodes: live, own: nodes[0]?.session });
+    const share = fairShare({ known, givePerSecond: 20, now: () => now });
+    let held: ReadonlySet<string> = share.of(ids, new Set()).mine;
+    assert.equal(held.size, 3_000);
+    live = nodes.slice(0, 2);
+    const ideal = sharesOf(ids, live).parts.get(nodes[0]?.session ?? "")?.length ?? 0;
+    for (let second = 0; second < 10; second++) {
+      now += 1_000;
+      const { mine, surplus } = share.of(ids, held);
+      const left = held.size - mine.size;
+      assert.ok(left >= 15 && left <= 25, `${left} in a second`);
+      assert.equal(surplus, mine.size - ideal);
+      held = mine;
+    }
+    for (let second = 0; second < 120; second++) {
+      now += 1_000;
+      held = share.of(ids, held).mine;
+    }
+    assert.equal(held.size, ideal);
+    live = nodes.slice(0, 1);
+    assert.equal(share.of(ids, held).mine.size, 3_000);
+  });
+
+  test("a node without a session keeps what it holds and takes nothing new", () => {
+    const share = fairShare({ known: () => ({ nodes, own: undefined }), givePerSecond: 20 });
+    assert.deepEqual([...share.of(ids, new Set(["mailbox-1", "removed"])).mine], ["mailbox-1"]);
+  });
+});
