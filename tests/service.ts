@@ -21,6 +21,9 @@ export interface Service {
   until<T>(what: string, probe: () => T | undefined | false | Promise<T | undefined | false>, ms?: number): Promise<T>;
   /** SIGKILL. */
   kill(): Promise<void>;
+  /** SIGSTOP: it stands still with its connections open, until `resume`. */
+  pause(): void;
+  resume(): void;
   /** SIGTERM; resolves with the exit code and how long it took. */
   stop(): Promise<{ code: number | null; ms: number }>;
   start(env?: Record<string, string>): Promise<void>;
@@ -28,14 +31,19 @@ export interface Service {
   end(): Promise<void>;
 }
 
-const main = fileURLToPath(new URL("../api/main.ts", import.meta.url));
+const ENTRIES = { api: "../api/main.ts", worker: "../worker/main.ts" };
 export const TOKEN = "a-token-for-tests";
 
 /** How to run a TypeScript program on the runtime of the test. */
 const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run", "-A", "--no-check"] : [])];
 
-/** Starts an API node with an empty data directory and time compressed: retries come twenty times as fast. */
-export async function startService(env: Record<string, string> = {}, command = SAME_RUNTIME): Promise<Service> {
+/** Starts a node with an empty data directory and time compressed: retries come twenty times as fast. */
+export async function startService(
+  env: Record<string, string> = {},
+  command = SAME_RUNTIME,
+  role: keyof typeof ENTRIES = "api",
+): Promise<Service> {
+  const main = fileURLToPath(new URL(ENTRIES[role], import.meta.url));
   const dataDir = await mkdtemp(join(tmpdir(), "email-listener-"));
   const facts: Service["facts"] = [];
   let output = "";
@@ -50,6 +58,9 @@ export async function startService(env: Record<string, string> = {}, command = S
       DATA_DIR: dataDir,
       BACKOFF_SCALE: "0.05",
       CONNECTIONS_PER_HOST_PER_SECOND: "500",
+      // What names servers for the tests is not meant for the service.
+      REDIS_URL: "",
+      RABBITMQ_URL: "",
     };
     const [program = process.execPath, ...args] = command;
     const started = spawn(program, [...args, main], {
@@ -88,6 +99,10 @@ export async function startService(env: Record<string, string> = {}, command = S
     await exit;
   };
 
+  const signal = (name: NodeJS.Signals) => {
+    if (child?.pid !== undefined) process.kill(child.pid, name);
+  };
+
   const service: Service = {
     get url() {
       return url;
@@ -124,6 +139,8 @@ export async function startService(env: Record<string, string> = {}, command = S
       }
     },
     kill: () => ended("SIGKILL"),
+    pause: () => signal("SIGSTOP"),
+    resume: () => signal("SIGCONT"),
     async stop() {
       const began = performance.now();
       await ended("SIGTERM");

@@ -69,23 +69,18 @@ function metrics({ metrics: registry }: Deps): Route {
   });
 }
 
-/** The other addresses that a CRM asks it under are in the table of `api/routes/creatio/paths.ts`. */
-function status(deps: Deps): Route[] {
-  return [
+/** Two addresses, because watchers of the older service ask either. */
+function status({ version, subscriptions }: Deps): Route[] {
+  return ["/api/listeners/status", "/api/listeners"].map((path, which) =>
     route({
       method: "get",
-      path: "/api/listeners/status",
+      path,
       tag,
-      open: true,
+      open: which === 0,
       summary: "The status of the service, as a CRM asks for it",
       answers: { 200: { about: "The service is running", schema: ServiceStatus } },
       problems: [],
-      handle: () => serviceStatus(deps),
+      handle: () => json({ ServiceStatus: "Started", version, connections: subscriptions.connections() }),
     }),
-  ];
-}
-
-/** The answer by which a CRM knows that the service is there. */
-export function serviceStatus({ version, subscriptions }: Pick<Deps, "version" | "subscriptions">): Response {
-  return json({ ServiceStatus: "Started", version, connections: subscriptions.connections() });
+  );
 }

@@ -112,12 +112,12 @@ export function redisLedger(redis: RedisConnection, keys: RedisKeys, window: Pri
   return {
     async claim(mailbox, messages, ttlMs) {
       if (messages.length === 0) return [];
-      const reply = await redis.run(CLAIM, keys.mailbox(mailbox), [ttlMs, ...places(messages)]);
+      const reply = await redis.run(CLAIM, keys.mailbox(mailbox), [Math.ceil(ttlMs), ...places(messages)]);
       return textsOf(reply).map(claimOf);
     },
     async identify(mailbox, message, fingerprint, ttlMs) {
       const own = twinPrint(fingerprint, message);
-      const args = [...window.values(), ...places([message]), fingerprint.toLowerCase(), own, ttlMs];
+      const args = [...window.values(), ...places([message]), fingerprint.toLowerCase(), own, Math.ceil(ttlMs)];
       const [kind, twin] = listOf(await redis.run(IDENTIFY, keys.mailbox(mailbox), args));
       if (kind !== "new" && kind !== "duplicate" && kind !== "busy") throw unreadable("an identity");
       return { kind, twin: twin === "twin" };

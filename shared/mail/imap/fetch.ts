@@ -62,6 +62,18 @@ function portions(messages: MessageRef[]): Portion[] {
 
 async function downloaded(session: Session, refs: MessageRef[]): Promise<Fetched[]> {
   const got = new Map<number, Fetched>();
+  await singlyIfNeedBe(got, session, refs);
+  const missing = refs.filter((ref) => !got.has(ref.uid));
+  if (missing.length > 0) {
+    // What came after this connection selected the folder is not there for it until it has heard of it: NOOP is the occasion.
+    await session.client.noop();
+    await singlyIfNeedBe(got, session, missing);
+  }
+  await leaveOutExpunged(got, session);
+  return refs.flatMap((ref) => got.get(ref.uid) ?? []);
+}
+
+async function singlyIfNeedBe(got: Map<number, Fetched>, session: Session, refs: MessageRef[]): Promise<void> {
   try {
     await into(got, session, refs);
   } catch (error) {
@@ -70,8 +82,6 @@ async function downloaded(session: Session, refs: MessageRef[]): Promise<Fetched
       if (!got.has(ref.uid)) await single(got, session, ref);
     }
   }
-  await leaveOutExpunged(got, session);
-  return refs.flatMap((ref) => got.get(ref.uid) ?? []);
 }
 
 /** A message that was deleted while this session had the folder open still has a number there, but no content (Dovecot). */

@@ -77,7 +77,7 @@ export async function* receivedSince(
     `Searching ${folder}`,
     (box) => dated(place, box, since.getTime()),
     signal,
-    { capMs: LISTING_CAP_MS },
+    { capMs: LISTING_CAP_MS, current: true },
   );
   for await (const rows of listed(place, survey, signal)) {
     yield* batches(rows.filter((row) => Date.parse(row.receivedAt) >= since.getTime()));
@@ -99,7 +99,10 @@ export async function* withMessageIds(
     }
     return { ...bare(box), uids: [...uids].toSorted((a, b) => a - b) };
   };
-  const survey = await session.inFolder(folder, `Searching ${folder}`, find, signal, { capMs: LISTING_CAP_MS });
+  const survey = await session.inFolder(folder, `Searching ${folder}`, find, signal, {
+    capMs: LISTING_CAP_MS,
+    current: true,
+  });
   for await (const rows of listed(place, survey, signal)) yield* batches(rows);
 }
 

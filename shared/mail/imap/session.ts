@@ -25,13 +25,16 @@ export interface Session {
    * signal's reason at once when it aborts (the turn itself then ends in the background).
    */
   ask<T>(what: string, work: () => Promise<T>, signal: AbortSignal, capMs?: number): Promise<T>;
-  /** As `ask`, with a folder selected. Throws `folder` (retry never) when there is none of this name. */
+  /**
+   * As `ask`, with a folder selected. Throws `folder` (retry never) when there is none of this name. With `current`, `work` sees
+   * what arrived since the folder was selected; without, it may not (RFC 9051 section 7: servers tell when they like).
+   */
   inFolder<T>(
     folder: string,
     what: string,
     work: (box: MailboxObject) => Promise<T>,
     signal: AbortSignal,
-    options?: { capMs?: number; afresh?: boolean },
+    options?: { capMs?: number; afresh?: boolean; current?: boolean },
   ): Promise<T>;
   /** Ends the connection at once, for this reason. */
   cut(problem: Problem): void;
@@ -76,10 +79,13 @@ export function sessionOver(client: ImapFlow, options: { quietMs: number; secret
     return within(LONGEST_MS, what, mine, signal);
   }
 
-  async function select(folder: string, afresh: boolean): Promise<MailboxObject> {
+  async function select(folder: string, wish: { afresh: boolean; current: boolean }): Promise<MailboxObject> {
     if (/[\r\n\0]/.test(folder)) throw noSuchFolder(folder);
-    const current = client.mailbox;
-    if (current && !afresh && samePath(current.path, folder)) return current;
+    const selected = client.mailbox;
+    if (selected && !wish.afresh && samePath(selected.path, folder)) {
+      if (wish.current) await client.noop();
+      return selected;
+    }
     try {
       return await client.mailboxOpen(folder);
     } catch (error) {
@@ -98,8 +104,8 @@ export function sessionOver(client: ImapFlow, options: { quietMs: number; secret
       return turns;
     },
     ask,
-    inFolder(folder, what, work, signal, { capMs, afresh = false } = {}) {
-      return ask(what, async () => work(await select(folder, afresh)), signal, capMs);
+    inFolder(folder, what, work, signal, { capMs, afresh = false, current = false } = {}) {
+      return ask(what, async () => work(await select(folder, { afresh, current })), signal, capMs);
     },
     cut,
     async close() {

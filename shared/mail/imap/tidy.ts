@@ -21,7 +21,7 @@ export async function tidyOver(
       const uids = await existing(session, here);
       if (uids.length > 0) await perform(session, uids, action);
     };
-    await session.inFolder(folder, `Tidying ${folder}`, work, signal);
+    await session.inFolder(folder, `Tidying ${folder}`, work, signal, { current: true });
   }
 }
 

@@ -124,7 +124,12 @@ async function* caughtUp(
     if (uidNext !== null) mine.uidNext = Math.max(uidNext, (mine.cursor?.uid ?? 0) + 1);
     tell({ kind: "verified" });
   };
-  for await (const arrival of reconcile({ session, mailbox, folder, emit: deps.emit, start }, mine.cursor, heard, signal)) {
+  for await (const arrival of reconcile(
+    { session, mailbox, folder, emit: deps.emit, start },
+    mine.cursor,
+    heard,
+    signal,
+  )) {
     mine.cursor = arrival.cursor;
     yield arrival;
   }
