@@ -36,13 +36,25 @@ export async function within<T>(ms: number, what: string, work: Promise<T>, sign
   }
 }
 
+/** `over` must be called when the work is done: a signal that lives as long as the process would keep all that ever listened. */
+export type Grace = { signal: AbortSignal; over(): void };
+
 /** A signal that aborts `ms` after the given one: for work in flight that deserves a moment to finish. */
-export function graceAfter(signal: AbortSignal, ms: number): AbortSignal {
+export function graceAfter(signal: AbortSignal, ms: number): Grace {
   const late = new AbortController();
-  const end = () => setTimeout(() => late.abort(signal.reason), ms).unref();
+  let timer: NodeJS.Timeout | undefined;
+  const end = () => {
+    timer = setTimeout(() => late.abort(signal.reason), ms).unref();
+  };
   if (signal.aborted) end();
   else signal.addEventListener("abort", end, { once: true });
-  return late.signal;
+  return {
+    signal: late.signal,
+    over() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+    },
+  };
 }
 
 /** `ms` spread by up to a fifth either way, so that many waiters do not wake at once. */

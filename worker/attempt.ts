@@ -69,12 +69,13 @@ async function attemptNow(
   const grace = graceAfter(signal, GRACE_MS);
   let outcome: PostOutcome | undefined;
   try {
-    const parsed = await deps.parse(raw, mailbox.deliver, grace);
+    const parsed = await deps.parse(raw, mailbox.deliver, grace.signal);
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
     const { ref, flags, id } = delivery;
-    outcome = await posted(deps, { deliveryId: id, mailbox, ref, flags, raw, parsed }, grace);
+    outcome = await posted(deps, { deliveryId: id, mailbox, ref, flags, raw, parsed }, grace.signal);
   } finally {
+    grace.over();
     entry.leave(outcome);
   }
   const tried = withAttempt(delivery, outcome);

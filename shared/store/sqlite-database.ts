@@ -3,6 +3,7 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { Problem } from "../contract/problem.ts";
+import { grouped } from "./sqlite-group.ts";
 import { lockFile } from "./sqlite-lock.ts";
 import { integer, type Row } from "./sqlite-row.ts";
 import { CLAIMED, FREE, MIGRATIONS } from "./sqlite-schema.ts";
@@ -12,6 +13,11 @@ export type Database = {
   readonly path: string;
   /** Runs `work` as one transaction, undone as a whole when it throws. */
   step<T>(work: () => T): T;
+  /**
+   * As `step`, in one transaction with all that is asked for in the same turn of the event loop: one commit instead of many.
+   * Resolves after the commit; what throws is undone and rejects alone.
+   */
+  together<T>(work: () => T): Promise<T>;
   /** A step that is on the disk, not only with the operating system, when it returns. */
   durably<T>(work: () => T): T;
   get(sql: string, ...values: SQLInputValue[]): Row | undefined;
@@ -65,11 +71,12 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
     statements.set(sql, made);
     return made;
   };
+  const execute = (sql: string) => void guarded(path, () => statement(sql).run());
   const step = <T>(work: () => T): T => {
-    guarded(path, () => statement("begin immediate").run());
+    execute("begin immediate");
     try {
       const result = work();
-      guarded(path, () => statement("commit").run());
+      execute("commit");
       return result;
     } catch (error) {
       // SQLite has rolled back by itself after a full disk or an I/O error.
@@ -77,9 +84,23 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
       throw error;
     }
   };
+  /** Undone alone when it throws, as long as SQLite has not rolled back everything. */
+  const apart = <T>(work: () => T): T => {
+    execute("savepoint apart");
+    try {
+      return work();
+    } catch (error) {
+      if (db.isTransaction) execute("rollback to apart");
+      throw error;
+    } finally {
+      if (db.isTransaction) execute("release apart");
+    }
+  };
+  const group = grouped({ step, apart, broken: () => !db.isTransaction });
   return {
     path,
     step,
+    together: group.add,
     durably(work) {
       guarded(path, () => db.exec("pragma synchronous = full"));
       try {
@@ -92,6 +113,7 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
     all: (sql, ...values) => guarded(path, () => statement(sql).all(...values)),
     run: (sql, ...values) => guarded(path, () => Number(statement(sql).run(...values).changes)),
     close() {
+      group.flush();
       statements.clear();
       if (db.isOpen) db.close();
       unlock();

@@ -24,7 +24,7 @@ export function sqliteDeliveries(db: Database, spoolBytes: number): Deliveries {
     async save(delivery, raw) {
       // Outside of the step and of this thread: compressing 60 MB takes a quarter of a second.
       const packed = raw && delivery.state !== "delivered" ? await compress(raw, QUICK) : undefined;
-      db.step(() => {
+      await db.together(() => {
         write(db, delivery);
         if (packed) spool(db, delivery.id, packed, spoolBytes);
         if (delivery.state === "delivered") db.run("delete from spool where id = ?", delivery.id);

@@ -11,30 +11,28 @@ import type { Claim, Ledger } from "./store.ts";
 
 export function sqliteLedger(db: Database): Ledger {
   return {
-    claim: async (mailbox, messages, ttlMs) =>
-      db.step(() => {
+    claim: (mailbox, messages, ttlMs) =>
+      db.together(() => {
         const now = Date.now();
         return messages.map((ref) => claim(db, mailbox, ref, { now, expires: now + ttlMs }));
       }),
-    identify: async (mailbox, message, fingerprint, ttlMs) =>
-      db.step(() => identify(db, { mailbox, ref: message }, fingerprint, ttlMs)),
-    async release(mailbox, messages) {
-      db.step(() => {
+    identify: (mailbox, message, fingerprint, ttlMs) =>
+      db.together(() => identify(db, { mailbox, ref: message }, fingerprint, ttlMs)),
+    release: (mailbox, messages) =>
+      db.together(() => {
         for (const ref of messages) {
           const values = [FREE, mailbox, ref.folder, ref.epoch, ref.uid, CLAIMED];
           db.run(`update messages set state = ? where ${PLACE} and state = ?`, ...values);
           dropClaimedPrint(db, mailbox, ref);
         }
-      });
-    },
-    async settle(mailbox, messages) {
-      db.step(() => {
+      }),
+    settle: (mailbox, messages) =>
+      db.together(() => {
         for (const ref of messages) {
           markDone(db, mailbox, ref);
           dropClaimedPrint(db, mailbox, ref);
         }
-      });
-    },
+      }),
   };
 }
 
