@@ -1,7 +1,8 @@
 /** What the HTTP face needs from the rest of the node; the composition root supplies it. */
 import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
-import type { Folder, MessageRef } from "../shared/contract/message.ts";
+import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
+import type { ProblemView } from "../shared/contract/problem.ts";
 import type { About } from "../shared/nodes/sessions.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { TaskSender, TaskSource } from "../shared/queue/queue.ts";
@@ -16,7 +17,7 @@ export type MailVisits = {
   /** The RFC 822 bytes of one message; throws `gone` when the server no longer has it. */
   raw(ref: MessageRef, mailbox: Mailbox, signal: AbortSignal): Promise<Uint8Array>;
   /** All messages received at or after `date`, folder by folder, in batches that never mix folders. */
-  since(mailbox: Mailbox, date: Date, signal: AbortSignal): AsyncIterable<MessageRef[]>;
+  since(mailbox: Mailbox, from: { date: Date; cursors: Cursor[] }, signal: AbortSignal): AsyncIterable<MessageRef[]>;
 };
 
 /** The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all. */

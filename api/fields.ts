@@ -57,9 +57,12 @@ function unknownFields(known: string[], input: unknown): FieldError[] {
   });
 }
 
-/** The option of a union the client obviously meant: the only list for a list, the object that shares the most fields. */
+/** The option of a union the client obviously meant: the one its discriminator names, the only list for a list, the object that shares the most fields. */
 function meantOption(union: Schema | undefined, input: unknown): Schema | undefined {
   const options = optionsOf(union);
+  const key = union && "key" in union && typeof union.key === "string" ? union.key : undefined;
+  if (key !== undefined)
+    return isRecord(input) ? options.find((option) => literalAt(option, key) === input[key]) : undefined;
   if (Array.isArray(input)) return options.find((option) => option.type === "array");
   if (!isRecord(input)) return undefined;
   const given = Object.keys(input);
@@ -72,6 +75,11 @@ function meantOption(union: Schema | undefined, input: unknown): Schema | undefi
     .toSorted((a, b) => b.score - a.score);
   const [best, second] = scored;
   return best && best.score > 0 && best.score > (second?.score ?? 0) ? best.option : undefined;
+}
+
+function literalAt(option: Schema, key: string): unknown {
+  const schema = entriesOf(option)[key];
+  return schema && "literal" in schema ? schema.literal : undefined;
 }
 
 function schemaAt(root: Schema, steps: readonly { key?: unknown; input?: unknown }[]): Schema | undefined {
@@ -126,6 +134,7 @@ const PLAIN: Record<string, (issue: Issue) => string> = {
   max_length: (issue) => `must have at most ${required(issue)} entries or characters`,
   picklist: oneOf,
   literal: oneOf,
+  variant: oneOf,
   email: () => "must be an e-mail address",
 };
 

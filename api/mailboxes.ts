@@ -4,6 +4,8 @@ import * as v from "valibot";
 import { Mailbox, MailboxId, MailboxInput, MailboxStatus, SECRET_PATHS } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
+import { afterDeliveryOf, portOf } from "../shared/mail/defaults.ts";
+import { wrongSchedule } from "../shared/mail/schedule.ts";
 import type { MailboxWithState } from "../shared/store/store.ts";
 import { isRecord } from "./fields.ts";
 
@@ -32,10 +34,15 @@ const AuthShown = v.object({
 
 const { receive, deliver, ...rest } = MailboxInput.entries;
 const { secret, ...deliverShown } = deliver.entries;
+const [imap, pop3] = receive.options;
+const ReceiveShown = v.variant("protocol", [
+  v.object({ ...imap.entries, port: v.number(), auth: AuthShown }),
+  v.object({ ...pop3.entries, port: v.number(), auth: AuthShown }),
+]);
 const shown = {
   ...rest,
   id: MailboxId,
-  receive: v.object({ ...receive.entries, port: v.number(), auth: AuthShown }),
+  receive: ReceiveShown,
   deliver: v.object(deliverShown),
   revision: v.number(),
   createdAt: v.string(),
@@ -52,8 +59,9 @@ export type MailboxCreated = v.InferOutput<typeof MailboxCreated>;
 
 /** The answer for a mailbox; `generated` is the webhook secret to tell this once. */
 export function shownMailbox({ mailbox, state }: MailboxWithState, generated?: Secret): MailboxCreated {
-  const port = mailbox.receive.port ?? (mailbox.receive.tls === "implicit" ? 993 : 143);
-  const open = withSecrets({ ...mailbox, receive: { ...mailbox.receive, port } }, () => undefined);
+  const port = portOf(mailbox.receive);
+  const afterDelivery = afterDeliveryOf(mailbox.receive);
+  const open = withSecrets({ ...mailbox, receive: { ...mailbox.receive, port, afterDelivery } }, () => undefined);
   // A subscription takes a moment to notice a pause; the mailbox knows at once.
   const status = mailbox.paused ? "paused" : state.status;
   const answer = v.parse(MailboxShown, { ...open, state: { ...state, status } });
@@ -63,6 +71,7 @@ export function shownMailbox({ mailbox, state }: MailboxWithState, generated?: S
 /** The mailbox that a body asks for: new, or in place of `was`, whose id, webhook secret, pause and birthday it keeps. */
 export function mailboxFrom(input: MailboxInput, was?: Mailbox): { mailbox: Mailbox; generated?: Secret } {
   checkSecret(input.deliver.secret);
+  checkPicking(input);
   const now = new Date().toISOString();
   const known = input.deliver.secret ?? was?.deliver.secret?.reveal();
   const secretText = known ?? `whsec_${randomBytes(32).toString("base64")}`;
@@ -85,11 +94,21 @@ function checkSecret(given: string | undefined): void {
   if (given === undefined) return;
   const bytes = Buffer.from(given.slice(6), "base64").length;
   if (/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(given) && bytes >= 24 && bytes <= 64) return;
-  const message = "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made";
-  throw new Problem("invalid", `Not valid: deliver.secret ${message}.`, {
-    retry: "never",
-    errors: [{ path: "deliver.secret", message }],
-  });
+  throw wrongField("deliver.secret", "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made");
+}
+
+/** What the schema cannot say: whether a schedule can be read, and whether a split leaves anything to deliver. */
+function checkPicking({ receive: from, deliver: to }: MailboxInput): void {
+  const wrong = wrongSchedule(from.poll);
+  if (wrong) throw wrongField(`receive.poll.${wrong.path}`, wrong.message);
+  if (!to.split) return;
+  if (!to.split.body && !to.split.attachments) throw wrongField("deliver.split", "must have body or attachments true");
+  if (to.format === "raw")
+    throw wrongField("deliver.split", "needs format full or headers: a raw message is one piece");
+}
+
+function wrongField(path: string, message: string): Problem {
+  return new Problem("invalid", `Not valid: ${path} ${message}.`, { retry: "never", errors: [{ path, message }] });
 }
 
 /** A mailbox as a client would send it, secrets in clear: what a merge patch applies to. Never leaves the process. */

@@ -1,4 +1,4 @@
-/** JSON merge patch (RFC 7396), and the one liberty taken with it for credentials. */
+/** JSON merge patch (RFC 7396), and the one liberty taken with it: of members that exclude each other the new one is meant. */
 import { Problem } from "../shared/contract/problem.ts";
 import { isRecord } from "./fields.ts";
 
@@ -18,14 +18,24 @@ export function merged(target: unknown, patch: unknown, depth = 0): unknown {
   return Object.fromEntries(members);
 }
 
-const CREDENTIALS = ["password", "accessToken", "oauth2"];
+/** Members below `receive` of which another one takes the place of the one before. */
+const ALTERNATIVES: Record<string, { kinds: string[]; with?: string[] }> = {
+  auth: { kinds: ["password", "accessToken", "oauth2"] },
+  poll: { kinds: ["everySeconds", "cron"], with: ["timeZone"] },
+  afterDelivery: { kinds: ["move", "keyword", "deleteAfterDays"] },
+};
 
-/** A patch that gives another kind of credential replaces the one before, without a null for it. */
+/** A patch that gives another kind of credential, schedule or treatment replaces the one before, without a null for it. */
 export function replacingCredentials(patch: Record<string, unknown>): Record<string, unknown> {
   const receive = patch["receive"];
-  const auth = isRecord(receive) ? receive["auth"] : undefined;
-  if (!isRecord(receive) || !isRecord(auth)) return patch;
-  if (!CREDENTIALS.some((name) => name in auth && auth[name] !== null)) return patch;
-  const none = Object.fromEntries(CREDENTIALS.map((name) => [name, null]));
-  return { ...patch, receive: { ...receive, auth: { ...none, ...auth } } };
+  if (!isRecord(receive)) return patch;
+  const replaced = Object.entries(ALTERNATIVES).map(
+    ([name, members]) => [name, replacing(receive[name], members)] as const,
+  );
+  return { ...patch, receive: { ...receive, ...Object.fromEntries(replaced.filter(([name]) => name in receive)) } };
+}
+
+function replacing(value: unknown, members: { kinds: string[]; with?: string[] }): unknown {
+  if (!isRecord(value) || !members.kinds.some((name) => name in value && value[name] !== null)) return value;
+  return { ...Object.fromEntries([...members.kinds, ...(members.with ?? [])].map((name) => [name, null])), ...value };
 }

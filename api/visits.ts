@@ -40,6 +40,7 @@ export function mailVisits({ connect, preflight }: Deps): MailVisits {
       }
       throw new Problem("gone", `Message ${ref.uid} is no longer in ${ref.folder}`, { retry: "never" });
     },
-    since: (mailbox, date, signal) => visit(mailbox, (connection) => connection.since(date, signal)),
+    since: (mailbox, { date, cursors }, signal) =>
+      visit(mailbox, (connection) => connection.since(date, cursors, signal)),
   };
 }

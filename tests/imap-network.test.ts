@@ -59,7 +59,7 @@ describe("Over a bad line", () => {
   test("a download may take longer than a step, as long as it comes", async () => {
     await server.append("bob", "INBOX", numbered(1, { bytes: 200_000 }));
     const mail = openMailbox.imap(hasty(), bob());
-    const refs = (await all(mail.since(new Date(0), signal))).flat();
+    const refs = (await all(mail.since(new Date(0), [], signal))).flat();
     await line.set({ bytesPerSecond: 150_000 });
     const [got] = await all(mail.fetch(refs, signal));
     assert.ok(got && "raw" in got && got.raw.length >= 200_000);
@@ -70,7 +70,7 @@ describe("Over a bad line", () => {
 
   test("a download that is cut is no download", async () => {
     const mail = openMailbox.imap(hasty(), bob());
-    const refs = (await all(mail.since(new Date(0), signal))).flat();
+    const refs = (await all(mail.since(new Date(0), [], signal))).flat();
     await line.set({ truncateAfter: 50_000 });
     await assert.rejects(all(mail.fetch(refs, signal)), isProblem("connect", "later"));
     await mail.close();

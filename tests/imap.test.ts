@@ -254,5 +254,5 @@ describe("An IMAP connection", () => {
 });
 
 async function everything(mail: ReturnType<typeof openMailbox.imap>) {
-  return (await all(mail.since(new Date(0), signal))).flat();
+  return (await all(mail.since(new Date(0), [], signal))).flat();
 }

@@ -1,7 +1,7 @@
 /** A `load` task: messages are looked up on the mail server once more, whatever the cursors say, and handed over. */
 import type { MailboxState } from "../shared/contract/mailbox.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
-import type { MessageRef } from "../shared/contract/message.ts";
+import type { Cursor, MessageRef } from "../shared/contract/message.ts";
 import type { LoadTask, TaskOutcome } from "../shared/contract/task.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import type { DeliverDeps } from "./deliver.ts";
@@ -19,8 +19,9 @@ export async function load(deps: DeliverDeps, task: LoadTask, signal: AbortSigna
   if (!found) return { kind: "done" };
   if (awaitsLogin(found.state)) return { kind: "again", task, at: new Date(Date.now() + deps.backoff.login(1)) };
   let messages = 0;
+  const cursors = await deps.store.cursors.read(task.mailbox);
   const look = async (connection: MailConnection) => {
-    for await (const batch of lookUp(connection, task, signal)) {
+    for await (const batch of lookUp(connection, { task, cursors }, signal)) {
       await deps.store.cursors.reopen(task.mailbox, batch);
       await deps.tasks.send({ version: 1, kind: "deliver", mailbox: task.mailbox, messages: batch, again: true });
       messages += batch.length;
@@ -34,8 +35,12 @@ export async function load(deps: DeliverDeps, task: LoadTask, signal: AbortSigna
   return { kind: "done" };
 }
 
-async function* lookUp(connection: MailConnection, task: LoadTask, signal: AbortSignal): AsyncGenerator<MessageRef[]> {
-  if (task.since !== null) yield* connection.since(new Date(task.since), signal);
+async function* lookUp(
+  connection: MailConnection,
+  { task, cursors }: { task: LoadTask; cursors: Cursor[] },
+  signal: AbortSignal,
+): AsyncGenerator<MessageRef[]> {
+  if (task.since !== null) yield* connection.since(new Date(task.since), cursors, signal);
   if (task.messageIds.length > 0 && connection.find) yield* connection.find(task.messageIds, signal);
 }
 

@@ -114,7 +114,8 @@ function resync({ store, facts, tasks, mail }: Deps): Route {
       const { mailbox } = await found(store, id);
       const since = parsedDate(body.since);
       let messages = 0;
-      for await (const batch of mail.since(mailbox, since, signal(RESYNC_MS))) {
+      const from = { date: since, cursors: await store.cursors.read(id) };
+      for await (const batch of mail.since(mailbox, from, signal(RESYNC_MS))) {
         await handOver({ store, tasks }, id, batch, body.redeliver);
         messages += batch.length;
       }

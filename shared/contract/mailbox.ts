@@ -1,5 +1,6 @@
 /** A mailbox: what a client registers, what the service keeps, and what it answers. */
 import * as v from "valibot";
+import { Filters, Poll, Split } from "./picking.ts";
 import type { ProblemView } from "./problem.ts";
 import { Secret } from "./secret.ts";
 
@@ -80,14 +81,23 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     ],
     "must be { user, password }, { user, accessToken } or { user, oauth2 }",
   );
-  const Receive = v.strictObject({
-    protocol: v.picklist(["imap"], "must be imap"),
+  const reached = {
     host: Host,
     port: v.optional(Port),
     tls: v.optional(Tls, "implicit"),
     ca: v.optional(Pem),
     fingerprint: v.optional(Fingerprint),
     auth: Auth,
+    since: v.optional(v.union([v.literal("now"), When, Day], 'must be "now" or an ISO 8601 date'), "now"),
+    poll: v.optional(Poll, () => ({ everySeconds: 60 })),
+    /** A run that takes longer than its interval is finished, and the runs that fell due meanwhile become one. */
+    processLock: v.optional(v.boolean(), false),
+    filters: v.optional(Filters),
+  };
+  const Later = v.strictObject({ deleteAfterDays: v.pipe(v.number(), v.minValue(0), v.maxValue(3650)) });
+  const Imap = v.strictObject({
+    protocol: v.literal("imap"),
+    ...reached,
     folders: v.optional(
       v.union(
         [v.literal("all"), v.pipe(v.array(text(1024)), v.minLength(1), v.maxLength(200))],
@@ -95,23 +105,31 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
       ),
       () => ["INBOX"],
     ),
-    since: v.optional(v.union([v.literal("now"), When, Day], 'must be "now" or an ISO 8601 date'), "now"),
     mode: v.optional(v.picklist(["push", "poll"]), "push"),
-    poll: v.optional(v.strictObject({ everySeconds: v.pipe(v.number(), v.minValue(10), v.maxValue(86400)) }), () => ({
-      everySeconds: 60,
-    })),
+    /** Without a word: leave with push, markRead with poll. */
     afterDelivery: v.optional(
       v.union(
         [
           v.picklist(["leave", "markRead", "delete"]),
           v.strictObject({ move: text(1024) }),
           v.strictObject({ keyword: Keyword }),
+          Later,
         ],
-        "must be leave, markRead, delete, { move: folder } or { keyword: word }",
+        "must be leave, markRead, delete, { move: folder }, { keyword: word } or { deleteAfterDays: days }",
       ),
-      "leave",
     ),
   });
+  const Pop3 = v.strictObject({
+    protocol: v.literal("pop3"),
+    ...reached,
+    /** True demands APOP, false never uses it; else it is used where TLS is not and the server offers it. */
+    apop: v.optional(v.boolean()),
+    mode: v.optional(v.literal("poll", "must be poll: POP3 knows no push"), "poll"),
+    afterDelivery: v.optional(
+      v.union([v.picklist(["leave", "delete"]), Later], "must be leave, delete or { deleteAfterDays: days }"),
+    ),
+  });
+  const Receive = v.variant("protocol", [Imap, Pop3]);
   const Deliver = v.strictObject({
     url: HttpUrl,
     dialect: v.optional(v.picklist(["webhook", "creatio"]), "webhook"),
@@ -119,11 +137,39 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     secret: v.optional(secret),
     format: v.optional(v.picklist(["full", "headers", "raw"]), "full"),
     maxAttachmentBytes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(268435456)), 26214400),
+    split: v.optional(Split),
+  });
+  const Address = v.pipe(text(320), v.regex(/^[^\s@<>()",;:]+@[^\s@<>()",;:]+$/, "must be an e-mail address"));
+  const Send = v.strictObject({
+    protocol: v.optional(v.picklist(["smtp"], "must be smtp"), "smtp"),
+    /** Without a host it is that of the provider, or smtp.X for a mailbox received from imap.X. */
+    host: v.optional(Host),
+    port: v.optional(Port),
+    tls: v.optional(Tls),
+    ca: v.optional(Pem),
+    fingerprint: v.optional(Fingerprint),
+    /** The login of `receive` when absent. */
+    auth: v.optional(Auth),
+    /** Addresses beside the mailbox's own that it may send under. */
+    from: v.optional(v.pipe(v.array(Address), v.maxLength(100))),
+    ratePerMinute: v.optional(v.pipe(v.number(), v.minValue(1), v.maxValue(10000))),
+    perHour: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100000)), 500),
+    saveSent: v.optional(v.picklist(["auto", "always", "never"]), "auto"),
+    notify: v.optional(v.boolean(), false),
+    allowSelf: v.optional(v.boolean(), false),
+    dkim: v.optional(
+      v.strictObject({
+        domain: v.pipe(text(253), v.regex(/^[A-Za-z0-9.-]+$/, "must be a domain")),
+        selector: v.pipe(text(63), v.regex(/^[A-Za-z0-9._-]+$/, "must be a DKIM selector")),
+        privateKey: secret,
+      }),
+    ),
   });
   return {
-    address: v.pipe(text(320), v.regex(/^[^\s@<>()",;:]+@[^\s@<>()",;:]+$/, "must be an e-mail address")),
+    address: Address,
     name: v.optional(text(256)),
     receive: Receive,
+    send: v.optional(Send),
     deliver: Deliver,
   };
 }
@@ -149,8 +195,14 @@ export const Mailbox = v.object({
 });
 export type Mailbox = v.InferOutput<typeof Mailbox>;
 export type Receive = Mailbox["receive"];
+export type Send = NonNullable<Mailbox["send"]>;
 export type Auth = Receive["auth"];
-export type AfterDelivery = Receive["afterDelivery"];
+export type Protocol = Receive["protocol"];
+/** A mailbox that is received by this protocol. */
+export type MailboxOf<P extends Protocol> = Mailbox & { receive: Extract<Receive, { protocol: P }> };
+export type AfterDelivery = NonNullable<Receive["afterDelivery"]>;
+/** What may be done with a message on the server once it was accepted. */
+export type Tidying = Exclude<AfterDelivery, "leave">;
 
 /** Where secrets live in a mailbox. Whoever seals, opens or leaves out secrets walks this table. */
 export const SECRET_PATHS = [
@@ -158,6 +210,11 @@ export const SECRET_PATHS = [
   ["receive", "auth", "accessToken"],
   ["receive", "auth", "oauth2", "clientSecret"],
   ["receive", "auth", "oauth2", "refreshToken"],
+  ["send", "auth", "password"],
+  ["send", "auth", "accessToken"],
+  ["send", "auth", "oauth2", "clientSecret"],
+  ["send", "auth", "oauth2", "refreshToken"],
+  ["send", "dkim", "privateKey"],
   ["deliver", "secret"],
 ] as const;
 

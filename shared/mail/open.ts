@@ -1,18 +1,26 @@
 /** Opens a mailbox by its protocol; a protocol without an entry here does not compile. */
-import type { Mailbox, Receive } from "../contract/mailbox.ts";
+import type { Mailbox, Protocol } from "../contract/mailbox.ts";
+import { mailboxOf } from "./defaults.ts";
 import { type ImapDeps } from "./imap/client.ts";
 import { imapConnection } from "./imap/imap.ts";
-import { preflight } from "./imap/preflight.ts";
+import { preflight as imapPreflight } from "./imap/preflight.ts";
 import type { MailConnection, PreflightReport } from "./mail.ts";
+import { pop3Connection, type Pop3ConnectionDeps } from "./pop3/pop3.ts";
+import { preflight as pop3Preflight } from "./pop3/preflight.ts";
 
-export type Protocol = Receive["protocol"];
-export type MailDeps = ImapDeps;
+export type MailDeps = ImapDeps & Pop3ConnectionDeps;
 
 type OpenMailbox = (deps: MailDeps, mailbox: Mailbox) => MailConnection;
 type Preflight = (deps: MailDeps, mailbox: Mailbox, signal: AbortSignal) => Promise<PreflightReport>;
 
 /** How each protocol is received; nothing connects before the first call on what it returns. */
-export const openMailbox: Record<Protocol, OpenMailbox> = { imap: imapConnection };
+export const openMailbox: Record<Protocol, OpenMailbox> = {
+  imap: (deps, mailbox) => imapConnection(deps, mailboxOf(mailbox, "imap")),
+  pop3: (deps, mailbox) => pop3Connection(deps, mailboxOf(mailbox, "pop3")),
+};
 
 /** How each protocol's settings are tried out. */
-export const preflights: Record<Protocol, Preflight> = { imap: preflight };
+export const preflights: Record<Protocol, Preflight> = {
+  imap: (deps, mailbox, signal) => imapPreflight(deps, mailboxOf(mailbox, "imap"), signal),
+  pop3: (deps, mailbox, signal) => pop3Preflight(deps, mailboxOf(mailbox, "pop3"), signal),
+};

@@ -1,5 +1,5 @@
 /** What the promises of a mail connection need to be put to the test: mailboxes for a server, and a watch that can be waited for. */
-import type { Mailbox } from "../../shared/contract/mailbox.ts";
+import type { Mailbox, MailboxOf } from "../../shared/contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../shared/contract/message.ts";
 import { Problem } from "../../shared/contract/problem.ts";
 import { Secret } from "../../shared/contract/secret.ts";
@@ -12,7 +12,7 @@ import { waitingRoom } from "../servers/waiting.ts";
 
 export const PASSWORD = "correct horse";
 
-export type Wish = Partial<Mailbox["receive"]>;
+export type Wish = Partial<MailboxOf<"imap">["receive"]>;
 
 /** A user's mailbox on a server, over TLS where the server has it. */
 export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): Mailbox {
@@ -32,6 +32,7 @@ export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): Ma
       since: "now",
       mode: "push",
       poll: { everySeconds: 10 },
+      processLock: false,
       afterDelivery: "leave",
       ...wish,
     },

@@ -130,7 +130,7 @@ export function mailboxPromises(kind: ServerKind): void {
       const user = await someone();
       const uids = await server.appendMany(user, "INBOX", [numbered(1), numbered(2)]);
       const mail = connection(user);
-      const [refs = []] = await all(mail.since(new Date(0), signal));
+      const [refs = []] = await all(mail.since(new Date(0), [], signal));
       assert.deepEqual(
         refs.map((one) => one.uid),
         uids,
@@ -215,7 +215,7 @@ export function mailboxPromises(kind: ServerKind): void {
       const user = await someone();
       const uids = await server.appendMany(user, "INBOX", [numbered(1), numbered(2), numbered(3)]);
       const mail = connection(user);
-      const [refs = []] = await all(mail.since(new Date(0), signal));
+      const [refs = []] = await all(mail.since(new Date(0), [], signal));
       await mail.tidy(refs.slice(0, 1), "markRead", signal);
       assert.ok((await server.flags(user, "INBOX")).get(uids[0] ?? 0)?.includes("\\Seen"));
       await mail.tidy(refs.slice(1, 2), { move: "Done" }, signal);
@@ -265,7 +265,7 @@ export function mailboxPromises(kind: ServerKind): void {
       const raw = numbered(1, { bytes: 60 * 1024 * 1024 });
       await server.append(user, "INBOX", raw);
       const mail = connection(user);
-      const [refs = []] = await all(mail.since(new Date(0), signal));
+      const [refs = []] = await all(mail.since(new Date(0), [], signal));
       const [got] = await all(mail.fetch(refs, signal));
       assert.ok(got && "raw" in got, got && "problem" in got ? String(got.problem) : "nothing came");
       assert.ok(got.raw.length >= 60 * 1024 * 1024);

@@ -18,6 +18,7 @@ export function mailboxOf(id: string, more: Partial<Mailbox> = {}): Mailbox {
       since: "now",
       mode: "push",
       poll: { everySeconds: 60 },
+      processLock: false,
       afterDelivery: "leave",
     },
     deliver: {

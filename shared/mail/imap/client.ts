@@ -5,9 +5,12 @@ import type { Mailbox, Receive } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
+import { type Credentials, credentials } from "../credentials.ts";
+import { portOf } from "../defaults.ts";
 import type { Tokens } from "../oauth.ts";
 import { problemOf } from "../problems.ts";
-import { patiently, type Session, sessionOver } from "./session.ts";
+import { patiently } from "../patience.ts";
+import { type Session, sessionOver } from "./session.ts";
 import { secured, startTls } from "../wire.ts";
 
 /** What an IMAP connection needs. Times in milliseconds; `command` is how long the server may be silent at any step. */
@@ -30,11 +33,6 @@ const LIMITS = { maxLineLength: 16 * MIB, maxLiteralSize: 256 * MIB, maxResponse
 const KEEP_ALIVE_MS = 60_000;
 const UNUSED_MS = 29 * 60_000;
 
-/** 993 with TLS from the first byte, 143 otherwise (RFC 8314 section 7.3). */
-export function portOf(receive: Receive): number {
-  return receive.port ?? (receive.tls === "implicit" ? 993 : 143);
-}
-
 /** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
 export async function openSession(deps: ImapDeps, mailbox: Mailbox, signal: AbortSignal): Promise<Session> {
   const { receive } = mailbox;
@@ -51,17 +49,6 @@ export async function openSession(deps: ImapDeps, mailbox: Mailbox, signal: Abor
     // The library asks for a probe every 5 seconds; a minute keeps NAT entries alive with a twelfth of the packets.
     raw.setKeepAlive(true, KEEP_ALIVE_MS);
   }
-}
-
-export type Credentials = { user: string; pass: string } | { user: string; accessToken: string };
-
-/** The login of a mailbox in clear; an OAuth2 token is refreshed first when it is about to expire. */
-export async function credentials(deps: ImapDeps, mailbox: Mailbox, signal: AbortSignal): Promise<Credentials> {
-  const { auth } = mailbox.receive;
-  if ("password" in auth) return { user: auth.user, pass: auth.password.reveal() };
-  if ("accessToken" in auth) return { user: auth.user, accessToken: auth.accessToken.reveal() };
-  if (!deps.tokens) throw new Problem("token", "OAuth2 is not set up in this process", { retry: "never" });
-  return { user: auth.user, accessToken: (await deps.tokens.access(mailbox, signal)).reveal() };
 }
 
 /**

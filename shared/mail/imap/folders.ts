@@ -1,5 +1,5 @@
 /** The folders of a mailbox: all of them as the server lists them, and those that a subscription watches. */
-import type { Mailbox } from "../../contract/mailbox.ts";
+import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Folder } from "../../contract/message.ts";
 import type { Session } from "./session.ts";
 
@@ -23,7 +23,11 @@ export async function listFolders(session: Session, signal: AbortSignal): Promis
 }
 
 /** The paths a mailbox watches, the one for IDLE first. Named folders are taken as they are; a wrong name shows at SELECT. */
-export async function watchedFolders(session: Session, mailbox: Mailbox, signal: AbortSignal): Promise<string[]> {
+export async function watchedFolders(
+  session: Session,
+  mailbox: MailboxOf<"imap">,
+  signal: AbortSignal,
+): Promise<string[]> {
   const { folders } = mailbox.receive;
   if (folders !== "all") return [...new Set(folders)];
   const all = await listFolders(session, signal);

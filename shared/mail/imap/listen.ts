@@ -1,6 +1,5 @@
 /** Listening for a folder to stir: IDLE (RFC 2177) on a shared connection, or plain waiting where a server has none. */
 import type { MailboxObject } from "imapflow";
-import type { Mailbox } from "../../contract/mailbox.ts";
 import { slept } from "../../time.ts";
 import { samePath, type Session } from "./session.ts";
 
@@ -15,9 +14,9 @@ export type Listener = {
 };
 
 /** The listener of one subscription; it lets go of the connection when the signal aborts. */
-export function listenerOf(session: Session, mailbox: Mailbox, signal: AbortSignal): Listener {
+export function listenerOf(session: Session, signal: AbortSignal): Listener {
   const { client } = session;
-  let push = mailbox.receive.mode === "push" && client.capabilities.has("IDLE");
+  let push = client.capabilities.has("IDLE");
   let stirred: string | undefined;
   let idling: Idle | undefined;
   let wake = nobody;

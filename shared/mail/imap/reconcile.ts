@@ -3,13 +3,11 @@ import type { FetchMessageObject, MailboxObject, SearchObject } from "imapflow";
 import type { Mailbox } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
 import type { Emit } from "../../telemetry/events.ts";
+import { batches } from "../batches.ts";
 import type { Session } from "./session.ts";
 
 const MINUTE = 60 * 1000;
 const DAY = 24 * 60 * MINUTE;
-/** One batch is one task of a worker: small enough to repeat, large enough to save round trips. */
-const BATCH_MESSAGES = 100;
-const BATCH_BYTES = 8 * 1024 * 1024;
 /** Rows listed in one turn; a larger backlog is found by SEARCH first, so that it never lies in memory as a whole. */
 const LISTED_AT_ONCE = 500;
 const DIRECT_SPAN = 1000;
@@ -200,21 +198,6 @@ async function rowsOf({ session, folder }: Place, range: string): Promise<Messag
 function receivedAt(row: FetchMessageObject): string {
   const time = row.internalDate === undefined ? Number.NaN : new Date(row.internalDate).getTime();
   return new Date(Number.isNaN(time) ? Date.now() : time).toISOString();
-}
-
-/** Cuts a list into batches of bounded count and size; a large message is a batch of its own. */
-export function* batches(list: MessageRef[]): Generator<MessageRef[], void, undefined> {
-  let batch: MessageRef[] = [];
-  let bytes = 0;
-  for (const message of list) {
-    if (batch.length > 0 && (batch.length >= BATCH_MESSAGES || bytes + message.size > BATCH_BYTES)) {
-      yield batch;
-      [batch, bytes] = [[], 0];
-    }
-    batch.push(message);
-    bytes += message.size;
-  }
-  if (batch.length > 0) yield batch;
 }
 
 /** Ascending uids as a short IMAP sequence set: 1:3,7. */

@@ -5,13 +5,12 @@
 import type { ImapFlow, MailboxObject } from "imapflow";
 import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
+import { patiently } from "../patience.ts";
 import { farewell, problemOf } from "../problems.ts";
 
 const MINUTE = 60 * 1000;
 /** More than any turn takes, a large download over a slow line included. */
 const LONGEST_MS = 60 * MINUTE;
-
-export type Limits = { quietMs: number; capMs: number };
 
 export interface Session {
   readonly client: ImapFlow;
@@ -129,42 +128,4 @@ export function samePath(a: string, b: string): boolean {
 
 function noSuchFolder(folder: string): Problem {
   return new Problem("folder", `There is no folder named ${JSON.stringify(folder)}`, { retry: "never" });
-}
-
-/**
- * Waits for `work` as long as bytes keep coming, with a pause of at most `quietMs` between them and `capMs` in all; past that
- * `giveUp` is called with the `timeout` Problem that is thrown.
- */
-export async function patiently<T>(
-  limits: Limits & { received: () => number },
-  what: string,
-  work: Promise<T>,
-  giveUp: (problem: Problem) => void,
-): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const end = performance.now() + limits.capMs;
-  let heard = limits.received();
-  let heardAt = performance.now();
-  const check = () => {
-    const now = performance.now();
-    const received = limits.received();
-    if (received !== heard) [heard, heardAt] = [received, now];
-    const quiet = now - heardAt >= limits.quietMs;
-    if (!quiet && now < end) {
-      timer = setTimeout(check, limits.quietMs / 4);
-      return;
-    }
-    const cause = quiet ? `said nothing for ${limits.quietMs / 1000} seconds` : "did not come to an end";
-    const problem = new Problem("timeout", `${what}: the server ${cause}`);
-    reject(problem);
-    giveUp(problem);
-  };
-  let timer = setTimeout(check, limits.quietMs / 4);
-  work.catch(() => undefined);
-  late.catch(() => undefined);
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

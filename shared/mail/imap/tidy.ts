@@ -1,12 +1,10 @@
 /** What happens on the server once an endpoint has accepted messages: marked, deleted or moved. */
 import type { MailboxObject } from "imapflow";
-import type { AfterDelivery } from "../../contract/mailbox.ts";
+import type { Tidying } from "../../contract/mailbox.ts";
 import type { MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
 import { compact } from "./reconcile.ts";
 import type { Session } from "./session.ts";
-
-export type Tidying = Exclude<AfterDelivery, "leave">;
 
 /** The tidy of MailConnection over an open connection. Messages of a renumbered folder count as gone. */
 export async function tidyOver(
@@ -37,7 +35,7 @@ async function perform(session: Session, uids: number[], action: Tidying): Promi
   const { client } = session;
   const range = compact(uids);
   if (action === "markRead") return done(await client.messageFlagsAdd(range, ["\\Seen"], { uid: true }), "mark");
-  if (action === "delete") return remove(session, uids);
+  if (action === "delete" || "deleteAfterDays" in action) return remove(session, uids);
   if ("keyword" in action) return label(session, range, action.keyword);
   const canMove = client.capabilities.has("MOVE");
   const give = () =>

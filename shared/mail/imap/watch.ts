@@ -3,7 +3,7 @@
  * proves the connection still hears. A notification is only a hint; what is new is always found by comparing with the cursor.
  */
 import { Problem } from "../../contract/problem.ts";
-import type { Mailbox } from "../../contract/mailbox.ts";
+import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
 import { jittered } from "../../time.ts";
 import type { WatchSign } from "../mail.ts";
@@ -19,7 +19,7 @@ const RELIST_MS = 10 * 60 * 1000;
 export type Watching = {
   deps: ImapDeps;
   session: Session;
-  mailbox: Mailbox;
+  mailbox: MailboxOf<"imap">;
   tell: (sign: WatchSign) => void;
   /** `performance.now()` when connecting began. */
   startedAt: number;
@@ -54,7 +54,7 @@ export async function* watchOver(
  * Since "now" means since the registration, however late the first connection succeeds; for a folder added later, since that
  * change. INTERNALDATE has whole seconds: what came within the second of the registration counts as before it.
  */
-function startOf(mailbox: Mailbox, cursors: Cursor[]): number {
+export function startOf(mailbox: MailboxOf<"imap">, cursors: Cursor[]): number {
   const began = Date.parse(cursors.length === 0 ? mailbox.createdAt : mailbox.updatedAt);
   return Math.floor(began / 1000) * 1000 + 1000;
 }
@@ -75,7 +75,7 @@ async function* rounds(
   for (const cursor of cursors) known.set(cursor.folder, { cursor, uidNext: null });
   for (const folder of folders) yield* caughtUp(watching, known, folder, signal);
 
-  const listener = listenerOf(session, mailbox, signal);
+  const listener = listenerOf(session, signal);
   const capabilities = [...session.client.capabilities.keys()];
   tell({
     kind: "connected",
@@ -83,7 +83,7 @@ async function* rounds(
     ms: Math.round(performance.now() - watching.startedAt),
     capabilities,
   });
-  const pollMs = mailbox.receive.mode === "poll" ? mailbox.receive.poll.everySeconds * 1000 : deps.folderPollMs;
+  const pollMs = deps.folderPollMs;
   const others = mailbox.receive.folders === "all" || folders.length > 1;
   let pollAt = performance.now() + pollMs;
   let probeAt = performance.now() + jittered(deps.probeMs);

@@ -1,0 +1,21 @@
+/** How many messages are handed over together: one batch is one task of a worker. */
+import type { MessageRef } from "../contract/message.ts";
+
+/** Small enough to repeat, large enough to save round trips. */
+const BATCH_MESSAGES = 100;
+const BATCH_BYTES = 8 * 1024 * 1024;
+
+/** Cuts a list into batches of bounded count and size; a large message is a batch of its own. */
+export function* batches(list: MessageRef[]): Generator<MessageRef[], void, undefined> {
+  let batch: MessageRef[] = [];
+  let bytes = 0;
+  for (const message of list) {
+    if (batch.length > 0 && (batch.length >= BATCH_MESSAGES || bytes + message.size > BATCH_BYTES)) {
+      yield batch;
+      [batch, bytes] = [[], 0];
+    }
+    batch.push(message);
+    bytes += message.size;
+  }
+  if (batch.length > 0) yield batch;
+}

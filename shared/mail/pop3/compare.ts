@@ -1,0 +1,143 @@
+/** A maildrop compared with its cursor: what is new gets numbers of ours, upwards, and is handed over in batches. */
+import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
+import type { Emit } from "../../telemetry/events.ts";
+import { batches } from "../batches.ts";
+import type { Pop3Mailbox } from "./client.ts";
+import { hashOf, type Known, readKnown, writtenKnown } from "./known.ts";
+import { type Listed, receivedAt } from "./listing.ts";
+import type { Maildrop } from "./maildrops.ts";
+
+/** POP3 has one folder, and numbers that are ours need no epoch of the server's. */
+export const FOLDER = "INBOX";
+export const EPOCH = "pop3";
+
+type Numbered = Listed & { uid: number };
+type Dated = Numbered & { at: number };
+/** What one look found. `from` leaves out what was received before it; null takes all that is new. */
+type Look = { fresh: Numbered[]; state: string; top: number; from: number | null };
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** More messages than this are not looked after: the newest ones are, which servers list last. */
+const MOST = 100_000;
+/** How many new messages tell whether a server gave all of them other ids. */
+const SAMPLES = 5;
+/** What arrived within the second of the registration counts as before it, as with IMAP. */
+const SECOND = 1000;
+/** How far a server's clock may be behind this one. */
+const CLOCK_SKEW = 10 * 60_000;
+
+export type Comparing = { mailbox: Pop3Mailbox; maildrop: Maildrop; emit?: Emit | undefined };
+
+/**
+ * What lies in the maildrop beyond the cursor, as arrivals in ascending numbers; without a cursor what `since` asks for. When
+ * the server knows none of the ids of last time, only what it received since a day before then is handed over: it may have
+ * given new ids to old messages, and the ledger recognises those of that day.
+ */
+export async function compared(by: Comparing, cursor: Cursor | undefined): Promise<Arrival[]> {
+  const seen = Date.now();
+  const before = cursor?.epoch === EPOCH ? cursor : undefined;
+  const look = await looked(by, cursor, before);
+  const dated = await datedSince(by.maildrop, look, seen);
+  const wanted = dated.filter(({ at }) => look.from === null || at >= look.from);
+  if (before && wanted.length < dated.length) {
+    by.emit?.({ kind: "mailbox.reset", mailbox: by.mailbox.id, folder: FOLDER, epoch: EPOCH });
+  }
+  const newest = new Date(seen).toISOString();
+  const at = (uid: number): Cursor => ({ folder: FOLDER, epoch: EPOCH, uid, state: look.state, newest });
+  const arrivals: Arrival[] = [];
+  for (const messages of batches(wanted.map(refOf))) {
+    arrivals.push({ messages, cursor: at(messages.at(-1)?.uid ?? look.top) });
+  }
+  const last = arrivals.at(-1)?.cursor.uid ?? before?.uid;
+  if (last !== look.top || (before && arrivals.length === 0 && before.state !== look.state)) {
+    arrivals.push({ messages: [], cursor: at(look.top) });
+  }
+  return arrivals;
+}
+
+/** Messages that the cursor knows, received at or after a date; what it does not know yet is for the next look. */
+export async function receivedSince(
+  maildrop: Maildrop,
+  cursor: Cursor | undefined,
+  date: Date,
+): Promise<MessageRef[][]> {
+  const known = readKnown(cursor?.state ?? null);
+  const { all } = await maildrop.listing();
+  const numbered = all.flatMap((one) => {
+    const uid = known.get(hashOf(one.key));
+    return uid === undefined || uid > (cursor?.uid ?? 0) ? [] : [{ ...one, uid }];
+  });
+  const dated = await datesOf(maildrop, numbered, Date.now());
+  const wanted = dated.filter(({ at }) => at >= date.getTime()).toSorted((a, b) => a.uid - b.uid);
+  return [...batches(wanted.map(refOf))];
+}
+
+async function looked(by: Comparing, cursor: Cursor | undefined, before: Cursor | undefined): Promise<Look> {
+  const known = readKnown(before?.state ?? null);
+  const listing = (await by.maildrop.listing()).all;
+  const { numbered, state } = numberedBy(known, reachable(listing, known), before?.uid ?? 0);
+  const fresh = numbered.filter(({ uid }) => uid > (before?.uid ?? 0)).toSorted((a, b) => a.uid - b.uid);
+  const top = Math.max(before?.uid ?? 0, fresh.at(-1)?.uid ?? 0);
+  const recognised = before !== undefined && numbered.length > fresh.length;
+  const from = recognised ? null : await startOf(by, cursor, fresh);
+  return { fresh, state, top, from };
+}
+
+/** Of more than are looked after the newest; what lies before the first one known was beyond reach last time. */
+function reachable(listing: Listed[], known: Known): Listed[] {
+  if (listing.length <= MOST) return listing;
+  const newest = listing.slice(-MOST);
+  const first = newest.findIndex(({ key }) => known.has(hashOf(key)));
+  return newest.slice(Math.max(0, first));
+}
+
+function numberedBy(known: Known, listing: Listed[], uid: number): { numbered: Numbered[]; state: string } {
+  let next = uid;
+  for (const one of known.values()) next = Math.max(next, one);
+  const now = new Map<string, number>();
+  const numbered = listing.map((one) => {
+    const hash = hashOf(one.key);
+    const own = known.get(hash) ?? ++next;
+    now.set(hash, own);
+    return { ...one, uid: own };
+  });
+  return { numbered, state: writtenKnown(now) };
+}
+
+/** From when on messages count where no name tells; null when all that is new does. */
+async function startOf({ mailbox, maildrop }: Comparing, cursor: Cursor | undefined, fresh: Numbered[]) {
+  const { since } = mailbox.receive;
+  const registered = Math.floor(Date.parse(mailbox.createdAt) / SECOND) * SECOND;
+  if (cursor === undefined) return since === "now" ? registered + SECOND : Date.parse(since);
+  const start = since === "now" ? registered - CLOCK_SKEW : Date.parse(since);
+  const from = Math.max(Date.parse(cursor.newest) - DAY, start || 0);
+  const step = Math.max(1, Math.ceil(fresh.length / SAMPLES));
+  const samples = await datesOf(
+    maildrop,
+    fresh.filter((_, index) => index % step === 0),
+    Date.now(),
+  );
+  return samples.some(({ at }) => at < from) ? from : null;
+}
+
+/** Without a date to compare with, nothing has to be asked of the server: the messages were seen now. */
+async function datedSince(maildrop: Maildrop, look: Look, seen: number): Promise<Dated[]> {
+  if (look.from === null) return look.fresh.map((one) => ({ ...one, at: seen }));
+  return datesOf(maildrop, look.fresh, seen);
+}
+
+async function datesOf({ session }: Maildrop, list: Numbered[], seen: number): Promise<Dated[]> {
+  const dated: Dated[] = [];
+  const heads = session.heads(list.map(({ number }) => number));
+  for await (const said of heads) {
+    const one = list[dated.length];
+    // Where the header cannot be had it is better delivered than missed.
+    if (one) dated.push({ ...one, at: "block" in said ? receivedAt(said.block, seen) : seen });
+  }
+  return dated;
+}
+
+function refOf({ uid, size, key, at }: Dated): MessageRef {
+  return { folder: FOLDER, epoch: EPOCH, uid, size, receivedAt: new Date(at).toISOString(), key };
+}
