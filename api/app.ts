@@ -5,6 +5,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import { gate } from "./auth.ts";
 import type { ApiDeps } from "./deps.ts";
+import { listeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
 import { errorAnswer, problemAnswer } from "./problems.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
@@ -15,6 +16,7 @@ import { mailboxWorkRoutes } from "./routes/mailbox-work.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
 import { nodeRoutes } from "./routes/nodes.ts";
 import type { Route } from "./routes/route.ts";
+import type { Caller } from "./serve.ts";
 
 /** Every route of the API; the more particular paths come first. */
 function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
@@ -30,15 +32,18 @@ function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
 }
 
 /** The app. Its streams end and its waits are cut short when the signal aborts. */
-export function createApp(deps: ApiDeps, signal: AbortSignal): Hono {
+export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<{ Bindings: Partial<Caller> }> {
   const base = deps.config.BASE_PATH;
   const allowed = gate(deps.config.API_TOKENS);
   const api = apiRoutes(deps, signal);
   const routes = [...api, ...pageRoutes(deps, api, allowed)];
+  const crm = listeners(deps, allowed, signal);
   const open = new Set(routes.filter((route) => route.open).map((route) => base + route.path));
   if (base) open.add(base);
 
-  const app = new Hono();
+  const routeName = ({ method, path }: { method: string; path: string }) =>
+    templateOf(routes, base, path)?.path ?? crm.template(method, path) ?? "unknown";
+  const app = new Hono<{ Bindings: Partial<Caller> }>();
   app.use(requestId(), secureHeaders({ strictTransportSecurity: false, xFrameOptions: "DENY" }));
   app.use(async (context, next) => {
     const started = performance.now();
@@ -47,11 +52,13 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono {
     deps.facts.emit({
       kind: "http.answered",
       method: context.req.method,
-      route: templateOf(routes, base, context.req.path)?.path ?? "unknown",
+      route: routeName(context.req),
       status: context.res.status,
       ms: Math.round(performance.now() - started),
     });
   });
+  // A CRM asks under many paths and has no token; what it may is decided there.
+  app.use(async (context, next) => crm.answer(context.req.raw, peerOf(context)) ?? next());
   app.use(async (context, next) => {
     const refused = open.has(context.req.path) ? undefined : allowed(context.req.raw);
     return refused ? problemAnswer(refused, base) : next();
@@ -70,6 +77,11 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono {
     }),
   );
   return app;
+}
+
+/** The address that the server gave with the request, if it did. */
+function peerOf(context: Context<{ Bindings: Partial<Caller> }>): string {
+  return context.env?.peer ?? "";
 }
 
 /** 405 with Allow where the path exists for other methods, else 404. */

@@ -23,6 +23,18 @@ export type MailVisits = {
 /** The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all. */
 export type Subscriptions = { wake(id?: string): void; connections(): { open: number } };
 
+/** Calls to CRMs on behalf of a request, through the same guard and deadlines as deliveries. Neither rejects but by the signal. */
+export type CrmCalls = {
+  /** Whether the CRM takes a call without content at this callback URL, and why not. */
+  probe(endpoint: string, signal: AbortSignal): Promise<{ ok: boolean; reason: string }>;
+  /** Tells a CRM that a mailbox of its cannot be served. */
+  decline(
+    mailbox: { id: string; address: string; deliver: Pick<Mailbox["deliver"], "url" | "creatio"> },
+    problem: ProblemView,
+    signal: AbortSignal,
+  ): Promise<{ ok: boolean; reason: string }>;
+};
+
 /** `ok` is whether the node can do its work; each check that is not ok says why. */
 export type Readiness = { ok: boolean; checks: { name: string; ok: boolean; cause?: string }[] };
 
@@ -37,5 +49,6 @@ export type ApiDeps = {
   /** All live nodes; the only one when this node is alone. */
   nodes(): Promise<About[]>;
   mail: MailVisits;
+  crm: CrmCalls;
   ready(): Promise<Readiness>;
 };

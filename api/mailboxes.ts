@@ -74,8 +74,10 @@ export function mailboxFrom(input: MailboxInput, was?: Mailbox): { mailbox: Mail
   checkPicking(input);
   const now = new Date().toISOString();
   const known = input.deliver.secret ?? was?.deliver.secret?.reveal();
-  const secretText = known ?? `whsec_${randomBytes(32).toString("base64")}`;
-  const wire = { ...input, deliver: { ...input.deliver, secret: secretText } };
+  // A CRM of the Creatio family knows no signatures.
+  const secretText =
+    known ?? (input.deliver.dialect === "creatio" ? undefined : `whsec_${randomBytes(32).toString("base64")}`);
+  const wire = { ...input, deliver: { ...input.deliver, ...(secretText !== undefined && { secret: secretText }) } };
   const mailbox = v.parse(Mailbox, {
     ...withSecrets(wire, (value) => new Secret(String(value))),
     id: was?.id ?? input.id ?? randomUUID(),
@@ -86,7 +88,8 @@ export function mailboxFrom(input: MailboxInput, was?: Mailbox): { mailbox: Mail
     updatedAt: now,
   });
   if (was && differs(was.deliver, mailbox.deliver)) mailbox.endpointGone = false;
-  return known === undefined ? { mailbox, generated: new Secret(secretText) } : { mailbox };
+  if (known !== undefined || secretText === undefined) return { mailbox };
+  return { mailbox, generated: new Secret(secretText) };
 }
 
 /** Standard Webhooks: 24 to 64 bytes in base64 behind `whsec_`. Found here rather than at the first delivery. */

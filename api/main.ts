@@ -18,6 +18,7 @@ import type { Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/open.ts";
 import { stateBoard } from "./listen/states.ts";
 import { subscriptions } from "./listen/subscriptions.ts";
+import { tellers } from "./routes/creatio/tell.ts";
 import { serve } from "./serve.ts";
 import { mailVisits } from "./visits.ts";
 
@@ -62,7 +63,8 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
     preflight: (mailbox, signal) => preflights[mailbox.receive.protocol](node.mail, mailbox, signal),
   });
   const ready = () => readiness(node);
-  const given = { ...counts, config, version: manifest.version, facts, metrics: measured, mail, ready };
+  const { crm } = work;
+  const given = { ...counts, config, version: manifest.version, facts, metrics: measured, mail, crm, ready };
   const app = createApp({ ...given, subscriptions: { wake, connections }, nodes: ownership.nodes }, stop);
   const served = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   started(node, served.url + config.BASE_PATH);
@@ -73,6 +75,7 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
     { name: "subscriptions", run: listeners.run },
     { name: "tasks", run: (signal) => queue.run(work.perform, { concurrency, standIn }, signal) },
     ...work.parts,
+    tellers({ store, tasks, facts }),
     { name: "trimming", run: (signal) => trimming(node, signal) },
   ];
   // What the others say while they stop is still to be kept, and what they own is theirs until then.

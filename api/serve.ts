@@ -3,7 +3,9 @@ import { createServer, type Server } from "node:http";
 import { Problem } from "../shared/contract/problem.ts";
 import { slept } from "../shared/time.ts";
 
-export type Fetch = (request: Request) => Response | Promise<Response>;
+/** `peer` is the address of the other end of the connection, "" when it cannot be told. */
+export type Caller = { peer: string };
+export type Fetch = (request: Request, caller: Caller) => Response | Promise<Response>;
 type Where = { host: string; port: number };
 
 /**
@@ -15,9 +17,10 @@ export type Served = { url: string; port: number; close(): Promise<void> };
 const CLOSE_MS = 5000;
 
 /** The part of Deno's API used here; its types are not installed. */
+type DenoFetch = (request: Request, info: { remoteAddr: { hostname?: string } }) => Response | Promise<Response>;
 type DenoServer = { addr: { port: number }; shutdown(): Promise<void>; finished: Promise<void> };
 type DenoOptions = { hostname: string; port: number; signal: AbortSignal; onListen(): void };
-declare const Deno: { serve(options: DenoOptions, fetch: Fetch): DenoServer } | undefined;
+declare const Deno: { serve(options: DenoOptions, fetch: DenoFetch): DenoServer } | undefined;
 
 /**
  * Listens on `host` and `port` (0 takes a free one). A response may be silent as long as its handler likes. Throws a `config`
@@ -44,7 +47,7 @@ async function onBun(fetch: Fetch, { host, port }: Where): Promise<Omit<Served, 
     fetch(request, self) {
       // Bun cuts a response that is silent for 10 seconds, which event streams and visits to slow mail servers are.
       self.timeout(request, 0);
-      return fetch(request);
+      return fetch(request, { peer: self.requestIP(request)?.address ?? "" });
     },
   });
   return {
@@ -59,13 +62,18 @@ async function onDeno(
   { host, port }: Where,
 ): Promise<Omit<Served, "url">> {
   const cut = new AbortController();
-  const server = deno.serve({ hostname: host, port, signal: cut.signal, onListen() {} }, fetch);
+  const server = deno.serve({ hostname: host, port, signal: cut.signal, onListen() {} }, (request, info) =>
+    fetch(request, { peer: info.remoteAddr.hostname ?? "" }),
+  );
   return { port: server.addr.port, close: () => capped(server.shutdown(), () => cut.abort()) };
 }
 
 async function onNode(fetch: Fetch, { host, port }: Where): Promise<Omit<Served, "url">> {
   const { getRequestListener } = await import("@hono/node-server");
-  const listener = getRequestListener(fetch, { overrideGlobalObjects: false });
+  const listener = getRequestListener(
+    (request, { incoming }) => fetch(request, { peer: incoming.socket?.remoteAddress ?? "" }),
+    { overrideGlobalObjects: false },
+  );
   const server = createServer((incoming, outgoing) => void listener(incoming, outgoing));
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -1,4 +1,5 @@
 /** The settings: from environment variables to one frozen Config, checked by a schema that also writes the README's table. */
+import ipaddr from "ipaddr.js";
 import * as v from "valibot";
 import { type FieldError, Problem } from "./contract/problem.ts";
 import { Secret } from "./contract/secret.ts";
@@ -36,6 +37,38 @@ const keys = v.pipe(
 
 const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,128}$/, "may use A-Z a-z 0-9 : . _ - only"));
 const maybeSecret = (text: string) => (text ? new Secret(text) : undefined);
+
+/** One condition on who may call the CRM's operations. */
+export type ListenersAccess =
+  | { kind: "closed" | "open" }
+  | { kind: "path"; segment: Secret }
+  | { kind: "basic"; user: string; password: Secret }
+  | { kind: "networks"; cidrs: string[] };
+
+const ACCESS =
+  /^(?:(closed|open)|path:([A-Za-z0-9._~-]{8,})|basic:([^\s:]+):(\S{8,})|networks:([0-9A-Fa-f.:/]+(?:,[0-9A-Fa-f.:/]+)*))$/;
+const listenersAccess = v.pipe(
+  v.string(),
+  v.transform((s) => s.split(/\s+/).filter(Boolean)),
+  v.check(
+    (list) =>
+      list.every((word) => ACCESS.test(word)) && (list.length < 2 || !list.some((w) => /^(closed|open)$/.test(w))),
+    "must be closed, open, or any of path:<segment>, basic:<user>:<password> and networks:<cidr,...>, separated by spaces; segment and password with at least 8 characters",
+  ),
+  v.transform((list) => list.map(accessOf)),
+  v.check(
+    (list) => list.every((one) => one.kind !== "networks" || one.cidrs.every((cidr) => ipaddr.isValidCIDR(cidr))),
+    "must name networks as CIDR, such as 10.0.0.0/8",
+  ),
+);
+
+function accessOf(word: string): ListenersAccess {
+  const [, plain, segment, user, password, networks] = ACCESS.exec(word) ?? [];
+  if (segment) return { kind: "path", segment: new Secret(segment) };
+  if (user && password) return { kind: "basic", user, password: new Secret(password) };
+  if (networks) return { kind: "networks", cidrs: networks.split(",") };
+  return { kind: plain === "open" ? "open" : "closed" };
+}
 
 /** Every setting with its default and its one-line meaning, in the order of the README's table. */
 export const SETTINGS = {
@@ -162,6 +195,27 @@ export const SETTINGS = {
     schema: whole(1048576, 1e15),
     default: "2147483648",
     about: "Room for the raw bytes of messages that wait or are parked.",
+  },
+  LISTENERS_ACCESS: {
+    schema: listenersAccess,
+    default: "",
+    about:
+      "Who may call /api/listeners (a CRM cannot send a token): `closed`, `open`, `path:<segment>`, `basic:<user>:<password>`, `networks:<cidr,...>`; several, separated by spaces, must all hold. By default closed in production, elsewhere this machine only.",
+  },
+  LISTENERS_KEYWORD: {
+    schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9$_.-]{1,64}$/, "may use A-Z a-z 0-9 $ _ . - only")),
+    default: "Creatio",
+    about: "Keyword (on Gmail the label) for mail that a CRM has taken and wants marked; `none` marks nothing.",
+  },
+  LISTENERS_LOAD_DAYS: {
+    schema: decimal(0.01, 3650),
+    default: "7",
+    about: "How far back mail is loaded when a CRM asks for it by a filter that cannot be read.",
+  },
+  LISTENERS_RECORD: {
+    schema: v.picklist(["off", "on"]),
+    default: "off",
+    about: "`on` logs the shape of each request of a CRM: path, header names, members and their types, no values.",
   },
   EGRESS_PRIVATE: {
     schema: v.picklist(["allow", "deny"]),

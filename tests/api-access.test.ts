@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { type ApiNode, mailbox, startApi } from "./api-node.ts";
 
 const OPEN = ["/healthz", "/readyz", "/api/listeners/status", "/openapi.json", "/docs", "/"];
-const CLOSED = ["/api/v1/mailboxes", "/api/v1/diagnostics", "/api/v1/events", "/metrics", "/api/listeners", "/nothing"];
+const CLOSED = ["/api/v1/mailboxes", "/api/v1/diagnostics", "/api/v1/events", "/metrics", "/nothing"];
 
 async function withNode(env: Record<string, string>, work: (node: ApiNode) => Promise<void>): Promise<void> {
   const node = await startApi(env);

@@ -19,6 +19,8 @@ import { vault } from "../shared/store/vault.ts";
 import { type Fact, type Facts, factStream } from "../shared/telemetry/events.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
 import { backoffs } from "../shared/time.ts";
+import { crmCalls } from "../worker/crm.ts";
+import { httpPost } from "../worker/endpoint/http.ts";
 import { eventually } from "./servers/waiting.ts";
 
 export type Reply = { status: number; headers: Headers; text: string; body: any };
@@ -70,7 +72,8 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   });
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
-  const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail };
+  const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
+  const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail, crm };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const nodes = async () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const app = createApp({ ...deps, nodes, ready: async () => node.readiness }, stop.signal);

@@ -12,6 +12,7 @@ import type { Store } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
 import type { Backoff } from "../shared/time.ts";
 import { byteBudget } from "./budget.ts";
+import { type CrmCalls, crmCalls } from "./crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { endpointGates } from "./endpoint/gate.ts";
 import { httpPost } from "./endpoint/http.ts";
@@ -38,7 +39,7 @@ export type WorkerDeps = {
   overdueMs: number;
 };
 
-export type Worker = { perform: Perform; readers: Readers; parts: Part[]; close: () => Promise<void> };
+export type Worker = { crm: CrmCalls; perform: Perform; readers: Readers; parts: Part[]; close: () => Promise<void> };
 
 /** Message bytes held in memory at one time; a single larger message has it alone. */
 const BUDGET_BYTES = 128 * 1024 * 1024;
@@ -85,6 +86,7 @@ export function worker(given: WorkerDeps): Worker {
   return {
     perform: performer(deps),
     readers: pool,
+    crm: crmCalls({ post }),
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "overdue deliveries", run: (signal) => sweepOverdue(recovery, given.overdueMs, signal) },

@@ -13,7 +13,7 @@ export async function readJson(request: Request, types: readonly string[]): Prom
     const sent = type === "" ? "no content type" : type;
     throw new Problem("media_type", `The request has ${sent} instead of ${types.join(" or ")}.`, { retry: "never" });
   }
-  const text = await within(MOST_MS, "Sending the body", readText(request));
+  const text = await readBody(request, MOST_BYTES);
   if (text.trim() === "") throw new Problem("malformed", "The body is empty.", { retry: "never" });
   try {
     return JSON.parse(text);
@@ -23,18 +23,23 @@ export async function readJson(request: Request, types: readonly string[]): Prom
   }
 }
 
-async function readText(request: Request): Promise<string> {
-  if (Number(request.headers.get("content-length") ?? 0) > MOST_BYTES) throw tooLarge();
+/** The body as text, whatever its type. Throws `too_large` above `most` bytes, and `timeout` when it takes over 30 seconds. */
+export function readBody(request: Request, most: number): Promise<string> {
+  return within(MOST_MS, "Sending the body", readText(request, most));
+}
+
+async function readText(request: Request, most: number): Promise<string> {
+  if (Number(request.headers.get("content-length") ?? 0) > most) throw tooLarge(most);
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {
     size += chunk.byteLength;
-    if (size > MOST_BYTES) throw tooLarge();
+    if (size > most) throw tooLarge(most);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString();
 }
 
-function tooLarge(): Problem {
-  return new Problem("too_large", `The body has more than ${MOST_BYTES} bytes.`, { retry: "never" });
+function tooLarge(most: number): Problem {
+  return new Problem("too_large", `The body has more than ${most} bytes.`, { retry: "never" });
 }

@@ -69,18 +69,23 @@ function metrics({ metrics: registry }: Deps): Route {
   });
 }
 
-/** Two addresses, because watchers of the older service ask either. */
-function status({ version, subscriptions }: Deps): Route[] {
-  return ["/api/listeners/status", "/api/listeners"].map((path, which) =>
+/** The other addresses that a CRM asks it under are in the table of `api/routes/creatio/paths.ts`. */
+function status(deps: Deps): Route[] {
+  return [
     route({
       method: "get",
-      path,
+      path: "/api/listeners/status",
       tag,
-      open: which === 0,
+      open: true,
       summary: "The status of the service, as a CRM asks for it",
       answers: { 200: { about: "The service is running", schema: ServiceStatus } },
       problems: [],
-      handle: () => json({ ServiceStatus: "Started", version, connections: subscriptions.connections() }),
+      handle: () => serviceStatus(deps),
     }),
-  );
+  ];
+}
+
+/** The answer by which a CRM knows that the service is there. */
+export function serviceStatus({ version, subscriptions }: Pick<Deps, "version" | "subscriptions">): Response {
+  return json({ ServiceStatus: "Started", version, connections: subscriptions.connections() });
 }

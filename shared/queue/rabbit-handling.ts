@@ -27,7 +27,7 @@ type Until = { signal: AbortSignal; end: AbortSignal };
 /** So short a wait is waited for here. */
 const SHORT_MS = 250;
 /** When to try again to write down what became of a task. */
-const UNWRITTEN_MS = 1_000;
+const UNWRITTEN_MS = 5_000;
 /** Other suspects handed out together with this one get out of its way meanwhile. */
 const APART_MS = 250;
 

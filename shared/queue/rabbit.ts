@@ -40,7 +40,7 @@ export type RabbitOptions = {
 };
 
 /** `consumers` are those of all nodes, `running` is of this process. */
-export type RabbitCounts = { ready: number; delayed: number; running: number; parked: number; consumers: number };
+type RabbitCounts = { ready: number; delayed: number; running: number; parked: number; consumers: number };
 
 export interface RabbitQueue extends TaskSender, TaskSource, Parked {
   /** For the start message, without the password. */
@@ -64,6 +64,8 @@ const DELIVERY_LIMIT = 20;
 /** More than three days of the task schedule, which ends in steps of five minutes. */
 const TRIES_MAX = 1_000;
 const ASK_MS = 5_000;
+/** Whoever only wants to look does not wait long for a broker that is away. */
+const LOOK_MS = 1_000;
 const CONFIRM_MS = 10_000;
 
 /**
@@ -90,7 +92,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   const takes = (open: (session: Session) => Promise<Consumer>) =>
     link<Consumer>("takes", { open, quit: (consumer) => consumer.close() });
   const publisher = rabbitPublisher(outlets, exchange, options.confirmMs ?? CONFIRM_MS);
-  const session = async () => (await outlets.ready(ASK_MS)).session;
+  const session = async () => (await outlets.ready(LOOK_MS)).session;
   const counts = async () => {
     const there = await within(ASK_MS, "Counting tasks on RabbitMQ", countOn(await session(), layout));
     const here = inHand(rooms);
