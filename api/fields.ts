@@ -27,7 +27,9 @@ function explained(root: Schema, issue: Issue, others: string[]): FieldError[] {
   const parent = steps.at(-1);
   if (issue.expected === "never" && parent !== undefined) {
     const above = path.slice(0, Math.max(0, path.lastIndexOf(".")));
-    const known = [...Object.keys(entriesOf(schemaAt(root, steps.slice(0, -1)))), ...(above === "" ? others : [])];
+    const at = schemaAt(root, steps.slice(0, -1));
+    const object = optionsOf(at).length > 0 ? meantOption(at, parent.input) : at;
+    const known = [...Object.keys(entriesOf(object)), ...(above === "" ? others : [])];
     return unknownFields(known, parent.input).map((error) => under(above, error));
   }
   if (issue.received === "undefined" && steps.length > 0) return [{ path, message: "is missing" }];

@@ -25,10 +25,10 @@ async function seesWhatCameSince(server: MailServer): Promise<void> {
   const send = (n: number) => server.append("kept", "INBOX", message({ subject: `mail ${n}` }));
   try {
     await send(1);
-    const [first = []] = await all(one.since(new Date(0), never));
+    const [first = []] = await all(one.since(new Date(0), [], never));
     assert.equal((await all(two.fetch(first, never))).length, 1);
     const uid = await send(2);
-    const [both = []] = await all(one.since(new Date(0), never));
+    const [both = []] = await all(one.since(new Date(0), [], never));
     assert.equal(both.length, 2, "found");
     const late = both.filter((ref) => ref.uid === uid);
     const [got] = await all(two.fetch(late, never));
