@@ -1,6 +1,7 @@
 /** Servers in Docker, started by testcontainers and then driven by their id: on ports that outlast a restart. */
 import { GenericContainer, Wait } from "testcontainers";
-import { freePorts, run } from "./program.ts";
+import { freePorts } from "./ports.ts";
+import { run } from "./program.ts";
 import { eventually } from "./waiting.ts";
 
 export type ContainerOptions = {

@@ -11,7 +11,8 @@ import { encodeFolderName } from "./imap/store.ts";
 import { type ImapControl, imapControl } from "./imap-control.ts";
 import { deliverByLmtp } from "./lmtp.ts";
 import type { MailServer } from "./mail-server.ts";
-import { freePorts, listening, type Program, removeFolder, run, startProgram, temporaryFolder } from "./program.ts";
+import { freePorts } from "./ports.ts";
+import { listening, type Program, removeFolder, run, startProgram, temporaryFolder } from "./program.ts";
 import { eventually } from "./waiting.ts";
 
 /** A real server; its mail outlasts `stop`, `kill` and `start`, and goes with `remove`. */

@@ -8,6 +8,7 @@ import { createServer as createTlsServer } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Webhook } from "standardwebhooks";
 import type { KeyPair } from "./certificates.ts";
+import { listenOn } from "./ports.ts";
 import { tally, waitingRoom } from "./waiting.ts";
 
 /** One request as it arrived; `responded` is the status it got, undefined while (or if) it got none. */
@@ -108,7 +109,7 @@ export async function startEndpoint(options: EndpointOptions = {}): Promise<Endp
     start: async () => {
       server = options.tls ? createTlsServer(options.tls) : createServer();
       server.on("request", (request, response) => void book.take(request, response));
-      endpoint.port = await listening(server, endpoint.port);
+      endpoint.port = await listenOn(server, endpoint.port);
       endpoint.url = `${options.tls ? "https" : "http"}://127.0.0.1:${endpoint.port}/`;
     },
   };
@@ -260,14 +261,4 @@ function jsonOf(raw: Buffer): unknown {
   } catch {
     return undefined;
   }
-}
-
-function listening(server: Server, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, "127.0.0.1", () => {
-      const address = server.address();
-      resolve(address !== null && typeof address === "object" ? address.port : port);
-    });
-  });
 }

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { imapControl } from "./imap-control.ts";
 import type { MailServer } from "./mail-server.ts";
-import { freePorts, listening, type Program, removeFolder, run, startProgram, temporaryFolder } from "./program.ts";
+import { freePorts } from "./ports.ts";
+import { listening, type Program, removeFolder, run, startProgram, temporaryFolder } from "./program.ts";
 import { type Proxy, startProxy } from "./proxy.ts";
 import { eventually } from "./waiting.ts";
 

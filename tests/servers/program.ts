@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -60,7 +60,7 @@ export async function startProgram(command: string, args: string[], options: Pro
       await program.kill();
     },
     kill: async () => {
-      guard.kill("SIGKILL");
+      guard.dismiss();
       signalGroup(pid, "SIGKILL");
       await exited;
       // Killed children that have no parent any more are reaped by the first process of the machine, some time.
@@ -93,23 +93,6 @@ export function run(
       else reject(new Error(`${command} ${args.join(" ")} ended with ${code ?? signal}: ${written.slice(-2000)}`));
     });
   });
-}
-
-/** Finds so many ports of 127.0.0.1 that nobody listens on. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => {
-    const address = server.address();
-    return address !== null && typeof address === "object" ? address.port : 0;
-  });
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 /** Waits until the program takes connections on the port; rejects with its output if it ends or is too slow. */
@@ -160,9 +143,9 @@ function started(child: ChildProcess, command: string): Promise<number> {
   });
 }
 
-// A shell that waits for the end of its input, which comes when this process ends in whatever way.
-function startGuard(group: number, folder: string | undefined): ChildProcess {
-  const script = `cat >/dev/null; kill -9 -${group}; ${folder === undefined ? "" : 'rm -rf "$0"'}`;
+// A shell that reads: a word means that all is well, the end of its input that this process has died in whatever way.
+function startGuard(group: number, folder: string | undefined): { dismiss(): void } {
+  const script = `read -r word || { kill -9 -${group}; ${folder === undefined ? "" : 'rm -rf "$0"'}; }`;
   const guard = spawn("/bin/sh", ["-c", script, folder ?? "sh"], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
@@ -172,7 +155,7 @@ function startGuard(group: number, folder: string | undefined): ChildProcess {
   const input = guard.stdin as (typeof guard.stdin & { unref?: () => void }) | null;
   input?.on("error", () => undefined);
   input?.unref?.();
-  return guard;
+  return { dismiss: () => void input?.end("dismissed\n") };
 }
 
 function signalGroup(group: number, name: NodeJS.Signals): void {

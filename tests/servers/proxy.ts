@@ -4,6 +4,7 @@
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { listenOn } from "./ports.ts";
 
 /** What is wrong with the line; each of them alone or several together. */
 export type Toxics = {
@@ -44,7 +45,7 @@ export async function startProxy(target: { host?: string; port: number }): Promi
   let accepted = 0;
   let toxics: Toxics = {};
   let server: Server | undefined;
-  const listen = async (port: number): Promise<number> => {
+  const listen = (port: number): Promise<number> => {
     const opened = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
       accepted++;
       const line = new Line(client, target, () => toxics);
@@ -52,9 +53,7 @@ export async function startProxy(target: { host?: string; port: number }): Promi
       void line.closed.then(() => lines.delete(line));
     });
     server = opened;
-    await new Promise<void>((resolve, reject) => opened.once("error", reject).listen(port, "127.0.0.1", resolve));
-    const address = opened.address();
-    return address !== null && typeof address === "object" ? address.port : port;
+    return listenOn(opened, port);
   };
   const resetAll = (): void => {
     for (const line of lines) line.reset();

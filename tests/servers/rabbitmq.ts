@@ -2,7 +2,8 @@
 import { writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { freePorts, type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
+import { freePorts } from "./ports.ts";
+import { type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
 import { eventually } from "./waiting.ts";
 
 export type RabbitMq = {

@@ -1,7 +1,9 @@
 /** A private redis-server for tests: own port, own folder, stopped, paused and killed like a machine that fails. */
 import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ByteReader } from "./imap/reader.ts";
-import { freePorts, type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
+import { freePorts } from "./ports.ts";
+import { type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
 import { eventually } from "./waiting.ts";
 
 export type RedisOptions = {
@@ -55,6 +57,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<Redis> {
       const started = await startProgram("redis-server", redisArguments(port, folder, options), { folder });
       program = started;
       await eventually(() => !started.running() || redisAnswers(url), "redis-server to answer", 20_000);
+      if (!started.running()) await sleep(100);
       if (!started.running()) throw new Error(`redis-server has ended: ${started.output()}`);
     },
     remove: async () => {

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createServer as createTlsServer, Server as TlsServer } from "node:tls";
 import type { KeyPair } from "../certificates.ts";
 import type { MailServer } from "../mail-server.ts";
+import { listenOn } from "../ports.ts";
 import { type Capabilities, capabilitiesWith } from "./capabilities.ts";
 import { Faults } from "./faults.ts";
 import { folderCommands } from "./folders.ts";
@@ -137,16 +138,11 @@ class Inside implements SessionServer {
     this.logins.push({ at: Date.now(), user, ok, connection: session.id });
   }
 
-  async listen(server: Server, host: string, port: number): Promise<number> {
+  listen(server: Server, host: string, port: number): Promise<number> {
     this.#servers.push(server);
     server.on(server instanceof TlsServer ? "secureConnection" : "connection", (socket: Socket) => this.#serve(socket));
     server.on("tlsClientError", (_error, socket: Socket) => socket.destroy());
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, host, 4096, resolve);
-    });
-    const address = server.address();
-    return address !== null && typeof address === "object" ? address.port : port;
+    return listenOn(server, port, host);
   }
 
   async close(end: (session: Session) => void): Promise<void> {

@@ -1,0 +1,43 @@
+/**
+ * Ports for servers that come and go. They are taken from below the range the kernel takes for outgoing connections
+ * (32768 and up on Linux): there, a client that tries a stopped server's port could get that very port as its own.
+ */
+import { createServer, type Server } from "node:net";
+
+const FIRST = 12_000;
+const LAST = 32_000;
+const TRIES = 100;
+
+/** Listens on this port, or on a free one if it is 0; resolves with the port. */
+export async function listenOn(server: Server, port: number, host = "127.0.0.1"): Promise<number> {
+  if (port !== 0) return listen(server, port, host);
+  for (let tries = 0; tries < TRIES; tries++) {
+    const found = await listen(server, somePort(), host).catch(() => 0);
+    if (found !== 0) return found;
+  }
+  throw new Error(`No free port between ${FIRST} and ${LAST}`);
+}
+
+/** Finds so many ports of 127.0.0.1 that nobody listens on. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer());
+  const ports: number[] = [];
+  for (const server of servers) ports.push(await listenOn(server, 0));
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+function somePort(): number {
+  return FIRST + Math.floor(Math.random() * (LAST - FIRST));
+}
+
+function listen(server: Server, port: number, host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: Error): void => reject(error);
+    server.once("error", failed);
+    server.listen({ port, host, backlog: 4096 }, () => {
+      server.off("error", failed);
+      resolve(port);
+    });
+  });
+}
