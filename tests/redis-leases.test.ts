@@ -287,7 +287,10 @@ function listener(node: TestNode, ids: string[]) {
   const look = () => {
     const { mine } = share.of(ids, new Set(held.keys()));
     for (const [id, stop] of held)
-      if (!mine.has(id)) (stop.abort(new DOMException("not mine", "AbortError")), held.delete(id));
+      if (!mine.has(id)) {
+        stop.abort(new DOMException("not mine", "AbortError"));
+        held.delete(id);
+      }
     for (const id of mine) {
       if (held.has(id)) continue;
       const stop = new AbortController();

@@ -16,7 +16,7 @@ export interface RedisConnection {
   readonly shown: string;
   /** Sends one command. Throws `store`, to be tried again later, when it is not answered within `ms` (5 s by default). */
   send(command: string, args: RedisArgument[], ms?: number): Promise<unknown>;
-  /** The same with texts as bytes. */
+  /** The same with texts as bytes. Like all large values they travel on a connection of their own, and hold up nothing else. */
   sendForBytes(command: string, args: RedisArgument[], ms?: number): Promise<unknown>;
   /** Runs a script in one step. A script may have run although its answer was lost. */
   run(script: RedisScript, key: string, args: RedisArgument[], ms?: number): Promise<unknown>;
@@ -48,63 +48,67 @@ export function redisScript(...parts: string[]): RedisScript {
  */
 export async function redisConnection(url: string): Promise<RedisConnection> {
   const place = redisPlace(url);
-  const client = clientFor(place);
-  let lastError: Error | undefined;
-  client.on("error", (error: Error) => {
-    lastError = error;
-  });
-  const ready = readiness(client);
+  const main = openLane(clientFor(place));
+  const { client, ask } = main;
+  let large: Lane | undefined;
   const subscribers: (Redis | Cluster)[] = [];
-  let underWay = 0;
-  let closed = false;
 
-  const guarded = async (what: string, ms: number, work: () => Promise<unknown>): Promise<unknown> => {
-    if (closed) throw new Problem("store", "The connection to Redis was closed");
-    if (underWay >= AT_ONCE)
-      throw new Problem("store", `Redis does not keep up: ${AT_ONCE} commands are waiting for it`);
-    underWay += 1;
-    try {
-      const until = performance.now() + ms;
-      if (client.status !== "ready") await within(ms, "The connection to Redis", ready());
-      return await within(Math.max(1, until - performance.now()), `Redis (${what})`, work());
-    } catch (error) {
-      throw asStoreProblem(error, client.status === "ready" ? undefined : lastError);
-    } finally {
-      underWay -= 1;
-    }
+  /** Made with its first use. */
+  const largeLane = () => {
+    if (large !== undefined) return large;
+    large = openLane(clientFor(place));
+    large.client.connect().catch(() => undefined);
+    return large;
+  };
+
+  /** Told once to every server; many uses of a script may begin at the same time. */
+  const scripts = new Map<string, Promise<unknown>>();
+  const loaded = ({ sha, source }: RedisScript): Promise<unknown> => {
+    const known = scripts.get(sha);
+    if (known !== undefined) return known;
+    const loading = connection.everywhere("script", ["load", source]);
+    scripts.set(sha, loading);
+    loading.catch(() => scripts.delete(sha));
+    return loading;
   };
 
   const connection: RedisConnection = {
     shown: place.shown,
-    send: (command, args, ms = COMMAND_MS) => guarded(command, ms, () => client.call(command, ...args)),
-    sendForBytes: (command, args, ms = COMMAND_MS) => guarded(command, ms, () => client.callBuffer(command, ...args)),
-    run: (script, key, args, ms = COMMAND_MS) =>
-      guarded("a script", ms, () =>
+    send: (command, args, ms = COMMAND_MS) => {
+      const lane = args.some(isLarge) ? largeLane() : main;
+      return lane.ask(command, ms, () => lane.client.call(command, ...args));
+    },
+    sendForBytes: (command, args, ms = COMMAND_MS) => {
+      const lane = largeLane();
+      return lane.ask(command, ms, () => lane.client.callBuffer(command, ...args));
+    },
+    async run(script, key, args, ms = COMMAND_MS) {
+      await loaded(script);
+      return ask("a script", ms, () =>
         client.call("evalsha", script.sha, 1, key, ...args).catch((error: unknown) => {
+          // A server that is new since: after a fail-over, or in a cluster that has grown.
           if (!(error instanceof Error) || !error.message.includes("NOSCRIPT")) throw error;
           return client.call("eval", script.source, 1, key, ...args);
         }),
-      ),
+      );
+    },
     everywhere: (command, args) => {
       const nodes = client instanceof Cluster ? client.nodes("master") : [client];
-      return Promise.all(nodes.map((node) => guarded(command, COMMAND_MS, () => node.call(command, ...args))));
+      return Promise.all(nodes.map((node) => ask(command, COMMAND_MS, () => node.call(command, ...args))));
     },
     async subscribe(channel, heard) {
       const subscriber = clientFor(place);
       subscribers.push(subscriber);
       subscriber.on("error", () => undefined);
       subscriber.on("message", (_channel: string, message: string) => heard(message));
-      await within(
-        COMMAND_MS,
-        "Redis (subscribe)",
-        subscriber.connect().then(() => subscriber.subscribe(channel)),
-      ).catch((error: unknown) => {
+      const subscribed = subscriber.connect().then(() => subscriber.subscribe(channel));
+      await within(COMMAND_MS, "Redis (subscribe)", subscribed).catch((error: unknown) => {
         throw asStoreProblem(error);
       });
     },
     async close() {
-      closed = true;
-      for (const one of [client, ...subscribers]) one.disconnect();
+      for (const lane of [main, large]) lane?.close();
+      for (const subscriber of subscribers) subscriber.disconnect();
     },
   };
   try {
@@ -114,6 +118,51 @@ export async function redisConnection(url: string): Promise<RedisConnection> {
     throw error;
   }
   return connection;
+}
+
+/** A renewal of this node's session must not wait behind a message of 60 MB. */
+const LARGE_BYTES = 65_536;
+
+function isLarge(argument: RedisArgument): boolean {
+  return typeof argument === "object" && argument.length > LARGE_BYTES;
+}
+
+type Lane = {
+  client: Redis | Cluster;
+  /** Does `work` with the client once it is connected, all within `ms`. */
+  ask(what: string, ms: number, work: () => Promise<unknown>): Promise<unknown>;
+  close(): void;
+};
+
+function openLane(client: Redis | Cluster): Lane {
+  let lastError: Error | undefined;
+  client.on("error", (error: Error) => {
+    lastError = error;
+  });
+  const ready = readiness(client);
+  let underWay = 0;
+  let closed = false;
+  return {
+    client,
+    async ask(what, ms, work) {
+      if (closed) throw new Problem("store", "The connection to Redis was closed");
+      if (underWay >= AT_ONCE) throw new Problem("store", `Redis does not keep up: ${AT_ONCE} commands wait for it`);
+      underWay += 1;
+      try {
+        const until = performance.now() + ms;
+        if (client.status !== "ready") await within(ms, "The connection to Redis", ready());
+        return await within(Math.max(1, until - performance.now()), `Redis (${what})`, work());
+      } catch (error) {
+        throw asStoreProblem(error, client.status === "ready" ? undefined : lastError);
+      } finally {
+        underWay -= 1;
+      }
+    },
+    close() {
+      closed = true;
+      client.disconnect();
+    },
+  };
 }
 
 /** Connects, and rejects when the server wants other credentials: waiting would not help. Else it stays pending. */

@@ -51,21 +51,26 @@ const INDEX = redisScript(
   return 1`,
 );
 
+/** Two commands, and two more for each mailbox whose status changed: most only say that they still hear. */
 const OBSERVE = redisScript(
   `
   local base = KEYS[1]
-  for i = 1, #ARGV, 3 do
-    local id, status = ARGV[i], ARGV[i + 1]
-    local known = redis.call('HGET', base .. 'states', id)
-    if known then
-      local before = known:match('^[%l_]+')
+  local ids = {}
+  for i = 1, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+  local known = redis.call('HMGET', base .. 'states', unpack(ids))
+  local states = {}
+  for n, id in ipairs(ids) do
+    if known[n] then
+      local before, status = known[n]:match('^[%l_]+'), ARGV[3 * n - 1]
       if before ~= status then
         redis.call('ZREM', base .. 'status:' .. before, id)
         redis.call('ZADD', base .. 'status:' .. status, 0, id)
       end
-      redis.call('HSET', base .. 'states', id, status .. ' ' .. ARGV[i + 2])
+      states[#states + 1] = id
+      states[#states + 1] = status .. ' ' .. ARGV[3 * n]
     end
   end
+  if #states > 0 then redis.call('HSET', base .. 'states', unpack(states)) end
   return 1`,
 );
 
@@ -116,8 +121,8 @@ export function redisRegistry(redis: RedisConnection, { all }: RedisKeys) {
       await redis.run(INDEX, all, [id, stamp, revision, Number(paused), address, status, state]);
     },
     async observe(states: { id: string; status: string; state: string }[]): Promise<void> {
-      for (let from = 0; from < states.length; from += SLICE) {
-        const slice = states.slice(from, from + SLICE);
+      for (let from = 0; from < states.length; from += OBSERVED) {
+        const slice = states.slice(from, from + OBSERVED);
         await redis.run(
           OBSERVE,
           all,
@@ -174,3 +179,5 @@ export function redisRegistry(redis: RedisConnection, { all }: RedisKeys) {
 export type RedisRegistry = ReturnType<typeof redisRegistry>;
 
 const SLICE = 1_000;
+/** States in one script; Lua's stack bounds what `unpack` may give. */
+const OBSERVED = 500;

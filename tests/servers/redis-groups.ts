@@ -1,7 +1,8 @@
 /** Several redis-servers for tests that belong together: a cluster of three, or a master with its replica and a Sentinel. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { freePorts, type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
+import { freePorts } from "./ports.ts";
+import { type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
 import { redisAnswers, redisArguments, redisCommand } from "./redis.ts";
 import { eventually } from "./waiting.ts";
 
@@ -21,12 +22,8 @@ export async function startRedisCluster(): Promise<RedisGroup> {
     await redisCommand(url, ["CLUSTER", "ADDSLOTSRANGE", `${bounds[n]}`, `${(bounds[n + 1] ?? 0) - 1}`]);
     if (n > 0) await redisCommand(url, ["CLUSTER", "MEET", "127.0.0.1", `${first?.port}`]);
   }
-  const whole = async ({ url }: Member) => {
-    const info = String(await redisCommand(url, ["CLUSTER", "INFO"]));
-    return info.includes("cluster_state:ok") && info.includes("cluster_known_nodes:3");
-  };
   await eventually(
-    async () => (await Promise.all(members.map(whole))).every(Boolean),
+    async () => (await Promise.all(members.map(isWhole))).every(Boolean),
     "the cluster to be whole",
     20_000,
   );
@@ -78,4 +75,9 @@ async function startMember(port: number, settings: Record<string, string>): Prom
 async function removeAll(members: Member[]): Promise<void> {
   await Promise.all(members.map(({ program }) => program.kill()));
   await Promise.all(members.map(({ folder }) => removeFolder(folder)));
+}
+
+async function isWhole({ url }: Member): Promise<boolean> {
+  const info = String(await redisCommand(url, ["CLUSTER", "INFO"]));
+  return info.includes("cluster_state:ok") && info.includes("cluster_known_nodes:3");
 }
