@@ -84,6 +84,27 @@ const TEXTS: Row[] = [
     code: "throttled",
     cause: "The server asks to slow down",
   },
+  // POP3 gives a maildrop to one session at a time (RFC 2449 section 8.1.1).
+  {
+    says: /\[IN-USE\]|(maildrop|mail drop|mailbox).{0,20}(already|is|being) .{0,20}(locked|in use|open)|(lock|busy).{0,20}(maildrop|mailbox)/i,
+    at: "login",
+    code: "unavailable",
+    cause: "Another program has this mailbox open",
+  },
+  { says: /\[LOGIN-DELAY\]/i, code: "throttled", cause: "The server wants more time between logins" },
+  {
+    says: /not enabled for POP|POP(3)? (access|service)? ?(is )?(disabled|not enabled)/i,
+    code: "auth_method",
+    cause: "The provider has POP3 switched off for this account",
+    retry: "never",
+  },
+  { says: /\[SYS\/TEMP\]/i, code: "unavailable", cause: "The server has a temporary problem" },
+  {
+    says: /\[SYS\/PERM\]/i,
+    code: "unavailable",
+    cause: "The server cannot open this mailbox until its operator mends it",
+    retry: "never",
+  },
   {
     says: /\[UNAVAILABLE\]|\[INUSE\]|\[SERVERBUG\]|temporar(y|ily)|internal (server )?error|shutting down|system busy/i,
     code: "unavailable",
@@ -103,6 +124,8 @@ const TEXTS: Row[] = [
     cause: "The server refused user name or password",
     retry: "never",
   },
+  // RFC 3206 section 4.
+  { says: /\[AUTH\]/, code: "auth", cause: "The server refused user name or password", retry: "never" },
   { says: /\[CONTACTADMIN\]/i, code: "auth", cause: "The server's operator must unlock this account", retry: "never" },
   {
     says: /invalid (credentials|login|user|password)|(bad|incorrect|wrong) (user ?name|password|credentials)|password (is )?(incorrect|invalid|wrong)/i,

@@ -13,8 +13,11 @@ export const EPOCH = "pop3";
 
 type Numbered = Listed & { uid: number };
 type Dated = Numbered & { at: number };
-/** What one look found. `from` leaves out what was received before it; null takes all that is new. */
-type Look = { fresh: Numbered[]; state: string; top: number; from: number | null };
+/**
+ * What one look found. `from` leaves out what was received before it; null takes all that is new. `unknown` is when a message was
+ * received that does not tell; null for now, as better delivered than missed.
+ */
+type Look = { fresh: Numbered[]; state: string; top: number; from: number | null; unknown: number | null };
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -22,6 +25,8 @@ const DAY = 24 * HOUR;
 const MOST = 100_000;
 /** How many new messages tell whether a server gave all of them other ids. */
 const SAMPLES = 5;
+/** So many older messages in a row end the search for those since a date. */
+const IN_A_ROW = 100;
 /** What arrived within the second of the registration counts as before it, as with IMAP. */
 const SECOND = 1000;
 /** How far a server's clock may be behind this one. */
@@ -38,9 +43,8 @@ export async function compared(by: Comparing, cursor: Cursor | undefined): Promi
   const seen = Date.now();
   const before = cursor?.epoch === EPOCH ? cursor : undefined;
   const look = await looked(by, cursor, before);
-  const dated = await datedSince(by.maildrop, look, seen);
-  const wanted = dated.filter(({ at }) => look.from === null || at >= look.from);
-  if (before && wanted.length < dated.length) {
+  const wanted = await receivedAfter(by.maildrop, look, seen);
+  if (before && wanted.length < look.fresh.length) {
     by.emit?.({ kind: "mailbox.reset", mailbox: by.mailbox.id, folder: FOLDER, epoch: EPOCH });
   }
   const newest = new Date(seen).toISOString();
@@ -68,7 +72,8 @@ export async function receivedSince(
     const uid = known.get(hashOf(one.key));
     return uid === undefined || uid > (cursor?.uid ?? 0) ? [] : [{ ...one, uid }];
   });
-  const dated = await datesOf(maildrop, numbered, Date.now());
+  const now = Date.now();
+  const dated = await datesOf(maildrop, numbered, now, now);
   const wanted = dated.filter(({ at }) => at >= date.getTime()).toSorted((a, b) => a.uid - b.uid);
   return [...batches(wanted.map(refOf))];
 }
@@ -81,7 +86,9 @@ async function looked(by: Comparing, cursor: Cursor | undefined, before: Cursor 
   const top = Math.max(before?.uid ?? 0, fresh.at(-1)?.uid ?? 0);
   const recognised = before !== undefined && numbered.length > fresh.length;
   const from = recognised ? null : await startOf(by, cursor, fresh);
-  return { fresh, state, top, from };
+  // At the first look since now everything would be new on a server that gives no headers.
+  const unknown = cursor === undefined && by.mailbox.receive.since === "now" ? 0 : null;
+  return { fresh, state, top, from, unknown };
 }
 
 /** Of more than are looked after the newest; what lies before the first one known was beyond reach last time. */
@@ -117,23 +124,37 @@ async function startOf({ mailbox, maildrop }: Comparing, cursor: Cursor | undefi
     maildrop,
     fresh.filter((_, index) => index % step === 0),
     Date.now(),
+    Date.now(),
   );
   return samples.some(({ at }) => at < from) ? from : null;
 }
 
-/** Without a date to compare with, nothing has to be asked of the server: the messages were seen now. */
-async function datedSince(maildrop: Maildrop, look: Look, seen: number): Promise<Dated[]> {
-  if (look.from === null) return look.fresh.map((one) => ({ ...one, at: seen }));
-  return datesOf(maildrop, look.fresh, seen);
+/**
+ * Those of the new messages that were received since the look's date. Without a date nothing has to be asked of the server: they
+ * were seen now. Servers list by arrival: from the end backwards, until so many in a row are older, unless the beginning says that
+ * this server has another order.
+ */
+async function receivedAfter(maildrop: Maildrop, look: Look, seen: number): Promise<Dated[]> {
+  const { fresh, from, unknown } = look;
+  if (from === null) return fresh.map((one) => ({ ...one, at: seen }));
+  const wanted = async (list: Numbered[]) => (await datesOf(maildrop, list, unknown ?? seen, seen)).filter(({ at }) => at >= from);
+  const byNumber = fresh.toSorted((a, b) => a.number - b.number);
+  const first = await wanted(byNumber.slice(0, IN_A_ROW));
+  const found: Dated[] = [];
+  for (let end = byNumber.length; end > IN_A_ROW; end -= IN_A_ROW) {
+    const some = await wanted(byNumber.slice(Math.max(IN_A_ROW, end - IN_A_ROW), end));
+    found.push(...some);
+    if (some.length === 0 && first.length === 0) break;
+  }
+  return [...first, ...found].toSorted((a, b) => a.uid - b.uid);
 }
 
-async function datesOf({ session }: Maildrop, list: Numbered[], seen: number): Promise<Dated[]> {
+/** `unknown` is when a message counts as received whose header the server does not give. */
+async function datesOf({ session }: Maildrop, list: Numbered[], unknown: number, seen: number): Promise<Dated[]> {
   const dated: Dated[] = [];
-  const heads = session.heads(list.map(({ number }) => number));
-  for await (const said of heads) {
+  for await (const said of session.heads(list.map(({ number }) => number))) {
     const one = list[dated.length];
-    // Where the header cannot be had it is better delivered than missed.
-    if (one) dated.push({ ...one, at: "block" in said ? receivedAt(said.block, seen) : seen });
+    if (one) dated.push({ ...one, at: "block" in said ? receivedAt(said.block, seen) : unknown });
   }
   return dated;
 }

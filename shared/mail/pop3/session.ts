@@ -95,10 +95,21 @@ export function sessionOver(talk: Talk, capabilities: ReadonlyMap<string, string
   };
 
   async function* each(commands: string[], most: number): AsyncGenerator<Said, void, undefined> {
-    for (let start = 0; start < commands.length; start += together) {
-      const some = commands.slice(start, start + together);
-      line.send(some.map((command) => `${command}\r\n`).join(""));
-      for (const command of some) yield await said(command.split(" ")[0] ?? "", most);
+    let waiting = 0;
+    try {
+      for (let start = 0; start < commands.length; start += together) {
+        const some = commands.slice(start, start + together);
+        line.send(some.map((command) => `${command}\r\n`).join(""));
+        waiting = some.length;
+        for (const command of some) {
+          const one = await said(command.split(" ")[0] ?? "", most);
+          waiting -= 1;
+          yield one;
+        }
+      }
+    } finally {
+      // Answers that nobody reads would be taken for those of the next command.
+      if (waiting > 0) line.cut(new Problem("connect", "The session was left in the middle of an answer"));
     }
   }
 
