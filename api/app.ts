@@ -11,6 +11,7 @@ import { errorAnswer, problemAnswer } from "./problems.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
+import { outgoingRoutes } from "./routes/outgoing.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { mailboxWorkRoutes } from "./routes/mailbox-work.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
@@ -22,6 +23,7 @@ import type { Caller } from "./serve.ts";
 function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
   return [
     ...mailboxWorkRoutes(deps),
+    ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
     ...eventRoutes(deps, stop),

@@ -32,17 +32,25 @@ const AuthShown = v.object({
   oauth2: v.optional(v.object({ tokenUrl: v.string(), clientId: v.string(), scope: v.optional(v.string()) })),
 });
 
-const { receive, deliver, ...rest } = MailboxInput.entries;
+const { receive, deliver, send, ...rest } = MailboxInput.entries;
 const { secret, ...deliverShown } = deliver.entries;
 const [imap, pop3] = receive.options;
 const ReceiveShown = v.variant("protocol", [
   v.object({ ...imap.entries, port: v.number(), auth: AuthShown }),
   v.object({ ...pop3.entries, port: v.number(), auth: AuthShown }),
 ]);
+const { dkim } = send.wrapped.entries;
+const { privateKey: _, ...dkimShown } = dkim.wrapped.entries;
+const SendShown = v.object({
+  ...send.wrapped.entries,
+  auth: v.optional(AuthShown),
+  dkim: v.optional(v.object(dkimShown)),
+});
 const shown = {
   ...rest,
   id: MailboxId,
   receive: ReceiveShown,
+  send: v.optional(SendShown),
   deliver: v.object(deliverShown),
   revision: v.number(),
   createdAt: v.string(),
@@ -116,8 +124,9 @@ function wrongField(path: string, message: string): Problem {
 
 /** A mailbox as a client would send it, secrets in clear: what a merge patch applies to. Never leaves the process. */
 export function wireForm(mailbox: Mailbox): Record<string, unknown> {
-  const { id, address, name, receive: from, deliver: to } = mailbox;
-  return withSecrets({ id, address, ...(name !== undefined && { name }), receive: from, deliver: to }, (value) =>
+  const { id, address, name, receive: from, send: by, deliver: to } = mailbox;
+  const optional = { ...(name !== undefined && { name }), ...(by !== undefined && { send: by }) };
+  return withSecrets({ id, address, ...optional, receive: from, deliver: to }, (value) =>
     value instanceof Secret ? value.reveal() : value,
   );
 }

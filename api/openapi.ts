@@ -4,7 +4,9 @@ import type * as v from "valibot";
 import { Delivery } from "../shared/contract/delivery.ts";
 import { MailboxInput } from "../shared/contract/mailbox.ts";
 import { PROBLEMS, type ProblemCode } from "../shared/contract/problem.ts";
+import { OutgoingMessage } from "../shared/contract/outgoing.ts";
 import { MessageReceived } from "../shared/contract/received.ts";
+import { MessageSent, SendingShown } from "../shared/contract/sending.ts";
 import { isRecord } from "./fields.ts";
 import { MailboxCreated, MailboxShown } from "./mailboxes.ts";
 import { ProblemAnswer } from "./problems.ts";
@@ -19,7 +21,10 @@ const NAMED = {
   Mailbox: MailboxShown,
   MailboxCreated,
   Delivery,
+  OutgoingMessage,
+  Sending: SendingShown,
   MessageReceived,
+  MessageSent,
   Problem: ProblemAnswer,
 };
 
@@ -59,7 +64,7 @@ function operation(route: Route): Json {
     summary,
     ...(about && { description: about }),
     ...(route.open && { security: [] }),
-    parameters: [...pathParameters(path), ...queryParameters(route), ...revisionParameter(route)],
+    parameters: [...pathParameters(path), ...queryParameters(route), ...headerParameters(route)],
     ...(body && {
       requestBody: {
         required: true,
@@ -106,17 +111,15 @@ function queryParameters({ query }: Route): Json[] {
   });
 }
 
-function revisionParameter({ problems }: Route): Json[] {
-  if (!problems.includes("precondition")) return [];
-  return [
-    {
-      name: "if-match",
-      in: "header",
-      required: false,
-      description: "The ETag it must still have.",
-      schema: { type: "string" },
-    },
-  ];
+function headerParameters({ problems, takes = {} }: Route): Json[] {
+  const revision = problems.includes("precondition") ? { "if-match": "The ETag it must still have." } : {};
+  return Object.entries({ ...revision, ...takes }).map(([name, description]) => ({
+    name,
+    in: "header",
+    required: false,
+    description,
+    schema: { type: "string" },
+  }));
 }
 
 /** The problems a route names, and those that follow from its shape: a body, a query, a token, a store. */

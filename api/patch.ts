@@ -18,21 +18,30 @@ export function merged(target: unknown, patch: unknown, depth = 0): unknown {
   return Object.fromEntries(members);
 }
 
+const LOGIN = { kinds: ["password", "accessToken", "oauth2"] };
+
 /** Members below `receive` of which another one takes the place of the one before. */
 const ALTERNATIVES: Record<string, { kinds: string[]; with?: string[] }> = {
-  auth: { kinds: ["password", "accessToken", "oauth2"] },
+  auth: LOGIN,
   poll: { kinds: ["everySeconds", "cron"], with: ["timeZone"] },
   afterDelivery: { kinds: ["move", "keyword", "deleteAfterDays"] },
 };
 
 /** A patch that gives another kind of credential, schedule or treatment replaces the one before, without a null for it. */
 export function replacingCredentials(patch: Record<string, unknown>): Record<string, unknown> {
-  const receive = patch["receive"];
-  if (!isRecord(receive)) return patch;
+  const { receive, send } = patch;
+  const sending = isRecord(send)
+    ? { send: { ...send, ...("auth" in send && { auth: replacing(send["auth"], LOGIN) }) } }
+    : {};
+  if (!isRecord(receive)) return { ...patch, ...sending };
   const replaced = Object.entries(ALTERNATIVES).map(
     ([name, members]) => [name, replacing(receive[name], members)] as const,
   );
-  return { ...patch, receive: { ...receive, ...Object.fromEntries(replaced.filter(([name]) => name in receive)) } };
+  return {
+    ...patch,
+    ...sending,
+    receive: { ...receive, ...Object.fromEntries(replaced.filter(([name]) => name in receive)) },
+  };
 }
 
 function replacing(value: unknown, members: { kinds: string[]; with?: string[] }): unknown {

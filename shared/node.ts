@@ -3,13 +3,15 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { type Backends, openBackends } from "./backends.ts";
 import type { Config } from "./config.ts";
-import type { Mailbox } from "./contract/mailbox.ts";
+import type { Auth, Mailbox } from "./contract/mailbox.ts";
 import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
 import { admission } from "./mail/admission.ts";
 import type { MailConnection } from "./mail/mail.ts";
+import { maildrops } from "./mail/pop3/maildrops.ts";
 import { oauthTokens } from "./mail/oauth.ts";
 import { type MailDeps, openMailbox } from "./mail/open.ts";
+import { SENDING } from "./mail/smtp/connect.ts";
 import type { Mailboxes } from "./store/store.ts";
 import { type Facts, factStream } from "./telemetry/events.ts";
 import { logTo } from "./telemetry/log.ts";
@@ -43,6 +45,7 @@ export async function openNode(config: Config): Promise<Node> {
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
     gate: admission(config.CONNECTIONS_PER_HOST_PER_SECOND),
     emit,
+    maildrops: maildrops(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
   return { ...backends, config, name: config.NODE_NAME || hostname(), facts, backoff, egress: guard, mail, connect };
@@ -50,12 +53,15 @@ export async function openNode(config: Config): Promise<Node> {
 
 /** Keeps a refresh token that the provider exchanged for a new one; the old one may be void from now on. */
 function rotatedInto(mailboxes: Mailboxes) {
-  return async (id: string, refreshToken: Secret): Promise<void> => {
-    const found = await mailboxes.get(id);
-    const auth = found?.mailbox.receive.auth;
-    if (!found || !auth || !("oauth2" in auth)) return;
+  return async (owner: string, refreshToken: Secret): Promise<void> => {
+    const sends = owner.endsWith(SENDING);
+    const found = await mailboxes.get(sends ? owner.slice(0, -SENDING.length) : owner);
+    if (!found) return;
     const { mailbox } = found;
-    const renewed = { ...auth, oauth2: { ...auth.oauth2, refreshToken } };
-    await mailboxes.amend({ ...mailbox, receive: { ...mailbox.receive, auth: renewed } });
+    const renewed = (auth: Auth) => ("oauth2" in auth ? { ...auth, oauth2: { ...auth.oauth2, refreshToken } } : auth);
+    if (!sends)
+      await mailboxes.amend({ ...mailbox, receive: { ...mailbox.receive, auth: renewed(mailbox.receive.auth) } });
+    else if (mailbox.send?.auth)
+      await mailboxes.amend({ ...mailbox, send: { ...mailbox.send, auth: renewed(mailbox.send.auth) } });
   };
 }

@@ -69,6 +69,9 @@ const HOUR = 60 * MINUTE;
 /** Waits before a mailbox is connected again, by the number of failures in a row; the last one repeats. */
 const RECONNECT = [1, 2, 5, 10, 20, 40, 60, 120, 300].map((s) => s * SECOND);
 
+/** The same for a mailbox that is polled: a minute at most, however far apart its runs are. */
+const POLL = [1, 2, 5, 10, 20, 40, 50].map((s) => s * SECOND);
+
 /**
  * Waits between the attempts of one delivery. The first ones bridge a restart of the endpoint, the later ones a weekend;
  * the last one repeats until RETRY_HOURS (72 by default) are over.
@@ -81,17 +84,34 @@ const LOGIN = [MINUTE, 10 * MINUTE];
 /** Waits before a task whose mail server failed is tried again; the last one repeats. */
 const TASK = [2, 5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
+/**
+ * Waits between the attempts to send one message, on the server's 4xx or without a connection: quick at first, since greylisting ends
+ * within minutes and somebody may be waiting, then as RFC 5321 section 4.5.4.1 has it; the last one repeats for three days.
+ */
+const SEND = [15 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR];
+
 /** Rests of an endpoint that failed several times in a row, before one delivery may try it; the last one repeats. */
 const REST = [5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
 /** Milliseconds to wait after the n-th failure in a row (counting from 1), jittered. */
-export type Backoff = Record<"reconnect" | "redeliver" | "login" | "task" | "rest", (failures: number) => number>;
+export type Backoff = Record<
+  "reconnect" | "redeliver" | "login" | "task" | "rest" | "send",
+  (failures: number) => number
+>;
 
 /** The schedules above, every wait multiplied by `scale` (1 in production; tests compress time with it). */
 export function backoffs(scale: number): Backoff {
   const on = (schedule: readonly number[]) => (failures: number) =>
     jittered(scale * (schedule[Math.min(Math.max(failures, 1), schedule.length) - 1] ?? MINUTE));
-  return { reconnect: on(RECONNECT), redeliver: on(REDELIVER), login: on(LOGIN), task: on(TASK), rest: on(REST) };
+  return {
+    reconnect: on(RECONNECT),
+    poll: on(POLL),
+    redeliver: on(REDELIVER),
+    login: on(LOGIN),
+    task: on(TASK),
+    rest: on(REST),
+    send: on(SEND),
+  };
 }
 
 /** The schedules as they are in production. */

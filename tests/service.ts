@@ -16,7 +16,7 @@ export interface Service {
   readonly facts: { kind: string; at: string; [key: string]: unknown }[];
   /** All output so far, over all starts. */
   readonly output: string;
-  call(method: string, path: string, body?: unknown): Promise<Answer>;
+  call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
   /** Resolves with what `probe` returns once that is neither false nor undefined; rejects after `ms` with the last output. */
   until<T>(what: string, probe: () => T | undefined | false | Promise<T | undefined | false>, ms?: number): Promise<T>;
   /** SIGKILL. */
@@ -115,12 +115,13 @@ export async function startService(
     get output() {
       return output;
     },
-    async call(method, path, body) {
+    async call(method, path, body, headers = {}) {
       const response = await fetch(url + path, {
         method,
         headers: {
           authorization: `Bearer ${TOKEN}`,
           ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...headers,
         },
         ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
         signal: AbortSignal.timeout(30_000),

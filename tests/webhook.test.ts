@@ -38,7 +38,7 @@ async function letterFor(deliver: Partial<Mailbox["deliver"]> & { url: string },
     raw ?? message({ subject: "Grüße", text: "Hello\r\n", attachments: [{ filename: "a", content: "abc" }] });
   const auth = { user: "u", password: "p" };
   const input = { address: "help@receiver.example", receive: { protocol: "imap", host: "h.example", auth } };
-  const { id: _none, ...parsedInput } = v.parse(MailboxInput, { ...input, deliver: { url: deliver.url } });
+  const { id: _none, send: _send, ...parsedInput } = v.parse(MailboxInput, { ...input, deliver: { url: deliver.url } });
   const mailbox: Mailbox = {
     ...parsedInput,
     id: "box-1",

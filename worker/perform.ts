@@ -11,16 +11,22 @@ import type { Part } from "../shared/run.ts";
 import type { Store } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
 import type { Backoff } from "../shared/time.ts";
+import { endMs, type SmtpDeps } from "../shared/mail/smtp/connect.ts";
 import { byteBudget } from "./budget.ts";
+import { copy } from "./copy.ts";
 import { type CrmCalls, crmCalls } from "./crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { endpointGates } from "./endpoint/gate.ts";
 import { httpPost } from "./endpoint/http.ts";
 import { turns } from "./endpoint/turns.ts";
 import { load } from "./load.ts";
+import { notify } from "./notify.ts";
+import { sweepSendings } from "./overdue.ts";
 import { type Readers, readers } from "./readers.ts";
 import { bringForward, sweepOverdue } from "./recover.ts";
 import { redeliver } from "./redeliver.ts";
+import { send, type SendDeps } from "./send.ts";
+import { senders } from "./senders.ts";
 import { tell } from "./tell.ts";
 import { tidy } from "./tidy.ts";
 
@@ -35,6 +41,8 @@ export type WorkerDeps = {
   connect: (mailbox: Mailbox) => MailConnection;
   /** The connections that this process watches, by mailbox: small downloads borrow them. */
   watched: ReadonlyMap<string, MailConnection>;
+  /** The way to the servers that mailboxes send through. */
+  mail: SmtpDeps;
   /** A retrying delivery overdue by this much has no task any more. */
   overdueMs: number;
 };
@@ -83,12 +91,19 @@ export function worker(given: WorkerDeps): Worker {
     budget: byteBudget(BUDGET_BYTES),
     retryHours: config.RETRY_HOURS,
   };
+  const outgoing = senders(given.mail);
+  const sending: SendDeps = { ...deps, senders: outgoing, endMs: endMs(given.mail) };
   return {
-    perform: performer(deps),
+    perform: performer(deps, sending),
     readers: pool,
     crm: crmCalls({ post }),
     parts: [
       { name: "mail readers", run: pool.run },
+      { name: "mail senders", run: outgoing.run },
+      {
+        name: "overdue sendings",
+        run: (signal) => sweepSendings({ outbox: store.outbox, tasks, emit }, given.overdueMs, signal),
+      },
       { name: "overdue deliveries", run: (signal) => sweepOverdue(recovery, given.overdueMs, signal) },
     ],
     async close() {
@@ -104,13 +119,16 @@ type Handler<K extends Task["kind"]> = (
   signal: AbortSignal,
 ) => ReturnType<Perform>;
 
-function performer(deps: DeliverDeps): Perform {
+function performer(deps: DeliverDeps, sending: SendDeps): Perform {
   const handlers: { [K in Task["kind"]]: Handler<K> } = {
     deliver: (task, tries, signal) => deliver(deps, task, tries, signal),
     redeliver: (task, _tries, signal) => redeliver(deps, task, signal),
     tidy: (task, _tries, signal) => tidy(deps, task, signal),
     load: (task, _tries, signal) => load(deps, task, signal),
     tell: (task, _tries, signal) => tell(deps, task, signal),
+    send: (task, tries, signal) => send(sending, task, tries, signal),
+    copy: (task, _tries, signal) => copy(deps, task, signal),
+    notify: (task, tries, signal) => notify(deps, task, tries, signal),
   };
   const perform = <K extends Task["kind"]>(task: Extract<Task, { kind: K }>, tries: number, signal: AbortSignal) =>
     (handlers[task.kind as K] as Handler<K>)(task, tries, signal);

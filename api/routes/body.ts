@@ -6,14 +6,18 @@ import { within } from "../../shared/time.ts";
 const MOST_BYTES = 1024 * 1024;
 const MOST_MS = 30_000;
 
-/** The body as JSON. Throws `media_type`, `too_large`, `malformed`, or `timeout` for a body that takes over 30 seconds. */
-export async function readJson(request: Request, types: readonly string[]): Promise<unknown> {
+/** The body as JSON. Throws `media_type`, `too_large` (over a megabyte if not told otherwise), `malformed`, or `timeout` for a body that takes over 30 seconds. */
+export async function readJson(
+  request: Request,
+  types: readonly string[],
+  mostBytes: number = MOST_BYTES,
+): Promise<unknown> {
   const type = (request.headers.get("content-type") ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
   if (!types.includes(type)) {
     const sent = type === "" ? "no content type" : type;
     throw new Problem("media_type", `The request has ${sent} instead of ${types.join(" or ")}.`, { retry: "never" });
   }
-  const text = await readBody(request, MOST_BYTES);
+  const text = await readBody(request, mostBytes);
   if (text.trim() === "") throw new Problem("malformed", "The body is empty.", { retry: "never" });
   try {
     return JSON.parse(text);
@@ -23,9 +27,10 @@ export async function readJson(request: Request, types: readonly string[]): Prom
   }
 }
 
-/** The body as text, whatever its type. Throws `too_large` above `most` bytes, and `timeout` when it takes over 30 seconds. */
+/** The body as text, whatever its type. Throws `too_large` above `most` bytes, and `timeout` when it takes over 30 seconds or below 100 KB a second. */
 export function readBody(request: Request, most: number): Promise<string> {
-  return within(MOST_MS, "Sending the body", readText(request, most));
+  // Larger ones have a second for every 100 KB.
+  return within(Math.max(MOST_MS, most / 100), "Sending the body", readText(request, most));
 }
 
 async function readText(request: Request, most: number): Promise<string> {

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { Delivery, DeliveryState } from "../../shared/contract/delivery.ts";
 import { Problem } from "../../shared/contract/problem.ts";
+import { type Sending, SendingShown, shownSending } from "../../shared/contract/sending.ts";
 import type { ApiDeps } from "../deps.ts";
 import { notFound } from "../problems.ts";
 import { When } from "./dates.ts";
@@ -106,11 +107,12 @@ function message({ store }: Deps): Route {
     path: "/api/v1/messages/{deliveryId}",
     tag: "Messages",
     summary: "Read what is known of a message",
-    about: "The delivery of the message; its content is at `/raw`.",
-    answers: { 200: { about: "The delivery", schema: Delivery } },
+    about:
+      "The delivery of a message that was received, or, for an id that begins with `snd_`, the sending of one that goes out. Its content is at `/raw`.",
+    answers: { 200: { about: "The delivery or the sending", schema: v.union([Delivery, SendingShown]) } },
     problems: ["not_found"],
     async handle({ id }) {
-      return json(await known(store, id));
+      return json(isSending(id) ? shownSending(await knownSending(store, id)) : await known(store, id));
     },
   });
 }
@@ -125,8 +127,7 @@ function raw({ store, mail }: Deps): Route {
     answers: { 200: { about: "The RFC 822 bytes", type: "message/rfc822" } },
     problems: ["not_found", "gone", ...MAIL_PROBLEMS],
     async handle({ id, signal }) {
-      const delivery = await known(store, id);
-      const bytes = (await store.deliveries.raw(id)) ?? (await fromServer(delivery, signal(VISIT_MS)));
+      const bytes = isSending(id) ? await outgoing(id) : await received(id, signal(VISIT_MS));
       return new Response(new Uint8Array(bytes), {
         headers: {
           "content-type": "message/rfc822",
@@ -138,11 +139,32 @@ function raw({ store, mail }: Deps): Route {
     },
   });
 
+  async function outgoing(id: string): Promise<Uint8Array> {
+    const bytes = await store.outbox.raw((await knownSending(store, id)).id);
+    if (bytes) return bytes;
+    throw new Problem("gone", "The message was sent, and its bytes are no longer kept.", { retry: "never" });
+  }
+
+  async function received(id: string, signal: AbortSignal): Promise<Uint8Array> {
+    const delivery = await known(store, id);
+    return (await store.deliveries.raw(id)) ?? fromServer(delivery, signal);
+  }
+
   async function fromServer(delivery: Delivery, signal: AbortSignal): Promise<Uint8Array> {
     const item = await store.mailboxes.get(delivery.mailbox);
     if (!item) throw new Problem("gone", "The message's mailbox is no longer registered.", { retry: "never" });
     return mail.raw(delivery.ref, item.mailbox, signal);
   }
+}
+
+function isSending(id: string): boolean {
+  return id.startsWith("snd_");
+}
+
+async function knownSending(store: Deps["store"], id: string): Promise<Sending> {
+  const sending = await store.outbox.get(id);
+  if (!sending) throw notFound("message", id);
+  return sending;
 }
 
 async function known(store: Deps["store"], id: string): Promise<Delivery> {

@@ -27,6 +27,10 @@ export type Described = {
   answers: Record<number, Answer>;
   /** Beyond those that follow from having a body, a query or a token. */
   problems: ProblemCode[];
+  /** Request headers that mean something here, with what they mean. */
+  takes?: Record<string, string>;
+  /** How large the body may be, a megabyte if not told otherwise. */
+  mostBytes?: number;
   /** Content types of the body other than application/json. */
   bodyTypes?: string[];
 };
@@ -71,7 +75,7 @@ export function route<
       const call = {
         id: Object.values(context.req.param())[0] ?? "",
         query: query && parsed(query, numbered(query, context.req.query())),
-        body: body && parsed(body, await readJson(request, types)),
+        body: body && parsed(body, await readJson(request, types, described.mostBytes)),
         request,
         signal: (ms: number) => AbortSignal.any([request.signal, stop, AbortSignal.timeout(ms)]),
       };

@@ -103,6 +103,36 @@ export const PROBLEMS = {
     title: "The message cannot be handled",
     fix: "Download the raw message and look at it; replay it after an update.",
   },
+  no_sending: {
+    status: 422,
+    title: "This mailbox does not send",
+    fix: "Give it `send` with the host of its SMTP server; `send: {}` is enough where the host can be told from the receiving one.",
+  },
+  sender: {
+    status: 422,
+    title: "The mailbox may not send under this address",
+    fix: "Send from the mailbox's own address, or add the other one to `send.from`.",
+  },
+  loop: {
+    status: 422,
+    title: "This could become a mail loop",
+    fix: "Do not answer automatic mail automatically; set `send.allowSelf` if the mailbox shall write to itself.",
+  },
+  key_reused: {
+    status: 422,
+    title: "The Idempotency-Key was used for another message",
+    fix: "Repeat a request with the same key and body, or take a new key for a new message.",
+  },
+  rate: {
+    status: 429,
+    title: "The mailbox has sent its share for this hour",
+    fix: "Wait as long as Retry-After says, or raise `send.perHour`.",
+  },
+  refused: {
+    status: 422,
+    title: "The mail server refused the message",
+    fix: "Read the server's own words; mend the addresses or the message, then send it again.",
+  },
   invalid: { status: 422, title: "The request is not valid", fix: "Mend the fields named in `errors`." },
   malformed: {
     status: 400,

@@ -1,6 +1,7 @@
 /** Durable orders to a worker. They carry references, never mail and never a password. */
 import * as v from "valibot";
 import { MessageRef } from "./message.ts";
+import { SendEvent } from "./sending.ts";
 
 const version = v.literal(1);
 
@@ -33,6 +34,26 @@ export const TidyTask = v.object({
 });
 export type TidyTask = v.InferOutput<typeof TidyTask>;
 
+/** Send this message, or look what became of it. The message itself lies in the store. */
+export const SendTask = v.object({ version, kind: v.literal("send"), mailbox: v.string(), sending: v.string() });
+export type SendTask = v.InferOutput<typeof SendTask>;
+
+/** Put a copy of a sent message into the mailbox's Sent folder, unless it is there. */
+export const CopyTask = v.object({ version, kind: v.literal("copy"), mailbox: v.string(), sending: v.string() });
+export type CopyTask = v.InferOutput<typeof CopyTask>;
+
+/** Tell the endpoint what became of a sending; `at` is when it happened, `recipient` whom it is about. */
+export const NotifyTask = v.object({
+  version,
+  kind: v.literal("notify"),
+  mailbox: v.string(),
+  sending: v.string(),
+  event: SendEvent,
+  recipient: v.nullable(v.string()),
+  at: v.string(),
+});
+export type NotifyTask = v.InferOutput<typeof NotifyTask>;
+
 /**
  * Look through the mailbox's folders and deliver what was received since a date (`since`), or the messages with these Message-IDs,
  * once more even if it was delivered before.
@@ -50,7 +71,16 @@ export type LoadTask = v.InferOutput<typeof LoadTask>;
 export const TellTask = v.object({ version, kind: v.literal("tell"), mailbox: v.string() });
 export type TellTask = v.InferOutput<typeof TellTask>;
 
-export const Task = v.variant("kind", [LoadTask, TellTask, DeliverTask, RedeliverTask, TidyTask]);
+export const Task = v.variant("kind", [
+  LoadTask,
+  TellTask,
+  DeliverTask,
+  RedeliverTask,
+  TidyTask,
+  SendTask,
+  CopyTask,
+  NotifyTask,
+]);
 export type Task = v.InferOutput<typeof Task>;
 
 /**

@@ -1,7 +1,7 @@
 /** TLS for mail connections of any protocol: the server's name or its pinned certificate is proven before a single byte is trusted. */
 import { createHash } from "node:crypto";
 import { isIP, type Socket } from "node:net";
-import { checkServerIdentity, connect, type PeerCertificate, type TLSSocket } from "node:tls";
+import { checkServerIdentity, connect, type ConnectionOptions, type PeerCertificate, type TLSSocket } from "node:tls";
 import { Problem } from "../contract/problem.ts";
 import { within } from "../time.ts";
 import { problemOf } from "./problems.ts";
@@ -14,23 +14,26 @@ export type Trust = { host: string; ca?: string | undefined; fingerprint?: strin
  * host under the system's authorities or the mailbox's own `ca`, or by its `fingerprint` alone. Else the returned socket fails.
  */
 export function startTls(socket: Socket, trust: Trust, onSecure: () => void): TLSSocket {
-  const host = trust.host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
-  const { fingerprint } = trust;
-  const tls = connect({
-    socket,
-    host,
-    // An IP address is no server name (RFC 6066 section 3); its certificate is checked by the address.
-    ...(isIP(host) ? {} : { servername: host }),
-    ...(trust.ca === undefined ? {} : { ca: [trust.ca] }),
-    rejectUnauthorized: fingerprint === undefined,
-    checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
-  });
+  const tls = connect({ socket, ...trusting(trust) });
   tls.once("secureConnect", () => {
-    const problem = fingerprint === undefined ? undefined : mismatch(tls, fingerprint);
+    const problem = pinProblem(tls, trust);
     if (problem) tls.destroy(problem);
     else onSecure();
   });
   return tls;
+}
+
+/** TLS options that hold a server to this trust, all but a `fingerprint`, which `pinProblem` looks at after the handshake. */
+export function trusting(trust: Trust): ConnectionOptions {
+  const host = trust.host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+  return {
+    host,
+    // An IP address is no server name (RFC 6066 section 3); its certificate is checked by the address.
+    ...(isIP(host) ? {} : { servername: host }),
+    ...(trust.ca === undefined ? {} : { ca: [trust.ca] }),
+    rejectUnauthorized: trust.fingerprint === undefined,
+    checkServerIdentity: (_: string, certificate: PeerCertificate) => checkServerIdentity(host, certificate),
+  };
 }
 
 /** As `startTls`, as a promise with a deadline; the socket is destroyed when it fails. */
@@ -50,7 +53,9 @@ export async function secured(socket: Socket, trust: Trust, ms: number, signal: 
   }
 }
 
-function mismatch(socket: TLSSocket, fingerprint: string): Problem | undefined {
+/** Why the server's certificate is not the pinned one; undefined when it is, or when none is pinned. */
+export function pinProblem(socket: TLSSocket, { fingerprint }: Trust): Problem | undefined {
+  if (fingerprint === undefined) return undefined;
   const found = createHash("sha256").update(socket.getPeerCertificate().raw).digest();
   const wanted = fingerprint.slice("sha256/".length);
   const bytes = /^[0-9a-fA-F:]{64,95}$/.test(wanted)

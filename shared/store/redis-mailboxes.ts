@@ -6,6 +6,7 @@ import { LUA_FORGET_DELIVERIES } from "./redis-delivery-records.ts";
 import type { RedisKeys } from "./redis-keys.ts";
 import { LUA_CLOCK, LUA_LEDGER } from "./redis-ledger.ts";
 import { listedMailboxes } from "./redis-mailbox-lists.ts";
+import { LUA_FORGET_OUTBOX } from "./redis-outbox.ts";
 import { LUA_PRINTS, type PrintWindow } from "./redis-prints.ts";
 import type { RedisRegistry } from "./redis-registry.ts";
 import { listOf, numberOf, textOf, textOrNull, textsOf } from "./redis-reply.ts";
@@ -23,11 +24,12 @@ const LUA_MAILBOX = `
   local function forgetAll()
     local ids = forgetDeliveries()
     forgetPrints()
+    forgetOutbox()
     redis.call('UNLINK', base .. 'lease', base .. 'cursors', base .. 'open', base .. 'ahead', base .. 'facts')
     return ids
   end
 `;
-const WHOLE = [LUA_CLOCK, LUA_LEDGER, LUA_PRINTS, LUA_FORGET_DELIVERIES, LUA_MAILBOX];
+const WHOLE = [LUA_CLOCK, LUA_LEDGER, LUA_PRINTS, LUA_FORGET_DELIVERIES, LUA_FORGET_OUTBOX, LUA_MAILBOX];
 
 /** Answers the stored revision that is in the way, or the new stamp with the deliveries of a removed namesake. */
 const PUT = redisScript(

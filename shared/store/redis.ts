@@ -9,6 +9,8 @@ import { redisFacts } from "./redis-facts.ts";
 import { redisKeys } from "./redis-keys.ts";
 import { redisLedger } from "./redis-ledger.ts";
 import { redisMailboxes, sweepRemoved } from "./redis-mailboxes.ts";
+import { forgetSent, redisOutbox } from "./redis-outbox.ts";
+import { redisOutboxIndex } from "./redis-outbox-index.ts";
 import { printWindow } from "./redis-prints.ts";
 import { redisRegistry } from "./redis-registry.ts";
 import { forgetDelivered, mendIndex } from "./redis-trim.ts";
@@ -54,6 +56,7 @@ export async function redisStore(options: RedisOptions): Promise<RedisStore> {
     const index = redisDeliveryIndex(redis, keys, spoolBytes);
     const mailboxes = { redis, keys, vault, window, registry, forgetDeliveries: index.forget };
     const deliveries = { redis, keys, window, index };
+    const outbox = { redis, keys, index: redisOutboxIndex(redis, keys, spoolBytes) };
     return {
       description: `redis ${redis.shown}, prefix ${keys.prefix}${warnings.map((warning) => `; ${warning}`).join("")}`,
       redis,
@@ -62,6 +65,7 @@ export async function redisStore(options: RedisOptions): Promise<RedisStore> {
       cursors: redisCursors(redis, keys),
       ledger: redisLedger(redis, keys, window),
       deliveries: redisDeliveries(deliveries),
+      outbox: redisOutbox(outbox),
       facts: redisFacts(redis, keys, windowDays * DAY_MS),
       async ping() {
         await redis.send("ping", [], PING_MS);
@@ -70,6 +74,7 @@ export async function redisStore(options: RedisOptions): Promise<RedisStore> {
         const before = now.getTime() - windowDays * DAY_MS;
         window.forget(before);
         await forgetDelivered(deliveries, before);
+        await forgetSent(outbox, before);
         await sweepRemoved(mailboxes);
         await mendIndex(deliveries);
       },

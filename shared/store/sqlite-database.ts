@@ -153,5 +153,6 @@ function freeClaims(database: Database): void {
     database.run("update messages set state = ? where state = ?", FREE, CLAIMED);
     database.run("delete from prints where state = 1");
     database.run("update deliveries set taken_until = 0 where state = 'retrying' and taken_until > 0");
+    database.run("update outbox set taken_until = 0 where state = 'queued' and taken_until > 0");
   });
 }

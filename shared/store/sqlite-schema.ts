@@ -6,7 +6,7 @@ export const CLAIMED = 1;
 export const DONE = 2;
 
 /** Tables whose rows belong to a mailbox by their column of that name: they go when it goes. */
-export const OWNED = ["states", "cursors", "messages", "prints", "deliveries", "facts"] as const;
+export const OWNED = ["states", "cursors", "messages", "prints", "deliveries", "facts", "outbox", "automatic"] as const;
 
 const first = `
   create table meta (name text primary key, value) without rowid;
@@ -91,5 +91,35 @@ const first = `
   create index tasks_lane on tasks (lane, due_at, id);
 `;
 
+const outbox = `
+  create table outbox (
+    id text primary key, mailbox text not null, key text, created_at integer not null, state text not null,
+    revision integer not null, updated_at integer not null, due_at integer not null, taken_until integer not null,
+    message_id text not null, server_message_id text, doc text not null
+  ) without rowid;
+  create unique index outbox_key on outbox (mailbox, key) where key is not null;
+  create index outbox_newest on outbox (mailbox, created_at, id);
+  create index outbox_state on outbox (mailbox, state, created_at, id);
+  create index outbox_due on outbox (due_at) where state = 'queued';
+  create index outbox_over on outbox (updated_at) where state <> 'queued';
+  create index outbox_message on outbox (mailbox, message_id);
+  create index outbox_renamed on outbox (mailbox, server_message_id) where server_message_id is not null;
+  create table outbox_spool (id text not null unique, bytes integer not null, raw blob not null);
+  insert into tallies values ('outboxBytes', 0);
+  create trigger outbox_dropped after delete on outbox begin
+    delete from outbox_spool where id = old.id;
+  end;
+  create trigger outbox_spool_added after insert on outbox_spool begin
+    update tallies set n = n + new.bytes where name = 'outboxBytes';
+  end;
+  create trigger outbox_spool_dropped after delete on outbox_spool begin
+    update tallies set n = n - old.bytes where name = 'outboxBytes';
+  end;
+  -- Automatic mail of the last hour, heard from an address or sent to it.
+  create table automatic (mailbox text not null, address text not null, way text not null, at integer not null);
+  create index automatic_address on automatic (mailbox, address, way, at);
+  create index automatic_at on automatic (at);
+`;
+
 /** The n-th entry brings a file from version n to n + 1. Entries are never changed once released, only added. */
-export const MIGRATIONS: readonly string[] = [first];
+export const MIGRATIONS: readonly string[] = [first, outbox];

@@ -5,6 +5,7 @@ import { type Database, openDatabase } from "./sqlite-database.ts";
 import { sqliteDeliveries } from "./sqlite-deliveries.ts";
 import { sqliteFacts } from "./sqlite-facts.ts";
 import { sqliteLedger } from "./sqlite-ledger.ts";
+import { sqliteOutbox } from "./sqlite-outbox.ts";
 import { checkKeys, sqliteMailboxes, sweepRemoved } from "./sqlite-mailboxes.ts";
 import { integer } from "./sqlite-row.ts";
 import { DONE } from "./sqlite-schema.ts";
@@ -45,6 +46,7 @@ export async function sqliteStore(options: SqliteOptions): Promise<SqliteStore> 
     cursors: sqliteCursors(database),
     ledger: sqliteLedger(database),
     deliveries: sqliteDeliveries(database, spoolBytes),
+    outbox: sqliteOutbox(database, spoolBytes),
     facts: sqliteFacts(database),
     async ping() {
       database.get("select count(*) from meta");
@@ -77,6 +79,14 @@ async function trim(db: Database, before: number): Promise<void> {
       before,
     ),
   );
+  await inSlices(() =>
+    db.run(
+      `delete from outbox where id in (
+         select id from outbox where state <> 'queued' and updated_at < ? limit ${SLICE})`,
+      before,
+    ),
+  );
+  db.run("delete from automatic where at < ?", Date.now() - 3_600_000);
   sweepRemoved(db, Date.now());
   leaveEpochs(db);
   await inSlices(() => {

@@ -1,7 +1,8 @@
-/** What every node must agree on and what must survive: five small interfaces, one per concern, behind one Store. */
+/** What every node must agree on and what must survive: small interfaces, one per concern, behind one Store. */
 import type { Delivery, DeliveryState } from "../contract/delivery.ts";
 import type { Mailbox, MailboxState, MailboxStatus } from "../contract/mailbox.ts";
 import type { Cursor, MessageRef } from "../contract/message.ts";
+import type { SendState, Sending } from "../contract/sending.ts";
 import type { Fact } from "../telemetry/events.ts";
 
 export type Page<T> = { items: T[]; next: string | null; total: number };
@@ -99,6 +100,49 @@ export interface Deliveries {
   counts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;
 }
 
+/**
+ * What became of a request to send: taken up now; `known`, the same request came before under this key; `differs`, the key was used
+ * for other content; `limited`, the mailbox has sent its share, and there is room again at `until`.
+ */
+export type Acceptance =
+  { kind: "accepted" | "known" | "differs"; sending: Sending } | { kind: "limited"; until: Date };
+
+export type SendingQuery = { mailbox: string; limit: number; cursor?: string; state?: SendState };
+
+/** Automatic mail between a mailbox and one address in the last hour, both ways. */
+export type AutomaticTraffic = { heard: number; sent: number };
+
+/** Outgoing messages with their bytes: each is taken by one worker at a time, and every change of one is made to its newest state. */
+export interface Outbox {
+  /**
+   * Takes up a sending (`revision` 0) with its bytes, durably, unless its key was used before or the mailbox has taken up `perHour` of
+   * them within the last hour; all in one step. Throws `full` when the bytes do not fit into the spool's bound.
+   */
+  accept(sending: Sending, raw: Uint8Array, perHour: number): Promise<Acceptance>;
+  get(id: string): Promise<Sending | undefined>;
+  /** The RFC 822 bytes, undefined once nobody needs them any more. */
+  raw(id: string): Promise<Uint8Array | undefined>;
+  /**
+   * Takes a queued sending whose `nextAttemptAt` has come for `ttlMs`, in one step, so that nobody else works on it until it is saved.
+   * Undefined when it is not queued, not due, or taken.
+   */
+  take(id: string, ttlMs: number): Promise<Sending | undefined>;
+  /**
+   * Writes a change durably and returns the sending with its new revision; it stays taken for `holdMs` more, or is free. Throws
+   * `conflict` (retry never) when it was changed since it was read. The bytes go when it is sent and its copy is done.
+   */
+  save(sending: Sending, holdMs?: number): Promise<Sending>;
+  /** The newest sending of the mailbox with this Message-ID, ours or the one its provider gave it. */
+  find(mailbox: string, messageId: string): Promise<Sending | undefined>;
+  /** Newest first. */
+  list(query: SendingQuery): Promise<Page<Sending>>;
+  /** Queued sendings due before a time that nobody has taken, those due first in front. */
+  overdue(query: { limit: number; dueBefore: string }): Promise<{ id: string; mailbox: string }[]>;
+  /** Counts one automatic message heard from, or sent to, an address. */
+  noteAutomatic(mailbox: string, address: string, way: keyof AutomaticTraffic): Promise<void>;
+  automatic(mailbox: string, address: string): Promise<AutomaticTraffic>;
+}
+
 /** The last facts of each mailbox, for people who ask what happened. */
 export interface Facts {
   append(facts: Fact[]): Promise<void>;
@@ -113,6 +157,7 @@ export interface Store {
   readonly cursors: Cursors;
   readonly ledger: Ledger;
   readonly deliveries: Deliveries;
+  readonly outbox: Outbox;
   readonly facts: Facts;
   /** Answers within a second or throws `store`. */
   ping(): Promise<void>;

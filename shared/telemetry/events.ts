@@ -25,6 +25,11 @@ export type FactBody =
   | { kind: "mailbox.disconnected"; mailbox: string; failure: Failure; retryAt: string }
   /** The server renumbered a folder (a new UIDVALIDITY); it is read again without repeating what was delivered. */
   | { kind: "mailbox.reset"; mailbox: string; folder: string; epoch: string }
+  /**
+   * A run of a polled mailbox took longer than its interval; `missed` runs that fell due meanwhile are one. `finished` is false when
+   * the run ended with its interval, because it has no process lock: what was left is for the next.
+   */
+  | { kind: "mailbox.overran"; mailbox: string; ms: number; missed: number; finished: boolean; locked: boolean }
   /** New messages were seen and handed over. */
   | { kind: "mail.arrived"; mailbox: string; folder: string; count: number }
   /** The endpoint accepted a message; `ms` since the mail server received it, `attempts` including this one. */
@@ -60,8 +65,45 @@ export type FactBody =
   | { kind: "mail.unfetched"; mailbox: string; folder: string; uid: number; failure: Failure }
   /** Not to be delivered, for the reason given (a draft, for a CRM). */
   | { kind: "mail.skipped"; mailbox: string; folder: string; uid: number; reason: string }
+  /** Left out by the mailbox's own filters; `rule` says which. */
+  | {
+      kind: "mail.filtered";
+      mailbox: string;
+      folder: string;
+      uid: number;
+      bytes: number;
+      receivedAt: string;
+      messageId: string | null;
+      rule: string;
+    }
   /** Marked, moved or deleted on the server after the endpoint accepted it. */
   | { kind: "mail.tidied"; mailbox: string; folder: string; count: number }
+  /** A request to send was taken up; `sendAt` is when it goes out. */
+  | { kind: "send.queued"; mailbox: string; sending: string; recipients: number; bytes: number; sendAt: string }
+  /** The mail server took the message for every recipient; `ms` since it was to be sent. */
+  | {
+      kind: "send.sent";
+      mailbox: string;
+      sending: string;
+      attempts: number;
+      recipients: number;
+      bytes: number;
+      ms: number;
+    }
+  /** An attempt failed before anything was handed over, or for some recipients; those are tried again. */
+  | { kind: "send.retrying"; mailbox: string; sending: string; attempts: number; reason: string; retryAt: string }
+  /** The mail server refused it for good, or it was given up, for at least one recipient. */
+  | { kind: "send.failed"; mailbox: string; sending: string; attempts: number; reason: string }
+  /** Handed over, and the answer was lost: it may have arrived, and is not sent again. */
+  | { kind: "send.unknown"; mailbox: string; sending: string; attempts: number; reason: string }
+  /** A message that was taken came back for this recipient. */
+  | { kind: "send.bounced"; mailbox: string; sending: string; recipient: string; reason: string }
+  /** An automatic reply to a message that was sent arrived. */
+  | { kind: "send.answered"; mailbox: string; sending: string; from: string }
+  /** The copy in the Sent folder was given up; the message itself was sent. */
+  | { kind: "send.uncopied"; mailbox: string; sending: string; failure: Failure }
+  /** The endpoint did not take the news of a sending; given up when `retryAt` is null. */
+  | { kind: "send.untold"; mailbox: string; sending: string; event: string; reason: string; retryAt: string | null }
   /** The endpoint failed so often that it is left alone until `until`. */
   | { kind: "endpoint.rested"; endpoint: string; until: string; failures: number }
   | { kind: "endpoint.recovered"; endpoint: string; waiting: number }

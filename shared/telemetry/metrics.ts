@@ -50,6 +50,8 @@ function countersIn(registry: prometheus.Registry) {
     deliveries: counter("deliveries_total", "Messages by what became of them", ["outcome"]),
     attempts: counter("attempts_total", "POSTs to endpoints by their result", ["result"]),
     problems: counter("problems_total", "Problems met, by code; they may have been mended by trying again", ["code"]),
+    sendings: counter("sendings_total", "Outgoing messages by what became of an attempt", ["outcome"]),
+    overruns: counter("overruns_total", "Runs of polled mailboxes that took longer than their interval", []),
     rests: counter("endpoint_rests_total", "Times an endpoint failed so often that it was left alone for a while", []),
     delivery: new prometheus.Histogram({
       name: name("delivery_seconds"),
@@ -117,7 +119,14 @@ const BY_KIND: Partial<Record<Fact["kind"], (counters: Counters, fact: Fact) => 
     if (fact.attempts > 0) attempts.inc({ result: "refused" });
   }),
   "mail.duplicate": ({ deliveries }) => deliveries.inc({ outcome: "duplicate" }),
+  "mail.filtered": ({ deliveries }) => deliveries.inc({ outcome: "filtered" }),
+  "mailbox.overran": ({ overruns }) => overruns.inc(),
   "mail.gone": ({ deliveries }) => deliveries.inc({ outcome: "gone" }),
+  "send.sent": ({ sendings }) => sendings.inc({ outcome: "sent" }),
+  "send.retrying": ({ sendings }) => sendings.inc({ outcome: "retrying" }),
+  "send.failed": ({ sendings }) => sendings.inc({ outcome: "failed" }),
+  "send.unknown": ({ sendings }) => sendings.inc({ outcome: "unknown" }),
+  "send.bounced": ({ sendings }) => sendings.inc({ outcome: "bounced" }),
   "endpoint.rested": ({ rests }) => rests.inc(),
   "endpoint.gone": ({ problems }) => problems.inc({ code: "endpoint_gone" }),
   "http.answered": ofKind("http.answered", ({ http }, { method, route, status, ms }) => {

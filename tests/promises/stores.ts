@@ -6,6 +6,7 @@ import { cursorPromises } from "./stores-cursors.ts";
 import { deliveryPromises } from "./stores-deliveries.ts";
 import { ledgerPromises } from "./stores-ledger.ts";
 import { mailboxPromises } from "./stores-mailboxes.ts";
+import { outboxPromises } from "./outboxes.ts";
 
 export type StoreSettings = { vault: Vault; windowDays: number; spoolBytes: number };
 
@@ -33,5 +34,6 @@ export function storePromises(name: string, make: NewStore): void {
     cursorPromises(make);
     ledgerPromises(make);
     deliveryPromises(make);
+    outboxPromises(make);
   });
 }

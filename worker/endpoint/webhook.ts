@@ -3,7 +3,7 @@ import { createHmac } from "node:crypto";
 import manifest from "../../package.json" with { type: "json" };
 import type { MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
-import type { Encode, Letter } from "./endpoint.ts";
+import type { Encode, Letter, WireRequest } from "./endpoint.ts";
 
 /** What identifies the service to endpoints. */
 export const USER_AGENT = `email-listener/${manifest.version}`;
@@ -23,6 +23,15 @@ const FORMATS: Record<Letter["mailbox"]["deliver"]["format"], (letter: Letter, n
 export const encodeWebhook: Encode = (letter, now) => {
   const { deliver } = letter.mailbox;
   const { contentType, headers, body } = FORMATS[deliver.format](letter, now);
+  return signedRequest(letter.mailbox, { id: letter.deliveryId, contentType, headers, body }, now);
+};
+
+/** Any body as a request of Standard Webhooks to the mailbox's endpoint; not signed without a secret. */
+export function signedRequest(
+  { deliver }: Letter["mailbox"],
+  { id, contentType, headers, body }: Body & { id: string },
+  now: Date,
+): WireRequest {
   const timestamp = String(Math.floor(now.getTime() / 1000));
   return {
     url: deliver.url,
@@ -30,13 +39,13 @@ export const encodeWebhook: Encode = (letter, now) => {
       ...headers,
       "content-type": contentType,
       "user-agent": USER_AGENT,
-      "webhook-id": letter.deliveryId,
+      "webhook-id": id,
       "webhook-timestamp": timestamp,
-      ...(deliver.secret && { "webhook-signature": signature(deliver.secret, [letter.deliveryId, timestamp], body) }),
+      ...(deliver.secret && { "webhook-signature": signature(deliver.secret, [id, timestamp], body) }),
     },
     body,
   };
-};
+}
 
 function asJson({ deliveryId, mailbox, ref, flags }: Letter, parsed: ParsedMessage, now: Date): Body {
   const message: MessageReceived = {

@@ -1,0 +1,236 @@
+/** One logged-in SMTP connection: messages go over it one after the other, and each ends in a verdict for every recipient. */
+import { Readable } from "node:stream";
+import type { TLSSocket } from "node:tls";
+import SMTPConnection, { type SMTPEnvelope } from "nodemailer/lib/smtp-connection";
+import XOAuth2 from "nodemailer/lib/xoauth2";
+import { Problem } from "../../contract/problem.ts";
+import type { StatusWish } from "../../contract/sending.ts";
+import { within } from "../../time.ts";
+import type { Credentials } from "../credentials.ts";
+import { needsUtf8 } from "./addresses.ts";
+import { heard, smtpProblem, type Verdict, verdictOf } from "./verdicts.ts";
+
+/** One message for the wire. `id` names it in notifications (RFC 3461 ENVID). */
+export type Order = { id: string; from: string; to: string[]; raw: Buffer; dsn: StatusWish | null };
+
+/** The outcome of one attempt. `serverMessageId` is the Message-ID the provider put in place of ours, null where it kept it. */
+export type Transmission = { verdicts: Verdict[]; serverMessageId: string | null };
+
+export interface SmtpSession {
+  readonly open: boolean;
+  /**
+   * Hands one message over. `beforeEnd` runs after the whole message went out and before the line that ends it: only when it has
+   * resolved may the server take the message, and what it throws is thrown here, with nothing taken. Throws a Problem when the
+   * conversation failed before that line; after it, silence is the verdict `unknown`.
+   */
+  transmit(order: Order, beforeEnd: (accepted: string[]) => Promise<void>, signal: AbortSignal): Promise<Transmission>;
+  /** What the server offers, for people. */
+  describe(): string;
+  /** Says QUIT, or cuts the connection. */
+  close(): void;
+}
+
+/** Milliseconds the server may be silent at each step, and after the end of a message (RFC 5321 section 4.5.3.2.6: 10 minutes). */
+export type SmtpTimeouts = { step: number; end: number };
+
+const CHUNK = 64 * 1024;
+
+/** Logs in on a connection that is up to EHLO, and wraps it. Throws the Problem of the login. */
+export async function smtpSession(
+  connection: SMTPConnection,
+  auth: Credentials,
+  timeouts: SmtpTimeouts,
+  signal: AbortSignal,
+): Promise<SmtpSession> {
+  const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
+  // A server that does not ask for a login (a relay inside a network) would refuse one.
+  if (connection.allowsAuth) await logIn(connection, auth, { secrets, timeouts }, signal);
+  let open = true;
+  connection.once("end", () => {
+    open = false;
+  });
+  return {
+    get open() {
+      return open && !connection.destroyed;
+    },
+    transmit: (order, beforeEnd, given) => transmit({ connection, secrets, timeouts }, order, beforeEnd, given),
+    describe: () => {
+      const size = numberOf(connection, "_maxAllowedSize");
+      return [extensionsOf(connection).join(" "), size > 0 ? `messages up to ${size} bytes` : ""]
+        .filter(Boolean)
+        .join("; ");
+    },
+    close() {
+      if (open) connection.quit();
+      // QUIT is a courtesy: whoever does not answer it is cut off.
+      setTimeout(() => connection.close(), 1000).unref();
+    },
+  };
+}
+
+async function logIn(
+  connection: SMTPConnection,
+  auth: Credentials,
+  { secrets, timeouts }: { secrets: string[]; timeouts: SmtpTimeouts },
+  signal: AbortSignal,
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const token =
+    "accessToken" in auth
+      ? { method: "XOAUTH2", oauth2: new XOAuth2({ user: auth.user, accessToken: auth.accessToken }) }
+      : { user: auth.user, pass: auth.pass };
+  connection.once("error", reject);
+  connection.login(token, (error) => (error ? reject(error) : resolve()));
+  try {
+    await within(4 * timeouts.step, "Logging in", promise, signal);
+    connection.removeListener("error", reject);
+  } catch (error) {
+    connection.close();
+    if (signal.aborted) throw signal.reason;
+    throw smtpProblem(error, secrets);
+  }
+}
+
+type Wire = { connection: SMTPConnection; secrets: string[]; timeouts: SmtpTimeouts };
+
+async function transmit(
+  wire: Wire,
+  order: Order,
+  beforeEnd: (accepted: string[]) => Promise<void>,
+  signal: AbortSignal,
+): Promise<Transmission> {
+  const { connection, secrets, timeouts } = wire;
+  checkReach(connection, order);
+  const envelope = envelopeOf(order);
+  const state: { released: boolean; failure?: { error: unknown } } = { released: false };
+  const before = async () => {
+    await beforeEnd(listOf(envelope, "accepted"));
+    signal.throwIfAborted();
+    state.released = true;
+    socketOf(connection)?.setTimeout(timeouts.end);
+  };
+  const stop = () => connection.close();
+  const { promise, resolve, reject } = Promise.withResolvers<{
+    response: string;
+    serverMessageId?: string | undefined;
+  }>();
+  const stopped = () => {
+    stop();
+    reject(signal.reason);
+  };
+  signal.addEventListener("abort", stopped, { once: true });
+  try {
+    signal.throwIfAborted();
+    connection.send(envelope, endless(order.raw, before, state), (error, info) =>
+      error ? reject(error) : resolve(info),
+    );
+    const { response, serverMessageId = null } = await promise;
+    socketOf(connection)?.setTimeout(timeouts.step);
+    const sent = listOf(envelope, "accepted").map((address): Verdict => ({ address, state: "sent", response }));
+    return { verdicts: [...sent, ...refusedOnes(envelope, secrets)], serverMessageId };
+  } catch (error) {
+    stop();
+    if (state.failure) throw state.failure.error;
+    return {
+      verdicts: afterFault({ error, envelope, secrets, released: state.released }, order, signal),
+      serverMessageId: null,
+    };
+  } finally {
+    signal.removeEventListener("abort", stopped);
+  }
+}
+
+type Fault = { error: unknown; envelope: SMTPEnvelope; secrets: string[]; released: boolean };
+
+/** What a fault leaves of each recipient; throws where nothing was handed over and nobody was refused by name. */
+function afterFault({ error, envelope, secrets, released }: Fault, order: Order, signal: AbortSignal): Verdict[] {
+  const said = heard(error);
+  const refused = refusedOnes(envelope, secrets);
+  const accepted = listOf(envelope, "accepted");
+  const replied = said.status >= 400 && said.code !== "ECONNECTION";
+  if (released && !replied) {
+    const why = signal.aborted ? "the service stopped before the server answered" : smtpProblem(error, secrets).message;
+    const response = `The message was handed over and no answer came: ${why}`;
+    return [...accepted.map((address): Verdict => ({ address, state: "unknown", response })), ...refused];
+  }
+  if (signal.aborted) throw signal.reason;
+  const aboutMessage = ["MAIL FROM", "DATA"].includes(said.command) && said.status >= 400 && said.status !== 421;
+  if (refused.length > 0 && refused.length === order.to.length) return refused;
+  if (!released && !aboutMessage) throw smtpProblem(error, secrets);
+  const known = new Set(refused.map(({ address }) => address));
+  const rest = order.to.filter((address) => !known.has(address));
+  return [...rest.map((address) => verdictOf(address, said, secrets)), ...refused];
+}
+
+/** The library writes its bookkeeping into the envelope it is given. */
+function envelopeOf({ id, from, to, raw, dsn }: Order): SMTPEnvelope {
+  const notify = dsn && (dsn.notify.length > 0 ? dsn.notify : ["never"]);
+  return {
+    from,
+    to: [...to],
+    size: raw.length,
+    use8BitMime: raw.some((byte) => byte > 127),
+    ...(dsn && notify && { dsn: { envid: id, ret: dsn.return === "full" ? "FULL" : "HDRS", notify } }),
+  };
+}
+
+function listOf(envelope: SMTPEnvelope, name: string): string[] {
+  const list: unknown = Reflect.get(envelope, name);
+  return Array.isArray(list) ? list.filter((one) => typeof one === "string") : [];
+}
+
+function refusedOnes(envelope: SMTPEnvelope, secrets: string[]): Verdict[] {
+  const errors: unknown = Reflect.get(envelope, "rejectedErrors");
+  return (Array.isArray(errors) ? errors : []).map((error: unknown) =>
+    verdictOf(String(error instanceof Error ? Reflect.get(error, "recipient") : ""), heard(error), secrets),
+  );
+}
+
+/** The message as a stream that does not end, and so lets nobody end the message on the wire, before `before` has resolved. */
+function endless(raw: Buffer, before: () => Promise<void>, state: { failure?: { error: unknown } }): Readable {
+  async function* chunks() {
+    for (let at = 0; at < raw.length; at += CHUNK) yield raw.subarray(at, at + CHUNK);
+    try {
+      await before();
+    } catch (error) {
+      // The library rewrites the error it hears of, so it gets one of its own.
+      state.failure = { error };
+      throw new Error("The message must not be ended", { cause: error });
+    }
+  }
+  return Readable.from(chunks(), { objectMode: false });
+}
+
+/** What the server cannot take is refused here in clear words; the library would send a non-ASCII address to anybody. */
+function checkReach(connection: SMTPConnection, { to, from, raw }: Order): void {
+  const odd = [from, ...to].find(needsUtf8);
+  if (odd !== undefined && !extensionsOf(connection).includes("SMTPUTF8"))
+    throw new Problem("refused", `The mail server does not take international addresses (SMTPUTF8) such as ${odd}`, {
+      retry: "never",
+    });
+  const most = numberOf(connection, "_maxAllowedSize");
+  if (most > 0 && raw.length > most)
+    throw new Problem("refused", `The message has ${raw.length} bytes, the mail server takes ${most}`, {
+      retry: "never",
+    });
+}
+
+function extensionsOf(connection: SMTPConnection): string[] {
+  const list: unknown = Reflect.get(connection, "_supportedExtensions");
+  return Array.isArray(list) ? list.map(String) : [];
+}
+
+function numberOf(connection: SMTPConnection, name: string): number {
+  const value: unknown = Reflect.get(connection, name);
+  return typeof value === "number" ? value : 0;
+}
+
+function socketOf(connection: SMTPConnection): { setTimeout(ms: number): unknown } | undefined {
+  return connection._socket || undefined;
+}
+
+/** The socket as TLS, undefined while it is plain. */
+export function tlsSocketOf(connection: SMTPConnection): TLSSocket | undefined {
+  const socket = connection._socket;
+  return socket && "getPeerCertificate" in socket ? (socket as TLSSocket) : undefined;
+}

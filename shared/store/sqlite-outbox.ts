@@ -1,0 +1,142 @@
+/** Outgoing messages in SQLite. Whatever a client or a mail server was told rests on it, so each step is on the disk when it returns. */
+import * as v from "valibot";
+import { Problem } from "../contract/problem.ts";
+import { Sending } from "../contract/sending.ts";
+import { packed, unpacked } from "./packing.ts";
+import type { Database } from "./sqlite-database.ts";
+import { cut, readMark } from "./sqlite-pages.ts";
+import { bytes, integer, json, readInTurns, type Row, text } from "./sqlite-row.ts";
+import type { Acceptance, AutomaticTraffic, Outbox, Page, SendingQuery } from "./store.ts";
+
+const HOUR_MS = 3_600_000;
+
+/** `spoolBytes` bounds the compressed bytes of outgoing messages, apart from those of deliveries. */
+export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
+  return {
+    async accept(sending, raw, perHour) {
+      const spooled = await packed(raw);
+      return db.durably(() => accept(db, sending, { spooled, perHour, spoolBytes }));
+    },
+    get: async (id) => one(db.get("select doc from outbox where id = ?", id)),
+    async raw(id) {
+      const row = db.get("select raw from outbox_spool where id = ?", id);
+      return row && unpacked(bytes(row, "raw"));
+    },
+    take: async (id, ttlMs) =>
+      db.step(() => {
+        const now = Date.now();
+        const free = "state = 'queued' and due_at <= ? and taken_until <= ?";
+        const sql = `update outbox set taken_until = ? where id = ? and ${free} returning doc`;
+        return one(db.get(sql, now + ttlMs, id, now, now));
+      }),
+    save: async (sending, holdMs = 0) => db.durably(() => save(db, sending, holdMs)),
+    async find(mailbox, messageId) {
+      const sql = `select doc from outbox where mailbox = ? and (message_id = ? or server_message_id = ?)
+        order by created_at desc limit 1`;
+      return one(db.get(sql, mailbox, messageId, messageId));
+    },
+    async list(query) {
+      const page = listed(db, query);
+      return { ...page, items: await readInTurns(page.items, sendingOf) };
+    },
+    async overdue({ limit, dueBefore }) {
+      const sql = `select id, mailbox from outbox indexed by outbox_due
+        where state = 'queued' and due_at < ? and taken_until <= ? order by due_at limit ?`;
+      const rows = db.all(sql, Date.parse(dueBefore), Date.now(), limit);
+      return rows.map((row) => ({ id: text(row, "id"), mailbox: text(row, "mailbox") }));
+    },
+    async noteAutomatic(mailbox, address, way) {
+      db.step(() => {
+        const sql = "insert into automatic (mailbox, address, way, at) values (?, ?, ?, ?)";
+        db.run(sql, mailbox, address.toLowerCase(), way, Date.now());
+      });
+    },
+    async automatic(mailbox, address) {
+      const sql = "select count(*) as n from automatic where mailbox = ? and address = ? and way = ? and at > ?";
+      const count = (way: keyof AutomaticTraffic) =>
+        integer(db.get(sql, mailbox, address.toLowerCase(), way, Date.now() - HOUR_MS), "n");
+      return { heard: count("heard"), sent: count("sent") };
+    },
+  };
+}
+
+type Intake = { spooled: Buffer; perHour: number; spoolBytes: number };
+
+function accept(db: Database, sending: Sending, { spooled, perHour, spoolBytes }: Intake): Acceptance {
+  const { mailbox, key } = sending;
+  const before =
+    key === null ? undefined : one(db.get("select doc from outbox where mailbox = ? and key = ?", mailbox, key));
+  if (before) return { kind: before.contentHash === sending.contentHash ? "known" : "differs", sending: before };
+  const nth =
+    "select created_at from outbox where mailbox = ? and created_at > ? order by created_at desc limit 1 offset ?";
+  const full = db.get(nth, mailbox, Date.now() - HOUR_MS, perHour - 1);
+  if (full) return { kind: "limited", until: new Date(integer(full, "created_at") + HOUR_MS) };
+  const held = integer(db.get("select n from tallies where name = 'outboxBytes'"), "n");
+  if (held + spooled.length > spoolBytes) {
+    const room = `${held} of ${spoolBytes} bytes are taken, this message needs ${spooled.length}`;
+    throw new Problem("full", `There is no room for another outgoing message: ${room}`);
+  }
+  const accepted = { ...sending, revision: 1 };
+  db.run(INSERT, accepted.id, mailbox, key, Date.parse(accepted.createdAt), ...changing(accepted), 0);
+  db.run("insert into outbox_spool (id, bytes, raw) values (?, ?, ?)", accepted.id, spooled.length, spooled);
+  return { kind: "accepted", sending: accepted };
+}
+
+const INSERT = `
+  insert into outbox (id, mailbox, key, created_at, state, revision, updated_at, due_at, message_id, server_message_id, doc,
+    taken_until) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+
+function save(db: Database, sending: Sending, holdMs: number): Sending {
+  const saved = { ...sending, revision: sending.revision + 1 };
+  const sql = `update outbox set state = ?, revision = ?, updated_at = ?, due_at = ?, message_id = ?, server_message_id = ?,
+    doc = ?, taken_until = ? where id = ? and revision = ?`;
+  const until = holdMs === 0 ? 0 : Date.now() + holdMs;
+  if (db.run(sql, ...changing(saved), until, sending.id, sending.revision) === 0) {
+    throw new Problem("conflict", `The sending ${sending.id} was changed meanwhile`, { retry: "never" });
+  }
+  if (isSpent(saved)) db.run("delete from outbox_spool where id = ?", sending.id);
+  return saved;
+}
+
+/** True when nobody will ask for the bytes again. Those of a failed or doubtful one stay for a person to look at. */
+export function isSpent({ state, copy }: Sending): boolean {
+  return (state === "sent" || state === "bounced") && copy !== "wanted";
+}
+
+function changing(sending: Sending) {
+  const { state, revision, messageId, serverMessageId, nextAttemptAt } = sending;
+  const due = nextAttemptAt === null ? 0 : Date.parse(nextAttemptAt);
+  return [
+    state,
+    revision,
+    Date.parse(sending.updatedAt),
+    due,
+    messageId,
+    serverMessageId,
+    JSON.stringify(sending),
+  ] as const;
+}
+
+function listed(db: Database, query: SendingQuery): Page<Row> {
+  const where = ["mailbox = ?", ...(query.state === undefined ? [] : ["state = ?"])];
+  const values: (string | number)[] = [query.mailbox, ...(query.state === undefined ? [] : [query.state])];
+  const counted = `select count(*) as n from outbox where ${where.join(" and ")}`;
+  const total = integer(db.get(counted, ...values), "n");
+  if (query.cursor !== undefined) {
+    const [at = "", id = ""] = readMark(query.cursor, 2);
+    where.push("(created_at, id) < (?, ?)");
+    values.push(Number(at), id);
+  }
+  const sql = `select id, created_at, doc from outbox where ${where.join(" and ")} order by created_at desc, id desc limit ?`;
+  const found = db.all(sql, ...values, query.limit + 1);
+  const { rows, next } = cut(found, query.limit, (row) => [String(integer(row, "created_at")), text(row, "id")]);
+  return { items: rows, next, total };
+}
+
+function one(row: Row | undefined): Sending | undefined {
+  return row && sendingOf(row);
+}
+
+function sendingOf(row: Row): Sending {
+  return v.parse(Sending, json(row, "doc"));
+}

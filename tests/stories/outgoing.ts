@@ -1,0 +1,51 @@
+/** What every story about sending needs: a mailbox of the running service whose mail goes out through a server that follows a script. */
+import type { Answer } from "../service.ts";
+import { type SmtpScript, type SmtpScriptOptions, startSmtpScript } from "../servers/smtp-script.ts";
+import { type Scene, scene } from "./scene.ts";
+
+export type Outgoing = Scene & {
+  smtp: SmtpScript;
+  /** Registers a mailbox that sends through the script. */
+  sender(send?: object): Promise<{ id: string; user: string; address: string }>;
+  /** Asks to send; a small message to one person unless told otherwise. */
+  send(mailbox: string, message?: object, options?: { key?: string; wait?: number }): Promise<Answer>;
+  /** Resolves with the sending once it is in this state. */
+  until(sending: string, state: string, ms?: number): Promise<any>;
+};
+
+/** Sets the scene; time is compressed, and what the mail server may take is a second. */
+export async function outgoing(env: Record<string, string> = {}, options: SmtpScriptOptions = {}): Promise<Outgoing> {
+  const set = await scene({ COMMAND_TIMEOUT_SECONDS: "5", BACKOFF_SCALE: "0.01", ...env });
+  const smtp = await startSmtpScript(options);
+  return {
+    ...set,
+    smtp,
+    async sender(send = {}) {
+      const { id, user } = await set.mailbox({ wait: false });
+      const place = { host: "127.0.0.1", port: smtp.port, tls: "none", saveSent: "never" };
+      const patched = await set.service.call("PATCH", `/api/v1/mailboxes/${id}`, { send: { ...place, ...send } });
+      if (patched.status !== 200) throw new Error(JSON.stringify(patched.body));
+      return { id, user, address: `${user}@example.com` };
+    },
+    send: (mailbox, message = {}, { key, wait } = {}) =>
+      set.service.call(
+        "POST",
+        `/api/v1/mailboxes/${mailbox}/messages${wait === undefined ? "" : `?wait=${wait}`}`,
+        { to: ["bob@example.net"], subject: "Hello", text: "How are you?", ...message },
+        key === undefined ? {} : { "idempotency-key": key },
+      ),
+    until: (sending, state, ms = 20_000) =>
+      set.service.until(
+        `${sending} to be ${state}`,
+        async () => {
+          const { body } = await set.service.call("GET", `/api/v1/messages/${sending}`);
+          return body.state === state && body;
+        },
+        ms,
+      ),
+    async end() {
+      await set.end();
+      await smtp.stop();
+    },
+  };
+}
