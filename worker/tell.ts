@@ -2,9 +2,12 @@
 import type { Mailbox, MailboxState } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import type { TaskOutcome, TellTask } from "../shared/contract/task.ts";
+import { graceAfter } from "../shared/time.ts";
 import type { DeliverDeps } from "./deliver.ts";
 import type { WireRequest } from "./endpoint/endpoint.ts";
 import { type Manners, MANNERS } from "./endpoint/manners.ts";
+
+const GRACE_MS = 5_000;
 
 type What = "available" | "unavailable" | "token";
 
@@ -53,7 +56,8 @@ async function say(
   const entry = await deps.gates.enter(endpoint, signal);
   if (entry.kind === "rest")
     throw new Problem("endpoint", "The endpoint is left alone for a while", { retry: entry.until });
-  const outcome = await deps.post(request, signal).then(
+  // Cut off by a shutdown, the endpoint might have heard and would hear it again after the next start.
+  const outcome = await deps.post(request, graceAfter(signal, GRACE_MS)).then(
     (posted) => {
       entry.leave(posted);
       return posted;

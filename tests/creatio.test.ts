@@ -1,0 +1,241 @@
+/** Stories of a CRM of the Creatio family that uses this service in place of its own listener. */
+import assert from "node:assert/strict";
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { savedMails } from "./servers/crm.ts";
+import { message, numbered } from "./servers/mail.ts";
+import { crmScene } from "./stories/crm-scene.ts";
+import { status } from "./stories/scene.ts";
+
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+const subject = (n: number) => `Message ${String(n).padStart(3, "0")}`;
+const mail = (n: number, more = {}) => numbered(n, { subject: subject(n), ...more });
+
+describe("a CRM and its mailboxes", { timeout: 240_000 }, () => {
+  test("a mailbox is added, last week's mail is loaded, and new mail arrives, each once", async () => {
+    const s = await crmScene();
+    try {
+      await s.mail.addUser("help", "correct horse");
+      await s.mail.appendMany("help", "INBOX", [mail(1), mail(2)]);
+      const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      assert.deepEqual(await savedMails(s.crm, 2), [subject(1), subject(2)]);
+      await status(s.service, id, "listening");
+      await s.mail.append("help", "INBOX", mail(3));
+      assert.deepEqual(await savedMails(s.crm, 3), [1, 2, 3].map(subject));
+      await s.service.until("the CRM to hear that it listens", () => s.crm.states.some((state) => state.Avaliable));
+      await s.service.stop();
+      await s.service.start();
+      await s.mail.append("help", "INBOX", mail(4));
+      await savedMails(s.crm, 4);
+      assert.equal(s.crm.states.length, 1, "a restart repeats no state");
+      assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("a token that expires is asked for, arrives by an update from inside the callback, and nothing is missed", async () => {
+    const s = await crmScene({}, { ending: "ProcessFullEmail" });
+    try {
+      await s.mail.addToken("ann", "first");
+      s.crm.freshToken = async () => {
+        await s.mail.addToken("ann", "second");
+        return "second";
+      };
+      const { id } = await s.crm.addMailbox({ user: "ann", token: "first", port: s.mail.imapPort });
+      await status(s.service, id, "listening");
+      await s.mail.append("ann", "INBOX", mail(1));
+      await savedMails(s.crm, 1);
+      await s.mail.removeToken("ann", "first");
+      await s.mail.disconnectAll();
+      await s.mail.append("ann", "INBOX", mail(2));
+      assert.deepEqual(await savedMails(s.crm, 2), [1, 2].map(subject));
+      await status(s.service, id, "listening");
+      assert.deepEqual(s.crm.tokensAsked, [id]);
+      assert.ok(
+        s.crm.states.every((state) => state.Avaliable),
+        "an expired token is no fault of the mailbox",
+      );
+      assert.deepEqual(s.crm.violations, []);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("a CRM that is down for an hour gets everything when it is back, once", async () => {
+    const s = await crmScene({ BACKOFF_SCALE: "0.01" });
+    try {
+      await s.mail.addUser("help", "correct horse");
+      const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await status(s.service, id, "listening");
+      await s.crm.stop();
+      await s.mail.appendMany(
+        "help",
+        "INBOX",
+        range(1, 20).map((n) => mail(n)),
+      );
+      const retrying = "/api/v1/deliveries?state=retrying";
+      await s.service.until("all to wait", async () => (await s.service.call("GET", retrying)).body.total === 20);
+      assert.equal((await s.crm.call("state", [id])).text.includes('"State":"exists"'), true);
+      await s.crm.start();
+      assert.deepEqual(await savedMails(s.crm, 20, 60_000), range(1, 20).map(subject));
+      assert.equal(s.crm.arrived.length, 20);
+      assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("mail that a CRM accepted and lost by a restart comes again when it asks for it", async () => {
+    const s = await crmScene({}, { saveMs: 1500 });
+    try {
+      await s.mail.addUser("help", "correct horse");
+      const { id, credentials } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await status(s.service, id, "listening");
+      await s.mail.append("help", "INBOX", mail(1, { messageId: "<lost@example.com>" }));
+      await s.service.until("the mail to be accepted", () => s.crm.arrived.length === 1);
+      await s.crm.restart();
+      assert.equal(s.crm.saved.size, 0);
+      const { BpmEndpoint: _, ...bare } = credentials;
+      assert.equal((await s.crm.call("fetch", { Credentials: bare, MessageIds: ["<lost@example.com>"] })).status, 200);
+      assert.deepEqual(await savedMails(s.crm, 1), [subject(1)]);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("a store that was wiped is healed by the CRM's own job, without a gap and without a flood", async () => {
+    const s = await crmScene();
+    let stopJob: (() => Promise<void>) | undefined;
+    try {
+      await s.mail.addUser("help", "correct horse");
+      const old = new Date(Date.now() - 2 * 3_600_000);
+      await s.mail.appendMany(
+        "help",
+        "INBOX",
+        range(1, 10).map((n) => mail(n, { date: old })),
+      );
+      const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await savedMails(s.crm, 10);
+      await status(s.service, id, "listening");
+      await s.mail.append("help", "INBOX", mail(11));
+      await savedMails(s.crm, 11);
+      await s.service.kill();
+      for (const file of await readdir(s.service.dataDir)) await rm(join(s.service.dataDir, file), { recursive: true });
+      await s.mail.append("help", "INBOX", mail(12));
+      await s.service.start();
+      assert.equal((await s.crm.call("state", [id])).text, "{}");
+      stopJob = s.crm.everyMinute(300);
+      assert.deepEqual(await savedMails(s.crm, 12), range(1, 12).map(subject));
+      await status(s.service, id, "listening");
+      await s.mail.append("help", "INBOX", mail(13));
+      await savedMails(s.crm, 13);
+      const recreated = s.crm.calls.filter(({ path }) => path === "recreate").length;
+      assert.equal(recreated, 2, "one at the beginning, one for the wiped store");
+      assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
+    } finally {
+      await stopJob?.();
+      await s.end();
+    }
+  });
+
+  test("the same mail in three mailboxes reaches the CRM one after the other, so that no copy is lost", async () => {
+    const s = await crmScene({}, { saveMs: 700 });
+    try {
+      const users = ["ann", "bob", "eve"];
+      const ids: string[] = [];
+      for (const user of users) {
+        await s.mail.addUser(user, "correct horse");
+        const { id } = await s.crm.addMailbox({ user, port: s.mail.imapPort });
+        await status(s.service, id, "listening");
+        ids.push(id);
+      }
+      const same = mail(1, { messageId: "<all@example.com>" });
+      await Promise.all(users.map((user) => s.mail.append(user, "INBOX", same)));
+      await s.service.until("all three to be saved", () => s.crm.saved.get("<all@example.com>")?.mailboxes.size === 3);
+      assert.deepEqual(s.crm.lost, []);
+      assert.equal(s.crm.arrived.length, 3);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("drafts are never delivered, and what was delivered gets the CRM's keyword only then", async () => {
+    const s = await crmScene();
+    try {
+      await s.mail.addUser("help", "correct horse");
+      const wish = { user: "help", port: s.mail.imapPort, mark: true };
+      const { id } = await s.crm.addMailbox(wish);
+      await status(s.service, id, "listening");
+      s.crm.fault = () => ({ status: 503 });
+      const uid = await s.mail.append("help", "INBOX", mail(1));
+      await s.service.until("a refusal", () => s.service.facts.some((fact) => fact.kind === "mail.retrying"));
+      assert.deepEqual((await s.mail.flags("help", "INBOX")).get(uid), []);
+      s.crm.fault = () => undefined;
+      await savedMails(s.crm, 1);
+      await s.service.until("the keyword", async () =>
+        (await s.mail.flags("help", "INBOX")).get(uid)?.includes("Creatio"),
+      );
+      await s.service.stop();
+      const draft = await s.mail.append("help", "INBOX", mail(2));
+      await s.mail.setFlags("help", "INBOX", draft, ["\\Draft"]);
+      await s.mail.append("help", "INBOX", mail(3));
+      await s.service.start();
+      assert.deepEqual(await savedMails(s.crm, 2), [1, 3].map(subject));
+      await s.service.until("the draft to be skipped", () =>
+        s.service.facts.some((fact) => fact.kind === "mail.skipped"),
+      );
+      assert.equal(s.crm.saved.size, 2);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("a message too large for the CRM arrives without its attachments and says so", async () => {
+    const s = await crmScene();
+    try {
+      await s.mail.addUser("help", "correct horse");
+      const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await status(s.service, id, "listening");
+      const quota = "The maximum message size quota for incoming messages (65536) has been exceeded.";
+      s.crm.fault = (_, raw) => (raw.length > 100_000 ? { status: 400, text: quota } : undefined);
+      const attachments = [{ filename: "big.bin", content: Buffer.alloc(100_000, 7) }];
+      await s.mail.append("help", "INBOX", message({ subject: "Large", html: "<p>See</p>", attachments }));
+      await savedMails(s.crm, 1);
+      const [{ email } = { email: undefined }] = s.crm.arrived;
+      assert.deepEqual(email?.Attachments, []);
+      assert.match(email?.Body ?? "", /^<p>See<\/p>[^]*big\.bin \(98 KB\)[^]*too large/);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("a wrong password is told once with the server's words, over restarts, and its end is told too", async () => {
+    const s = await crmScene({ BACKOFF_SCALE: "0.002" });
+    try {
+      await s.mail.addUser("help", "correct horse");
+      const { id, credentials } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await s.service.until("the first news", () => s.crm.states.length === 1);
+      await s.mail.setPassword("help", "another horse");
+      await s.mail.disconnectAll();
+      await s.service.until("the bad news", () => s.crm.states.length === 2);
+      const bad = s.crm.states[1];
+      assert.equal(bad?.Avaliable, false);
+      assert.match(bad?.ExceptionClassName ?? "", /AuthenticationException$/);
+      assert.match(bad?.ExceptionMessage ?? "", /Invalid credentials/);
+      assert.equal(bad?.Context, credentials["Context"]);
+      assert.match((await s.crm.call("state", [id])).text, /exists/);
+      await s.service.stop();
+      await s.service.start();
+      await new Promise((resolve) => setTimeout(resolve, 2_500));
+      assert.equal(s.crm.states.length, 2, "a restart repeats nothing");
+      credentials["Password"] = "another horse";
+      await s.crm.call("recreate", [credentials]);
+      await s.service.until("the good news", () => s.crm.states.length === 3);
+      assert.equal(s.crm.states[2]?.Avaliable, true);
+    } finally {
+      await s.end();
+    }
+  });
+});
