@@ -95,7 +95,7 @@ const REST = [5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
 /** Milliseconds to wait after the n-th failure in a row (counting from 1), jittered. */
 export type Backoff = Record<
-  "reconnect" | "redeliver" | "login" | "task" | "rest" | "send",
+  "reconnect" | "poll" | "redeliver" | "login" | "task" | "rest" | "send",
   (failures: number) => number
 >;
 

@@ -1,6 +1,7 @@
 /** Keeps one mailbox listened to: connects, watches, waits after failures, and rests where only a person can help. */
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import { asProblem, type Problem } from "../../shared/contract/problem.ts";
+import { isPolled } from "../../shared/mail/defaults.ts";
 import type { MailConnection, WatchSign } from "../../shared/mail/mail.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { type Backoff, slept } from "../../shared/time.ts";
@@ -38,7 +39,8 @@ export async function keepListening(deps: Listening, id: string, lease: Lease): 
     const { problem, goodMs } = await listenOnce(deps, found.mailbox, pen, lease);
     if (!problem || problem.code === "conflict") return;
     if (goodMs >= GOOD_AFTER_MS) failures = 1;
-    const wait = afterFailure(deps, pen, problem, failures);
+    const polled = isPolled(found.mailbox.receive);
+    const wait = afterFailure(deps, pen, problem, { failures, polled });
     const retryAt = new Date(Date.now() + wait.ms);
     pen.to(wait.status, problem, retryAt);
     const { code, message } = problem;
@@ -70,7 +72,8 @@ async function listenOnce(
     } else if (sign.kind === "arrival") {
       pen.arrived();
       if (goodSince === undefined) pen.to("syncing", null);
-    } else pen.verified();
+    } else if (sign.kind === "verified") pen.verified();
+    else if (sign.kind === "ran") overran(deps, mailbox, sign);
   };
   const good = () => (goodSince === undefined ? 0 : performance.now() - goodSince);
   const connection = deps.connect(mailbox);
@@ -87,8 +90,18 @@ async function listenOnce(
   }
 }
 
+/** A run that took longer than its interval; what it did not get to is for the next one. */
+function overran({ emit }: Listening, { id, receive }: Mailbox, { ms, missed }: { ms: number; missed: number }): void {
+  if (missed > 0) emit({ kind: "mailbox.overran", mailbox: id, ms, missed, finished: true, locked: receive.processLock });
+}
+
 /** How a failure shows and how long to wait after it. */
-function afterFailure(deps: Listening, pen: StatePen, problem: Problem, failures: number) {
+function afterFailure(
+  deps: Listening,
+  pen: StatePen,
+  problem: Problem,
+  { failures, polled }: { failures: number; polled: boolean },
+) {
   if (problem.code === "auth" || problem.code === "auth_method") {
     const refused = pen.loginFailed();
     if (refused >= LOGINS_BEFORE_ATTENTION) return { status: "needs_attention", ms: DAY_MS } as const;
@@ -97,6 +110,6 @@ function afterFailure(deps: Listening, pen: StatePen, problem: Problem, failures
   if (problem.retry === "never") return { status: "needs_attention", ms: HOUR_MS } as const;
   const throttled = problem.code === "throttled" || problem.code === "too_many_connections";
   const notBefore = problem.retry instanceof Date ? problem.retry.getTime() - Date.now() : 0;
-  const ms = Math.max(notBefore, deps.backoff.reconnect(failures));
+  const ms = Math.max(notBefore, deps.backoff[polled ? "poll" : "reconnect"](failures));
   return { status: throttled ? "throttled" : "reconnecting", ms } as const;
 }
