@@ -10,7 +10,7 @@ import { namer, rabbitPlace, type RabbitRig } from "./promises/rabbit-rig.ts";
 import { rabbitSetupPromises } from "./promises/rabbit-setup.ts";
 import { rabbitTaskPromises } from "./promises/rabbit-tasks.ts";
 import { makeCertificates } from "./servers/certificates.ts";
-import { freePorts } from "./servers/program.ts";
+import { freePorts } from "./servers/ports.ts";
 import { startRabbitMq } from "./servers/rabbitmq.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "email-listener-rabbit-"));

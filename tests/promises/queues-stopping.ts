@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Problem } from "../../shared/contract/problem.ts";
 import { eventually } from "../servers/waiting.ts";
-import { gated, nameOf, type NewQueuePlace, taskOf, withQueue, working } from "./queues.ts";
+import { gated, nameOf, type NewQueuePlace, settled, taskOf, withQueue, working } from "./queues.ts";
 
 const done = { kind: "done" } as const;
 
@@ -18,7 +18,7 @@ export function stoppingAndStarting(make: NewQueuePlace): void {
       await first.stop();
       assert.deepEqual(begun, ["one", "two"]);
       assert.deepEqual(queue.failures, []);
-      assert.deepEqual(await queue.tasks.depth(), { ready: 3, delayed: 0, running: 0 });
+      await settled(queue, { ready: 3, delayed: 0, running: 0 });
       const seen: [string, number][] = [];
       const second = working(queue, async (task, attempt) => {
         seen.push([nameOf(task), attempt]);
@@ -45,7 +45,7 @@ export function stoppingAndStarting(make: NewQueuePlace): void {
       });
       await eventually(() => begun, "the task in flight");
       await work.stop();
-      assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 0, running: 0 });
+      await settled(queue, { ready: 0, delayed: 0, running: 0 });
     }));
 
   test("waiting tasks and their attempts survive a restart", async (t) => {
@@ -62,8 +62,10 @@ export function stoppingAndStarting(make: NewQueuePlace): void {
     await work.stop();
     await first.close();
     const second = await place.open();
-    const { ready, delayed } = await second.tasks.depth();
-    assert.equal(ready + delayed, 2);
+    await eventually(async () => {
+      const { ready, delayed } = await second.tasks.depth();
+      return ready + delayed === 2;
+    }, "both tasks waiting");
     const seen: [string, number][] = [];
     const again = working(second, async (task, attempt) => {
       assert.ok(Date.now() >= dueAt.getTime());

@@ -39,7 +39,7 @@ export function optionsFor(url: string, name: string, queueType: QueueType): Rab
     backoff: backoffs(0.01),
     onFailed: () => undefined,
     delaysMs: [20, 100, 500],
-    turnsMs: [1000],
+    turnsMs: [1000, 3000],
     confirmMs: 5000,
   };
 }

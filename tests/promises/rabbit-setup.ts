@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { rabbitAddress } from "../../shared/queue/rabbit-address.ts";
-import { freePorts } from "../servers/program.ts";
+import { freePorts } from "../servers/ports.ts";
 import { eventually } from "../servers/waiting.ts";
 import { taskOf, working } from "./queues.ts";
 import { namer, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
