@@ -15,7 +15,7 @@ export type Database = {
   step<T>(work: () => T): T;
   /**
    * As `step`, in one transaction with all that is asked for in the same turn of the event loop: one commit instead of many.
-   * Resolves after the commit; what throws is undone and rejects alone.
+   * Resolves after the commit; what throws is undone and rejects alone. `work` may be run twice.
    */
   together<T>(work: () => T): Promise<T>;
   /** A step that is on the disk, not only with the operating system, when it returns. */
@@ -84,19 +84,7 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
       throw error;
     }
   };
-  /** Undone alone when it throws, as long as SQLite has not rolled back everything. */
-  const apart = <T>(work: () => T): T => {
-    execute("savepoint apart");
-    try {
-      return work();
-    } catch (error) {
-      if (db.isTransaction) execute("rollback to apart");
-      throw error;
-    } finally {
-      if (db.isTransaction) execute("release apart");
-    }
-  };
-  const group = grouped({ step, apart, broken: () => !db.isTransaction });
+  const group = grouped(step);
   return {
     path,
     step,

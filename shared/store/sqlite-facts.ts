@@ -11,13 +11,13 @@ export function sqliteFacts(db: Database): Facts {
   return {
     async append(facts) {
       db.step(() => {
-        const touched = new Set<string>();
-        for (const fact of facts) {
-          if (!("mailbox" in fact)) continue;
-          db.run("insert into facts (mailbox, doc) values (?, ?)", fact.mailbox, JSON.stringify(fact));
-          touched.add(fact.mailbox);
+        for (const [mailbox, own] of byMailbox(facts)) {
+          // What a batch itself pushes out need not be written.
+          for (const fact of own.slice(-KEPT)) {
+            db.run("insert into facts (mailbox, doc) values (?, ?)", mailbox, JSON.stringify(fact));
+          }
+          forgetOld(db, mailbox);
         }
-        for (const mailbox of touched) forgetOld(db, mailbox);
       });
     },
     async recent(mailbox, limit) {
@@ -25,6 +25,17 @@ export function sqliteFacts(db: Database): Facts {
       return db.all(sql, mailbox, limit).map((row) => factOf(json(row, "doc")));
     },
   };
+}
+
+function byMailbox(facts: Fact[]): Map<string, Fact[]> {
+  const found = new Map<string, Fact[]>();
+  for (const fact of facts) {
+    if (!("mailbox" in fact)) continue;
+    const own = found.get(fact.mailbox);
+    if (own) own.push(fact);
+    else found.set(fact.mailbox, [fact]);
+  }
+  return found;
 }
 
 function forgetOld(db: Database, mailbox: string): void {

@@ -1,44 +1,45 @@
 /** Group commit: the small writes of one turn of the event loop share one transaction, whose commit is what they cost most. */
 
-type Steps = {
-  step: <T>(work: () => T) => T;
-  apart: <T>(work: () => T) => T;
-  /** True when the transaction around `apart` is gone. */
-  broken: () => boolean;
-};
-type Job = { run: () => () => void; fail: (error: unknown) => void };
+/** `again` repeats the work in a step of its own. */
+type Job = { run: () => () => void; again: () => void };
 
 /**
  * `add` collects work until the turn of the event loop ends, then does all of it in one step, in the order it came; its promises
- * settle after the commit. Work that throws is undone and rejects alone; a step that fails as a whole rejects them all. `flush`
- * does what is waiting at once.
+ * settle after the commit. When one throws, each is done again in a step of its own, so that it rejects alone: work must do
+ * nothing but read and write the database. `flush` does what is waiting at once.
  */
-export function grouped({ step, apart, broken }: Steps) {
+export function grouped(step: <T>(work: () => T) => T) {
   let waiting: Job[] = [];
   const flush = () => {
     const jobs = waiting;
     waiting = [];
-    if (jobs.length === 0) return;
-    try {
-      const settle = step(() => jobs.map((job) => job.run()));
-      for (const one of settle) one();
-    } catch (error) {
-      for (const job of jobs) job.fail(error);
-    }
+    for (const settle of committed(step, jobs)) settle();
   };
   const add = <T>(work: () => T): Promise<T> =>
     new Promise((resolve, reject) => {
       const run = () => {
+        const result = work();
+        return () => resolve(result);
+      };
+      const again = () => {
         try {
-          const result = apart(work);
-          return () => resolve(result);
+          resolve(step(work));
         } catch (error) {
-          if (broken()) throw error;
-          return () => reject(error);
+          reject(error);
         }
       };
-      waiting.push({ run, fail: reject });
+      waiting.push({ run, again });
       if (waiting.length === 1) setImmediate(flush);
     });
   return { add, flush };
+}
+
+function committed(step: <T>(work: () => T) => T, jobs: Job[]): (() => void)[] {
+  if (jobs.length < 2) return jobs.map(({ again }) => again);
+  try {
+    return step(() => jobs.map(({ run }) => run()));
+  } catch {
+    // Undone as a whole; the one at fault will throw again, into its own promise.
+    return jobs.map(({ again }) => again);
+  }
 }
