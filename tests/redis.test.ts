@@ -117,6 +117,7 @@ describe("redis, when things fail", () => {
         acknowledged = uid;
       }
     })();
+    writing.catch(() => undefined);
     await eventually(() => acknowledged >= 50, "50 messages");
     await server.kill();
     await assert.rejects(writing, { code: "store", retry: "later" });

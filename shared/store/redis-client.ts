@@ -233,7 +233,8 @@ function readiness(client: Redis | Cluster): () => Promise<void> {
 
 function asStoreProblem(error: unknown, underlying?: Error): Problem {
   if (error instanceof Problem && error.code === "store") return error;
-  const text = error instanceof Error ? error.message : String(error);
+  const told = error instanceof Error ? error.message : String(error);
+  const text = told.includes("max retries per request") ? "the connection broke before it answered" : told;
   const why = underlying === undefined || underlying.message === "" ? "" : ` (${underlying.message})`;
   return new Problem("store", `Redis cannot be used now: ${text}${why}`, { cause: error });
 }
