@@ -113,6 +113,7 @@ function checkPicking({ receive: from, deliver: to }: MailboxInput): void {
   const wrong = wrongSchedule(from.poll);
   if (wrong) throw wrongField(`receive.poll.${wrong.path}`, wrong.message);
   if (!to.split) return;
+  if (to.dialect !== "webhook") throw wrongField("deliver.split", "needs dialect webhook: others know no parts");
   if (!to.split.body && !to.split.attachments) throw wrongField("deliver.split", "must have body or attachments true");
   if (to.format === "raw")
     throw wrongField("deliver.split", "needs format full or headers: a raw message is one piece");
@@ -132,7 +133,10 @@ export function wireForm(mailbox: Mailbox): Record<string, unknown> {
 }
 
 /** True when the parts differ in anything, a secret included. */
-export function differs(one: Mailbox["receive" | "deliver"], other: Mailbox["receive" | "deliver"]): boolean {
+export function differs<Part extends "receive" | "deliver" | "send">(
+  one: Mailbox[Part],
+  other: Mailbox[Part],
+): boolean {
   return JSON.stringify(revealed(one)) !== JSON.stringify(revealed(other));
 }
 

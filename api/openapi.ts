@@ -5,7 +5,7 @@ import { Delivery } from "../shared/contract/delivery.ts";
 import { MailboxInput } from "../shared/contract/mailbox.ts";
 import { PROBLEMS, type ProblemCode } from "../shared/contract/problem.ts";
 import { OutgoingMessage } from "../shared/contract/outgoing.ts";
-import { MessageReceived } from "../shared/contract/received.ts";
+import { MessagePart, MessageReceived } from "../shared/contract/received.ts";
 import { MessageSent, SendingShown } from "../shared/contract/sending.ts";
 import { isRecord } from "./fields.ts";
 import { MailboxCreated, MailboxShown } from "./mailboxes.ts";
@@ -24,6 +24,7 @@ const NAMED = {
   OutgoingMessage,
   Sending: SendingShown,
   MessageReceived,
+  MessagePart,
   MessageSent,
   Problem: ProblemAnswer,
 };
@@ -47,7 +48,7 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
     security: [{ bearer: [] }],
     tags: [...new Set(routes.map((route) => route.tag))].map((name) => ({ name })),
     paths,
-    webhooks: webhooks(reference("MessageReceived")),
+    webhooks: webhooks({ message: reference("MessageReceived"), part: reference("MessagePart") }),
     components: {
       securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
       schemas: Object.fromEntries(Object.entries(NAMED).map(([name, schema]) => [name, written(schema)])),

@@ -10,12 +10,15 @@ import { DIALECTS } from "./endpoint/dialects.ts";
 import type { Letter, PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
 import type { EndpointGates } from "./endpoint/gate.ts";
 import { MANNERS } from "./endpoint/manners.ts";
+import { letters } from "./endpoint/parts.ts";
 import type { Turns } from "./endpoint/turns.ts";
+import type { Tidying } from "./tidying.ts";
 
 export type Delivering = {
   mailboxes: Pick<Mailboxes, "amend">;
   deliveries: Deliveries;
   tasks: TaskSender;
+  tidying: Tidying;
   emit: Emit;
   backoff: Backoff;
   gates: EndpointGates;
@@ -67,18 +70,21 @@ async function attemptNow(
   const entry = await deps.gates.enter(delivery.endpoint, signal);
   if (entry.kind === "rest") return postpone(deps, delivery, raw, entry.until, entry.busy ? BUSY : RESTING);
   const grace = graceAfter(signal, GRACE_MS);
+  const accepted = new Set(delivery.acceptedParts);
   let outcome: PostOutcome | undefined;
   try {
     const parsed = await deps.parse(raw, mailbox.deliver, grace.signal);
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
     const { ref, flags, id } = delivery;
-    outcome = await posted(deps, { deliveryId: id, mailbox, ref, flags, raw, parsed }, grace.signal);
+    const all = letters({ deliveryId: id, mailbox, ref, flags, raw, parsed });
+    if (all.length === 0) return await nothingToSend(deps, delivery, parsed);
+    outcome = await postedAll(deps, all, accepted, grace.signal);
   } finally {
     grace.over();
     entry.leave(outcome);
   }
-  const tried = withAttempt(delivery, outcome);
+  const tried = withAttempt({ ...delivery, ...(accepted.size > 0 && { acceptedParts: [...accepted] }) }, outcome);
   if (outcome.kind === "refused" && outcome.gone) {
     await deps.mailboxes.amend({ ...mailbox, endpointGone: true });
     deps.emit({ kind: "endpoint.gone", mailbox: mailbox.id, endpoint: delivery.endpoint });
@@ -90,6 +96,39 @@ async function attemptNow(
   const ownTime = new Date(Date.now() + deps.backoff.redeliver(tried.attemptCount));
   const at = outcome.retryAt && outcome.retryAt > ownTime ? outcome.retryAt : ownTime;
   return postpone(deps, tried, raw, at, outcome.reason);
+}
+
+/** The parts one after the other, up to the first that is refused; those in `accepted` are done, and others join them. */
+async function postedAll(
+  deps: Delivering,
+  all: Letter[],
+  accepted: Set<string>,
+  signal: AbortSignal,
+): Promise<PostOutcome> {
+  let outcome: PostOutcome = { kind: "accepted", status: 200, ms: 0 };
+  for (const letter of all) {
+    const { part } = letter;
+    if (part && accepted.has(part.name)) continue;
+    const one = await posted(deps, letter, signal);
+    outcome = { ...one, ms: outcome.ms + one.ms };
+    if (outcome.kind === "refused") {
+      return part
+        ? { ...outcome, reason: `part ${part.about.index} of ${part.about.count}: ${outcome.reason}` }
+        : outcome;
+    }
+    if (part) accepted.add(part.name);
+  }
+  return outcome;
+}
+
+/** A message none of whose parts is wanted counts as delivered, without a POST. */
+async function nothingToSend(deps: Delivering, delivery: Delivery, parsed: ParsedMessage): Promise<void> {
+  const reason = "deliver.split leaves nothing of this message to deliver";
+  await deps.deliveries.save({ ...delivery, state: "delivered", reason, nextAttemptAt: null, spooled: false });
+  const { mailbox, ref } = delivery;
+  const { folder, uid, size: bytes, receivedAt } = ref;
+  const { messageId } = parsed;
+  deps.emit({ kind: "mail.filtered", mailbox, folder, uid, bytes, receivedAt, messageId, rule: reason });
 }
 
 /** One POST, or two where the endpoint refuses the message for its size and the dialect knows a smaller form. */
@@ -111,10 +150,9 @@ async function accept(
   { status }: { status: number },
 ): Promise<void> {
   const { id, ref, attemptCount } = delivery;
-  if (mailbox.receive.afterDelivery !== "leave") {
-    await deps.tasks.send({ version: 1, kind: "tidy", mailbox: mailbox.id, messages: [ref] });
-  }
-  await deps.deliveries.save({ ...delivery, state: "delivered", reason: null, nextAttemptAt: null, spooled: false });
+  await deps.tidying(mailbox, ref);
+  const { acceptedParts: _, ...whole } = delivery;
+  await deps.deliveries.save({ ...whole, state: "delivered", reason: null, nextAttemptAt: null, spooled: false });
   const ms = Math.max(0, Date.now() - Date.parse(ref.receivedAt));
   const where = { mailbox: mailbox.id, delivery: id, folder: ref.folder, uid: ref.uid };
   deps.emit({ kind: "mail.delivered", ...where, bytes: ref.size, ms, attempts: attemptCount });

@@ -11,6 +11,7 @@ import { attempt, type Delivering } from "./attempt.ts";
 import type { Budget } from "./budget.ts";
 import { MANNERS } from "./endpoint/manners.ts";
 import { awaitsLogin, forLater } from "./load.ts";
+import { filteredAfter, filteredBefore } from "./filtered.ts";
 import type { Readers } from "./readers.ts";
 
 export type DeliverDeps = Delivering & { store: Store; readers: Readers; budget: Budget; retryHours: number };
@@ -64,8 +65,11 @@ async function deliverClaimed(
   const open = new Set(mine);
   const rest: MessageRef[] = [];
   try {
-    const fetched = await fetchAll(deps, mailbox, { mine, bytes }, signal);
-    const gone = mine.filter((ref) => !fetched.has(ref));
+    const wanted = await filteredBefore(deps, mailbox, mine, signal);
+    for (const ref of mine) if (!wanted.includes(ref)) open.delete(ref);
+    if (wanted.length === 0) return rest;
+    const fetched = await fetchAll(deps, mailbox, { mine: wanted, bytes }, signal);
+    const gone = wanted.filter((ref) => !fetched.has(ref));
     await settle(deps, mailbox, gone, open);
     const outcomes = [...fetched].map(async ([ref, message]) => {
       signal.throwIfAborted();
@@ -160,6 +164,7 @@ async function one(
     deps.emit({ kind: "mail.skipped", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid, reason });
     return true;
   }
+  if (await filteredAfter(deps, mailbox, message, signal)) return true;
   const print = fingerprint(raw);
   const { kind, twin } = await deps.store.ledger.identify(mailbox.id, ref, print, claimFor(ref.size));
   if (kind === "busy") return false;

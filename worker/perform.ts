@@ -29,6 +29,7 @@ import { send, type SendDeps } from "./send.ts";
 import { senders } from "./senders.ts";
 import { tell } from "./tell.ts";
 import { tidy } from "./tidy.ts";
+import { tidyOrders } from "./tidying.ts";
 
 export type WorkerDeps = {
   config: Config;
@@ -76,6 +77,7 @@ export function worker(given: WorkerDeps): Worker {
     mailboxes: store.mailboxes,
     deliveries: store.deliveries,
     tasks,
+    tidying: tidyOrders({ tasks }),
     emit,
     backoff,
     gates: endpointGates({

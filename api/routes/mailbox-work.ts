@@ -14,6 +14,8 @@ type Deps = Pick<ApiDeps, "store" | "facts" | "subscriptions" | "tasks" | "mail"
 const tag = "Mailboxes";
 const under = (name: string) => `/api/v1/mailboxes/{id}/${name}`;
 const RESYNC_MS = 600_000;
+/** As many facts as are kept of a mailbox. */
+const MOST_EVENTS = 200;
 
 const Resync = v.strictObject({ since: When, redeliver: v.optional(v.boolean(), false) });
 const FolderShown = v.object({
@@ -39,6 +41,9 @@ const Report = v.object({
 const FactShown = v.looseObject({ at: v.string(), kind: v.string() });
 const Recent = v.strictObject({
   limit: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(200)), 50),
+  kind: v.optional(
+    v.pipe(v.string(), v.description("Only these kinds, separated by commas: `mail.filtered,mail.gone`.")),
+  ),
 });
 
 /** `validate` comes before any `{id}` route, which would take it for an id. */
@@ -152,7 +157,10 @@ function events({ store }: Deps): Route {
     problems: ["not_found"],
     async handle({ id, query }) {
       await found(store, id);
-      return json({ items: await store.facts.recent(id, query.limit) });
+      const kinds = query.kind?.split(",").map((name) => name.trim());
+      const recent = await store.facts.recent(id, kinds ? MOST_EVENTS : query.limit);
+      const items = kinds ? recent.filter(({ kind }) => kinds.includes(kind)) : recent;
+      return json({ items: items.slice(0, query.limit) });
     },
   });
 }

@@ -35,5 +35,7 @@ export const Delivery = v.object({
   nextAttemptAt: v.nullable(v.string()),
   reason: v.nullable(v.string()),
   spooled: v.boolean(),
+  /** Of a message that is delivered in parts: those the endpoint has accepted. They are not posted again. */
+  acceptedParts: v.exactOptional(v.array(v.string())),
 });
 export type Delivery = v.InferOutput<typeof Delivery>;

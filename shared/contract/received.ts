@@ -73,3 +73,26 @@ export const MessageReceived = v.object({
   }),
 });
 export type MessageReceived = v.InferOutput<typeof MessageReceived>;
+
+/** Which part of a message a body brings: `index` of `count` parts counted from 0; `size` in bytes of its decoded content. */
+export const PartShown = v.object({
+  index: v.number(),
+  count: v.number(),
+  kind: v.picklist(["body", "attachment"]),
+  contentType: v.string(),
+  filename: v.nullable(v.string()),
+  size: v.number(),
+});
+export type PartShown = v.InferOutput<typeof PartShown>;
+
+/**
+ * The JSON body where `deliver.split` is set: one for each part. `data` is that of the message; the body has its attachments by name
+ * only, an attachment has no text and itself in `attachments`. All parts of a message share `data.deliveryId`.
+ */
+export const MessagePart = v.object({
+  type: v.literal("message.part"),
+  timestamp: v.string(),
+  part: PartShown,
+  data: MessageReceived.entries.data,
+});
+export type MessagePart = v.InferOutput<typeof MessagePart>;

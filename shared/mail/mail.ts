@@ -44,6 +44,11 @@ export interface MailConnection {
   ): AsyncGenerator<FetchedMessage | { ref: MessageRef; problem: Problem }, void, undefined>;
   /** The messages of the watched folders with these Message-IDs, in batches of one folder each; absent where the protocol cannot search. */
   find?(messageIds: string[], signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
+  /** The headers of messages without the rest, as far as the server gives them; absent where that is not worth a round trip. */
+  heads?(
+    messages: MessageRef[],
+    signal: AbortSignal,
+  ): AsyncGenerator<{ ref: MessageRef; head: Uint8Array }, void, undefined>;
   /** Marks, deletes or moves messages; messages that are gone are skipped. */
   tidy(messages: MessageRef[], action: Tidying, signal: AbortSignal): Promise<void>;
   folders(signal: AbortSignal): Promise<Folder[]>;

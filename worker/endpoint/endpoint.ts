@@ -1,9 +1,12 @@
 /** Where messages go: an endpoint takes one message by one POST, and says what became of it. */
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
-import type { ParsedMessage } from "../../shared/contract/received.ts";
+import type { ParsedMessage, PartShown } from "../../shared/contract/received.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
 
-/** A message ready to be encoded. `parsed.limited` says what was left out of it and why. */
+/** One part of a message that is delivered in parts: what it is remembered by, and what its receiver is told. */
+export type Part = { name: string; about: PartShown };
+
+/** A message, or a part of it, ready to be encoded. `parsed` holds what the letter brings; `parsed.limited` says what was left out of it and why. */
 export type Letter = {
   deliveryId: string;
   mailbox: Mailbox;
@@ -11,6 +14,7 @@ export type Letter = {
   flags: string[];
   raw: Uint8Array;
   parsed: ParsedMessage;
+  part?: Part;
 };
 
 /** What one dialect puts on the wire. Headers are lower-case. */

@@ -1,9 +1,10 @@
 /** The webhook dialect: one message as JSON, or as it is, signed as Standard Webhooks 1.0.0 wants it. */
 import { createHmac } from "node:crypto";
 import manifest from "../../package.json" with { type: "json" };
-import type { MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
+import type { MessagePart, MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
 import type { Encode, Letter, WireRequest } from "./endpoint.ts";
+import { letterId } from "./parts.ts";
 
 /** What identifies the service to endpoints. */
 export const USER_AGENT = `email-listener/${manifest.version}`;
@@ -17,13 +18,13 @@ const FORMATS: Record<Letter["mailbox"]["deliver"]["format"], (letter: Letter, n
 };
 
 /**
- * Encodes a message for an endpoint by its mailbox's format. `webhook-id` is the delivery id, the same in every attempt;
+ * Encodes a message, or a part of it, by its mailbox's format. `webhook-id` is the delivery id, the same in every attempt;
  * `webhook-timestamp` and the signature over `id.timestamp.body` are this attempt's. Without a secret it is not signed.
  */
 export const encodeWebhook: Encode = (letter, now) => {
   const { deliver } = letter.mailbox;
   const { contentType, headers, body } = FORMATS[deliver.format](letter, now);
-  return signedRequest(letter.mailbox, { id: letter.deliveryId, contentType, headers, body }, now);
+  return signedRequest(letter.mailbox, { id: letterId(letter), contentType, headers, body }, now);
 };
 
 /** Any body as a request of Standard Webhooks to the mailbox's endpoint; not signed without a secret. */
@@ -47,22 +48,22 @@ export function signedRequest(
   };
 }
 
-function asJson({ deliveryId, mailbox, ref, flags }: Letter, parsed: ParsedMessage, now: Date): Body {
-  const message: MessageReceived = {
-    type: "message.received",
-    timestamp: now.toISOString(),
-    data: {
-      deliveryId,
-      mailbox: { id: mailbox.id, address: mailbox.address },
-      folder: ref.folder,
-      uid: ref.uid,
-      uidValidity: ref.epoch,
-      receivedAt: ref.receivedAt,
-      size: ref.size,
-      flags,
-      ...parsed,
-    },
+function asJson({ deliveryId, mailbox, ref, flags, part }: Letter, parsed: ParsedMessage, now: Date): Body {
+  const timestamp = now.toISOString();
+  const data: MessageReceived["data"] = {
+    deliveryId,
+    mailbox: { id: mailbox.id, address: mailbox.address },
+    folder: ref.folder,
+    uid: ref.uid,
+    uidValidity: ref.epoch,
+    receivedAt: ref.receivedAt,
+    size: ref.size,
+    flags,
+    ...parsed,
   };
+  const message: MessageReceived | MessagePart = part
+    ? { type: "message.part", timestamp, part: part.about, data }
+    : { type: "message.received", timestamp, data };
   return { contentType: "application/json", headers: {}, body: JSON.stringify(message) };
 }
 

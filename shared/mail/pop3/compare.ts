@@ -137,7 +137,8 @@ async function startOf({ mailbox, maildrop }: Comparing, cursor: Cursor | undefi
 async function receivedAfter(maildrop: Maildrop, look: Look, seen: number): Promise<Dated[]> {
   const { fresh, from, unknown } = look;
   if (from === null) return fresh.map((one) => ({ ...one, at: seen }));
-  const wanted = async (list: Numbered[]) => (await datesOf(maildrop, list, unknown ?? seen, seen)).filter(({ at }) => at >= from);
+  const wanted = async (list: Numbered[]) =>
+    (await datesOf(maildrop, list, unknown ?? seen, seen)).filter(({ at }) => at >= from);
   const byNumber = fresh.toSorted((a, b) => a.number - b.number);
   const first = await wanted(byNumber.slice(0, IN_A_ROW));
   const found: Dated[] = [];

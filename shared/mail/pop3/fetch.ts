@@ -31,6 +31,22 @@ export async function downloaded(maildrop: Maildrop, refs: MessageRef[]): Promis
   return { got, missing };
 }
 
+/** The headers of those messages that this session sees and whose headers the server gives. */
+export async function headed(maildrop: Maildrop, refs: MessageRef[]): Promise<{ ref: MessageRef; head: Uint8Array }[]> {
+  const listing = await maildrop.listing();
+  const here = refs.flatMap((ref) => {
+    const listed = found(listing, ref.key ?? "");
+    return listed ? [{ ref, number: listed.number }] : [];
+  });
+  const heads: { ref: MessageRef; head: Uint8Array }[] = [];
+  let at = 0;
+  for await (const said of maildrop.session.heads(here.map(({ number }) => number))) {
+    const ref = here[at++]?.ref;
+    if (ref && "block" in said) heads.push({ ref, head: said.block });
+  }
+  return heads;
+}
+
 /** When it was handed over only the time of the look was known; the message itself says more. */
 function dated(ref: MessageRef, raw: Buffer): MessageRef {
   return { ...ref, receivedAt: new Date(receivedAt(raw, Date.parse(ref.receivedAt))).toISOString() };

@@ -6,7 +6,7 @@ import type { MailConnection, WatchSign } from "../mail.ts";
 import { inRuns } from "../runs.ts";
 import type { Pop3Deps, Pop3Mailbox } from "./client.ts";
 import { compared, EPOCH, FOLDER, receivedSince } from "./compare.ts";
-import { deleted, downloaded } from "./fetch.ts";
+import { deleted, downloaded, headed } from "./fetch.ts";
 import { type Maildrop, type Maildrops, maildrops } from "./maildrops.ts";
 
 /** `maildrops` is what all connections of this process take turns by. */
@@ -65,6 +65,9 @@ export function pop3Connection(given: Pop3ConnectionDeps, mailbox: Pop3Mailbox):
         // A session that was open already does not see what came later; a new one does.
         if (missing.length > 0) yield* (await inSession(true, (maildrop) => downloaded(maildrop, missing), signal)).got;
       }
+    },
+    async *heads(messages, signal) {
+      yield* await inSession(false, (maildrop) => headed(maildrop, messages), signal);
     },
     async tidy(messages, action, signal) {
       if (action !== "delete" && !(typeof action === "object" && "deleteAfterDays" in action)) return;
