@@ -4,7 +4,7 @@ import { Problem } from "../shared/contract/problem.ts";
 import type { TaskOutcome, TellTask } from "../shared/contract/task.ts";
 import { graceAfter } from "../shared/time.ts";
 import type { DeliverDeps } from "./deliver.ts";
-import type { WireRequest } from "./endpoint/endpoint.ts";
+import type { PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
 import { type Manners, MANNERS } from "./endpoint/manners.ts";
 
 const GRACE_MS = 5_000;
@@ -57,16 +57,14 @@ async function say(
   if (entry.kind === "rest")
     throw new Problem("endpoint", "The endpoint is left alone for a while", { retry: entry.until });
   // Cut off by a shutdown, the endpoint might have heard and would hear it again after the next start.
-  const outcome = await deps.post(request, graceAfter(signal, GRACE_MS)).then(
-    (posted) => {
-      entry.leave(posted);
-      return posted;
-    },
-    (error: unknown) => {
-      entry.leave(undefined);
-      throw error;
-    },
-  );
+  const grace = graceAfter(signal, GRACE_MS);
+  let outcome: PostOutcome | undefined;
+  try {
+    outcome = await deps.post(request, grace.signal);
+  } finally {
+    grace.over();
+    entry.leave(outcome);
+  }
   deps.emit({ kind: "endpoint.told", mailbox: mailbox.id, endpoint, what, status: outcome.status });
   if (outcome.kind === "refused") throw new Problem("endpoint", outcome.reason, { retry: outcome.retryAt ?? "later" });
 }

@@ -106,7 +106,11 @@ function keyOf(request: Request): string | null {
 }
 
 /** The sending once it is no longer queued, or as it is when the signal aborts. */
-async function settled({ store, facts }: Deps, taken: Sending, signal: AbortSignal): Promise<Sending> {
+export async function settled(
+  { store, facts }: Pick<Deps, "store" | "facts">,
+  taken: Sending,
+  signal: AbortSignal,
+): Promise<Sending> {
   let sending = taken;
   let woken = new AbortController();
   const unsubscribe = facts.subscribe((fact) => {

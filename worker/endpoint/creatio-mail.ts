@@ -1,6 +1,6 @@
 /** One parsed message as a CRM of the Creatio family reads it: every member it requires, in its spelling. */
+import { IMPORTANCE } from "../../shared/contract/creatio.ts";
 import type { ParsedMessage, Party } from "../../shared/contract/received.ts";
-import { IMPORTANCE } from "./creatio-names.ts";
 import type { Letter } from "./endpoint.ts";
 
 type FileOf = { Id: string; Name: string; IsInline: boolean; Base64Data: string };

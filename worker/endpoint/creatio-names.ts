@@ -10,9 +10,6 @@ export const SERVICE = "ExchangeListenerService.svc";
 /** Its methods. */
 export const METHODS = { mail: "ProcessFullEmail", state: "ProcessMailboxState", token: "RefreshToken" } as const;
 
-/** EmailImportance. The names are certain, the numbers are taken from their order. */
-export const IMPORTANCE = { none: 0, low: 1, normal: 2, high: 3 } as const;
-
 /**
  * The .NET exception a fault is reported as: the CRM's table of sync errors matches by the end of the class name. A code that is
  * not here is a ServiceException.

@@ -1,4 +1,5 @@
 /** A CRM's SynchronizationCredentials as a mailbox of ours: read tolerantly, written by the contract's schema. */
+import { SECURE_OPTION } from "../../../shared/contract/creatio.ts";
 import type { Mailbox } from "../../../shared/contract/mailbox.ts";
 import { MailboxInput } from "../../../shared/contract/mailbox.ts";
 import { Problem, type ProblemView } from "../../../shared/contract/problem.ts";
@@ -9,8 +10,6 @@ import { flag, guidOf, list, member, number, text, words } from "./members.ts";
 
 /** The CRM's own id of its Exchange server type; every other type is IMAP. */
 const EXCHANGE = "3490bd45-4f4d-4613-aa06-454546f3342a";
-/** MailSecureOption: the names are certain, the numbers are a guess by their order. */
-const SECURE_OPTION = { none: 0, ssl: 1, startTls: 2 };
 const IMPLICIT_PORTS = [993, 465];
 const STARTTLS_PORTS = [143, 587, 25];
 
