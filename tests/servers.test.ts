@@ -131,7 +131,7 @@ test("a started program ends, with its folder, when the test process is killed",
   const script = `
     import { startProgram, temporaryFolder } from "${new URL("servers/program.ts", import.meta.url).href}";
     const folder = await temporaryFolder("guarded");
-    console.log((await startProgram("sleep", ["60"], { folder })).pid, folder);
+    console.log((await startProgram("sleep", ["60"])).pid, folder);
     process.kill(process.pid, "SIGKILL");`;
   const file = join(await temporaryFolder("script"), "script.ts");
   await writeFile(file, script);

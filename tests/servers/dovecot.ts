@@ -96,7 +96,7 @@ export async function startDovecot(options: DovecotOptions = {}): Promise<Doveco
     stop: () => ended((one) => one.stop(1500)),
     kill: () => ended((one) => one.kill()),
     start: async () => {
-      program = await startProgram(command, ["-F", "-c", join(folder, "dovecot.conf")], { folder });
+      program = await startProgram(command, ["-F", "-c", join(folder, "dovecot.conf")]);
       for (const port of Object.values(ports)) await listening(program, port).catch(explained(dovecot));
     },
     log: () => readFile(join(folder, "log"), "utf8").catch(() => ""),

@@ -160,7 +160,7 @@ async function localRunner(jar: string): Promise<GreenMailRunner> {
     address,
     ca,
     start: async () => {
-      program = await startProgram("java", [...javaOptions(address, folder), "-jar", jar], { folder, cwd: folder });
+      program = await startProgram("java", [...javaOptions(address, folder), "-jar", jar], { cwd: folder });
       await listening(program, api, 60_000);
       await eventually(() => greenMailAnswers(address), "GreenMail to be ready", 60_000, 100);
     },

@@ -1,6 +1,6 @@
 /**
  * Programs started for tests: each in a process group of its own, so that all of it can be stopped, paused and
- * killed by id, and guarded, so that it ends and its folder goes even when the test process is killed.
+ * killed by id, and guarded, so that it ends and its files go even when the test process is killed.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { tellGuard } from "./guard.ts";
 
 /** A running program with all the processes it has started in its group. */
 export type Program = {
@@ -25,11 +26,11 @@ export type Program = {
   kill(): Promise<void>;
 };
 
-export type ProgramOptions = { env?: Record<string, string>; cwd?: string; folder?: string };
+export type ProgramOptions = { env?: Record<string, string>; cwd?: string };
 
 const KEPT_OUTPUT = 20_000;
 
-/** Starts a program; whether it is ready its caller finds out. `folder` is removed if the test process dies. */
+/** Starts a program; whether it is ready its caller finds out. */
 export async function startProgram(command: string, args: string[], options: ProgramOptions = {}): Promise<Program> {
   const child = spawn(command, args, {
     cwd: options.cwd,
@@ -39,7 +40,7 @@ export async function startProgram(command: string, args: string[], options: Pro
   });
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const pid = await started(child, command);
-  const guard = startGuard(pid, options.folder);
+  tellGuard("group", pid);
   let written = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (chunk) => {
@@ -60,11 +61,11 @@ export async function startProgram(command: string, args: string[], options: Pro
       await program.kill();
     },
     kill: async () => {
-      guard.dismiss();
       signalGroup(pid, "SIGKILL");
       await exited;
       // Killed children that have no parent any more are reaped by the first process of the machine, some time.
       for (let waits = 0; waits < 20 && groupExists(pid); waits++) await sleep(5);
+      tellGuard("ended", pid);
     },
   };
   return program;
@@ -121,14 +122,20 @@ export function accepts(port: number, host = "127.0.0.1"): Promise<boolean> {
   });
 }
 
-/** Makes a folder for a server's files. Its path is short, because Unix sockets live in it (108 bytes at most). */
-export function temporaryFolder(name: string): Promise<string> {
-  return mkdtemp(join(tmpdir(), `${name}-`));
+/**
+ * Makes a folder for a server's files; it goes at the latest when the test process ends. Its path is short, because
+ * Unix sockets live in it (108 bytes at most).
+ */
+export async function temporaryFolder(name: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), `${name}-`));
+  tellGuard("folder", folder);
+  return folder;
 }
 
 /** Removes a folder and what is in it. */
-export function removeFolder(folder: string): Promise<void> {
-  return rm(folder, { recursive: true, force: true, maxRetries: 5 });
+export async function removeFolder(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+  tellGuard("removed", folder);
 }
 
 // Servers live in sbin, which is not on every user's path.
@@ -141,21 +148,6 @@ function started(child: ChildProcess, command: string): Promise<number> {
     child.once("error", (error) => reject(new Error(`${command} cannot be started`, { cause: error })));
     if (child.pid !== undefined) resolve(child.pid);
   });
-}
-
-// A shell that reads: a word means that all is well, the end of its input that this process has died in whatever way.
-function startGuard(group: number, folder: string | undefined): { dismiss(): void } {
-  const script = `read -r word || { kill -9 -${group}; ${folder === undefined ? "" : 'rm -rf "$0"'}; }`;
-  const guard = spawn("/bin/sh", ["-c", script, folder ?? "sh"], {
-    detached: true,
-    stdio: ["pipe", "ignore", "ignore"],
-  });
-  guard.on("error", () => undefined);
-  guard.unref();
-  const input = guard.stdin as (typeof guard.stdin & { unref?: () => void }) | null;
-  input?.on("error", () => undefined);
-  input?.unref?.();
-  return { dismiss: () => void input?.end("dismissed\n") };
 }
 
 function signalGroup(group: number, name: NodeJS.Signals): void {

@@ -66,7 +66,6 @@ export async function startRabbitMq(options: { config?: string } = {}): Promise<
     kill: () => ended((one) => one.kill()),
     start: async () => {
       const started = await startProgram("/bin/sh", ["-c", START, "rabbitmq"], {
-        folder,
         cwd: folder,
         env: brokerEnvironment(folder, ports),
       });

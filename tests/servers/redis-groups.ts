@@ -49,7 +49,7 @@ export async function startRedisSentinel(): Promise<RedisGroup> {
     "sentinel failover-timeout mail 5000",
   ];
   writeFileSync(config, `${lines.join("\n")}\n`);
-  const program = await startProgram("redis-server", [config, "--sentinel"], { folder });
+  const program = await startProgram("redis-server", [config, "--sentinel"]);
   const url = `redis://127.0.0.1:${sentinelPort}`;
   const sentinel = { port: sentinelPort, url, program, folder };
   const knows = async () =>
@@ -64,7 +64,6 @@ async function startMember(port: number, settings: Record<string, string>): Prom
   const program = await startProgram(
     "redis-server",
     redisArguments(port, folder, { settings: { appendfsync: "everysec", ...settings } }),
-    { folder },
   );
   const url = `redis://127.0.0.1:${port}`;
   await eventually(() => !program.running() || redisAnswers(url), "redis-server to answer", 20_000);

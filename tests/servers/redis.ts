@@ -54,7 +54,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<Redis> {
     stop: () => ended((one) => one.stop()),
     kill: () => ended((one) => one.kill()),
     start: async () => {
-      const started = await startProgram("redis-server", redisArguments(port, folder, options), { folder });
+      const started = await startProgram("redis-server", redisArguments(port, folder, options));
       program = started;
       await eventually(() => !started.running() || redisAnswers(url), "redis-server to answer", 20_000);
       if (!started.running()) await sleep(100);
