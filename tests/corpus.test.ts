@@ -62,7 +62,8 @@ test(
 
 /** The files of the corpus as a mail server takes and gives them: lines end in CRLF, also those of one file that ended in CR CR LF. */
 async function corpus(): Promise<Buffer[]> {
-  const files = (await readdir(CORPUS, { recursive: true })).filter((file) => file.endsWith(".txt")).sort();
+  const all = await readdir(CORPUS, { recursive: true });
+  const files = all.filter((file) => file.endsWith(".txt")).toSorted();
   const texts = await Promise.all(files.map((file) => readFile(CORPUS + file, "latin1")));
   return texts.map((text) => Buffer.from(text.replace(/\r*\n/g, "\r\n"), "latin1"));
 }

@@ -78,7 +78,9 @@ export async function startService(
       for (const line of lines.filter((l) => l.startsWith("{"))) {
         const fact = JSON.parse(line);
         facts.push(fact);
-        if (fact.kind === "service.started") ((url = fact.url), up.resolve());
+        if (fact.kind !== "service.started") continue;
+        url = fact.url;
+        up.resolve();
       }
     };
     started.stdout.on("data", read);

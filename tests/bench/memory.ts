@@ -1,4 +1,7 @@
-/** What an idle mailbox costs in memory: the growth of the process over itself without any, divided by the mailboxes. */
+/**
+ * What an idle mailbox costs in memory: the growth of the process over itself without any, divided by the mailboxes. That counts
+ * what a process grows once when it begins to work; what each further mailbox adds is the last row.
+ */
 import { settledMemory } from "./measured.ts";
 import { startBare, startOurs } from "./rivals.ts";
 import { type Bench, type Row, ratio, shown } from "./report.ts";
@@ -16,13 +19,15 @@ export async function memory({ mail, users, sizes, runtime }: Bench): Promise<Ro
       const some = await settledMemory(rival.pid);
       await rival.listen(mailboxes.slice(half));
       const all = await settledMemory(rival.pid);
-      grown.push([base, (some - base) / half, (all - base) / mailboxes.length]);
+      const more = (all - some) / (mailboxes.length - half);
+      grown.push([base, (some - base) / half, (all - base) / mailboxes.length, more]);
     } finally {
       await rival.end();
     }
   }
   const [ours = [], bare = []] = grown;
-  return ["without mailboxes", `each of ${half}`, `each of ${mailboxes.length}`].map((name, index) => {
+  const names = ["without mailboxes", `each of ${half}`, `each of ${mailboxes.length}`, `each beyond ${half}`];
+  return names.map((name, index) => {
     const [a = Number.NaN, b = Number.NaN] = [ours[index], bare[index]];
     return { what: `memory ${name}`, ours: shown(a, "KiB"), bare: shown(b, "KiB"), compared: ratio(a, b) };
   });

@@ -1,7 +1,7 @@
 /** What a part of the bench gets and gives, and how it is printed. */
 import type { Mail, Runtime } from "./rivals.ts";
 
-export type Sizes = { mailboxes: number; mails: number; burst: number; bytes: number; idle: number };
+type Sizes = { mailboxes: number; mails: number; burst: number; bytes: number; idle: number };
 export type Bench = {
   mail: Mail;
   /** So many users of the mail server that no other part has. */
