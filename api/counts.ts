@@ -1,13 +1,25 @@
 /** How much there is of everything, for diagnostics and the first page. */
 import { MailboxStatus } from "../shared/contract/mailbox.ts";
+import { asProblem } from "../shared/contract/problem.ts";
 import type { ApiDeps } from "./deps.ts";
+
+/** The tasks in the queue; without them, why they cannot be counted. A broker that is away is no reason to say nothing at all. */
+export async function tasksNow(tasks: Pick<ApiDeps["tasks"], "depth">) {
+  try {
+    return { tasks: await tasks.depth(), problem: null };
+  } catch (error) {
+    const problem = asProblem(error);
+    if (problem.code !== "queue" && problem.code !== "timeout") throw problem;
+    return { tasks: null, problem: problem.message };
+  }
+}
 
 /** Mailboxes by status, deliveries by state and waiting tasks, as the store knows them now. */
 export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {
   const [all, deliveries, waiting, ...byStatus] = await Promise.all([
     store.mailboxes.list({ limit: 1 }),
     store.deliveries.counts(),
-    tasks.depth(),
+    tasksNow(tasks),
     ...MailboxStatus.options.map(async (status) => {
       const { total } = await store.mailboxes.list({ limit: 1, status });
       return [status, total] as const;
@@ -16,6 +28,6 @@ export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">
   return {
     mailboxes: { total: all.total, byStatus: Object.fromEntries(byStatus.filter(([, total]) => total > 0)) },
     deliveries,
-    tasks: waiting,
+    tasks: waiting.tasks,
   };
 }

@@ -35,6 +35,9 @@ export type CrmCalls = {
   ): Promise<{ ok: boolean; reason: string }>;
 };
 
+/** All live nodes, this one among them: asked now, or as this node last heard, without asking. */
+export type LiveNodes = { now(): Promise<About[]>; known(): readonly About[] };
+
 /** `ok` is whether the node can do its work; each check that is not ok says why. */
 export type Readiness = { ok: boolean; checks: { name: string; ok: boolean; cause?: string }[] };
 
@@ -46,8 +49,7 @@ export type ApiDeps = {
   facts: Facts;
   metrics: { render(): Promise<string>; contentType: string };
   subscriptions: Subscriptions;
-  /** All live nodes; the only one when this node is alone. */
-  nodes(): Promise<About[]>;
+  nodes: LiveNodes;
   mail: MailVisits;
   crm: CrmCalls;
   ready(): Promise<Readiness>;

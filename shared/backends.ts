@@ -110,7 +110,7 @@ async function rabbit({ config, emit, backoff }: Deps) {
     sender: (perform, work, signal) => fallbackQueue({ broker, perform, backoff, onFailed }, work, signal),
     run: (perform, { concurrency, standIn }, signal) =>
       broker.run(perform, { concurrency, ...(standIn && { priority: STAND_IN }) }, signal),
-    depth: broker.depth,
+    depth: broker.counts,
     overdueMs: OVERDUE_MS,
   };
   return { queue, warnings: missing, close: broker.close };

@@ -75,7 +75,8 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
   const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail, crm };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
-  const nodes = async () => [{ ...self, mailboxes: 7, capacity: 100 }];
+  const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
+  const nodes = { known, now: async () => known() };
   const app = createApp({ ...deps, nodes, ready: async () => node.readiness }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;

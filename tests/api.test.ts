@@ -165,10 +165,10 @@ describe("a merge patch", () => {
 
   test("of credentials or endpoint forgets failed logins and the problem; of the name alone it does not", async () => {
     await node.call("PUT", "/api/v1/mailboxes/fresh", mailbox());
-    const { state } = await stored("fresh");
+    const { state, mailbox: fresh } = await stored("fresh");
     const problem = { code: "auth" as const, cause: "refused", fix: "check", evidence: null, retryAt: null };
     const refused = { ...state, status: "needs_attention" as const, failedLogins: 3, problem };
-    await node.store.mailboxes.observe([{ id: "fresh", state: refused }]);
+    await node.store.mailboxes.observe([{ id: "fresh", revision: fresh.revision, state: refused }]);
     await node.call("PATCH", "/api/v1/mailboxes/fresh", { name: "New" });
     assert.equal((await stored("fresh")).state.failedLogins, 3);
     const shown = await node.call("GET", "/api/v1/mailboxes/fresh");

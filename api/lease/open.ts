@@ -17,8 +17,8 @@ export interface Ownership {
   onChange(changed: () => void): void;
   /** Tells the other nodes that mailboxes changed. */
   announce(): void;
-  /** All live nodes. */
-  nodes(): Promise<About[]>;
+  /** All live nodes, asked now or as last heard. */
+  nodes: { now(): Promise<About[]>; known(): readonly About[] };
   /** To be run inside the recorders and outside of the subscriptions. */
   parts: Part[];
 }
@@ -37,13 +37,13 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
       version: manifest.version,
       startedAt: new Date().toISOString(),
     } as const;
-    const nodes = async () => [{ ...self, mailboxes: mailboxes(), capacity: config.MAILBOXES_PER_NODE }];
+    const known = () => [{ ...self, mailboxes: mailboxes(), capacity: config.MAILBOXES_PER_NODE }];
     return {
       leases: singleLeases(store.cursors),
       share,
       onChange: () => undefined,
       announce: () => undefined,
-      nodes,
+      nodes: { known, now: async () => known() },
       parts: [],
     };
   }
@@ -62,7 +62,7 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
       // Lost news only delay: every node looks by itself from time to time.
       news.tell({ kind: "mailboxes" }).catch(() => undefined);
     },
-    nodes: sessions.nodes,
+    nodes: { now: sessions.nodes, known: () => sessions.known().nodes },
     parts: [...parts, { name: "leases", run: leases.run }],
   };
 }

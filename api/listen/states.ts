@@ -2,7 +2,7 @@
 import type { MailboxState, MailboxStatus } from "../../shared/contract/mailbox.ts";
 import type { Problem } from "../../shared/contract/problem.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
-import type { Mailboxes } from "../../shared/store/store.ts";
+import type { Mailboxes, MailboxWithState } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import { slept } from "../../shared/time.ts";
 
@@ -24,8 +24,8 @@ export interface StatePen {
 }
 
 export interface StateBoard {
-  /** A pen for one mailbox, beginning with what the store last knew of it. */
-  pen(mailbox: string, last: MailboxState): StatePen;
+  /** A pen for one mailbox in its present revision, beginning with what the store last knew of it. */
+  pen(of: MailboxWithState): StatePen;
   /** Nothing more is written for this mailbox. */
   forget(mailbox: string): void;
   /** Writes what changed until the signal aborts, and once more then. A failed write is tried again with the next. */
@@ -33,21 +33,22 @@ export interface StateBoard {
 }
 
 type Deps = { mailboxes: Pick<Mailboxes, "observe">; emit: Emit; node: string };
-type Slot = { state: MailboxState; dirty: boolean; writtenAt: number };
+type Slot = { revision: number; state: MailboxState; dirty: boolean };
 
 export function stateBoard(deps: Deps): StateBoard {
   const slots = new Map<string, Slot>();
   let failing = false;
+  let allWrittenAt = Date.now();
 
   const write = async (now: number) => {
-    const due = [...slots].filter(
-      ([, slot]) => slot.dirty || (slot.state.lastVerifiedAt !== null && now - slot.writtenAt >= VERIFIED_EVERY_MS),
-    );
+    // All at once: a thousand idle mailboxes, each at its own time, would keep the store busy with next to nothing.
+    const all = now - allWrittenAt >= VERIFIED_EVERY_MS;
+    const due = [...slots].filter(([, slot]) => slot.dirty || all);
     if (due.length === 0) return;
     for (const [, slot] of due) slot.dirty = false;
     try {
-      await deps.mailboxes.observe(due.map(([id, { state }]) => ({ id, state })));
-      for (const [, slot] of due) slot.writtenAt = now;
+      await deps.mailboxes.observe(due.map(([id, { revision, state }]) => ({ id, revision, state })));
+      if (all) allWrittenAt = now;
       failing = false;
     } catch (error) {
       for (const [, slot] of due) slot.dirty = true;
@@ -57,10 +58,10 @@ export function stateBoard(deps: Deps): StateBoard {
   };
 
   return {
-    pen(mailbox, last) {
-      const slot: Slot = { state: { ...last, node: deps.node }, dirty: true, writtenAt: 0 };
-      slots.set(mailbox, slot);
-      return pen(deps.emit, mailbox, slot);
+    pen({ mailbox: { id, revision }, state }) {
+      const slot: Slot = { revision, state: { ...state, node: deps.node }, dirty: true };
+      slots.set(id, slot);
+      return pen(deps.emit, id, slot);
     },
     forget(mailbox) {
       slots.delete(mailbox);

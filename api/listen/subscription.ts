@@ -34,7 +34,7 @@ export async function keepListening(deps: Listening, id: string, lease: Lease): 
   for (let failures = 1; !lease.signal.aborted; failures += 1) {
     const found = await deps.mailboxes.get(id);
     if (!found || found.mailbox.paused) return;
-    const pen = deps.board.pen(id, found.state);
+    const pen = deps.board.pen(found);
     if (pen.state.status === "paused") pen.to("initializing", null);
     const { problem, goodMs } = await listenOnce(deps, found.mailbox, pen, lease);
     if (!problem || problem.code === "conflict") return;

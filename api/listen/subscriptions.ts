@@ -1,6 +1,5 @@
 /** The subscriptions of this node: what should be listened to and what is, brought together whenever something changes. */
 import { asProblem } from "../../shared/contract/problem.ts";
-import type { MailboxState } from "../../shared/contract/mailbox.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { slept } from "../../shared/time.ts";
 import type { Ownership } from "../lease/open.ts";
@@ -14,7 +13,7 @@ export interface Subscriptions {
   connections(): { subscriptions: number; open: number };
 }
 
-type Deps = Listening & { ownership: Ownership; mailboxes: Pick<Mailboxes, "get" | "wanted" | "observe"> };
+type Deps = Listening & { ownership: Ownership; mailboxes: Pick<Mailboxes, "get" | "wanted"> };
 type Running = { revision: number; stop: AbortController; ended: Promise<void> };
 
 /** A look at the wanted mailboxes even when nobody called, and while mailboxes are being given up to other nodes. */
@@ -46,7 +45,7 @@ export function subscriptions(deps: Deps): Subscriptions {
     const { mine, surplus } = deps.ownership.share([...wanted.keys()], new Set(running.keys()));
     const over = [...running].filter(([id, { revision }]) => wanted.get(id) !== revision || !mine.has(id));
     await Promise.all(over.map(([id, one]) => end(id, one)));
-    await Promise.all(over.filter(([id]) => !wanted.has(id)).map(([id]) => markPaused(deps, id)));
+    await Promise.all(over.filter(([id]) => !wanted.has(id)).map(([id]) => sayPaused(deps, id)));
     for (const id of mine) if (!running.has(id) && !signal.aborted) start(id, wanted.get(id) ?? 0, signal);
     return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
   };
@@ -85,11 +84,9 @@ async function supervised(deps: Deps, id: string, signal: AbortSignal): Promise<
   }
 }
 
-async function markPaused(deps: Deps, id: string): Promise<void> {
+async function sayPaused(deps: Deps, id: string): Promise<void> {
   const found = await deps.mailboxes.get(id);
   if (!found?.mailbox.paused) return;
-  const state: MailboxState = { ...found.state, status: "paused", problem: null, since: new Date().toISOString() };
-  await deps.mailboxes.observe([{ id, state }]);
   deps.emit({ kind: "mailbox.status", mailbox: id, status: "paused" });
 }
 

@@ -14,7 +14,7 @@ const Diagnostics = v.object({
   store: v.string(),
   mailboxes: v.object({ total: v.number(), byStatus: Counts }),
   deliveries: Counts,
-  tasks: Counts,
+  tasks: v.nullable(Counts),
   connections: Counts,
   settings: v.record(v.string(), v.unknown()),
 });

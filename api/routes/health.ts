@@ -3,7 +3,7 @@ import * as v from "valibot";
 import type { ApiDeps } from "../deps.ts";
 import { json, route, type Route } from "./route.ts";
 
-type Deps = Pick<ApiDeps, "version" | "ready" | "metrics" | "subscriptions">;
+type Deps = Pick<ApiDeps, "version" | "ready" | "metrics" | "subscriptions" | "nodes">;
 
 const tag = "Operation";
 const ReadinessShown = v.object({
@@ -14,6 +14,7 @@ const ServiceStatus = v.object({
   ServiceStatus: v.literal("Started"),
   version: v.string(),
   connections: v.looseObject({ open: v.number() }),
+  nodes: v.array(v.object({ name: v.string(), role: v.picklist(["api", "worker"]), mailboxes: v.number() })),
 });
 
 export function healthRoutes(deps: Deps): Route[] {
@@ -85,7 +86,12 @@ function status(deps: Deps): Route[] {
   ];
 }
 
-/** The answer by which a CRM knows that the service is there. */
-export function serviceStatus({ version, subscriptions }: Pick<Deps, "version" | "subscriptions">): Response {
-  return json({ ServiceStatus: "Started", version, connections: subscriptions.connections() });
+/** The answer by which a CRM knows that the service is there; made without asking anybody, so that it also comes while Redis is away. */
+export function serviceStatus({
+  version,
+  subscriptions,
+  nodes,
+}: Pick<Deps, "version" | "subscriptions" | "nodes">): Response {
+  const live = nodes.known().map(({ name, role, mailboxes }) => ({ name, role, mailboxes }));
+  return json({ ServiceStatus: "Started", version, connections: subscriptions.connections(), nodes: live });
 }

@@ -83,13 +83,8 @@ function pause({ store, facts, subscriptions }: Deps, paused: boolean): Route {
       const was = await found(store, id);
       if (was.mailbox.paused === paused && (paused || settled(was))) return answered(was);
       const gone = paused ? was.mailbox.endpointGone : false;
-      const stored = await store.mailboxes.put({
-        ...was.mailbox,
-        paused,
-        endpointGone: gone,
-        updatedAt: new Date().toISOString(),
-      });
-      await store.mailboxes.observe([{ id, state: { ...was.state, ...restarted(stored) } }]);
+      const mailbox = { ...was.mailbox, paused, endpointGone: gone, updatedAt: new Date().toISOString() };
+      const stored = await store.mailboxes.put(mailbox, { ...was.state, ...restarted(mailbox) });
       facts.emit({ kind: "mailbox.changed", mailbox: id, revision: stored.revision });
       subscriptions.wake(id);
       return answered(await found(store, id));

@@ -166,9 +166,9 @@ async function register({ config, store, facts, subscriptions }: Deps, input: Ma
 async function change(deps: Deps, was: MailboxWithState, input: MailboxInput): Promise<Response> {
   const { store, facts, subscriptions } = deps;
   const { mailbox, generated } = mailboxFrom(input, was.mailbox);
-  const stored = await store.mailboxes.put(mailbox);
-  const afresh = differs(was.mailbox.receive, stored.receive) || differs(was.mailbox.deliver, stored.deliver);
-  if (afresh) await store.mailboxes.observe([{ id: stored.id, state: { ...was.state, ...restarted(stored) } }]);
+  const afresh = differs(was.mailbox.receive, mailbox.receive) || differs(was.mailbox.deliver, mailbox.deliver);
+  const state = { ...was.state, ...restarted(mailbox) };
+  const stored = await (afresh ? store.mailboxes.put(mailbox, state) : store.mailboxes.put(mailbox));
   facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   subscriptions.wake(stored.id);
   return answered(await found(store, stored.id), generated);

@@ -1,5 +1,6 @@
 /** GET /api/v1/nodes: who is there, what each node listens to, and how the queue between them stands. */
 import * as v from "valibot";
+import { tasksNow } from "../counts.ts";
 import type { ApiDeps } from "../deps.ts";
 import { json, route, type Route } from "./route.ts";
 
@@ -13,7 +14,16 @@ const Node = v.object({
 });
 const Nodes = v.object({
   items: v.array(Node),
-  tasks: v.object({ ready: v.number(), delayed: v.number(), running: v.number(), consumers: v.optional(v.number()) }),
+  tasks: v.nullable(
+    v.object({
+      ready: v.number(),
+      delayed: v.number(),
+      running: v.number(),
+      consumers: v.optional(v.number()),
+      parked: v.optional(v.number()),
+    }),
+  ),
+  problem: v.nullable(v.string()),
 });
 
 export function nodeRoutes({ nodes, tasks }: Pick<ApiDeps, "nodes" | "tasks">): Route[] {
@@ -24,12 +34,13 @@ export function nodeRoutes({ nodes, tasks }: Pick<ApiDeps, "nodes" | "tasks">): 
       tag: "Operation",
       summary: "List the nodes",
       about:
-        "Every live node with the mailboxes it listens to (a worker has capacity 0), and the tasks that wait for workers. `consumers` are those on the broker.",
+        "Every live node with the mailboxes it listens to (a worker has capacity 0), and the tasks that wait for workers. With a broker also its `consumers` (workers, and API nodes that " +
+        "stand in for them) and the tasks that are `parked` there. While the broker is away `tasks` is null and `problem` says why; the API nodes do the tasks then.",
       answers: { 200: { about: "The nodes now", schema: Nodes } },
-      problems: ["store", "queue"],
+      problems: ["store"],
       async handle() {
-        const [live, waiting] = await Promise.all([nodes(), tasks.depth()]);
-        return json({ items: live.map((node) => v.parse(Node, node)), tasks: waiting });
+        const [live, waiting] = await Promise.all([nodes.now(), tasksNow(tasks)]);
+        return json({ items: live.map((node) => v.parse(Node, node)), ...waiting });
       },
     }),
   ];

@@ -1,6 +1,7 @@
 /** What people open in a browser, and the document they generate clients from: `/`, /docs and /openapi.json. */
 import type { Gate } from "../auth.ts";
 import { counted } from "../counts.ts";
+import type { TaskDepth } from "../../shared/queue/queue.ts";
 import type { ApiDeps } from "../deps.ts";
 import { docsBody } from "../docs.ts";
 import { type Html, html, page } from "../html.ts";
@@ -82,6 +83,10 @@ function first({ base, origin, version }: Place, counts: Html | string): Html {
     </nav>`;
 }
 
+function tasksTile({ ready, delayed, running }: TaskDepth): [string, number] {
+  return ["tasks waiting", ready + delayed + running];
+}
+
 async function tiles(deps: Deps): Promise<Html> {
   const { mailboxes, deliveries, tasks } = await counted(deps);
   const facts: [string, number][] = [
@@ -91,7 +96,7 @@ async function tiles(deps: Deps): Promise<Html> {
     ["delivered lately", deliveries.delivered],
     ["retrying", deliveries.retrying],
     ["parked", deliveries.parked],
-    ["tasks waiting", tasks.ready + tasks.delayed + tasks.running],
+    ...(tasks ? [tasksTile(tasks)] : []),
   ];
   return html`<ul class="tiles">
     ${facts.map(([name, count]) => html`<li><b>${count}</b>${name}</li>`)}

@@ -19,8 +19,11 @@ export type TaskFailure = {
   retryAt: Date | null;
 };
 
-/** Waiting tasks, due or not, and those performed now. */
-export type TaskDepth = { ready: number; delayed: number; running: number };
+/**
+ * Waiting tasks, due or not, and those performed now. Where there is a broker, also how many consume from it, of all nodes, and how many
+ * tasks nobody tries any more.
+ */
+export type TaskDepth = { ready: number; delayed: number; running: number; consumers?: number; parked?: number };
 
 export interface TaskSource {
   /**

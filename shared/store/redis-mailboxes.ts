@@ -86,7 +86,7 @@ export function redisMailboxes(deps: Deps): Mailboxes {
   const { redis, keys, vault, registry } = deps;
   const wanted = wantedReader({ registry, mend: (ids) => mend(deps, ids) });
   return {
-    put: (mailbox) => put(deps, mailbox),
+    put: (mailbox, state) => put(deps, mailbox, state),
     async amend(mailbox) {
       const doc = JSON.stringify(sealMailbox(mailbox, vault));
       await redis.run(AMEND, keys.mailbox(mailbox.id), [mailbox.revision, doc, vault.sealsWith]);
@@ -109,16 +109,16 @@ export function redisMailboxes(deps: Deps): Mailboxes {
     },
     async observe(states) {
       await registry.observe(
-        states.map(({ id, state }) => ({ id, status: state.status, state: JSON.stringify(state) })),
+        states.map(({ id, revision, state }) => ({ id, revision, status: state.status, state: JSON.stringify(state) })),
       );
     },
     wanted,
   };
 }
 
-const NOBODY = { revision: 0, paused: false, address: "", status: "", state: "" };
+const NOBODY = { revision: 0, paused: false, address: "", status: "", state: "", afresh: false };
 
-async function put(deps: Deps, mailbox: Mailbox): Promise<Mailbox> {
+async function put(deps: Deps, mailbox: Mailbox, state: MailboxState | undefined): Promise<Mailbox> {
   const { redis, keys, vault, registry } = deps;
   const { id, revision } = mailbox;
   const saved = { ...mailbox, revision: revision + 1 };
@@ -132,15 +132,23 @@ async function put(deps: Deps, mailbox: Mailbox): Promise<Mailbox> {
     throw new Problem("conflict", `The mailbox ${id} ${found}, not ${revision}`, { retry: "never" });
   }
   await deps.forgetDeliveries(textsOf(late));
-  await registry.index({ stamp: textOf(stamp), ...registrationOf(saved) });
+  await registry.index({ stamp: textOf(stamp), ...registrationOf(saved, state) });
   return saved;
 }
 
-function registrationOf(mailbox: Mailbox) {
+function registrationOf(mailbox: Mailbox, given?: MailboxState) {
   const { id, revision, paused } = mailbox;
-  const state = newState(mailbox);
+  const state = given ?? newState(mailbox);
   const address = mailbox.address.toLowerCase();
-  return { id, revision, paused, address, status: state.status, state: JSON.stringify(state) };
+  return {
+    id,
+    revision,
+    paused,
+    address,
+    status: state.status,
+    state: JSON.stringify(state),
+    afresh: given !== undefined,
+  };
 }
 
 function newState({ paused }: Mailbox): MailboxState {

@@ -16,11 +16,14 @@ const REMOVED_KEPT_MS = 24 * 60 * 60 * 1000;
 
 const TOUCH = redisScript(LUA_CLOCK, "return redis.call('ZADD', base .. 'touched', now, ARGV[1])");
 
-/** `registry` maps an id to "stamp revision paused address"; revision 0 is a removed one. A newer stamp always wins. */
+/**
+ * `registry` maps an id to "stamp revision paused address"; revision 0 is a removed one. A newer stamp always wins. The state given is
+ * that of a new mailbox, or with `afresh` takes the place of the one before.
+ */
 const INDEX = redisScript(
   LUA_CLOCK,
   `
-  local id, stamp, revision, paused, address, status, state = unpack(ARGV)
+  local id, stamp, revision, paused, address, status, state, afresh = unpack(ARGV)
   redis.call('ZREM', base .. 'touched', id)
   local old = redis.call('HGET', base .. 'registry', id)
   local oldStamp, oldRevision, oldPaused, oldAddress = '0', '0', '0', ''
@@ -28,7 +31,7 @@ const INDEX = redisScript(
   if tonumber(oldStamp) >= tonumber(stamp) then return 0 end
   local lives = revision ~= '0'
   if oldAddress ~= address then redis.call('ZREM', base .. 'addresses', oldAddress .. '\\0' .. id) end
-  if not lives or oldRevision == '0' then
+  if not lives or oldRevision == '0' or afresh == '1' then
     local known = redis.call('HGET', base .. 'states', id)
     if known then redis.call('ZREM', base .. 'status:' .. known:match('^[%l_]+'), id) end
     redis.call('HDEL', base .. 'states', id)
@@ -55,22 +58,24 @@ const INDEX = redisScript(
 const OBSERVE = redisScript(
   `
   local base = KEYS[1]
-  local ids = {}
-  for i = 1, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
-  local known = redis.call('HMGET', base .. 'states', unpack(ids))
-  local states = {}
+  local ids, fresh = {}, {}
+  for i = 1, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
+  local states = redis.call('HMGET', base .. 'states', unpack(ids))
+  local registered = redis.call('HMGET', base .. 'registry', unpack(ids))
   for n, id in ipairs(ids) do
-    if known[n] then
-      local before, status = known[n]:match('^[%l_]+'), ARGV[3 * n - 1]
+    local revision, status, state = ARGV[4 * n - 2], ARGV[4 * n - 1], ARGV[4 * n]
+    local known = states[n]
+    if known and registered[n] and registered[n]:match('^%d+ (%d+)') == revision then
+      local before = known:match('^[%l_]+')
       if before ~= status then
         redis.call('ZREM', base .. 'status:' .. before, id)
         redis.call('ZADD', base .. 'status:' .. status, 0, id)
       end
-      states[#states + 1] = id
-      states[#states + 1] = status .. ' ' .. ARGV[3 * n]
+      fresh[#fresh + 1] = id
+      fresh[#fresh + 1] = status .. ' ' .. state
     end
   end
-  if #states > 0 then redis.call('HSET', base .. 'states', unpack(states)) end
+  if #fresh > 0 then redis.call('HSET', base .. 'states', unpack(fresh)) end
   return 1`,
 );
 
@@ -104,6 +109,8 @@ export type Registration = {
   address: string;
   status: string;
   state: string;
+  /** The state takes the place of the one before. */
+  afresh: boolean;
 };
 
 /** `era` is made anew when Redis was emptied. Of changes up to `floor`, removals are forgotten. `cut` were cut short. */
@@ -117,16 +124,17 @@ export function redisRegistry(redis: RedisConnection, { all }: RedisKeys) {
     async touch(id: string): Promise<void> {
       await redis.run(TOUCH, all, [id]);
     },
-    async index({ id, stamp, revision, paused, address, status, state }: Registration): Promise<void> {
-      await redis.run(INDEX, all, [id, stamp, revision, Number(paused), address, status, state]);
+    async index({ id, stamp, revision, paused, address, status, state, afresh }: Registration): Promise<void> {
+      const args = [id, stamp, revision, Number(paused), address, status, state, Number(afresh)];
+      await redis.run(INDEX, all, args);
     },
-    async observe(states: { id: string; status: string; state: string }[]): Promise<void> {
+    async observe(states: { id: string; revision: number; status: string; state: string }[]): Promise<void> {
       for (let from = 0; from < states.length; from += OBSERVED) {
         const slice = states.slice(from, from + OBSERVED);
         await redis.run(
           OBSERVE,
           all,
-          slice.flatMap(({ id, status, state }) => [id, status, state]),
+          slice.flatMap(({ id, revision, status, state }) => [id, revision, status, state]),
         );
       }
     },

@@ -17,7 +17,7 @@ export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
     state: stateOf(row),
   });
   return {
-    put: async (mailbox) => db.durably(() => put(db, vault, mailbox)),
+    put: async (mailbox, state) => db.durably(() => put(db, vault, mailbox, state)),
     async amend(mailbox) {
       const doc = JSON.stringify(sealMailbox(mailbox, vault));
       const sql = "update mailboxes set doc = ?, key_id = ? where id = ? and revision = ?";
@@ -40,7 +40,10 @@ export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
       }),
     async observe(states) {
       db.step(() => {
-        for (const { id, state } of states) writeState(db, id, state, "update");
+        for (const { id, revision, state } of states) {
+          if (db.get("select 1 from mailboxes where id = ? and revision = ?", id, revision))
+            writeState(db, id, state, "update");
+        }
       });
     },
     async wanted() {
@@ -50,7 +53,7 @@ export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
   };
 }
 
-function put(db: Database, vault: Vault, mailbox: Mailbox): Mailbox {
+function put(db: Database, vault: Vault, mailbox: Mailbox, state: MailboxState | undefined): Mailbox {
   const { id } = mailbox;
   const row = db.get("select revision from mailboxes where id = ?", id);
   const revision = row === undefined ? 0 : integer(row, "revision");
@@ -74,8 +77,8 @@ function put(db: Database, vault: Vault, mailbox: Mailbox): Mailbox {
     // What a worker wrote after a namesake was removed must not become this mailbox's past.
     forget(db, id);
     db.run("delete from removed where mailbox = ?", id);
-    writeState(db, id, newState(saved), "insert");
-  }
+    writeState(db, id, state ?? newState(saved), "insert");
+  } else if (state) writeState(db, id, state, "update");
   return saved;
 }
 

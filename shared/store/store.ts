@@ -10,14 +10,17 @@ export type Page<T> = { items: T[]; next: string | null; total: number };
 /** `cursor` is an opaque `next` of an earlier page; `limit` 1 to 1,000. */
 export type MailboxQuery = { limit: number; cursor?: string; status?: MailboxStatus; address?: string };
 export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
+/** What was seen of a mailbox as it was in this revision. */
+export type Observed = { id: string; revision: number; state: MailboxState };
 
 /** The registered mailboxes. Secrets are sealed before anything is written. */
 export interface Mailboxes {
   /**
    * Creates (`revision` 0) or replaces a mailbox and returns it with its new revision, durably. Throws `conflict` when
-   * the stored revision is not the given one: somebody else changed it since it was read.
+   * the stored revision is not the given one: somebody else changed it since it was read. With `state` it starts over with that
+   * one; nobody sees the new revision with the old state.
    */
-  put(mailbox: Mailbox): Promise<Mailbox>;
+  put(mailbox: Mailbox, state?: MailboxState): Promise<Mailbox>;
   /**
    * Writes what the service itself learned of a mailbox (a rotated token, an endpoint that is gone), keeping the revision: nothing
    * restarts because of it. Ignored when the stored revision is another one by now.
@@ -28,8 +31,11 @@ export interface Mailboxes {
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
   /** Removes a mailbox with all that belongs to it: state, cursors, ledger, deliveries, facts. False if there was none. */
   remove(id: string): Promise<boolean>;
-  /** What subscriptions say of themselves; ignored for mailboxes that are gone. */
-  observe(states: { id: string; state: MailboxState }[]): Promise<void>;
+  /**
+   * What subscriptions say of themselves. Ignored for mailboxes that are gone or have another revision by now: a subscription that
+   * is about to stop must not undo what a pause or new credentials set back.
+   */
+  observe(states: Observed[]): Promise<void>;
   /** The id and revision of every mailbox that should be listened to (not paused), for reconciling. */
   wanted(): Promise<{ id: string; revision: number }[]>;
 }

@@ -9,7 +9,8 @@ export type Counted = {
   mailboxes: { byStatus: Counts };
   /** Deliveries by state, and `spoolBytes`. */
   deliveries: Counts;
-  tasks: Counts;
+  /** Null while the broker is away. */
+  tasks: Counts | null;
   connections: { open: number };
 };
 
@@ -87,7 +88,8 @@ function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, ta
   gauges.mailboxes.reset();
   for (const [status, n] of Object.entries(mailboxes.byStatus)) gauges.mailboxes.set({ status }, n);
   for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
-  for (const [state, n] of Object.entries(tasks)) gauges.tasks.set({ state }, n);
+  gauges.tasks.reset();
+  for (const [state, n] of Object.entries(tasks ?? {})) gauges.tasks.set({ state }, n);
   gauges.spool.set(spoolBytes);
   gauges.connections.set(connections.open);
 }

@@ -50,11 +50,32 @@ export function mailboxPromises(make: NewStore): void {
   test("the state is what was last observed, and stays when the mailbox is replaced", () =>
     withStore(make, async ({ mailboxes }) => {
       const put = await mailboxes.put(mailboxOf("a"));
-      await mailboxes.observe([{ id: "a", state: listening }]);
+      await mailboxes.observe([{ id: "a", revision: 1, state: listening }]);
       await mailboxes.put(put);
       assert.deepEqual((await mailboxes.get("a"))?.state, listening);
-      await mailboxes.observe([{ id: "gone", state: listening }]);
+      await mailboxes.observe([{ id: "gone", revision: 1, state: listening }]);
       assert.equal(await mailboxes.get("gone"), undefined);
+    }));
+
+  test("what was observed of an older revision changes nothing: a pause or new credentials set the state back for good", () =>
+    withStore(make, async ({ mailboxes }) => {
+      const first = await mailboxes.put(mailboxOf("a"));
+      await mailboxes.put(mailboxOf("b"));
+      const refused = { ...listening, status: "needs_attention" as const, failedLogins: 3 };
+      await mailboxes.observe([{ id: "a", revision: 1, state: refused }]);
+      const afresh = { ...listening, status: "paused" as const, failedLogins: 0 };
+      await mailboxes.put({ ...first, paused: true }, afresh);
+      assert.deepEqual((await mailboxes.get("a"))?.state, afresh, "set back with the change itself");
+      assert.equal((await mailboxes.list({ limit: 10, status: "needs_attention" })).total, 0);
+      const late = [
+        { id: "a", revision: 1, state: refused },
+        { id: "b", revision: 1, state: listening },
+      ];
+      await mailboxes.observe(late);
+      assert.deepEqual((await mailboxes.get("a"))?.state, afresh);
+      assert.deepEqual((await mailboxes.get("b"))?.state, listening, "one that is late keeps no other back");
+      await mailboxes.observe([{ id: "a", revision: 2, state: refused }]);
+      assert.deepEqual((await mailboxes.get("a"))?.state, refused);
     }));
 
   test("an amended mailbox keeps its revision, and one that was changed meanwhile is not amended", () =>
@@ -116,7 +137,7 @@ export function mailboxPromises(make: NewStore): void {
     withStore(make, async ({ mailboxes }) => {
       await mailboxes.put(mailboxOf("a", { address: "Help@Example.com" }));
       await mailboxes.put(mailboxOf("b"));
-      await mailboxes.observe([{ id: "b", state: listening }]);
+      await mailboxes.observe([{ id: "b", revision: 1, state: listening }]);
       const idsOf = (page: Awaited<ReturnType<typeof mailboxes.list>>) => page.items.map(({ mailbox }) => mailbox.id);
       const byAddress = await mailboxes.list({ limit: 10, address: "hELP@example.com" });
       assert.deepEqual(idsOf(byAddress), ["a"]);
@@ -128,7 +149,7 @@ export function mailboxPromises(make: NewStore): void {
   test("a removed mailbox leaves nothing behind for a namesake", () =>
     withStore(make, async (store) => {
       await store.mailboxes.put(mailboxOf("a"));
-      await store.mailboxes.observe([{ id: "a", state: listening }]);
+      await store.mailboxes.observe([{ id: "a", revision: 1, state: listening }]);
       const fence = await store.cursors.fence("a");
       await store.cursors.advance("a", cursorOf(5), [refOf(5)], fence);
       await store.ledger.claim("a", [refOf(6)], 60_000);

@@ -14,7 +14,10 @@ import type { Operation } from "./paths.ts";
 import { maskedText } from "./record.ts";
 import { type How, register, unregister } from "./subscribe.ts";
 
-export type Deps = Pick<ApiDeps, "config" | "version" | "store" | "tasks" | "facts" | "subscriptions" | "mail" | "crm">;
+export type Deps = Pick<
+  ApiDeps,
+  "config" | "version" | "store" | "tasks" | "facts" | "subscriptions" | "nodes" | "mail" | "crm"
+>;
 /** One request: its body as JSON, what its path says, and a signal that ends with it. */
 export type Asked = { body: unknown; path: string; version2: boolean; signal: (ms: number) => AbortSignal };
 type Answering = (deps: Deps, asked: Asked) => Response | Promise<Response>;

@@ -73,8 +73,7 @@ async function change(deps: Deps, was: MailboxWithState, input: MailboxInput, ho
     if (differs(before.deliver, next.deliver)) await store.mailboxes.amend(next);
     return next;
   }
-  const stored = await store.mailboxes.put(next);
-  await store.mailboxes.observe([{ id: stored.id, state: { ...was.state, ...restarted(stored) } }]);
+  const stored = await store.mailboxes.put(next, { ...was.state, ...restarted(next) });
   facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   subscriptions.wake(stored.id);
   return stored;
