@@ -105,29 +105,45 @@ function lost(address: string): Verdict {
   return { address, state: "unknown", response };
 }
 
-/** Writes down what an attempt came to, and says so. */
+/** Writes down what an attempt came to, and says so. What somebody else changed meanwhile (a bounce) is kept. */
 async function recorded(
   deps: SendDeps,
   sending: Sending,
-  { verdicts, serverMessageId }: Transmission,
+  transmission: Transmission,
   notBefore?: Date,
 ): Promise<Sending> {
+  const { outbox } = deps.store;
+  const write = (now: Sending) => outbox.save(resulting(deps.backoff, now, transmission, notBefore));
+  const saved = await write(sending).catch(async (error: unknown) => {
+    const now = await outbox.get(sending.id);
+    const ours = now?.attempts === sending.attempts && String(now.transmitting) === String(sending.transmitting);
+    if (asProblem(error).code !== "conflict" || !now || !ours) throw error;
+    return write(now);
+  });
+  announce(deps.emit, saved);
+  return saved;
+}
+
+/** The sending after an attempt: verdicts for those that were queued, the next time, or the end. */
+function resulting(
+  backoff: Backoff,
+  sending: Sending,
+  { verdicts, serverMessageId }: Transmission,
+  notBefore?: Date,
+): Sending {
   const now = new Date();
   const attempts = sending.attempts + 1;
-  const own = now.getTime() + deps.backoff.send(attempts);
-  const next = new Date(Math.max(own, notBefore?.getTime() ?? 0));
+  const next = new Date(Math.max(now.getTime() + backoff.send(attempts), notBefore?.getTime() ?? 0));
   const givenUp = now.getTime() >= Date.parse(sending.giveUpAt);
   const byAddress = new Map(verdicts.map((verdict) => [verdict.address, verdict]));
   const recipients = sending.recipients.map((recipient): Recipient => {
     const verdict = recipient.state === "queued" ? (byAddress.get(recipient.address) ?? recipient) : recipient;
-    const over = givenUp && verdict.state === "queued";
-    return over
-      ? { ...verdict, state: "failed", response: `Given up after ${attempts} attempts: ${verdict.response}` }
-      : verdict;
+    if (!givenUp || verdict.state !== "queued") return verdict;
+    return { ...verdict, state: "failed", response: `Given up after ${attempts} attempts: ${verdict.response}` };
   });
   const state = wholeState(recipients);
   const sent = recipients.some((one) => one.state === "sent");
-  const saved = await deps.store.outbox.save({
+  return {
     ...sending,
     state,
     recipients,
@@ -138,9 +154,7 @@ async function recorded(
     updatedAt: now.toISOString(),
     nextAttemptAt: state === "queued" ? next.toISOString() : null,
     sentAt: sending.sentAt ?? (sent ? now.toISOString() : null),
-  });
-  announce(deps.emit, saved);
-  return saved;
+  };
 }
 
 function announce(emit: Emit, sending: Sending): void {

@@ -10,8 +10,8 @@ import { waitingRoom } from "./waiting.ts";
 /** The steps of the dialogue; `end` is after the final dot, before anything is taken, `taken` after it was. */
 export type Step = "greeting" | "ehlo" | "starttls" | "auth" | "mail" | "rcpt" | "data" | "body" | "end" | "taken";
 
-/** A reply of its own instead of the usual one, the end of the connection, or silence. */
-export type Deed = string | "drop" | "hang" | undefined;
+/** A reply of its own instead of the usual one, the end of the connection, silence, or `stall`: silence without reading on. */
+export type Deed = string | undefined;
 
 /** One message as it was taken. */
 export type Taken = { from: string; to: string[]; raw: string; user: string | undefined };
@@ -240,7 +240,8 @@ class Talk {
   }
 
   #deed(deed: string): "said" | false {
-    if (deed === "hang") return false;
+    if (deed === "stall") this.#socket.pause();
+    if (deed === "hang" || deed === "stall") return false;
     if (deed === "drop") {
       this.#socket.destroy();
       return false;

@@ -1,7 +1,7 @@
 /** One logged-in SMTP connection: messages go over it one after the other, and each ends in a verdict for every recipient. */
 import { Readable } from "node:stream";
 import type { TLSSocket } from "node:tls";
-import SMTPConnection, { type SMTPEnvelope } from "nodemailer/lib/smtp-connection";
+import SMTPConnection, { type SMTPConnectionSendInfo, type SMTPEnvelope } from "nodemailer/lib/smtp-connection";
 import XOAuth2 from "nodemailer/lib/xoauth2";
 import { Problem } from "../../contract/problem.ts";
 import type { StatusWish } from "../../contract/sending.ts";
@@ -102,42 +102,60 @@ async function transmit(
   const { connection, secrets, timeouts } = wire;
   checkReach(connection, order);
   const envelope = envelopeOf(order);
-  const state: { released: boolean; failure?: { error: unknown } } = { released: false };
-  const before = async () => {
-    await beforeEnd(listOf(envelope, "accepted"));
-    signal.throwIfAborted();
-    state.released = true;
-    socketOf(connection)?.setTimeout(timeouts.end);
-  };
-  const stop = () => connection.close();
-  const { promise, resolve, reject } = Promise.withResolvers<{
-    response: string;
-    serverMessageId?: string | undefined;
-  }>();
-  const stopped = () => {
-    stop();
-    reject(signal.reason);
-  };
-  signal.addEventListener("abort", stopped, { once: true });
+  const end = endOf(wire, () => beforeEnd(listOf(envelope, "accepted")), signal);
   try {
-    signal.throwIfAborted();
-    connection.send(envelope, endless(order.raw, before, state), (error, info) =>
-      error ? reject(error) : resolve(info),
-    );
-    const { response, serverMessageId = null } = await promise;
+    const { response, serverMessageId = null } = await handedOver(wire, envelope, lastly(order.raw, end.pass), signal);
     socketOf(connection)?.setTimeout(timeouts.step);
     const sent = listOf(envelope, "accepted").map((address): Verdict => ({ address, state: "sent", response }));
     return { verdicts: [...sent, ...refusedOnes(envelope, secrets)], serverMessageId };
   } catch (error) {
-    stop();
-    if (state.failure) throw state.failure.error;
-    return {
-      verdicts: afterFault({ error, envelope, secrets, released: state.released }, order, signal),
-      serverMessageId: null,
-    };
-  } finally {
-    signal.removeEventListener("abort", stopped);
+    connection.close();
+    const released = await end.settled();
+    return { verdicts: afterFault({ error, envelope, secrets, released }, order, signal), serverMessageId: null };
   }
+}
+
+/** Resolves with the server's reply to the whole message; rejects at once when the signal aborts, with the connection closed. */
+async function handedOver({ connection }: Wire, envelope: SMTPEnvelope, message: Readable, signal: AbortSignal) {
+  const { promise, resolve, reject } = Promise.withResolvers<SMTPConnectionSendInfo>();
+  const stop = () => {
+    reject(signal.reason);
+    connection.close();
+  };
+  signal.throwIfAborted();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    connection.send(envelope, message, (error, info) => (error ? reject(error) : resolve(info)));
+    return await promise;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}
+
+type End = {
+  /** Resolves when the message may be ended, which happens right after. */
+  pass(): Promise<void>;
+  /** Whether it was passed, once that is decided; throws what `beforeEnd` threw. */
+  settled(): Promise<boolean>;
+};
+
+/** The gate in front of the line that ends the message: closed for good where the connection or the signal ended first. */
+function endOf({ connection, timeouts }: Wire, beforeEnd: () => Promise<void>, signal: AbortSignal): End {
+  let written: Promise<void> | undefined;
+  let released = false;
+  return {
+    async pass() {
+      written = beforeEnd();
+      await written;
+      if (connection.destroyed || signal.aborted) throw new Error("The connection ended before the message");
+      released = true;
+      socketOf(connection)?.setTimeout(timeouts.end);
+    },
+    async settled() {
+      await written;
+      return released;
+    },
+  };
 }
 
 type Fault = { error: unknown; envelope: SMTPEnvelope; secrets: string[]; released: boolean };
@@ -155,6 +173,8 @@ function afterFault({ error, envelope, secrets, released }: Fault, order: Order,
   }
   if (signal.aborted) throw signal.reason;
   const aboutMessage = ["MAIL FROM", "DATA"].includes(said.command) && said.status >= 400 && said.status !== 421;
+  // A pipelined envelope has replies for the recipients too, which after a refused sender say nothing about them.
+  if (aboutMessage && said.command === "MAIL FROM") return order.to.map((address) => verdictOf(address, said, secrets));
   if (refused.length > 0 && refused.length === order.to.length) return refused;
   if (!released && !aboutMessage) throw smtpProblem(error, secrets);
   const known = new Set(refused.map(({ address }) => address));
@@ -186,17 +206,14 @@ function refusedOnes(envelope: SMTPEnvelope, secrets: string[]): Verdict[] {
   );
 }
 
-/** The message as a stream that does not end, and so lets nobody end the message on the wire, before `before` has resolved. */
-function endless(raw: Buffer, before: () => Promise<void>, state: { failure?: { error: unknown } }): Readable {
+/** The message as a stream that does not end, and so lets nobody end the message on the wire, before `pass` has resolved. */
+function lastly(raw: Buffer, pass: () => Promise<void>): Readable {
   async function* chunks() {
     for (let at = 0; at < raw.length; at += CHUNK) yield raw.subarray(at, at + CHUNK);
-    try {
-      await before();
-    } catch (error) {
-      // The library rewrites the error it hears of, so it gets one of its own.
-      state.failure = { error };
-      throw new Error("The message must not be ended", { cause: error });
-    }
+    // The library rewrites the error it hears of, so it gets one of its own.
+    await pass().catch((cause: unknown) => {
+      throw new Error("The message must not be ended", { cause });
+    });
   }
   return Readable.from(chunks(), { objectMode: false });
 }
