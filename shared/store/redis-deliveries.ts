@@ -92,8 +92,11 @@ export function redisDeliveries(deps: Deps): Deliveries {
       const packed = raw && waits ? await compress(raw, QUICK) : undefined;
       if (waits) await index.announce(delivery, packed?.length);
       if (packed) {
-        const args = [rawKey(keys, delivery.mailbox, delivery.id), packed, "ex", UNSAVED_SECONDS];
-        await redis.send("set", args, transferMs(packed.length));
+        const key = rawKey(keys, delivery.mailbox, delivery.id);
+        const set = (...how: (string | number)[]) =>
+          redis.send("set", [key, packed, ...how], transferMs(packed.length));
+        // Over bytes that a delivery has already, without a time to live: they must not go when this process dies here.
+        if ((await set("nx", "ex", UNSAVED_SECONDS)) === null) await set("keepttl");
       }
       const gone = await write(deps, delivery);
       const surplus = await index.settle(delivery, waits ? packed?.length : 0, gone);
@@ -115,7 +118,11 @@ export function redisDeliveries(deps: Deps): Deliveries {
     async take(id, ttlMs, early) {
       const mailbox = await index.locate(id);
       if (mailbox === undefined) return undefined;
-      const reply = await redis.run(TAKE, keys.mailbox(mailbox), [id, ttlMs, early ? Number.MAX_SAFE_INTEGER : Date.now()]);
+      const reply = await redis.run(TAKE, keys.mailbox(mailbox), [
+        id,
+        ttlMs,
+        early ? Number.MAX_SAFE_INTEGER : Date.now(),
+      ]);
       if (reply === null) return undefined;
       const [until, record] = listOf(reply);
       await index.dueFrom(id, numberOf(until));
