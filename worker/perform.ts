@@ -25,6 +25,7 @@ import { sweepSendings } from "./overdue.ts";
 import { type Readers, readers } from "./readers.ts";
 import { bringForward, sweepOverdue } from "./recover.ts";
 import { redeliver } from "./redeliver.ts";
+import { refusals } from "./refusals.ts";
 import { send, type SendDeps } from "./send.ts";
 import { senders } from "./senders.ts";
 import { tell } from "./tell.ts";
@@ -71,7 +72,12 @@ export function worker(given: WorkerDeps): Worker {
   };
   const parser = mimeParser();
   const post = httpPost({ egress: given.egress, timeoutMs: config.DELIVERY_TIMEOUT_SECONDS * 1000 });
-  const pool = readers({ connect: given.connect, watched: given.watched, perMailbox: READERS_PER_MAILBOX });
+  const pool = readers({
+    connect: given.connect,
+    watched: given.watched,
+    perMailbox: READERS_PER_MAILBOX,
+    refusals: refusals(backoff),
+  });
   const deps: DeliverDeps = {
     store,
     mailboxes: store.mailboxes,

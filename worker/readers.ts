@@ -2,6 +2,7 @@
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { slept, within } from "../shared/time.ts";
+import type { Refusals } from "./refusals.ts";
 
 export interface Readers {
   /** Runs `work` with a connection to the mailbox. `bytes` is what it will download, as far as known. */
@@ -21,6 +22,7 @@ type Deps = {
   /** Connections that this process watches, by mailbox. */
   watched: ReadonlyMap<string, MailConnection>;
   perMailbox: number;
+  refusals: Refusals;
 };
 type Pooled = { connection: MailConnection; revision: number; idleSince: number; busy: boolean };
 
@@ -82,12 +84,10 @@ export function readers(deps: Deps): Readers {
     async use(mailbox, bytes, work, signal) {
       const own = deps.watched.get(mailbox.id);
       if (own?.open && bytes <= BORROW_BYTES) return work(own);
-      const one = await take(mailbox, signal);
-      try {
-        return await work(one.connection);
-      } finally {
-        await giveBack(mailbox.id, one);
-      }
+      return deps.refusals.guard(mailbox, async () => {
+        const one = await take(mailbox, signal);
+        return work(one.connection).finally(() => giveBack(mailbox.id, one));
+      });
     },
     async run(signal) {
       while (await slept(LOOK_EVERY_MS, signal)) await closeIdle();
