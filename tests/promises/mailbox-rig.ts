@@ -129,3 +129,36 @@ export async function all<T>(source: AsyncIterable<T>): Promise<T[]> {
 export function isProblem(code: string, retry?: string): (error: unknown) => boolean {
   return (error) => error instanceof Problem && error.code === code && (retry === undefined || error.retry === retry);
 }
+
+/** A user's mailbox by POP3, looked at several times a second. */
+export function maildropOn(
+  server: { host: string; ca: string | undefined; pop3Port: number; pop3sPort: number },
+  user: string,
+  wish: Partial<MailboxOf<"pop3">["receive"]> = {},
+): MailboxOf<"pop3"> {
+  const safe = server.pop3sPort > 0;
+  const now = new Date().toISOString();
+  return {
+    id: `drop-${user}`,
+    address: "test@example.com",
+    receive: {
+      protocol: "pop3",
+      host: server.host,
+      port: safe ? server.pop3sPort : server.pop3Port,
+      tls: safe ? "implicit" : "none",
+      ...(safe && server.ca !== undefined ? { ca: server.ca } : {}),
+      auth: { user, password: new Secret(PASSWORD) },
+      since: "now",
+      mode: "poll",
+      poll: { everySeconds: 0.2 },
+      processLock: false,
+      ...wish,
+    },
+    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
+    paused: false,
+    endpointGone: false,
+    revision: 1,
+    createdAt: now,
+    updatedAt: now,
+  };
+}
