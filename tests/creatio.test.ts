@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { savedMails } from "./servers/crm.ts";
 import { message, numbered } from "./servers/mail.ts";
+import { startSmtpScript } from "./servers/smtp-script.ts";
 import { crmScene } from "./stories/crm-scene.ts";
 import { status } from "./stories/scene.ts";
 
@@ -239,3 +240,91 @@ describe("a CRM and its mailboxes", { timeout: 240_000 }, () => {
     }
   });
 });
+
+describe("a CRM that sends", { timeout: 240_000 }, () => {
+  test("a message with an attachment goes out once under the CRM's Message-ID, and its Sent copy is no second mail", async () => {
+    const s = await crmScene({ FOLDER_POLL_SECONDS: "0.5" });
+    const smtp = await startSmtpScript();
+    try {
+      await s.mail.addUser("help", "correct horse");
+      await s.mail.append("help", "INBOX", mail(1));
+      const folders = JSON.parse(
+        (await s.crm.call("folders", s.crm.credentials({ user: "help", port: s.mail.imapPort }))).text,
+      );
+      assert.deepEqual(folders.map((folder: { Id: string }) => folder.Id).includes("Sent"), true);
+      const wish = { user: "help", port: s.mail.imapPort, folders: ["INBOX", "Sent"] };
+      const { id, credentials } = await s.crm.addMailbox(wish);
+      await status(s.service, id, "listening");
+      await savedMails(s.crm, 1);
+      const command = sendCommand(credentials, smtp.port);
+      const first = await s.crm.call("v2/send", command);
+      assert.deepEqual([first.status, first.text], [200, ""]);
+      const again = await s.crm.call("v2/send", command);
+      assert.deepEqual([again.status, again.text], [200, ""]);
+      const [taken] = await smtp.waitFor(1);
+      assert.equal(smtp.taken.length, 1, "the same Message-ID is not sent twice");
+      assert.match(taken?.raw ?? "", /^Message-ID: <5f1c@example\.com>/im);
+      assert.match(taken?.raw ?? "", /^X-Ticket: 17/im);
+      assert.doesNotMatch(taken?.raw ?? "", /^(MessageId|Bcc):/im);
+      assert.match(taken?.raw ?? "", /^Importance: High/im);
+      assert.match(taken?.raw ?? "", /^Content-ID: <0d1f>/im);
+      assert.deepEqual(taken?.to, ["bob@example.net", "eve@example.net"]);
+      await savedMails(s.crm, 2);
+      assert.equal(await s.mail.count("help", "Sent"), 1);
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      assert.equal(s.crm.arrived.filter(({ email }) => email.MessageId === "<5f1c@example.com>").length, 1);
+      assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
+    } finally {
+      await smtp.stop();
+      await s.end();
+    }
+  });
+
+  test("a refusal is told in the server's words, by the status in version 1, and may be tried again", async () => {
+    const s = await crmScene();
+    const smtp = await startSmtpScript();
+    try {
+      await s.mail.addUser("help", "correct horse");
+      // Sent before the mailbox is saved, as the settings page does.
+      const credentials = s.crm.credentials({ user: "help", port: s.mail.imapPort });
+      const command = sendCommand(credentials, smtp.port);
+      smtp.play(({ step }) => (step === "rcpt" ? "550 5.1.1 No such user here" : undefined));
+      const refused = await s.crm.call("v2/send", command);
+      assert.equal(refused.status, 200);
+      assert.match(refused.text, /bob@example\.net.*No such user here/);
+      const older = await s.crm.call("send", command);
+      assert.equal(older.status, 500);
+      assert.match(older.text, /No such user here/);
+      assert.match((await s.crm.call("state", [credentials["Id"]])).text, /^\{\}$/, "sending subscribes to nothing");
+      smtp.play(() => undefined);
+      const tried = await s.crm.call("v2/send", command);
+      assert.deepEqual([tried.status, tried.text], [200, ""]);
+      assert.equal((await smtp.waitFor(1)).length, 1);
+    } finally {
+      await smtp.stop();
+      await s.end();
+    }
+  });
+});
+
+function sendCommand(credentials: Record<string, unknown>, port: number) {
+  return {
+    Email: {
+      Id: "<5f1c@example.com>",
+      Subject: "Angebot №1",
+      Body: '<p>Look: <img src="cid:0d1f"></p>',
+      IsHtmlBody: true,
+      Sender: `Help Desk <${String(credentials["SenderEmailAddress"])}>`,
+      Recepients: ["bob@example.net"],
+      CopyRecepients: [],
+      BlindCopyRecepients: ["Eve <eve@example.net>"],
+      Importance: 3,
+      Headers: ["MessageId=<5f1c@example.com>", "X-Ticket=17", "References=<a@example.com>"],
+      Attachments: [
+        { Id: "0d1f", Name: "logo.png", IsInline: true, Base64Data: Buffer.from("png").toString("base64") },
+        { Id: "77aa", Name: "Angebot.pdf", IsInline: false, Base64Data: Buffer.from("pdf").toString("base64") },
+      ],
+    },
+    Credentials: { ...credentials, Port: port, BpmEndpoint: undefined },
+  };
+}

@@ -12,7 +12,8 @@ const NOT_SELECTABLE = ["\\noselect", "\\nonexistent"];
 
 /** Every folder the server lists, INBOX first. */
 export async function listFolders(session: Session, signal: AbortSignal): Promise<Folder[]> {
-  const listed = await session.ask("LIST", () => session.client.list({ listOnly: true }), signal);
+  // With `listOnly` the library would not say which folder is for what.
+  const listed = await session.ask("LIST", () => session.client.list(), signal);
   return listed.map((entry) => ({
     path: entry.path,
     name: entry.name,
