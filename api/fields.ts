@@ -62,9 +62,9 @@ function unknownFields(known: string[], input: unknown): FieldError[] {
 /** The option of a union the client obviously meant: the one its discriminator names, the only list for a list, the object that shares the most fields. */
 function meantOption(union: Schema | undefined, input: unknown): Schema | undefined {
   const options = optionsOf(union);
-  const key = union && "key" in union && typeof union.key === "string" ? union.key : undefined;
-  if (key !== undefined)
-    return isRecord(input) ? options.find((option) => literalAt(option, key) === input[key]) : undefined;
+  const member = union && "key" in union && typeof union.key === "string" ? union.key : undefined;
+  if (member !== undefined)
+    return isRecord(input) ? options.find((option) => literalAt(option, member) === input[member]) : undefined;
   if (Array.isArray(input)) return options.find((option) => option.type === "array");
   if (!isRecord(input)) return undefined;
   const given = Object.keys(input);

@@ -35,7 +35,7 @@ const keys = v.pipe(
   ),
 );
 
-const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,128}$/, "may use A-Z a-z 0-9 : . _ - only"));
+const label = v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,128}$/, "may use A-Z a-z 0-9 : . _ - only"));
 const maybeSecret = (text: string) => (text ? new Secret(text) : undefined);
 
 /** One condition on who may call the CRM's operations. */
@@ -123,9 +123,9 @@ export const SETTINGS = {
     about:
       "RabbitMQ that carries tasks to workers, amqp:// or amqps://; several hosts of one cluster separated by commas. Needs REDIS_URL.",
   },
-  RABBITMQ_EXCHANGE: { schema: name, default: "email-listener", about: "Name of the exchange." },
+  RABBITMQ_EXCHANGE: { schema: label, default: "email-listener", about: "Name of the exchange." },
   RABBITMQ_QUEUE: {
-    schema: name,
+    schema: label,
     default: "email-listener.tasks",
     about: "Name of the work queue; its delay and parked queues begin with it.",
   },

@@ -24,8 +24,27 @@ const ROOMS: Record<string, string[]> = {
   "shared/store": ["shared/contract", "shared/telemetry", "shared/config.ts", "shared/time.ts"],
   "shared/mail": ["shared/contract", "shared/telemetry", "shared/time.ts", "shared/egress.ts"],
   "shared/queue": ["shared/contract", "shared/store", "shared/time.ts", "shared/run.ts"],
+  "shared/backends.ts": [
+    "shared/contract",
+    "shared/telemetry",
+    "shared/config.ts",
+    "shared/time.ts",
+    "shared/store",
+    "shared/queue",
+  ],
+  "shared/node.ts": [
+    "shared/contract",
+    "shared/telemetry",
+    "shared/config.ts",
+    "shared/time.ts",
+    "shared/egress.ts",
+    "shared/store",
+    "shared/mail",
+    "shared/backends.ts",
+  ],
+  "shared/nodes": ["shared/contract", "shared/time.ts", "shared/run.ts", "shared/store", "shared/node.ts"],
   "worker/endpoint": ["shared"],
-  "api/lease": ["shared/contract", "shared/store", "shared/time.ts", "shared/run.ts"],
+  "api/lease": ["shared"],
   worker: ["shared", "worker/endpoint"],
   api: ["shared", "api/lease"],
   "api/main.ts": ["shared", "api", "worker/perform.ts"],
@@ -34,7 +53,7 @@ const ROOMS: Record<string, string[]> = {
 const roomOf = (file: string) =>
   Object.keys(ROOMS)
     .filter((room) => file === room || file.startsWith(`${room}/`))
-    .sort((a, b) => b.length - a.length)[0];
+    .toSorted((a, b) => b.length - a.length)[0];
 
 type Import = { from: string; to: string; typeOnly: boolean };
 const imports: Import[] = [...text].flatMap(([from, code]) =>
@@ -109,7 +128,10 @@ describe("architecture", () => {
     const used = new Set(internal.filter(({ from }) => !from.startsWith("shared/")).map(({ to }) => to));
     const pending = [...used];
     for (let file = pending.pop(); file; file = pending.pop()) {
-      for (const { to } of internal.filter((i) => i.from === file)) if (!used.has(to)) (pending.push(to), used.add(to));
+      for (const { to } of internal.filter((i) => i.from === file)) {
+        if (!used.has(to)) pending.push(to);
+        used.add(to);
+      }
     }
     assert.deepEqual(
       sources.filter((file) => file.startsWith("shared/") && !used.has(file) && !file.endsWith("-thread.ts")),

@@ -5,13 +5,13 @@ import { readConfig } from "../shared/config.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { readme } from "./tools/settings.ts";
 
+const rows = (text: string) => text.split("\n").filter((line) => line.startsWith("|"));
 const KEY = `k1:${Buffer.alloc(32, 7).toString("base64")}`;
 
 describe("settings", () => {
   test("the README's table is up to date (bun run settings)", () => {
     const { is, should } = readme();
     // The formatter pads the columns.
-    const rows = (text: string) => text.split("\n").filter((line) => line.startsWith("|"));
     const unpadded = (text: string) => rows(text).map((row) => row.replace(/ +/g, " ").replace(/-{3,}/g, "---"));
     assert.deepEqual(unpadded(is), unpadded(should));
   });
@@ -28,7 +28,7 @@ describe("settings", () => {
       () => readConfig(wrong),
       (error: unknown) => {
         assert.ok(error instanceof Problem);
-        assert.deepEqual(error.errors.map(({ path }) => path).sort(), Object.keys(wrong).sort());
+        assert.deepEqual(error.errors.map(({ path }) => path).toSorted(), Object.keys(wrong).toSorted());
         assert.ok(!error.message.includes("tooshort"));
         return true;
       },

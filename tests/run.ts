@@ -11,7 +11,7 @@ const bin = (name: string) => `node_modules/.bin/${name}`;
 const files = readdirSync(`${root}/tests`)
   .filter((name) => name.endsWith(".test.ts"))
   .map((name) => `tests/${name}`)
-  .sort();
+  .toSorted();
 const chosen = process.argv.slice(2).filter((word) => !word.startsWith("-"));
 const wanted = chosen.length > 0 ? files.filter((file) => chosen.some((word) => file.includes(word))) : files;
 

@@ -3,7 +3,7 @@ import type { Attempt, Delivery } from "../shared/contract/delivery.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { ParsedMessage } from "../shared/contract/received.ts";
 import type { TaskSender } from "../shared/queue/queue.ts";
-import type { Deliveries, Mailboxes } from "../shared/store/store.ts";
+import type { Deliveries, Mailboxes, Outbox } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
 import { type Backoff, graceAfter } from "../shared/time.ts";
 import { DIALECTS } from "./endpoint/dialects.ts";
@@ -13,10 +13,12 @@ import { MANNERS } from "./endpoint/manners.ts";
 import { letters } from "./endpoint/parts.ts";
 import type { Turns } from "./endpoint/turns.ts";
 import type { Tidying } from "./tidying.ts";
+import { linkReturned } from "./returned.ts";
 
 export type Delivering = {
   mailboxes: Pick<Mailboxes, "amend">;
   deliveries: Deliveries;
+  outbox: Outbox;
   tasks: TaskSender;
   tidying: Tidying;
   emit: Emit;
@@ -74,6 +76,7 @@ async function attemptNow(
   let outcome: PostOutcome | undefined;
   try {
     const parsed = await deps.parse(raw, mailbox.deliver, grace.signal);
+    await linkReturned(deps, mailbox, parsed);
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
     const { ref, flags, id } = delivery;
@@ -89,7 +92,7 @@ async function attemptNow(
     await deps.mailboxes.amend({ ...mailbox, endpointGone: true });
     deps.emit({ kind: "endpoint.gone", mailbox: mailbox.id, endpoint: delivery.endpoint });
   }
-  if (outcome.kind === "accepted") return accept(deps, mailbox, tried, outcome);
+  if (outcome.kind === "accepted") return accept(deps, mailbox, tried);
   if (outcome.retry === "never") return park(deps, tried, raw, outcome.reason);
   if (Date.now() >= Date.parse(delivery.giveUpAt))
     return park(deps, tried, raw, `given up after ${tried.attemptCount} attempts: ${outcome.reason}`);
@@ -143,12 +146,7 @@ async function posted(deps: Delivering, letter: Letter, signal: AbortSignal): Pr
   return deps.post(smaller, signal);
 }
 
-async function accept(
-  deps: Delivering,
-  mailbox: Mailbox,
-  delivery: Delivery,
-  { status }: { status: number },
-): Promise<void> {
+async function accept(deps: Delivering, mailbox: Mailbox, delivery: Delivery): Promise<void> {
   const { id, ref, attemptCount } = delivery;
   await deps.tidying(mailbox, ref);
   const { acceptedParts: _, ...whole } = delivery;

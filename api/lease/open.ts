@@ -30,7 +30,6 @@ const GIVE_PER_SECOND = 20;
 export async function openOwnership(node: Node, mailboxes: () => number): Promise<Ownership> {
   const { redis, store, config } = node;
   if (redis === undefined) {
-    const share = (wanted: readonly string[]) => ({ mine: new Set(wanted), surplus: 0 });
     const self = {
       role: "api",
       name: node.name,
@@ -40,7 +39,7 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
     const known = () => [{ ...self, mailboxes: mailboxes(), capacity: config.MAILBOXES_PER_NODE }];
     return {
       leases: singleLeases(store.cursors),
-      share,
+      share: everything,
       onChange: () => undefined,
       announce: () => undefined,
       nodes: { known, now: async () => known() },
@@ -65,4 +64,8 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
     nodes: { now: sessions.nodes, known: () => sessions.known().nodes },
     parts: [...parts, { name: "leases", run: leases.run }],
   };
+}
+
+function everything(wanted: readonly string[]) {
+  return { mine: new Set(wanted), surplus: 0 };
 }

@@ -1,6 +1,6 @@
 /** The embedded queue: tasks are rows of the store's SQLite file, performed in this process, durable against kill -9. */
 import { asProblem, Problem } from "../contract/problem.ts";
-import { Task, type TaskOutcome } from "../contract/task.ts";
+import type { TaskOutcome } from "../contract/task.ts";
 import type { Database } from "../store/sqlite-database.ts";
 import { type Backoff, slept, within } from "../time.ts";
 import { type Bell, bell } from "./bell.ts";

@@ -143,7 +143,7 @@ export function factStream(): Facts {
   const listeners = new Set<(fact: Fact) => void>();
   const emit: Emit = (body) => {
     const fact: Fact = { at: new Date().toISOString(), ...body };
-    for (const listener of [...listeners]) {
+    for (const listener of listeners) {
       try {
         listener(fact);
       } catch (error) {

@@ -83,7 +83,7 @@ export function status(service: Service, id: string, wanted: string, ms = 20_000
 /** The subjects that were accepted, sorted; each as often as it was accepted under a new delivery id. */
 export function subjects(endpoint: Endpoint): string[] {
   const first = new Map(endpoint.received.map((request) => [request.id, request]));
-  return [...first.values()].map(subjectOf).sort();
+  return [...first.values()].map(subjectOf).toSorted();
 }
 
 export const subjectOf = (request: EndpointRequest) =>
