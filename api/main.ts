@@ -4,7 +4,7 @@ import manifest from "../package.json" with { type: "json" };
 import { type Config, readConfig } from "../shared/config.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
-import { preflights } from "../shared/mail/open.ts";
+import { tryOut } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import type { TaskSender } from "../shared/queue/queue.ts";
 import { type Part, runInside, untilStopped } from "../shared/run.ts";
@@ -60,7 +60,7 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
   };
   const mail = mailVisits({
     connect,
-    preflight: (mailbox, signal) => preflights[mailbox.receive.protocol](node.mail, mailbox, signal),
+    preflight: (mailbox, signal) => tryOut(node.mail, mailbox, signal),
   });
   const ready = () => readiness(node);
   const { crm } = work;

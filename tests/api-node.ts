@@ -10,7 +10,7 @@ import type { Delivery } from "../shared/contract/delivery.ts";
 import type { MessageRef } from "../shared/contract/message.ts";
 import type { Task } from "../shared/contract/task.ts";
 import { egress } from "../shared/egress.ts";
-import { openMailbox, preflights } from "../shared/mail/open.ts";
+import { openMailbox, tryOut } from "../shared/mail/open.ts";
 import { type InlineQueue, inlineQueue } from "../shared/queue/inline.ts";
 import { newKey } from "../shared/store/keys.ts";
 import { sqliteStore } from "../shared/store/sqlite.ts";
@@ -68,7 +68,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   };
   const mail = mailVisits({
     connect: (wanted) => openMailbox.imap(mailDeps, wanted),
-    preflight: (wanted, signal) => preflights.imap(mailDeps, wanted, signal),
+    preflight: (wanted, signal) => tryOut(mailDeps, wanted, signal),
   });
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };

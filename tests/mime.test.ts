@@ -136,13 +136,14 @@ describe("What a message is", () => {
 
   test("is a bounce with the recipient, the reason and the original's id", async () => {
     const parsed = await parse(oddMessages.bounce());
-    assert.deepEqual(parsed.bounce, {
+    const reported = {
       action: "failed",
       status: "5.1.1",
       recipient: "nobody@sender.example",
       diagnostic: "550 5.1.1 User unknown",
-      originalMessageId: "<original@receiver.example>",
-    });
+    };
+    const originalMessageId = "<original@receiver.example>";
+    assert.deepEqual(parsed.bounce, { ...reported, originalMessageId, recipients: [reported] });
     assert.equal(parsed.automatic, "auto-replied");
   });
 

@@ -82,6 +82,7 @@ export function worker(given: WorkerDeps): Worker {
     store,
     mailboxes: store.mailboxes,
     deliveries: store.deliveries,
+    outbox: store.outbox,
     tasks,
     tidying: tidyOrders({ tasks }),
     emit,

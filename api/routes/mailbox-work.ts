@@ -29,7 +29,7 @@ const Report = v.object({
   ok: v.boolean(),
   steps: v.array(
     v.object({
-      name: v.picklist(["dns", "tcp", "tls", "login", "capabilities", "folders", "idle"]),
+      name: v.picklist(["dns", "tcp", "tls", "login", "capabilities", "folders", "idle", "send"]),
       ok: v.boolean(),
       ms: v.number(),
       cause: v.optional(v.string()),
@@ -58,7 +58,7 @@ function validate({ mail }: Deps): Route {
     tag,
     summary: "Try a mailbox without registering it",
     about:
-      "Goes through name resolution, connection, TLS, login, folders and push with the mail server, step by step. `ok: false` names the step that failed and its remedy; nothing is stored.",
+      "Goes through name resolution, connection, TLS, login, folders and push with the mail server, step by step, and logs in for sending where the mailbox has `send`. `ok: false` names the step that failed and its remedy; nothing is stored.",
     body: MailboxInput,
     answers: { 200: { about: "The report, whether or not every step passed", schema: Report } },
     problems: [],

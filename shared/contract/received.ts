@@ -15,14 +15,27 @@ export const Attachment = v.object({
 });
 export type Attachment = v.InferOutput<typeof Attachment>;
 
-/** A delivery status notification (RFC 3464) as far as it can be read. */
+/** What a notification says of one recipient. */
+const Reported = v.object({
+  recipient: v.nullable(v.string()),
+  action: v.nullable(v.string()),
+  status: v.nullable(v.string()),
+  diagnostic: v.nullable(v.string()),
+});
+
+/**
+ * A delivery status notification (RFC 3464), a complaint (RFC 5965, action `complaint`), or a bounce in a mail server's own words (qmail,
+ * Exim), as far as it can be read: the first failed recipient, and all of them in `recipients`.
+ */
 export const Bounce = v.object({
   action: v.nullable(v.string()),
   status: v.nullable(v.string()),
   recipient: v.nullable(v.string()),
   diagnostic: v.nullable(v.string()),
   originalMessageId: v.nullable(v.string()),
+  recipients: v.array(Reported),
 });
+export type Bounce = v.InferOutput<typeof Bounce>;
 
 /** The first text/calendar part (RFC 5546, RFC 6047). */
 export const Calendar = v.object({ method: v.nullable(v.string()), uid: v.nullable(v.string()), content: v.string() });

@@ -3,7 +3,8 @@ import type { ParsedMessage } from "../contract/received.ts";
 import { BOUNDS, type Limited, limitedList } from "./mime-bounds.ts";
 import { type ContentLimits, readContent } from "./mime-content.ts";
 import { type Field, readHeader, valueOf } from "./mime-header.ts";
-import { automaticSign, bounceOf, calendarSign, encryptedSign } from "./mime-signs.ts";
+import { bounceOf } from "./mime-bounce.ts";
+import { automaticSign, calendarSign, encryptedSign } from "./mime-signs.ts";
 import { readTree } from "./mime-tree.ts";
 import { isoDate, messageIds, parties, wordDecoder } from "./mime-values.ts";
 
@@ -55,7 +56,7 @@ async function wholeMessage(raw: Uint8Array, limits: ContentLimits): Promise<Par
     text,
     html,
     attachments,
-    bounce: bounceOf(bytes, root, limited),
+    bounce: bounceOf(bytes, root, head.fields, limited),
     calendar: calendarSign(calendar),
     encrypted: encryptedSign(root),
     limited: limited.reasons(),

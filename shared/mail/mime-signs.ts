@@ -1,11 +1,9 @@
-/** What a message is beside a letter: written by a machine, a bounce, an invitation, or closed by S/MIME or PGP. */
+/** What a message is beside a letter: written by a machine, an invitation, or closed by S/MIME or PGP. */
 import type * as v from "valibot";
-import type { Bounce, Calendar, ParsedMessage } from "../contract/received.ts";
-import type { Limited } from "./mime-bounds.ts";
-import { type Content, contentOf, headerOf } from "./mime-content.ts";
-import { type Field, text, valueOf } from "./mime-header.ts";
-import { leaves, type Part } from "./mime-tree.ts";
-import { messageIds } from "./mime-values.ts";
+import type { Calendar, ParsedMessage } from "../contract/received.ts";
+import type { Content } from "./mime-content.ts";
+import type { Field } from "./mime-header.ts";
+import type { Part } from "./mime-tree.ts";
 
 type Automatic = ParsedMessage["automatic"];
 
@@ -31,40 +29,6 @@ export function automaticSign(fields: Field[]): Automatic {
     if (found) return sign.means;
   }
   return null;
-}
-
-const DELIVERY_STATUS = /^message\/(global-)?delivery-status$/;
-const RETURNED =
-  /^(message\/rfc822|message\/global|text\/rfc822-headers|message\/rfc822-headers|message\/global-headers)$/;
-
-/** Reads the first failed (else the first) recipient of a delivery status notification (RFC 3464, RFC 6533). */
-export function bounceOf(bytes: Buffer, root: Part, limited: Limited): v.InferOutput<typeof Bounce> | null {
-  const parts = leaves(root);
-  const status = parts.find((part) => DELIVERY_STATUS.test(part.media.type));
-  if (!status) return null;
-  const recipients = blocks(contentOf(bytes, status)).filter((fields) => valueOf(fields, "action") !== undefined);
-  const chosen = recipients.find((fields) => /^failed/i.test(valueOf(fields, "action") ?? "")) ?? recipients[0] ?? [];
-  const returned = parts.find((part) => RETURNED.test(part.media.type));
-  const original = returned ? valueOf(headerOf(contentOf(bytes, returned)), "message-id") : undefined;
-  return {
-    action: valueOf(chosen, "action")?.toLowerCase() ?? null,
-    status: valueOf(chosen, "status") ?? null,
-    recipient: afterType(valueOf(chosen, "final-recipient") ?? valueOf(chosen, "original-recipient")),
-    diagnostic: afterType(valueOf(chosen, "diagnostic-code")),
-    originalMessageId: messageIds(original, limited)[0] ?? null,
-  };
-}
-
-// Blocks of fields, apart by empty lines; a notification about a thousand receivers is read no further than 64 KB.
-function blocks(content: Buffer): Field[][] {
-  const most = text(content.subarray(0, 65536));
-  return most.split(/\r?\n\r?\n/).map((block) => headerOf(Buffer.from(`${block.replace(/^\s+/, "")}\r\n`)));
-}
-
-// `rfc822; nobody@example.com` and `smtp; 550 5.1.1 ...`: the type goes.
-function afterType(value: string | undefined): string | null {
-  if (value === undefined) return null;
-  return value.replace(/^[a-z0-9-]+\s*;\s*/i, "").trim() || null;
 }
 
 /** The invitation: METHOD from the part or from its content, UID of its first event, unfolded (RFC 5545 section 3.1). */

@@ -7,6 +7,7 @@ import { preflight as imapPreflight } from "./imap/preflight.ts";
 import type { MailConnection, PreflightReport } from "./mail.ts";
 import { pop3Connection, type Pop3ConnectionDeps } from "./pop3/pop3.ts";
 import { preflight as pop3Preflight } from "./pop3/preflight.ts";
+import { sendStep } from "./smtp/preflight.ts";
 
 export type MailDeps = ImapDeps & Pop3ConnectionDeps;
 
@@ -24,3 +25,11 @@ export const preflights: Record<Protocol, Preflight> = {
   imap: (deps, mailbox, signal) => imapPreflight(deps, mailboxOf(mailbox, "imap"), signal),
   pop3: (deps, mailbox, signal) => pop3Preflight(deps, mailboxOf(mailbox, "pop3"), signal),
 };
+
+/** Tries out all of a mailbox: how it is received and, where it sends, the login for that. */
+export async function tryOut(deps: MailDeps, mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport> {
+  const { ok, steps } = await preflights[mailbox.receive.protocol](deps, mailbox, signal);
+  if (!mailbox.send) return { ok, steps };
+  const sending = await sendStep(deps, mailbox, signal);
+  return { ok: ok && sending.ok, steps: [...steps, sending] };
+}

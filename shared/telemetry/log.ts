@@ -36,7 +36,7 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "send.failed": "error",
   "send.unknown": "error",
   "send.bounced": "warn",
-  "send.answered": "debug",
+  "send.answered": "info",
   "send.uncopied": "warn",
   "send.untold": "warn",
   "endpoint.rested": "warn",

@@ -1,12 +1,12 @@
 /** What every story about sending needs: a mailbox of the running service whose mail goes out through a server that follows a script. */
 import type { Answer } from "../service.ts";
 import { type SmtpScript, type SmtpScriptOptions, startSmtpScript } from "../servers/smtp-script.ts";
-import { type Scene, scene } from "./scene.ts";
+import { type Scene, scene, status } from "./scene.ts";
 
 export type Outgoing = Scene & {
   smtp: SmtpScript;
-  /** Registers a mailbox that sends through the script. */
-  sender(send?: object): Promise<{ id: string; user: string; address: string }>;
+  /** Registers a mailbox that sends through the script; resolves before it is listened to unless asked to wait. */
+  sender(send?: object, wish?: { listening?: boolean }): Promise<{ id: string; user: string; address: string }>;
   /** Asks to send; a small message to one person unless told otherwise. */
   send(mailbox: string, message?: object, options?: { key?: string; wait?: number }): Promise<Answer>;
   /** Resolves with the sending once it is in this state. */
@@ -20,11 +20,12 @@ export async function outgoing(env: Record<string, string> = {}, options: SmtpSc
   return {
     ...set,
     smtp,
-    async sender(send = {}) {
+    async sender(send = {}, { listening = false } = {}) {
       const { id, user } = await set.mailbox({ wait: false });
       const place = { host: "127.0.0.1", port: smtp.port, tls: "none", saveSent: "never" };
       const patched = await set.service.call("PATCH", `/api/v1/mailboxes/${id}`, { send: { ...place, ...send } });
       if (patched.status !== 200) throw new Error(JSON.stringify(patched.body));
+      if (listening) await status(set.service, id, "listening");
       return { id, user, address: `${user}@example.com` };
     },
     send: (mailbox, message = {}, { key, wait } = {}) =>
