@@ -111,6 +111,7 @@ describe("POP3", () => {
     await assert.rejects(watch.connection.tidy(refs.slice(0, 1), "delete", signal));
     assert.equal(server.messages(user).length, 2);
     delete server.faults.dropAfter;
+    await watch.stop();
     const mail = openMailbox.pop3(depsFor(), mailbox());
     await mail.tidy(refs.slice(0, 1), "delete", signal);
     assert.equal(server.messages(user).length, 1);

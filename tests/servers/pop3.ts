@@ -184,7 +184,8 @@ async function answer(world: World, session: Session, line: string): Promise<voi
   if (verb === "STLS") return startTls(world, session);
   const said = session.waitsFor ? continued(session, line) : respond(world, session, verb, rest.join(" "));
   const bytes = typeof said === "string" ? Buffer.from(`${said}\r\n`, "latin1") : said;
-  if (verb === "QUIT" || faults.dropAfter === verb) socket.end(bytes);
+  if (faults.dropAfter === verb) socket.write(bytes, () => socket.destroy());
+  else if (verb === "QUIT") socket.end(bytes);
   else socket.write(bytes);
 }
 
