@@ -223,8 +223,8 @@ export async function startCrm(options: CrmOptions): Promise<Crm> {
         active.map(({ id }) => id.toUpperCase()),
       );
       const listed = JSON.parse(answer.text) as Record<string, { State: string }>;
-      const states = new Map(Object.entries(listed).map(([id, { State }]) => [id.toLowerCase(), State]));
-      const missing = active.filter(({ id }) => states.get(id) !== "exists");
+      const known = new Map(Object.entries(listed).map(([id, { State }]) => [id.toLowerCase(), State]));
+      const missing = active.filter(({ id }) => known.get(id) !== "exists");
       await Promise.all(missing.map((mailbox) => failOver(crm, mailbox)));
     },
     everyMinute(ms) {
@@ -272,14 +272,15 @@ async function isUp(crm: Crm): Promise<boolean> {
   );
 }
 
+async function attempt(work: () => Promise<Called>): Promise<void> {
+  for (let tries = 0; tries < 5; tries++) {
+    const done = await work().catch(() => undefined);
+    if (done && done.status >= 200 && done.status < 300) return;
+  }
+}
+
 /** What the job does for one mailbox: up to five times {exists; recreate}, then up to five times a load since the last mail. */
 async function failOver(crm: Crm, mailbox: CrmMailbox): Promise<void> {
-  const attempt = async (work: () => Promise<Called>) => {
-    for (let tries = 0; tries < 5; tries++) {
-      const done = await work().catch(() => undefined);
-      if (done && done.status >= 200 && done.status < 300) return;
-    }
-  };
   await attempt(async () =>
     (await isUp(crm)) ? crm.call("recreate", [mailbox.credentials]) : Promise.reject(new Error("down")),
   );
@@ -327,5 +328,5 @@ export async function savedMails(crm: Crm, count: number, ms = 20_000): Promise<
     `${count} mails in the CRM, which has ${crm.saved.size}, lost ${crm.lost.length}, refused ${crm.violations.join("; ")}`,
     ms,
   );
-  return [...crm.saved.values()].map(({ email }) => email.Subject ?? "").sort();
+  return [...crm.saved.values()].map(({ email }) => email.Subject ?? "").toSorted();
 }

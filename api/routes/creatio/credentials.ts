@@ -137,7 +137,6 @@ export function updatedMailbox(value: unknown, was: Mailbox): MailboxInput {
 function foldersOf(value: unknown): "all" | string[] {
   const ids = (list(value, "FolderIds") ?? []).filter((id) => id !== "");
   if (ids.length === 0) return "all";
-  const isInbox = (id: string) => id.toUpperCase() === "INBOX";
   return [...new Set([...ids.filter(isInbox), ...ids.filter((id) => !isInbox(id))])];
 }
 
@@ -151,6 +150,10 @@ function crmOf(value: unknown) {
     context: words(value, "Context") ?? "",
     features: Object.fromEntries(flags),
   };
+}
+
+function isInbox(id: string): boolean {
+  return id.toUpperCase() === "INBOX";
 }
 
 /** Without members that are undefined, so that the schema calls them missing. */

@@ -189,8 +189,8 @@ async function available({ crm }: Deps, { body, signal }: Asked): Promise<Respon
 }
 
 /** Text as it is, without JSON's quotes. */
-export function plainText(words: string, status = 200): Response {
-  return new Response(words, {
+export function plainText(said: string, status = 200): Response {
+  return new Response(said, {
     status,
     headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" },
   });

@@ -30,9 +30,13 @@ export function tellers({ store, tasks, facts }: Deps): Part {
       if (mailbox !== undefined) waiting.add(mailbox);
     });
     const orderAll = async () => {
-      for (const mailbox of [...waiting]) {
-        await order(mailbox);
+      for (const mailbox of Array.from(waiting)) {
+        // What is said from here on is news again.
         waiting.delete(mailbox);
+        await order(mailbox).catch((error: unknown) => {
+          waiting.add(mailbox);
+          throw error;
+        });
       }
     };
     try {
