@@ -95,6 +95,8 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
 function started({ config, store, queue, facts: { emit } }: Node, url: string): void {
   const on = { store: store.description, queue: queue.description };
   emit({ kind: "service.started", version: manifest.version, url, ...on });
+  if (config.LISTENERS_ACCESS.some(({ kind }) => kind === "open"))
+    emit({ kind: "service.warned", about: "LISTENERS_ACCESS is open: whoever reaches this port may act as a CRM" });
   if (config.API_TOKENS.length > 0) return;
   emit({ kind: "service.warned", about: "No API_TOKENS: only programs on this machine may call (127.0.0.1)" });
 }
