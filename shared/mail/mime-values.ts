@@ -91,7 +91,8 @@ function addressesOf(value: string, name: string, limited: Limited): { name: str
     return [];
   }
   // An unclosed quote would swallow the addresses behind it: then no quote counts.
-  const balanced = most.split('"').length % 2 === 1 ? most : most.replaceAll('"', " ");
+  const quotes = most.replace(/\\["\\]/g, "").split('"').length - 1;
+  const balanced = quotes % 2 === 0 ? most : most.replaceAll('"', " ");
   return addressParser(joinWords(balanced), { flatten: true }).flatMap((one) => (one.group ? one.group : [one]));
 }
 

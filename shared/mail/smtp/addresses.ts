@@ -59,17 +59,26 @@ function partyOf(one: Correspondent): Party | undefined {
 function parsed(text: string): Party | undefined {
   const [first, ...more] = addressparser(text);
   if (!first || more.length > 0 || first.group) return undefined;
-  return { name: first.name, address: first.address };
+  // The parser reads past routes and comments; whoever else reads them may come to another mailbox.
+  const { name, address } = first;
+  const plainly = text.trim() === address || text.trim().endsWith(`<${address}>`);
+  return plainly ? { name, address } : undefined;
 }
 
 /** The plain mailboxes in the value of an address header, groups flattened; throws `message` for one that is not. */
 export function addressesIn(value: string): string[] {
+  if (/<\s*@/.test(value)) throw unsendable("a route");
   return addressparser(value, { flatten: true }).map(({ address }) => {
     const plain = plainAddress(address);
     if (plain) return plain;
-    throw new Problem("message", "A header of the message has an address that cannot be sent to", {
-      retry: "never",
-      evidence: address.slice(0, 100),
-    });
+    throw unsendable(address.slice(0, 100));
+  });
+}
+
+function unsendable(evidence: string): Problem {
+  return new Problem("message", "A header of the message has an address that cannot be sent to", {
+    retry: "never",
+    evidence,
+    errors: [{ path: "raw", message: "has an address that cannot be sent to" }],
   });
 }
