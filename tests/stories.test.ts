@@ -114,12 +114,14 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       const state = await status(s.service, id, "needs_attention");
       assert.equal(state.problem.code, "auth");
       await new Promise((resolve) => setTimeout(resolve, 1_500));
-      assert.equal(s.mail.logins.filter((login) => login.user === user && !login.ok).length, 3);
+      const refused = () => s.mail.logins.filter((login) => login.user === user && !login.ok).length;
+      assert.equal(refused(), 3);
       assert.equal((await status(s.service, other, "listening")).problem, null);
       await s.mail.append(user, "INBOX", mail(1));
       await s.service.kill();
       await s.service.start();
       await status(s.service, other, "listening");
+      assert.equal(refused(), 3, "a restart does not try again either");
       const patched = await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, {
         receive: { auth: { user, password: "correct horse" }, since: "2020-01-01" },
       });

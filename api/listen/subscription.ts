@@ -1,5 +1,5 @@
 /** Keeps one mailbox listened to: connects, watches, waits after failures, and rests where only a person can help. */
-import type { Mailbox } from "../../shared/contract/mailbox.ts";
+import type { Mailbox, MailboxState } from "../../shared/contract/mailbox.ts";
 import { asProblem, type Problem } from "../../shared/contract/problem.ts";
 import { isPolled } from "../../shared/mail/defaults.ts";
 import type { MailConnection, WatchSign } from "../../shared/mail/mail.ts";
@@ -31,11 +31,15 @@ const GOOD_AFTER_MS = 60_000;
  * out here; it rejects only when the store fails.
  */
 export async function keepListening(deps: Listening, id: string, lease: Lease): Promise<void> {
+  const first = await deps.mailboxes.get(id);
+  if (!first) return;
+  const pen = deps.board.pen(first);
+  if (!(await slept(restLeft(first.state), lease.signal))) return;
+  if (pen.state.status === "paused") pen.to("initializing", null);
   for (let failures = 1; !lease.signal.aborted; failures += 1) {
+    // Read again each time: a refresh token may have been exchanged meanwhile.
     const found = await deps.mailboxes.get(id);
     if (!found || found.mailbox.paused) return;
-    const pen = deps.board.pen(found);
-    if (pen.state.status === "paused") pen.to("initializing", null);
     const { problem, goodMs } = await listenOnce(deps, found.mailbox, pen, lease);
     if (!problem || problem.code === "conflict") return;
     if (goodMs >= GOOD_AFTER_MS) failures = 1;
@@ -52,6 +56,12 @@ export async function keepListening(deps: Listening, id: string, lease: Lease): 
     });
     if (!(await slept(wait.ms, lease.signal))) return;
   }
+}
+
+/** What is left of the wait after a refused login, in milliseconds: a restart or another owner does not cut it short. */
+function restLeft({ failedLogins, problem }: MailboxState): number {
+  const until = failedLogins > 0 && problem?.retryAt ? Date.parse(problem.retryAt) : 0;
+  return Math.max(0, until - Date.now());
 }
 
 /** One connection's life. `goodMs` is how long it was known to hear; no problem means that the lease ended. */
@@ -92,7 +102,8 @@ async function listenOnce(
 
 /** A run that took longer than its interval; what it did not get to is for the next one. */
 function overran({ emit }: Listening, { id, receive }: Mailbox, { ms, missed }: { ms: number; missed: number }): void {
-  if (missed > 0) emit({ kind: "mailbox.overran", mailbox: id, ms, missed, finished: true, locked: receive.processLock });
+  if (missed > 0)
+    emit({ kind: "mailbox.overran", mailbox: id, ms, missed, finished: true, locked: receive.processLock });
 }
 
 /** How a failure shows and how long to wait after it. */

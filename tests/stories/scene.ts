@@ -29,7 +29,11 @@ export async function scene(env: Record<string, string> = {}, options: ImapServe
 
 export async function sceneWith<M extends MailServer>(mail: M, env: Record<string, string> = {}): Promise<Scene<M>> {
   const endpoint = await startEndpoint();
-  const service = await startService(env);
+  const service = await startService(env).catch(async (error: unknown) => {
+    await endpoint.stop();
+    await mail.stop();
+    throw error;
+  });
   return {
     service,
     mail,

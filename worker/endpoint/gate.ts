@@ -50,7 +50,7 @@ type House = Required<Deps> & { gates: Map<string, Gate>; sweepAt: number };
 type Visit = { endpoint: string; gate: Gate; probe: boolean };
 
 const FAILURES = 5;
-const WAIT_MS = 10_000;
+const WAIT_MS = 30_000;
 const FORGET_MS = 3_600_000;
 const SWEEP_AT = 100;
 
