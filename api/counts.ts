@@ -16,8 +16,9 @@ export async function tasksNow(tasks: Pick<ApiDeps["tasks"], "depth">) {
 
 /** Mailboxes by status, deliveries by state and waiting tasks, as the store knows them now. */
 export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {
-  const [all, deliveries, waiting, ...byStatus] = await Promise.all([
+  const [all, wanted, deliveries, waiting, ...byStatus] = await Promise.all([
     store.mailboxes.list({ limit: 1 }),
+    store.mailboxes.wanted(),
     store.deliveries.counts(),
     tasksNow(tasks),
     ...MailboxStatus.options.map(async (status) => {
@@ -26,7 +27,11 @@ export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">
     }),
   ]);
   return {
-    mailboxes: { total: all.total, byStatus: Object.fromEntries(byStatus.filter(([, total]) => total > 0)) },
+    mailboxes: {
+      total: all.total,
+      wanted: wanted.length,
+      byStatus: Object.fromEntries(byStatus.filter(([, total]) => total > 0)),
+    },
     deliveries,
     tasks: waiting.tasks,
   };

@@ -109,6 +109,11 @@ export const SETTINGS = {
     about:
       "Redis that the nodes share, instead of the embedded store: redis://, rediss://, redis+sentinel://host,host/master or redis+cluster://host,host.",
   },
+  REDIS_PASSWORD: {
+    schema: v.pipe(v.string(), v.transform(maybeSecret)),
+    default: "",
+    about: "Password for REDIS_URL, with any characters; in the URL itself they would have to be percent-encoded.",
+  },
   REDIS_PREFIX: {
     schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,64}$/, "may use A-Z a-z 0-9 : . _ - only")),
     default: "email-listener:",
@@ -122,6 +127,12 @@ export const SETTINGS = {
     default: "",
     about:
       "RabbitMQ that carries tasks to workers, amqp:// or amqps://; several hosts of one cluster separated by commas. Needs REDIS_URL.",
+  },
+  RABBITMQ_LOGIN: { schema: v.string(), default: "", about: "User for RABBITMQ_URL, with any characters." },
+  RABBITMQ_PASSWORD: {
+    schema: v.pipe(v.string(), v.transform(maybeSecret)),
+    default: "",
+    about: "Password for RABBITMQ_URL, with any characters. Needs RABBITMQ_LOGIN.",
   },
   RABBITMQ_EXCHANGE: { schema: label, default: "email-listener", about: "Name of the exchange." },
   RABBITMQ_QUEUE: {
@@ -233,6 +244,16 @@ export const SETTINGS = {
 type Settings = typeof SETTINGS;
 export type Config = { readonly [K in keyof Settings]: v.InferOutput<Settings[K]["schema"]> };
 
+/** Marks what is published as an example, such as the key in `compose/.env.example`, and therefore protects nothing. */
+const EXAMPLE = "published-example";
+
+/** The URL with this user and password in place of its own, percent-encoded. */
+function withLogin(url: Secret, user: string, password: Secret | undefined): Secret {
+  if (password === undefined) return url;
+  const login = `${encodeURIComponent(user)}:${encodeURIComponent(password.reveal())}@`;
+  return new Secret(url.reveal().replace(/^([a-z+]+:\/\/)(?:[^@/]*@)?/, (_, scheme: string) => scheme + login));
+}
+
 /**
  * Reads the settings from an environment. Throws one `config` Problem that names every wrong variable; values of secrets are
  * never part of it.
@@ -248,19 +269,20 @@ export function readConfig(env: Record<string, string | undefined>): Config {
   if (env["NODE_ENV"] === "production") {
     for (const name of ["API_TOKENS", "ENCRYPTION_KEYS"]) {
       if (!env[name]?.trim()) errors.push({ path: name, message: "must be set when NODE_ENV=production" });
+      else if (env[name].includes(EXAMPLE)) errors.push({ path: name, message: "must not be the published example's" });
     }
   }
-  if (env["REDIS_URL"]?.trim() && !env["ENCRYPTION_KEYS"]?.trim() && env["NODE_ENV"] !== "production") {
-    errors.push({
-      path: "ENCRYPTION_KEYS",
-      message: "must be set with REDIS_URL, the same for all nodes (`bun run keys` makes one)",
-    });
+  const needs = (one: string, other: string, message: string) => {
+    if (env[one]?.trim() && !env[other]?.trim()) errors.push({ path: other, message });
+  };
+  if (env["NODE_ENV"] !== "production") {
+    const same = "must be set with REDIS_URL, the same for all nodes (`bun run keys` makes one)";
+    needs("REDIS_URL", "ENCRYPTION_KEYS", same);
   }
+  needs("RABBITMQ_PASSWORD", "RABBITMQ_LOGIN", "must be set with RABBITMQ_PASSWORD");
   if (env["RABBITMQ_URL"]?.trim() && !env["REDIS_URL"]?.trim()) {
-    errors.push({
-      path: "RABBITMQ_URL",
-      message: "needs REDIS_URL too: workers on other machines cannot read the embedded store",
-    });
+    const why = "needs REDIS_URL too: workers on other machines cannot read the embedded store";
+    errors.push({ path: "RABBITMQ_URL", message: why });
   }
   if (errors.length > 0) {
     const list = errors.map((e) => `${e.path} ${e.message}`).join("; ");
@@ -269,5 +291,10 @@ export function readConfig(env: Record<string, string | undefined>): Config {
   // Each entry was parsed by the schema of its own name just above.
   const parsed = config as Config;
   const open = parsed.API_TOKENS.length === 0;
-  return Object.freeze({ ...parsed, HOST: open ? "127.0.0.1" : parsed.HOST || "0.0.0.0" });
+  return Object.freeze({
+    ...parsed,
+    HOST: open ? "127.0.0.1" : parsed.HOST || "0.0.0.0",
+    REDIS_URL: parsed.REDIS_URL && withLogin(parsed.REDIS_URL, "", parsed.REDIS_PASSWORD),
+    RABBITMQ_URL: parsed.RABBITMQ_URL.map((url) => withLogin(url, parsed.RABBITMQ_LOGIN, parsed.RABBITMQ_PASSWORD)),
+  });
 }

@@ -35,6 +35,33 @@ describe("settings", () => {
     );
   });
 
+  test("production refuses the published example's token and key", () => {
+    const env = {
+      NODE_ENV: "production",
+      API_TOKENS: "published-example-token",
+      ENCRYPTION_KEYS: KEY.replace("k1", "published-example"),
+    };
+    assert.throws(() => readConfig(env), /API_TOKENS must not be .*ENCRYPTION_KEYS must not be/);
+    assert.equal(readConfig({ ...env, NODE_ENV: "development" }).API_TOKENS.length, 1);
+  });
+
+  test("passwords with any characters have settings of their own, and go into the URLs encoded", () => {
+    const config = readConfig({
+      ENCRYPTION_KEYS: KEY,
+      REDIS_URL: "redis://redis:6379/3",
+      REDIS_PASSWORD: "a@b/c$&,d",
+      RABBITMQ_URL: "amqps://guest:guest@one/mail,amqps://two/mail",
+      RABBITMQ_LOGIN: "us er",
+      RABBITMQ_PASSWORD: "p@s$&,:w",
+    });
+    assert.equal(config.REDIS_URL?.reveal(), "redis://:a%40b%2Fc%24%26%2Cd@redis:6379/3");
+    assert.deepEqual(
+      config.RABBITMQ_URL.map((url) => url.reveal()),
+      ["amqps://us%20er:p%40s%24%26%2C%3Aw@one/mail", "amqps://us%20er:p%40s%24%26%2C%3Aw@two/mail"],
+    );
+    assert.throws(() => readConfig({ RABBITMQ_PASSWORD: "x" }), /RABBITMQ_LOGIN must be set/);
+  });
+
   test("production demands tokens and keys", () => {
     assert.throws(() => readConfig({ NODE_ENV: "production" }), /API_TOKENS must be set.*ENCRYPTION_KEYS must be set/);
     const config = readConfig({ NODE_ENV: "production", API_TOKENS: "a, b", ENCRYPTION_KEYS: KEY });

@@ -137,9 +137,9 @@ describe("metrics", () => {
     let byStatus: Record<string, number> = { listening: 2, paused: 1 };
     const counted = async () => ({
       ...empty,
-      mailboxes: { byStatus },
+      mailboxes: { byStatus, wanted: 6 },
       deliveries: { parked: 4, spoolBytes: 99 },
-      tasks: { ready: 5 },
+      tasks: { ready: 5, waitedSeconds: 1.5 },
     });
     const measured = metrics(counted);
     const first = await measured.render();
@@ -148,6 +148,8 @@ describe("metrics", () => {
       'deliveries{state="parked"} 4',
       "spool_bytes 99",
       'tasks{state="ready"} 5',
+      "mailboxes_wanted 6",
+      "task_wait_seconds 1.5",
     ]) {
       assert.ok(first.includes(`email_listener_${line}\n`), line);
     }

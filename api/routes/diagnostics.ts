@@ -12,7 +12,7 @@ const Diagnostics = v.object({
   uptimeSeconds: v.number(),
   memory: v.object({ residentBytes: v.number(), heapUsedBytes: v.number() }),
   store: v.string(),
-  mailboxes: v.object({ total: v.number(), byStatus: Counts }),
+  mailboxes: v.object({ total: v.number(), wanted: v.number(), byStatus: Counts }),
   deliveries: Counts,
   tasks: v.nullable(Counts),
   connections: Counts,

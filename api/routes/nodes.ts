@@ -21,6 +21,7 @@ const Nodes = v.object({
       running: v.number(),
       consumers: v.optional(v.number()),
       parked: v.optional(v.number()),
+      waitedSeconds: v.optional(v.number()),
     }),
   ),
   problem: v.nullable(v.string()),

@@ -21,9 +21,16 @@ export type TaskFailure = {
 
 /**
  * Waiting tasks, due or not, and those performed now. Where there is a broker, also how many consume from it, of all nodes, and how many
- * tasks nobody tries any more.
+ * tasks nobody tries any more, and the longest that a task taken by this process in the last minute had been ready.
  */
-export type TaskDepth = { ready: number; delayed: number; running: number; consumers?: number; parked?: number };
+export type TaskDepth = {
+  ready: number;
+  delayed: number;
+  running: number;
+  consumers?: number;
+  parked?: number;
+  waitedSeconds?: number;
+};
 
 export interface TaskSource {
   /**

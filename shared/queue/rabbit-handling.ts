@@ -3,6 +3,7 @@ import { asProblem, Problem } from "../contract/problem.ts";
 import type { Task } from "../contract/task.ts";
 import { type Backoff, slept } from "../time.ts";
 import type { Perform, TaskFailure } from "./queue.ts";
+import type { Waits } from "./waits.ts";
 import { type Arrival, copied, type Outgoing, outgoing, type Travel } from "./rabbit-message.ts";
 import type { Places } from "./rabbit-places.ts";
 import type { Publisher } from "./rabbit-publisher.ts";
@@ -17,6 +18,7 @@ export type HandlingDeps = {
   backoff: Pick<Backoff, "task">;
   /** Tries after which a task that still fails is parked. */
   triesMax: number;
+  waits: Pick<Waits, "taken">;
   /** Told of every failed try. Must not throw. */
   onFailed: (failure: TaskFailure) => void;
 };
@@ -84,6 +86,7 @@ export function handling(deps: HandlingDeps, perform: Perform, room: Places, unt
 
   async function performed(held: Held, task: Task): Promise<void> {
     const attempt = held.travel.tries + 1;
+    deps.waits.taken(held.readyAt);
     try {
       const outcome = await perform(task, attempt, signal);
       if (outcome.kind === "done") return held.done();

@@ -37,6 +37,8 @@ export type Arrival = {
   task: Task | Problem;
   lane: string;
   travel: Travel;
+  /** When it was put in the queue or became due, whichever was later; in ms since 1970, as exact as a second. */
+  readyAt: number;
   /** It was handed out before. Quorum queues count how often, and `travel.returns` has it; classic ones do not. */
   redelivered: boolean;
 };
@@ -70,8 +72,14 @@ export function arrival({ content, fields, properties }: Message): Arrival {
     task,
     lane: task instanceof Problem ? "" : task.mailbox,
     travel: { ...travel, returns },
+    readyAt: Math.max(sentAt(properties.timestamp), Date.parse(travel.notBefore)),
     redelivered: fields.redelivered,
   };
+}
+
+/** Messages of others may carry no time: they have waited for nobody. */
+function sentAt(timestamp: unknown): number {
+  return typeof timestamp === "number" ? timestamp * 1000 : Date.now();
 }
 
 const Stored = v.pipe(v.string(), v.parseJson(), Task);

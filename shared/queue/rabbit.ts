@@ -1,7 +1,7 @@
 /** The queue on RabbitMQ: every task confirmed when sent, acknowledged when done, delayed and parked on the broker itself. */
 import type { Problem } from "../contract/problem.ts";
 import { type Backoff, within } from "../time.ts";
-import type { Perform, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
+import type { Perform, TaskDepth, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
 import { rabbitAddress } from "./rabbit-address.ts";
 import { routeFor } from "./rabbit-handling.ts";
 import { type Pulse, rabbitHealth } from "./rabbit-health.ts";
@@ -11,6 +11,7 @@ import { listParked, onChannel, type Parked, replayAll } from "./rabbit-parked.t
 import type { Places } from "./rabbit-places.ts";
 import { openOutlet, type Outlet, rabbitPublisher } from "./rabbit-publisher.ts";
 import { consume, type Consumer } from "./rabbit-source.ts";
+import { recentWaits } from "./waits.ts";
 import { declare, delayQueue, DELAYS_MS, type Layout, parkedQueue, TURNS_MS, turnQueue } from "./rabbit-topology.ts";
 
 export type RabbitOptions = {
@@ -40,7 +41,7 @@ export type RabbitOptions = {
 };
 
 /** `consumers` are those of all nodes, `running` is of this process. */
-type RabbitCounts = { ready: number; delayed: number; running: number; parked: number; consumers: number };
+type RabbitCounts = Required<TaskDepth>;
 
 export interface RabbitQueue extends TaskSender, TaskSource, Parked {
   /** For the start message, without the password. */
@@ -78,6 +79,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   const { delaysMs = DELAYS_MS, turnsMs = TURNS_MS, deliveryLimit = DELIVERY_LIMIT } = options;
   const layout: Layout = { exchange, queue, queueType, deliveryLimit, delaysMs, turnsMs };
   const rooms = new Set<Places>();
+  const waits = recentWaits();
   const health = rabbitHealth(options);
   const link = <T>(use: string, making: Making<T>): Link<T> => {
     const pulse = health.pulse();
@@ -96,7 +98,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   const counts = async () => {
     const there = await within(ASK_MS, "Counting tasks on RabbitMQ", countOn(await session(), layout));
     const here = inHand(rooms);
-    return { ...there, ready: there.ready + here.waiting, running: here.running };
+    return { ...there, ready: there.ready + here.waiting, running: here.running, waitedSeconds: waits.longest() };
   };
 
   return {
@@ -112,7 +114,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     },
     run(perform, { concurrency, priority = 0 }, signal) {
       const { backoff, onFailed, triesMax = TRIES_MAX } = options;
-      const deps = { layout, publisher, backoff, onFailed, triesMax, open: takes, rooms };
+      const deps = { layout, publisher, backoff, onFailed, triesMax, open: takes, rooms, waits };
       return consume(deps, { perform, concurrency, priority }, signal);
     },
     async depth() {
@@ -127,7 +129,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
 }
 
 /** Tasks that wait for their lane's turn are ready: only what has a time of its own is delayed. */
-async function countOn(session: Session, layout: Layout): Promise<Omit<RabbitCounts, "running">> {
+async function countOn(session: Session, layout: Layout): Promise<Omit<RabbitCounts, "running" | "waitedSeconds">> {
   return onChannel(session, async (channel) => {
     const sum = async (names: string[]) => {
       let all = 0;

@@ -6,10 +6,10 @@ type Counts = Record<string, number>;
 
 /** What is counted when somebody asks, rather than kept up with. */
 export type Counted = {
-  mailboxes: { byStatus: Counts };
+  mailboxes: { byStatus: Counts; wanted?: number };
   /** Deliveries by state, and `spoolBytes`. */
   deliveries: Counts;
-  /** Null while the broker is away. */
+  /** Null while the broker is away. `waitedSeconds` is no count but how long tasks taken lately had waited. */
   tasks: Counts | null;
   connections: { open: number };
 };
@@ -75,9 +75,15 @@ function gaugesIn(registry: prometheus.Registry) {
     new prometheus.Gauge({ name: name(what), help, labelNames, registers: [registry] });
   return {
     mailboxes: gauge("mailboxes", "Registered mailboxes by status", ["status"]),
+    wanted: gauge(
+      "mailboxes_wanted",
+      "Mailboxes that should be listened to, by all nodes together, connected or not",
+      [],
+    ),
     kept: gauge("deliveries", "Deliveries remembered by state", ["state"]),
     spool: gauge("spool_bytes", "Raw bytes kept of messages that wait or are parked", []),
     tasks: gauge("tasks", "Tasks in the queue by state", ["state"]),
+    wait: gauge("task_wait_seconds", "Longest wait of a task for a worker, of those taken here in the last minute", []),
     connections: gauge("connections_open", "Open connections of subscriptions", []),
   };
 }
@@ -89,7 +95,10 @@ function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, ta
   for (const [status, n] of Object.entries(mailboxes.byStatus)) gauges.mailboxes.set({ status }, n);
   for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
   gauges.tasks.reset();
-  for (const [state, n] of Object.entries(tasks ?? {})) gauges.tasks.set({ state }, n);
+  const { waitedSeconds = 0, ...waiting } = tasks ?? {};
+  for (const [state, n] of Object.entries(waiting)) gauges.tasks.set({ state }, n);
+  gauges.wait.set(waitedSeconds);
+  if (mailboxes.wanted !== undefined) gauges.wanted.set(mailboxes.wanted);
   gauges.spool.set(spoolBytes);
   gauges.connections.set(connections.open);
 }
