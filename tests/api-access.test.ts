@@ -113,7 +113,8 @@ describe("what machines ask", () => {
 
   test("the listeners' status is what a CRM expects", () =>
     withNode({}, async (node) => {
-      const expected = { ServiceStatus: "Started", version: "1.2.3", connections: { open: 7 } };
+      const nodes = [{ name: "here", role: "api", mailboxes: 7 }];
+      const expected = { ServiceStatus: "Started", version: "1.2.3", connections: { open: 7 }, nodes };
       for (const path of ["/api/listeners", "/api/listeners/status"]) {
         assert.deepEqual((await node.call("GET", path)).body, expected);
       }

@@ -244,7 +244,7 @@ describe("a CRM and its mailboxes", { timeout: 240_000 }, () => {
     const s = await crmScene();
     try {
       const exchange = { ServerTypeId: "3490BD45-4F4D-4613-AA06-454546F3342A", ServiceUrl: null, IsAutodiscover: true };
-      const credentials = { ...s.crm.credentials({ user: "ews", port: 0 }), ...exchange };
+      const credentials: Record<string, unknown> = { ...s.crm.credentials({ user: "ews", port: 0 }), ...exchange };
       assert.equal((await s.crm.call("recreate", [credentials])).status, 200);
       assert.equal(s.crm.states[0]?.Avaliable, false);
       assert.match(s.crm.states[0]?.ExceptionMessage ?? "", /Exchange/);
