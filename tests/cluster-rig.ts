@@ -139,3 +139,20 @@ export function shared(at: Service, total: number, least: Record<string, number>
     ms,
   );
 }
+
+/** Mail that keeps coming, into one mailbox after the other, until `end`. */
+export function flowing(rig: Rig, mailboxes: number) {
+  let over = false;
+  const sending = (async () => {
+    for (let n = 0; !over; n++) {
+      await rig.send(`box-${n % mailboxes}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  })();
+  return {
+    async end() {
+      over = true;
+      await sending;
+    },
+  };
+}

@@ -10,15 +10,15 @@ import type { Store } from "../shared/store/store.ts";
 import { attempt, type Delivering } from "./attempt.ts";
 import type { Budget } from "./budget.ts";
 import { MANNERS } from "./endpoint/manners.ts";
+import { holding, TAKEN_MS } from "./holding.ts";
 import { awaitsLogin, forLater } from "./load.ts";
 import { filteredAfter, filteredBefore } from "./filtered.ts";
 import type { Readers } from "./readers.ts";
 
 export type DeliverDeps = Delivering & { store: Store; readers: Readers; budget: Budget; retryHours: number };
 
-/** A claim outlasts a slow mail server and a slow endpoint; every 100 KB of download add a second. */
-const CLAIM_MS = 150_000;
-const claimFor = (bytes: number) => CLAIM_MS + bytes / 100;
+/** How long content that is being delivered from one place keeps the same content elsewhere waiting. */
+const CONTENT_MS = 150_000;
 /** When to look again at messages that somebody else holds. */
 const BUSY_MS = 5_000;
 /** Tries (about half an hour of them) after which a message the server refuses to give is parked. */
@@ -42,7 +42,7 @@ export async function deliver(
   const bytes = task.messages.reduce((sum, { size }) => sum + size, 0);
   const release = await deps.budget.take(bytes, signal);
   try {
-    const claims = await deps.store.ledger.claim(mailbox.id, task.messages, claimFor(bytes));
+    const claims = await deps.store.ledger.claim(mailbox.id, task.messages, TAKEN_MS);
     const mine = task.messages.filter((_, index) => claims[index] === "yours");
     const rest = task.messages.filter((_, index) => claims[index] === "busy");
     rest.push(...(await deliverClaimed(deps, mailbox, { mine, bytes, again: task.again, tries }, signal)));
@@ -64,7 +64,7 @@ async function deliverClaimed(
   if (mine.length === 0) return [];
   const open = new Set(mine);
   const rest: MessageRef[] = [];
-  try {
+  const work = async () => {
     const wanted = await filteredBefore(deps, mailbox, mine, signal);
     for (const ref of mine) if (!wanted.includes(ref)) open.delete(ref);
     if (wanted.length === 0) return rest;
@@ -82,6 +82,9 @@ async function deliverClaimed(
     });
     throwFirst(await Promise.allSettled(outcomes));
     return rest;
+  };
+  try {
+    return await holding(() => deps.store.ledger.keep(mailbox.id, [...open], TAKEN_MS), work);
   } finally {
     if (open.size > 0) await deps.store.ledger.release(mailbox.id, [...open]);
   }
@@ -166,7 +169,7 @@ async function one(
   }
   if (await filteredAfter(deps, mailbox, message, signal)) return true;
   const print = fingerprint(raw);
-  const { kind, twin } = await deps.store.ledger.identify(mailbox.id, ref, print, claimFor(ref.size));
+  const { kind, twin } = await deps.store.ledger.identify(mailbox.id, ref, print, CONTENT_MS);
   if (kind === "busy") return false;
   if (kind === "duplicate" && !again) {
     await deps.store.ledger.settle(mailbox.id, [ref]);

@@ -37,9 +37,13 @@ export async function sweepOverdue(
   do {
     try {
       const dueBefore = new Date(Date.now() - overdueMs).toISOString();
-      for (const { id, mailbox } of await deliveries.retrying({ dueBefore, limit: 500 })) {
-        await tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id });
-      }
+      const overdue = await deliveries.retrying({ dueBefore, limit: 500 });
+      // All at once: where there is no queue, sending is doing, and one slow endpoint must not hold up the others.
+      const sent = overdue.map(({ id, mailbox }) =>
+        tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }),
+      );
+      const failed = (await Promise.allSettled(sent)).find((one) => one.status === "rejected");
+      if (failed) throw failed.reason;
     } catch (error) {
       const { code, message } = asProblem(error);
       emit({ kind: "service.failed", what: "looking for overdue deliveries", failure: { code, cause: message } });

@@ -3,29 +3,39 @@ import type { Delivery } from "../shared/contract/delivery.ts";
 import type { RedeliverTask, TaskOutcome } from "../shared/contract/task.ts";
 import { attempt } from "./attempt.ts";
 import type { DeliverDeps } from "./deliver.ts";
-
-const TAKEN_MS = 120_000;
+import { holding, TAKEN_MS } from "./holding.ts";
 
 /**
- * Attempts the delivery if it is due and nobody else has it; otherwise another task, or nobody, has reason to. A delivery
- * whose mailbox is gone was removed with it. If this throws, others may take it again.
+ * Attempts the delivery if it is due. Who finds it taken looks again when that ends, for its holder may have died; what is not due
+ * is another task's business. A delivery whose mailbox is gone was removed with it. If this throws, others may take it again.
  */
 export async function redeliver(deps: DeliverDeps, task: RedeliverTask, signal: AbortSignal): Promise<TaskOutcome> {
   const { deliveries, mailboxes } = deps.store;
   const found = await mailboxes.get(task.mailbox);
   const delivery = found && (await deliveries.take(task.delivery, TAKEN_MS, task.early));
-  if (!found || !delivery) return { kind: "done" };
-  try {
+  if (!found) return { kind: "done" };
+  if (!delivery) return unlessTaken(deps, task);
+  const work = async (): Promise<TaskOutcome> => {
     const raw = await deliveries.raw(delivery.id);
-    if (!raw) return await withoutBytes(deps, delivery);
+    if (!raw) return withoutBytes(deps, delivery);
     const release = await deps.budget.take(raw.byteLength, signal);
     const endpoint = new URL(found.mailbox.deliver.url).origin;
     await attempt(deps, found.mailbox, { ...delivery, endpoint }, raw, signal).finally(release);
     return { kind: "done" };
+  };
+  try {
+    return await holding(() => deliveries.keep(delivery.id, TAKEN_MS), work);
   } catch (error) {
     await deliveries.save(delivery);
     throw error;
   }
+}
+
+async function unlessTaken(deps: DeliverDeps, task: RedeliverTask): Promise<TaskOutcome> {
+  const delivery = await deps.deliveries.get(task.delivery);
+  const due = task.early || Date.parse(delivery?.nextAttemptAt ?? "") <= Date.now();
+  if (delivery?.state !== "retrying" || !due) return { kind: "done" };
+  return { kind: "again", task, at: new Date(Date.now() + TAKEN_MS) };
 }
 
 /** Nothing can be delivered any more; a person should see it. */

@@ -69,6 +69,15 @@ const TAKE = redisScript(
   return { whole(till), redis.call('HGET', base .. 'deliveries', ARGV[1]) }`,
 );
 
+const KEEP = redisScript(
+  LUA_CLOCK,
+  `
+  if redis.call('HEXISTS', base .. 'taken', ARGV[1]) == 0 then return nil end
+  local till = now + ARGV[2]
+  redis.call('HSET', base .. 'taken', ARGV[1], till)
+  return whole(till)`,
+);
+
 /** A mailbox's record goes, unless it waits. */
 const DROP = redisScript(
   LUA_CLOCK,
@@ -127,6 +136,12 @@ export function redisDeliveries(deps: Deps): Deliveries {
       const [until, record] = listOf(reply);
       await index.dueFrom(id, numberOf(until));
       return openedDelivery(textOf(record));
+    },
+    async keep(id, ttlMs) {
+      const mailbox = await index.locate(id);
+      if (mailbox === undefined) return;
+      const until = await redis.run(KEEP, keys.mailbox(mailbox), [id, ttlMs]);
+      if (until !== null) await index.dueFrom(id, numberOf(until));
     },
     retrying: (query) => retryingDeliveries(deps, query),
     async counts() {

@@ -70,6 +70,18 @@ const CLAIM = redisScript(
   return claims`,
 );
 
+const KEEP = redisScript(
+  LUA_CLOCK,
+  LUA_LEDGER,
+  `
+  for i = 2, #ARGV, 3 do
+    local place = placeOf(ARGV[i], ARGV[i + 1], ARGV[i + 2])
+    local held = redis.call('HGET', base .. 'open', place)
+    if held and tonumber(held) > 0 then redis.call('HSET', base .. 'open', place, now + ARGV[1]) end
+  end
+  return 1`,
+);
+
 const RELEASE = redisScript(
   LUA_CLOCK,
   LUA_LEDGER,
@@ -114,6 +126,9 @@ export function redisLedger(redis: RedisConnection, keys: RedisKeys, window: Pri
       if (messages.length === 0) return [];
       const reply = await redis.run(CLAIM, keys.mailbox(mailbox), [Math.ceil(ttlMs), ...places(messages)]);
       return textsOf(reply).map(claimOf);
+    },
+    async keep(mailbox, messages, ttlMs) {
+      await redis.run(KEEP, keys.mailbox(mailbox), [Math.ceil(ttlMs), ...places(messages)]);
     },
     async identify(mailbox, message, fingerprint, ttlMs) {
       const own = twinPrint(fingerprint, message);

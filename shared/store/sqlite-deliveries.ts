@@ -45,6 +45,10 @@ export function sqliteDeliveries(db: Database, spoolBytes: number): Deliveries {
     },
     take: async (id, ttlMs, early) =>
       db.step(() => take(db, { id, ttlMs, dueBy: early ? Number.MAX_SAFE_INTEGER : Date.now() })),
+    async keep(id, ttlMs) {
+      const sql = "update deliveries set taken_until = ? where id = ? and state = 'retrying' and taken_until > 0";
+      db.step(() => db.run(sql, Date.now() + ttlMs, id));
+    },
     retrying: async (query) => readInTurns(retrying(db, query), deliveryOf),
     counts: async () => counts(db),
   };

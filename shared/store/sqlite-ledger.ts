@@ -16,6 +16,12 @@ export function sqliteLedger(db: Database): Ledger {
         const now = Date.now();
         return messages.map((ref) => claim(db, mailbox, ref, { now, expires: now + ttlMs }));
       }),
+    keep: (mailbox, messages, ttlMs) =>
+      db.together(() => {
+        const sql = `update messages set expires = ? where ${PLACE} and state = ?`;
+        const expires = Date.now() + Math.ceil(ttlMs);
+        for (const { folder, epoch, uid } of messages) db.run(sql, expires, mailbox, folder, epoch, uid, CLAIMED);
+      }),
     identify: (mailbox, message, fingerprint, ttlMs) =>
       db.together(() => identify(db, { mailbox, ref: message }, fingerprint, ttlMs)),
     release: (mailbox, messages) =>

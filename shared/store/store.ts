@@ -74,6 +74,8 @@ export interface Ledger {
    * folder's cursor that the ledger does not hold is done.
    */
   claim(mailbox: string, messages: MessageRef[], ttlMs: number): Promise<Claim[]>;
+  /** Claims of these messages that have not ended go on for `ttlMs` from now: whoever works on them is still there. */
+  keep(mailbox: string, messages: MessageRef[], ttlMs: number): Promise<void>;
   /** Ties a claimed message to its content (16 bytes of hash, hex) within the window. */
   identify(mailbox: string, message: MessageRef, fingerprint: string, ttlMs: number): Promise<Identity>;
   /** Gives claimed messages back: they are free again. */
@@ -101,6 +103,8 @@ export interface Deliveries {
    * it is saved again. Undefined when it is not retrying, not due (unless `early`), or taken.
    */
   take(id: string, ttlMs: number, early?: boolean): Promise<Delivery | undefined>;
+  /** A delivery that is taken stays so for `ttlMs` from now. */
+  keep(id: string, ttlMs: number): Promise<void>;
   /** Retrying deliveries, oldest first: of one endpoint (for when it is back), or due before a time (for those forgotten). */
   retrying(query: { limit: number; endpoint?: string; dueBefore?: string }): Promise<Delivery[]>;
   counts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;

@@ -123,7 +123,13 @@ export function deliveryPromises(make: NewStore): void {
       assert.ok(await deliveries.take("due", 60_000));
       assert.equal(await deliveries.take("due", 60_000), undefined);
       await deliveries.save(due);
-      assert.ok(await deliveries.take("due", 60_000));
+      assert.ok(await deliveries.take("due", 1_000));
+      await deliveries.keep("due", 60_000);
+      await sleep(1_100);
+      assert.equal(await deliveries.take("due", 60_000), undefined, "it was kept");
+      await deliveries.save(due);
+      await deliveries.keep("due", 60_000);
+      assert.ok(await deliveries.take("due", 60_000), "what nobody has cannot be kept");
     }));
 
   test("a delivery may be taken early while it is retrying and nobody has it", () =>

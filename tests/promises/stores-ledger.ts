@@ -37,6 +37,15 @@ export function ledgerPromises(make: NewStore): void {
       assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(2)], LONG), ["yours", "yours"]);
     }));
 
+  test("a claim that is kept does not expire, one that was given back is not taken by keeping it", () =>
+    withStore(make, async ({ ledger }) => {
+      await ledger.claim("a", [refOf(1), refOf(2)], 1_000.5);
+      await ledger.release("a", [refOf(2)]);
+      await ledger.keep("a", [refOf(1), refOf(2), refOf(3)], LONG);
+      await sleep(1_100);
+      assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(2), refOf(3)], LONG), ["busy", "yours", "yours"]);
+    }));
+
   test("a release never undoes what is done", () =>
     withStore(make, async ({ ledger, deliveries }) => {
       await ledger.claim("a", [refOf(1), refOf(2)], LONG);

@@ -1,0 +1,131 @@
+/** Stories of several nodes whose Redis, RabbitMQ or processes fail: nothing is lost, nothing gets two ids, all come back by themselves. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { clusterRig, expect, flowing, listenedBy, type Rig, SESSION_SECONDS, shared } from "./cluster-rig.ts";
+import { type EndpointRequest } from "./servers/endpoint.ts";
+import { rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
+import type { RabbitMq } from "./servers/rabbitmq.ts";
+import type { Redis } from "./servers/redis.ts";
+import { subjectOf } from "./stories/scene.ts";
+
+/** Servers of its own for each story: they are stopped in it. */
+async function withOwn(
+  t: TestContext,
+  story: (rig: Rig, servers: { redis: Redis; rabbit: RabbitMq }) => Promise<void>,
+) {
+  const [redis, rabbit] = await Promise.all([
+    redisOrSkip(t, {}, { owned: true }),
+    rabbitMqOrSkip(t, {}, { owned: true }),
+  ]);
+  if (!redis || !rabbit) return;
+  const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url });
+  await story(rig, { redis, rabbit }).finally(() => rig.end());
+}
+
+/** Every message under one delivery id only, however often it came. */
+function oneIdEach(received: readonly EndpointRequest[]): void {
+  const ids = Map.groupBy(received, subjectOf);
+  const twice = [...ids].filter(([, requests]) => new Set(requests.map(({ id }) => id)).size > 1);
+  assert.deepEqual(
+    twice.map(([subject]) => subject),
+    [],
+  );
+}
+
+describe("several nodes when something fails", () => {
+  test("a node that stood still longer than its session delivers nothing under another id and moves no cursor", (t) =>
+    withOwn(t, async (rig) => {
+      const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
+      await rig.register(one, 12);
+      await shared(two, 12, { "api-0": 1, "api-1": 1 });
+      const flow = flowing(rig, 12);
+      await sleep(500);
+      one.pause();
+      await shared(two, 12, { "api-1": 12 });
+      await sleep(SESSION_SECONDS * 1000);
+      one.resume();
+      await shared(two, 12, { "api-0": 1, "api-1": 1 });
+      await flow.end();
+      await rig.arrived();
+      oneIdEach(rig.endpoint.received);
+      assert.equal(rig.endpoint.repeats.length, 0);
+    }));
+
+  test("while RabbitMQ is away mail arrives through the API nodes; when it is back the workers get the work", (t) =>
+    withOwn(t, async (rig, { rabbit }) => {
+      const [one, , worker] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
+      await rig.register(one, 10);
+      await shared(one, 10, { "api-0": 1, "api-1": 1 });
+      const flow = flowing(rig, 10);
+      await sleep(500);
+      await rabbit.kill();
+      await one.until("the node to know", () => one.facts.some(({ kind }) => kind === "queue.away"));
+      const away = expect(await one.call("GET", "/api/v1/nodes"), 200);
+      assert.equal(away.tasks, null);
+      assert.match(away.problem, /RabbitMQ|No connection/);
+      assert.equal((await one.call("GET", "/readyz")).status, 200);
+      const sent = await rig.send("box-0");
+      await one.until("mail without a broker", () => !rig.missing().includes(sent));
+      await rabbit.start();
+      await one.until("the broker", () => one.facts.some(({ kind }) => kind === "queue.back"));
+      const before = worker.facts.filter(({ kind }) => kind === "mail.delivered").length;
+      await worker.until(
+        "deliveries by the worker",
+        () => worker.facts.filter(({ kind }) => kind === "mail.delivered").length > before + 10,
+      );
+      await flow.end();
+      await rig.arrived();
+      oneIdEach(rig.endpoint.received);
+    }));
+
+  test("while Redis is away what needs it says so, the process stays alive, and all goes on when it is back", (t) =>
+    withOwn(t, async (rig, { redis }) => {
+      const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
+      await rig.register(one, 10);
+      await shared(two, 10, { "api-0": 1, "api-1": 1 });
+      const flow = flowing(rig, 10);
+      await sleep(500);
+      await redis.kill();
+      await sleep(500);
+      for (const path of ["/api/v1/mailboxes", "/api/v1/mailboxes/box-1", "/api/v1/nodes", "/api/v1/deliveries"]) {
+        const answer = await one.call("GET", path);
+        assert.equal(answer.status, 503, path);
+        assert.match(answer.headers.get("content-type") ?? "", /problem\+json/);
+        assert.equal(answer.body.code, "store");
+      }
+      assert.equal((await one.call("GET", "/healthz")).status, 200);
+      assert.equal((await one.call("GET", "/api/listeners/status")).status, 200);
+      assert.equal((await one.call("GET", "/readyz")).status, 503);
+      await sleep(SESSION_SECONDS * 1000);
+      for (const node of [one, two]) {
+        const { connections } = expect(await node.call("GET", "/api/listeners/status"), 200);
+        assert.equal(connections.open, 0, "nobody listens without being sure to be the owner");
+      }
+      await redis.start();
+      await shared(two, 10, { "api-0": 1, "api-1": 1 });
+      await one.until("readiness", async () => (await one.call("GET", "/readyz")).status === 200);
+      await flow.end();
+      await rig.arrived(60_000);
+      oneIdEach(rig.endpoint.received);
+    }));
+
+  test("when all nodes are killed at once, those that start take up what was under way", (t) =>
+    withOwn(t, async (rig) => {
+      const nodes = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
+      await rig.register(nodes[0], 10);
+      await shared(nodes[0], 10, { "api-0": 1, "api-1": 1 });
+      rig.endpoint.answer(({ earlier }) => (earlier < 2 ? { status: 500 } : {}));
+      for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
+      await rig.endpoint.waitFor(() => rig.endpoint.requests.length > 15);
+      await Promise.all(nodes.map((node) => node.kill()));
+      for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
+      await Promise.all(nodes.map((node) => node.start()));
+      await rig.arrived(120_000);
+      oneIdEach(rig.endpoint.received);
+      assert.equal(
+        Object.values(await listenedBy(nodes[0])).reduce((sum, n) => sum + n, 0),
+        10,
+      );
+    }));
+});
