@@ -1,7 +1,7 @@
 /** Whatever a client sends, the message on the wire has the headers and the recipients that were checked, and no others. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import * as v from "valibot";
 import { OutgoingMessage } from "../shared/contract/outgoing.ts";
 import { type FieldError, Problem } from "../shared/contract/problem.ts";
@@ -148,7 +148,13 @@ describe("any input", () => {
           assert.ok(recipients.includes("bob@example.net"));
           for (const to of recipients) assert.equal(plainAddress(to), to);
           assert.doesNotMatch(raw.toString("latin1"), /(?<!\r)\n|\r(?!\n)|\0/);
-          assert.equal(raw.toString("latin1").split("\r\n\r\n")[0]?.match(/^(bcc|from):/gim)?.length, 1);
+          assert.equal(
+            raw
+              .toString("latin1")
+              .split("\r\n\r\n")[0]
+              ?.match(/^(bcc|from):/gim)?.length,
+            1,
+          );
         } catch (error) {
           assert.ok(error instanceof Problem && error.retry === "never", String(error));
         }

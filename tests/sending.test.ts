@@ -185,8 +185,8 @@ describe("sending", { timeout: 240_000 }, () => {
       `From: ${address}\r\nTo: bob@example.net\0\r\n\r\n`,
       "To: bob@example.net\r\n\r\n",
     ]) {
-      const answer = await s.send(id, { to: [], raw: base64(odd), subject: undefined, text: undefined });
-      assert.equal(answer.status, 422, JSON.stringify([odd, answer.body]));
+      const refused = await s.send(id, { to: [], raw: base64(odd), subject: undefined, text: undefined });
+      assert.equal(refused.status, 422, JSON.stringify([odd, refused.body]));
     }
     const foreign = base64("From: eve@example.org\r\nTo: bob@example.net\r\n\r\n");
     assert.equal((await s.send(id, { to: [], raw: foreign, subject: undefined, text: undefined })).body.code, "sender");

@@ -36,7 +36,11 @@ export async function linkReturned(deps: ReturnedDeps, mailbox: Mailbox, parsed:
 }
 
 async function sendingOf(outbox: Outbox, mailbox: string, parsed: ParsedMessage): Promise<Sending | undefined> {
-  const ids = [parsed.bounce?.originalMessageId, parsed.inReplyTo, ...parsed.references.slice(-REFERENCES).reverse()];
+  const ids = [
+    parsed.bounce?.originalMessageId,
+    parsed.inReplyTo,
+    ...parsed.references.slice(-REFERENCES).toReversed(),
+  ];
   for (const id of new Set(ids)) {
     const sending = id ? await outbox.find(mailbox, id) : undefined;
     if (sending) return sending;

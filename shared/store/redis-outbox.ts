@@ -136,7 +136,6 @@ type Deps = { redis: RedisConnection; keys: RedisKeys; index: OutboxIndex };
 
 export function redisOutbox(deps: Deps): Outbox {
   const { redis, keys, index } = deps;
-  const automaticKey = (address: string, way: string) => `automatic:${way}:${address.toLowerCase()}`;
   return {
     accept: async (sending, raw, perHour) => accept(deps, sending, { spooled: await packed(raw), perHour }),
     async get(id) {
@@ -168,8 +167,8 @@ export function redisOutbox(deps: Deps): Outbox {
     list: (query) => listed(deps, query),
     async overdue({ limit, dueBefore }) {
       const found = await index.dueBefore(Date.parse(dueBefore), limit);
-      const read_ = await Promise.all(found.map(({ mailbox, id }) => read(deps, mailbox, id)));
-      const stale = found.filter((_, n) => read_[n]?.state !== "queued");
+      const sendings = await Promise.all(found.map(({ mailbox, id }) => read(deps, mailbox, id)));
+      const stale = found.filter((_, n) => sendings[n]?.state !== "queued");
       for (const { id } of stale) await mend(deps, id);
       return found.filter((one) => !stale.includes(one));
     },
@@ -265,6 +264,10 @@ async function listed(deps: Deps, query: SendingQuery): Promise<Page<Sending>> {
     next: newest.length > query.limit && last !== undefined ? markAfter([last]) : null,
     total: totals.reduce<number>((sum, count) => sum + numberOf(count), 0),
   };
+}
+
+function automaticKey(address: string, way: string): string {
+  return `automatic:${way}:${address.toLowerCase()}`;
 }
 
 function opened(doc: string): Sending {

@@ -51,7 +51,9 @@ async function startPostfix(): Promise<Postfix> {
   const boxes = "/^bob@example\\.net$/ bob/\n/@example\\.com$/ senders/\n";
   await writeFile(join(folder, "config", "boxes"), boxes);
   const command = (await findProgram("postfix")) ?? "postfix";
-  const program = await startProgram(command, ["-c", join(folder, "config"), "start-fg"]);
+  await run(command, ["-c", join(folder, "config"), "check"]);
+  // With -d it stays in the process group it was started in, and can be ended with it.
+  const program = await startProgram(`${DAEMONS}/master`, ["-c", join(folder, "config"), "-d"]);
   await listening(program, port);
   const mail = async (box: string): Promise<string[]> => {
     const inbox = join(folder, "mail", box, "new");

@@ -50,6 +50,8 @@ export type SmtpScript = {
   stop(): Promise<void>;
 };
 
+const takeAll = (): Deed => undefined;
+
 type Play = (moment: Moment) => Deed | Promise<Deed>;
 
 /** Starts a server on a free port of 127.0.0.1 that takes every message. */
@@ -59,7 +61,7 @@ export async function startSmtpScript(options: SmtpScriptOptions = {}): Promise<
   const moments: Moment[] = [];
   const sockets = new Set<Socket>();
   const connections = { all: 0, now: 0 };
-  let script: Play = () => undefined;
+  let script: Play = takeAll;
   const play: Play = (moment) => {
     moments.push(moment);
     room.wake();

@@ -1,6 +1,7 @@
 /** One logged-in SMTP connection: messages go over it one after the other, and each ends in a verdict for every recipient. */
+import type { Socket } from "node:net";
 import { Readable } from "node:stream";
-import type { TLSSocket } from "node:tls";
+import { TLSSocket } from "node:tls";
 import SMTPConnection, { type SMTPConnectionSendInfo, type SMTPEnvelope } from "nodemailer/lib/smtp-connection";
 import XOAuth2 from "nodemailer/lib/xoauth2";
 import { Problem } from "../../contract/problem.ts";
@@ -242,12 +243,13 @@ function numberOf(connection: SMTPConnection, name: string): number {
   return typeof value === "number" ? value : 0;
 }
 
-function socketOf(connection: SMTPConnection): { setTimeout(ms: number): unknown } | undefined {
-  return connection._socket || undefined;
+function socketOf(connection: SMTPConnection): Socket | undefined {
+  const { _socket: socket } = connection;
+  return socket || undefined;
 }
 
 /** The socket as TLS, undefined while it is plain. */
 export function tlsSocketOf(connection: SMTPConnection): TLSSocket | undefined {
-  const socket = connection._socket;
-  return socket && "getPeerCertificate" in socket ? (socket as TLSSocket) : undefined;
+  const socket = socketOf(connection);
+  return socket instanceof TLSSocket ? socket : undefined;
 }
