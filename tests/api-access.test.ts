@@ -151,7 +151,7 @@ describe("what machines ask", () => {
       const { body } = await node.call("GET", "/api/v1/diagnostics");
       assert.equal(body.version, "1.2.3");
       assert.ok(["bun", "node", "deno"].includes(body.runtime.name));
-      assert.deepEqual(body.mailboxes, { total: 1, byStatus: { initializing: 1 } });
+      assert.deepEqual(body.mailboxes, { total: 1, wanted: 1, byStatus: { initializing: 1 } });
       assert.deepEqual([body.deliveries.parked, body.tasks.ready, body.connections.open], [0, 0, 7]);
       assert.equal(body.settings.RETRY_HOURS, 72);
     }));
