@@ -99,7 +99,7 @@ function numbered(schema: v.GenericSchema, query: Record<string, string>): Recor
   return Object.fromEntries(
     Object.entries(query).map(([name, text]) => [
       name,
-      /^\d{1,15}$/.test(text) && wantsNumber(schema, name) ? Number(text) : text,
+      /^\d{1,15}(\.\d{1,6})?$/.test(text) && wantsNumber(schema, name) ? Number(text) : text,
     ]),
   );
 }

@@ -1,0 +1,53 @@
+# The service as one image with two commands: `api` and `worker`. On Bun, or with --build-arg RUNTIME=node on Node.
+ARG RUNTIME=bun
+ARG BUN_IMAGE=oven/bun:1.4.5-slim
+ARG NODE_IMAGE=node:24-bookworm-slim
+ARG NODE_BASE=debian:bookworm-slim
+
+# Packages are installed by Bun's lockfile for both. TypeScript comes as somebody's peer and is not needed to run.
+FROM ${BUN_IMAGE} AS packages
+WORKDIR /app
+COPY package.json bun.lock bunfig.toml ./
+RUN bun install --frozen-lockfile --production --ignore-scripts \
+ && rm -rf node_modules/typescript node_modules/@typescript node_modules/.bin \
+ && find node_modules -type f \( -name "*.map" -o -name "*.d.ts" -o -name "*.d.cts" -o -name "*.d.mts" -o -name "*.md" \) -delete
+
+FROM ${BUN_IMAGE} AS on-bun
+RUN ln -s "$(command -v bun)" /usr/local/bin/runtime
+
+FROM ${NODE_IMAGE} AS node
+# Only the program: npm and yarn stay behind.
+FROM ${NODE_BASE} AS on-node
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+RUN ln -s node /usr/local/bin/runtime
+
+FROM on-${RUNTIME} AS service
+LABEL org.opencontainers.image.title="email-listener" \
+      org.opencontainers.image.description="Keeps watch over mailboxes and posts every new message to an HTTP endpoint" \
+      org.opencontainers.image.licenses="MIT"
+WORKDIR /app
+# Commands that replace the shell, so that signals reach the service. The check asks where the process in front listens.
+RUN printf '#!/bin/sh\nexec runtime /app/api/main.ts\n' > /usr/local/bin/api \
+ && printf '#!/bin/sh\nexec runtime /app/worker/main.ts\n' > /usr/local/bin/worker \
+ && printf '#!/bin/sh\nexec runtime /app/api/keys.ts\n' > /usr/local/bin/keys \
+ && printf '#!/bin/sh\nexec runtime -e "%s"\n' \
+      "const at = 'http://127.0.0.1:' + (process.env.PORT || 10000); const ok = (path) => fetch(at + path, { signal: AbortSignal.timeout(3000) }).then((a) => a.ok, () => false); Promise.all([ok((process.env.BASE_PATH || '') + '/healthz'), ok('/healthz')]).then((all) => process.exit(all.includes(true) ? 0 : 1))" \
+      > /usr/local/bin/healthy \
+ && chmod 755 /usr/local/bin/api /usr/local/bin/worker /usr/local/bin/keys /usr/local/bin/healthy \
+ && mkdir /data && chown 1000:1000 /data
+COPY --from=packages /app/node_modules ./node_modules
+COPY package.json LICENSE ./
+COPY shared ./shared
+COPY worker ./worker
+COPY api ./api
+# The root file system may be read-only: nothing is written but to DATA_DIR.
+ENV NODE_ENV=production \
+    DATA_DIR=/data \
+    BUN_RUNTIME_TRANSPILER_CACHE_PATH=0
+USER 1000:1000
+VOLUME /data
+EXPOSE 10000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["healthy"]
+ENTRYPOINT []
+CMD ["api"]
