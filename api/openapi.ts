@@ -48,7 +48,11 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
     security: [{ bearer: [] }],
     tags: [...new Set(routes.map((route) => route.tag))].map((name) => ({ name })),
     paths,
-    webhooks: webhooks({ message: reference("MessageReceived"), part: reference("MessagePart") }),
+    webhooks: webhooks({
+      message: reference("MessageReceived"),
+      part: reference("MessagePart"),
+      sent: reference("MessageSent"),
+    }),
     components: {
       securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
       schemas: Object.fromEntries(Object.entries(NAMED).map(([name, schema]) => [name, written(schema)])),

@@ -10,8 +10,16 @@ const HEADERS = {
 
 type Schema = Record<string, unknown>;
 
-/** The `webhooks` section; `message` and `part` are the schemas of the bodies. */
-export function webhooks({ message, part }: { message: Schema; part: Schema }): Record<string, unknown> {
+/** The `webhooks` section; `message`, `part` and `sent` are the schemas of the bodies. */
+export function webhooks({
+  message,
+  part,
+  sent,
+}: {
+  message: Schema;
+  part: Schema;
+  sent: Schema;
+}): Record<string, unknown> {
   return {
     messageReceived: hook({
       operationId: "messageReceived",
@@ -20,6 +28,14 @@ export function webhooks({ message, part }: { message: Schema; part: Schema }): 
         "One POST to `deliver.url` for each message. With format headers the body has no text, html or attachment contents; " +
         "with format raw it is the message itself (`message/rfc822`), mailbox and folder in `x-email-listener-*` headers.",
       content: { "application/json": { schema: message }, "message/rfc822": { schema: { type: "string" } } },
+    }),
+    messageSent: hook({
+      operationId: "messageSent",
+      summary: "What became of a message that goes out",
+      description:
+        "If the request or the mailbox asks for it (`notify`): one POST when a sending is over (`message.sent`, `message.failed`, `message.unknown`), and one for each " +
+        "recipient whose message comes back later (`message.bounced`). `data` is the sending as it is when the event is posted.",
+      content: { "application/json": { schema: sent } },
     }),
     messagePart: hook({
       operationId: "messagePart",
@@ -52,7 +68,8 @@ function hook({ content, ...about }: Hook): Record<string, unknown> {
       responses: {
         "2XX": { description: "Delivered." },
         "410": {
-          description: "The endpoint is gone: nothing more is posted until `deliver` changes or the mailbox is resumed.",
+          description:
+            "The endpoint is gone: nothing more is posted until `deliver` changes or the mailbox is resumed.",
         },
         default: {
           description:
