@@ -21,7 +21,8 @@ const SUBJECTS = [
 ] as const;
 
 async function demo(): Promise<void> {
-  const config = readConfig(process.env);
+  // The demo tells what happens itself; LOG_LEVEL=info shows how the service tells it.
+  const config = readConfig({ LOG_LEVEL: "warn", ...process.env });
   const stop = untilStopped((name) => console.log(`\n${name}: stopping`));
   const mail = await startImapServer({ tls: null, users: { [USER]: PASSWORD } });
   const appended = new Map<string, number>();
