@@ -177,6 +177,11 @@ export const SETTINGS = {
     about: "Deadline of each step with a mail server: DNS, connect, TLS, greeting, login, command.",
   },
   WORKER_CONCURRENCY: { schema: whole(1, 1000), default: "32", about: "Tasks performed at the same time." },
+  READERS_PER_MAILBOX: {
+    schema: whole(1, 100),
+    default: "2",
+    about: "Connections to one mailbox beside its subscription, of all nodes together.",
+  },
   DELIVERY_TIMEOUT_SECONDS: {
     schema: decimal(0.1, 300),
     default: "30",

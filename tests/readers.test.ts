@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
+import { Problem } from "../shared/contract/problem.ts";
+import type { MailConnection } from "../shared/mail/mail.ts";
 import { openMailbox } from "../shared/mail/open.ts";
+import { memorySeats } from "../shared/store/memory-seats.ts";
+import { backoffs } from "../shared/time.ts";
+import { readers } from "../worker/readers.ts";
+import { refusals } from "../worker/refusals.ts";
 import { depsFor, mailboxOn, PASSWORD } from "./promises/mailbox-rig.ts";
 import { startImapServer } from "./servers/imap/server.ts";
 import { message } from "./servers/mail.ts";
@@ -51,5 +57,63 @@ describe("a connection that has had the folder open for a while", () => {
   test("gives what came since, on Dovecot", async (t) => {
     const server = await dovecotOrSkip(t);
     if (server) await seesWhatCameSince(server);
+  });
+});
+
+describe("connections of several workers to one mailbox", () => {
+  const mailbox = mailboxOn({ imapsPort: 0, imapPort: 1, host: "127.0.0.1", ca: undefined } as MailServer, "one");
+  const crew = (count: number, perMailbox: number, waitMs: number) => {
+    const seats = memorySeats();
+    const stop = new AbortController();
+    const open = { now: 0, most: 0 };
+    const connect = () => {
+      open.most = Math.max(open.most, ++open.now);
+      let there = true;
+      const close = async () => void (there && ((there = false), (open.now -= 1)));
+      return {
+        get open() {
+          return there;
+        },
+        close,
+      } as unknown as MailConnection;
+    };
+    const workers = Array.from({ length: count }, () => {
+      const deps = { connect, watched: new Map(), seats, perMailbox, waitMs, refusals: refusals(backoffs(0.01)) };
+      const one = readers(deps);
+      return { ...one, ran: one.run(stop.signal) };
+    });
+    const end = async () => {
+      stop.abort();
+      await Promise.all(workers.map(({ ran }) => ran));
+    };
+    return { workers, open, end };
+  };
+
+  test("are never more than the bound, and one that is kept idle makes room for another worker's", async () => {
+    const { workers, open, end } = crew(3, 2, 10_000);
+    const done: number[] = [];
+    const work = async (n: number) => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      done.push(n);
+    };
+    await Promise.all(Array.from({ length: 30 }, (_, n) => workers[n % 3]!.use(mailbox, 0, () => work(n), never)));
+    assert.equal(done.length, 30);
+    assert.equal(open.most, 2);
+    await end();
+    assert.equal(open.now, 0);
+  });
+
+  test("are waited for a bounded time, then the task is put off", async () => {
+    const { workers, end } = crew(2, 1, 600);
+    const held = Promise.withResolvers<void>();
+    const first = workers[0]!.use(mailbox, 0, () => held.promise, never);
+    await assert.rejects(
+      workers[1]!.use(mailbox, 0, async () => undefined, never),
+      (error: unknown) => error instanceof Problem && error.code === "too_many_connections" && error.retry === "later",
+    );
+    held.resolve();
+    await first;
+    await workers[1]!.use(mailbox, 0, async () => undefined, never);
+    await end();
   });
 });

@@ -53,8 +53,6 @@ export type Worker = { crm: CrmCalls; perform: Perform; readers: Readers; parts:
 
 /** Message bytes held in memory at one time; a single larger message has it alone. */
 const BUDGET_BYTES = 128 * 1024 * 1024;
-/** Connections to one mailbox beside its subscription. */
-const READERS_PER_MAILBOX = 2;
 
 /** Everything that doing tasks needs. The parts are run beside whatever takes tasks; `close` ends what they leave open. */
 export function worker(given: WorkerDeps): Worker {
@@ -75,7 +73,8 @@ export function worker(given: WorkerDeps): Worker {
   const pool = readers({
     connect: given.connect,
     watched: given.watched,
-    perMailbox: READERS_PER_MAILBOX,
+    seats: store.seats,
+    perMailbox: config.READERS_PER_MAILBOX,
     refusals: refusals(backoff),
   });
   const deps: DeliverDeps = {

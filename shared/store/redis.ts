@@ -13,6 +13,7 @@ import { forgetSent, redisOutbox } from "./redis-outbox.ts";
 import { redisOutboxIndex } from "./redis-outbox-index.ts";
 import { printWindow } from "./redis-prints.ts";
 import { redisRegistry } from "./redis-registry.ts";
+import { redisSeats } from "./redis-seats.ts";
 import { forgetDelivered, mendIndex } from "./redis-trim.ts";
 import type { Store } from "./store.ts";
 import type { Vault } from "./vault.ts";
@@ -57,6 +58,7 @@ export async function redisStore(options: RedisOptions): Promise<RedisStore> {
     const mailboxes = { redis, keys, vault, window, registry, forgetDeliveries: index.forget };
     const deliveries = { redis, keys, window, index };
     const outbox = { redis, keys, index: redisOutboxIndex(redis, keys, spoolBytes) };
+    const seats = await redisSeats(redis, keys);
     return {
       description: `redis ${redis.shown}, prefix ${keys.prefix}${warnings.map((warning) => `; ${warning}`).join("")}`,
       redis,
@@ -66,6 +68,7 @@ export async function redisStore(options: RedisOptions): Promise<RedisStore> {
       ledger: redisLedger(redis, keys, window),
       deliveries: redisDeliveries(deliveries),
       outbox: redisOutbox(outbox),
+      seats,
       facts: redisFacts(redis, keys, windowDays * DAY_MS),
       async ping() {
         await redis.send("ping", [], PING_MS);

@@ -5,6 +5,7 @@ import { type Database, openDatabase } from "./sqlite-database.ts";
 import { sqliteDeliveries } from "./sqlite-deliveries.ts";
 import { sqliteFacts } from "./sqlite-facts.ts";
 import { sqliteLedger } from "./sqlite-ledger.ts";
+import { memorySeats } from "./memory-seats.ts";
 import { sqliteOutbox } from "./sqlite-outbox.ts";
 import { checkKeys, sqliteMailboxes, sweepRemoved } from "./sqlite-mailboxes.ts";
 import { integer } from "./sqlite-row.ts";
@@ -47,6 +48,7 @@ export async function sqliteStore(options: SqliteOptions): Promise<SqliteStore> 
     ledger: sqliteLedger(database),
     deliveries: sqliteDeliveries(database, spoolBytes),
     outbox: sqliteOutbox(database, spoolBytes),
+    seats: memorySeats(),
     facts: sqliteFacts(database),
     async ping() {
       database.get("select count(*) from meta");

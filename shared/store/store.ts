@@ -153,6 +153,21 @@ export interface Outbox {
   automatic(mailbox: string, address: string): Promise<AutomaticTraffic>;
 }
 
+/**
+ * How many connections workers have to each mailbox, counted over all nodes. A seat lasts until it is left, or `ttlMs` after it was
+ * taken or kept, so one of a process that died is free again.
+ */
+export interface Seats {
+  /** Undefined when `limit` are taken. */
+  take(mailbox: string, limit: number, ttlMs: number): Promise<string | undefined>;
+  keep(seats: { mailbox: string; seat: string }[], ttlMs: number): Promise<void>;
+  leave(mailbox: string, seat: string): Promise<void>;
+  /** Tells all nodes that somebody waits for a seat, so that they leave those they only keep for later. May get lost. */
+  wish(mailbox: string): Promise<void>;
+  /** Calls `heard` for what any node wishes. Returns what ends that. */
+  onWish(heard: (mailbox: string) => void): () => void;
+}
+
 /** The last facts of each mailbox, for people who ask what happened. */
 export interface Facts {
   append(facts: Fact[]): Promise<void>;
@@ -168,6 +183,7 @@ export interface Store {
   readonly ledger: Ledger;
   readonly deliveries: Deliveries;
   readonly outbox: Outbox;
+  readonly seats: Seats;
   readonly facts: Facts;
   /** Answers within a second or throws `store`. */
   ping(): Promise<void>;

@@ -6,6 +6,7 @@ import { cursorPromises } from "./stores-cursors.ts";
 import { deliveryPromises } from "./stores-deliveries.ts";
 import { ledgerPromises } from "./stores-ledger.ts";
 import { mailboxPromises } from "./stores-mailboxes.ts";
+import { seatPromises } from "./stores-seats.ts";
 import { outboxPromises } from "./outboxes.ts";
 
 export type StoreSettings = { vault: Vault; windowDays: number; spoolBytes: number };
@@ -35,5 +36,6 @@ export function storePromises(name: string, make: NewStore): void {
     ledgerPromises(make);
     deliveryPromises(make);
     outboxPromises(make);
+    seatPromises(make);
   });
 }
