@@ -54,12 +54,12 @@ describe("a run that outlives its interval", () => {
         pickers -= 1;
       },
     };
+    const tell = (sign: { kind: string }) => void signs.push(sign.kind as WatchSign["kind"]);
     const picker = async () => {
       while (!stop.signal.aborted) {
         const work = async (lease: Parameters<Parameters<typeof leases.hold>[1]>[0]) => {
           holds += 1;
           const connection = openMailbox.pop3(deps, box);
-          const tell = (sign: { kind: string }) => void signs.push(sign.kind as WatchSign["kind"]);
           const watching = { cursors, tasks, emit: (fact: FactBody) => void facts.push(fact) } as never;
           await watchMailbox(watching, box, connection, lease, tell).finally(() => connection.close());
         };

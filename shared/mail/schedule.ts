@@ -34,8 +34,7 @@ function cronOf({ cron, timeZone = "UTC" }: Extract<Poll, { cron: string }>): Cr
 
 function isTimeZone(name: string): boolean {
   try {
-    new Intl.DateTimeFormat("en", { timeZone: name });
-    return true;
+    return new Intl.DateTimeFormat("en", { timeZone: name }).format(0) !== "";
   } catch {
     return false;
   }

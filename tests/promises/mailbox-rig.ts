@@ -119,7 +119,7 @@ export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: C
 }
 
 /** Everything an async generator yields. */
-export async function all<T>(source: AsyncIterable<T>): Promise<T[]> {
+export async function all<T>(source: AsyncIterable<T> | Iterable<T>): Promise<T[]> {
   const list: T[] = [];
   for await (const one of source) list.push(one);
   return list;

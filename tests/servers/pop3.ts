@@ -224,7 +224,6 @@ function capabilities(faults: Pop3Faults): string {
 }
 
 function authorize(world: World, session: Session, verb: string, rest: string): string {
-  const decoded = (line: string) => Buffer.from(line, "base64").toString();
   if (verb === "USER") {
     session.user = rest;
     return "+OK";
@@ -240,7 +239,8 @@ function authorize(world: World, session: Session, verb: string, rest: string): 
   }
   if (verb === "AUTH" && rest === "XOAUTH2") {
     session.waitsFor = (line) => {
-      const [, user = "", token] = /^user=(.*)\x01auth=Bearer (.*)\x01\x01$/.exec(decoded(line)) ?? [];
+      const [, user = "", token] =
+        /^user=(.*)\nauth=Bearer (.*)\n\n$/.exec(decoded(line).replaceAll(String.fromCodePoint(1), "\n")) ?? [];
       const known = world.drops.get(user)?.password === token;
       if (known) return logIn(world, session, user, () => true);
       session.waitsFor = () => logIn(world, session, user, () => false);
@@ -256,6 +256,10 @@ function authorize(world: World, session: Session, verb: string, rest: string): 
     return "+ ";
   }
   return "-ERR not logged in";
+}
+
+function decoded(line: string): string {
+  return Buffer.from(line, "base64").toString();
 }
 
 function logIn(world: World, session: Session, user: string, proves: (password: string) => boolean): string {

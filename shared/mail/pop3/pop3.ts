@@ -29,11 +29,11 @@ export function pop3Connection(given: Pop3ConnectionDeps, mailbox: Pop3Mailbox):
     const startedAt = performance.now();
     let cursor = cursors.find(({ folder }) => folder === FOLDER);
     let connected = false;
+    const look = async (maildrop: Maildrop) => {
+      const capabilities = [...maildrop.session.capabilities.keys()];
+      return { capabilities, arrivals: await compared({ mailbox, maildrop, emit: deps.emit }, cursor) };
+    };
     async function* run(): AsyncGenerator<Arrival, void, undefined> {
-      const look = async (maildrop: Maildrop) => {
-        const capabilities = [...maildrop.session.capabilities.keys()];
-        return { capabilities, arrivals: await compared({ mailbox, maildrop, emit: deps.emit }, cursor) };
-      };
       const { capabilities, arrivals } = await inSession(true, look, signal);
       tell({ kind: "verified" });
       for (const arrival of arrivals) {
