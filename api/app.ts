@@ -42,8 +42,8 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<{ Bindings: 
   const api = apiRoutes(deps, signal);
   const routes = [...api, ...pageRoutes(deps, api, allowed)];
   const crm = listeners(deps, allowed, signal);
-  const open = new Set(routes.filter((route) => route.open).map((route) => base + route.path));
-  if (base) open.add(base);
+  const opened = routes.filter((route) => route.open);
+  const open = new Set(opened.flatMap((route) => [base + route.path, ...besides(route, base)]));
 
   const routeName = ({ method, path }: { method: string; path: string }) =>
     templateOf(routes, base, path)?.path ?? crm.template(method, path) ?? "unknown";
@@ -69,7 +69,7 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<{ Bindings: 
   });
   for (const route of routes) {
     const path = (base + route.path).replace(/\{(\w+)\}/g, ":$1");
-    const paths = base && route.path === "/" ? [base, path] : [path];
+    const paths = [path, ...besides(route, base)];
     app.on(route.method.toUpperCase(), paths, (context) => route.answer(context, signal));
   }
   app.notFound((context) => unmatched(routes, base, context));
@@ -81,6 +81,16 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<{ Bindings: 
     }),
   );
   return app;
+}
+
+/** Asked by machines that come without the proxy and know nothing of its prefix. */
+const ASKED_DIRECTLY = new Set(["/healthz", "/readyz", "/metrics"]);
+
+/** Where a route is found besides its path under the prefix. */
+function besides({ path }: Route, base: string): string[] {
+  if (!base) return [];
+  if (path === "/") return [base];
+  return ASKED_DIRECTLY.has(path) ? [path] : [];
 }
 
 /** The address that the server gave with the request, if it did. */
