@@ -20,6 +20,8 @@ export type Database = {
   together<T>(work: () => T): Promise<T>;
   /** A step that is on the disk, not only with the operating system, when it returns. */
   durably<T>(work: () => T): T;
+  /** As `together`, on the disk when it resolves: many waiting clients share one wait for the disk. */
+  durablyTogether<T>(work: () => T): Promise<T>;
   get(sql: string, ...values: SQLInputValue[]): Row | undefined;
   all(sql: string, ...values: SQLInputValue[]): Row[];
   /** Returns how many rows changed. */
@@ -84,24 +86,28 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
       throw error;
     }
   };
+  const durably = <T>(work: () => T): T => {
+    execute("pragma synchronous = full");
+    try {
+      return step(work);
+    } finally {
+      execute("pragma synchronous = normal");
+    }
+  };
   const group = grouped(step);
+  const durableGroup = grouped(durably);
   return {
     path,
     step,
     together: group.add,
-    durably(work) {
-      guarded(path, () => db.exec("pragma synchronous = full"));
-      try {
-        return step(work);
-      } finally {
-        db.exec("pragma synchronous = normal");
-      }
-    },
+    durably,
+    durablyTogether: durableGroup.add,
     get: (sql, ...values) => guarded(path, () => statement(sql).get(...values)),
     all: (sql, ...values) => guarded(path, () => statement(sql).all(...values)),
     run: (sql, ...values) => guarded(path, () => Number(statement(sql).run(...values).changes)),
     close() {
       group.flush();
+      durableGroup.flush();
       statements.clear();
       if (db.isOpen) db.close();
       unlock();

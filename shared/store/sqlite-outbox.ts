@@ -15,21 +15,21 @@ export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
   return {
     async accept(sending, raw, perHour) {
       const spooled = await packed(raw);
-      return db.durably(() => accept(db, sending, { spooled, perHour, spoolBytes }));
+      return db.durablyTogether(() => accept(db, sending, { spooled, perHour, spoolBytes }));
     },
     get: async (id) => one(db.get("select doc from outbox where id = ?", id)),
     async raw(id) {
       const row = db.get("select raw from outbox_spool where id = ?", id);
       return row && unpacked(bytes(row, "raw"));
     },
-    take: async (id, ttlMs) =>
-      db.step(() => {
+    take: (id, ttlMs) =>
+      db.together(() => {
         const now = Date.now();
         const free = "state = 'queued' and due_at <= ? and taken_until <= ?";
         const sql = `update outbox set taken_until = ? where id = ? and ${free} returning doc`;
         return one(db.get(sql, now + ttlMs, id, now, now));
       }),
-    save: async (sending, holdMs = 0) => db.durably(() => save(db, sending, holdMs)),
+    save: (sending, holdMs = 0) => db.durablyTogether(() => save(db, sending, holdMs)),
     async find(mailbox, messageId) {
       const sql = `select doc from outbox where mailbox = ? and (message_id = ? or server_message_id = ?)
         order by created_at desc limit 1`;

@@ -2,7 +2,7 @@
  * The bench: the service beside a bare imapflow loop on the same Dovecot, in one run. Prints a table and writes nothing. Figures
  * of two machines cannot be compared, the ratios can.
  *
- *   bun run bench [latency] [throughput] [memory] [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000]
+ *   bun run bench [latency] [throughput] [memory] [send] [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000]
  *                 [--idle 1000] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
@@ -12,9 +12,10 @@ import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { type Bench, type Row, table } from "./report.ts";
 import { inParallel, type Runtime } from "./rivals.ts";
+import { sending } from "./send.ts";
 import { throughput } from "./throughput.ts";
 
-const PARTS: Record<string, (bench: Bench) => Promise<Row[]>> = { latency, throughput, memory };
+const PARTS: Record<string, (bench: Bench) => Promise<Row[]>> = { latency, throughput, memory, send: sending };
 const PASSWORD = "only for the bench";
 
 const { values, positionals } = parseArgs({

@@ -25,7 +25,7 @@ export type StartRival = (runtime: Runtime, mail: Mail) => Promise<Rival>;
 
 const LISTENING_MS = 300_000;
 const REGISTERED_AT_ONCE = 10;
-const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+export const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const programs: Record<Runtime, string> = {
   bun: file("../../node_modules/.bin/bun"),
   node: file("../../node_modules/node/bin/node"),
@@ -33,7 +33,7 @@ const programs: Record<Runtime, string> = {
 const loads: Record<Runtime, string> = { bun: "--preload", node: "--import" };
 
 /** The command line that runs on this runtime and collects garbage when asked. */
-function command(runtime: Runtime): [string, ...string[]] {
+export function command(runtime: Runtime): [string, ...string[]] {
   return [programs[runtime], "--expose-gc", loads[runtime], file("./collect.ts")];
 }
 

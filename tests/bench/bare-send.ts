@@ -1,0 +1,28 @@
+/** The reference for sending: nodemailer's own pool, which composes each message and hands it over. Reads one order, answers with a line when all are sent. */
+import { createInterface } from "node:readline";
+import nodemailer from "nodemailer";
+
+/** Everything the pool is told. */
+export type SendOrder = { port: number; count: number; bytes: number; connections: number };
+
+const lines = createInterface({ input: process.stdin });
+for await (const line of lines) {
+  const { port, count, bytes, connections } = JSON.parse(line) as SendOrder;
+  const pool = nodemailer.createTransport({
+    pool: true,
+    host: "127.0.0.1",
+    port,
+    secure: false,
+    ignoreTLS: true,
+    maxConnections: connections,
+    maxMessages: Infinity,
+    auth: { user: "bench", pass: "bench" },
+  });
+  const text = "A line of the message.\r\n".repeat(bytes / 24);
+  const all = Array.from({ length: count }, (_, n) =>
+    pool.sendMail({ from: "bench@example.com", to: "bob@example.net", subject: `bench-${n}-`, text }),
+  );
+  await Promise.all(all);
+  pool.close();
+  process.stdout.write("done\n");
+}
