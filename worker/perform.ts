@@ -130,7 +130,7 @@ type Handler<K extends Task["kind"]> = (
 function performer(deps: DeliverDeps, sending: SendDeps): Perform {
   const handlers: { [K in Task["kind"]]: Handler<K> } = {
     deliver: (task, tries, signal) => deliver(deps, task, tries, signal),
-    redeliver: (task, _tries, signal) => redeliver(deps, task, signal),
+    redeliver: (task, tries, signal) => redeliver(deps, task, tries, signal),
     tidy: (task, _tries, signal) => tidy(deps, task, signal),
     load: (task, _tries, signal) => load(deps, task, signal),
     tell: (task, _tries, signal) => tell(deps, task, signal),

@@ -5,16 +5,24 @@ import { attempt } from "./attempt.ts";
 import type { DeliverDeps } from "./deliver.ts";
 import { holding, TAKEN_MS } from "./holding.ts";
 
+const LOOK_MS = 5_000;
+const LOOKS_FOR_ABSENT = 3;
+
 /**
  * Attempts the delivery if it is due. Who finds it taken looks again when that ends, for its holder may have died; what is not due
  * is another task's business. A delivery whose mailbox is gone was removed with it. If this throws, others may take it again.
  */
-export async function redeliver(deps: DeliverDeps, task: RedeliverTask, signal: AbortSignal): Promise<TaskOutcome> {
+export async function redeliver(
+  deps: DeliverDeps,
+  task: RedeliverTask,
+  tries: number,
+  signal: AbortSignal,
+): Promise<TaskOutcome> {
   const { deliveries, mailboxes } = deps.store;
   const found = await mailboxes.get(task.mailbox);
   const delivery = found && (await deliveries.take(task.delivery, TAKEN_MS, task.early));
   if (!found) return { kind: "done" };
-  if (!delivery) return unlessTaken(deps, task);
+  if (!delivery) return untaken(deps, task, tries);
   const work = async (): Promise<TaskOutcome> => {
     const raw = await deliveries.raw(delivery.id);
     if (!raw) return withoutBytes(deps, delivery);
@@ -31,11 +39,12 @@ export async function redeliver(deps: DeliverDeps, task: RedeliverTask, signal: 
   }
 }
 
-async function unlessTaken(deps: DeliverDeps, task: RedeliverTask): Promise<TaskOutcome> {
+/** The task may have come before its delivery was written, or while somebody has it. */
+async function untaken(deps: DeliverDeps, task: RedeliverTask, tries: number): Promise<TaskOutcome> {
   const delivery = await deps.deliveries.get(task.delivery);
   const due = task.early || Date.parse(delivery?.nextAttemptAt ?? "") <= Date.now();
-  if (delivery?.state !== "retrying" || !due) return { kind: "done" };
-  return { kind: "again", task, at: new Date(Date.now() + TAKEN_MS) };
+  const look = delivery === undefined ? tries < LOOKS_FOR_ABSENT : delivery.state === "retrying" && due;
+  return look ? { kind: "again", task, at: new Date(Date.now() + LOOK_MS) } : { kind: "done" };
 }
 
 /** Nothing can be delivered any more; a person should see it. */

@@ -1,0 +1,98 @@
+/** What goes wrong, each for some seconds: processes die or stand still, lines are cut, the endpoint misbehaves. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Answer } from "../servers/endpoint.ts";
+import type { Proxy } from "../servers/proxy.ts";
+import type { Random } from "./random.ts";
+import { type ChaosNode, SESSION_SECONDS, type World } from "./world.ts";
+
+/** One fault that was chosen: `happen` resolves when it is over and everything is in order again. */
+export type Fault = { name: string; happen: () => Promise<void> };
+
+type Kind = (world: World, random: Random) => Fault;
+
+/** Every kind once; a run goes through them in random order again and again. */
+export const KINDS: readonly Kind[] = [
+  (world, random) => killed(random.pick(world.apis), random),
+  (world, random) => killed(random.pick(world.workers), random),
+  (world, random) => paused(random.pick(world.apis), random),
+  (world, random) => restarted("redis", world.redis, random),
+  (world, random) => restarted("rabbitmq", world.rabbit, random),
+  (world, random) => {
+    const node = random.pick([...world.apis, ...world.workers]);
+    return cut(`${node.name} - redis`, node.toRedis, random);
+  },
+  (world, random) => {
+    const node = random.pick([...world.apis, ...world.workers]);
+    return cut(`${node.name} - rabbitmq`, node.toRabbit, random);
+  },
+  (world, random) => cut("all nodes - dovecot", world.toDovecot, random),
+  (world, random) => cut("all nodes - endpoint", world.toEndpoint, random),
+  (world, random) => answering("endpoint answers 500", world, { status: 500 }, random),
+  (world, random) => answering("endpoint hangs", world, { hang: true }, random),
+  (world, random) => answering("endpoint closes after the body", world, { closeBefore: true }, random),
+  (world, random) => {
+    const ms = random.whole(2_000, 6_000);
+    const happen = async () => {
+      await world.endpoint.stop();
+      await sleep(ms);
+      await world.endpoint.start();
+    };
+    return { name: "endpoint is away", happen };
+  },
+];
+
+function killed({ name, service }: ChaosNode, random: Random): Fault {
+  const ms = random.whole(200, 3_000);
+  const happen = async () => {
+    await service.kill();
+    await sleep(ms);
+    await service.start();
+  };
+  return { name: `kill -9 ${name}`, happen };
+}
+
+function paused({ name, service }: ChaosNode, random: Random): Fault {
+  const ms = SESSION_SECONDS * 1000 + random.whole(1_000, 4_000);
+  const happen = async () => {
+    service.pause();
+    await sleep(ms);
+    service.resume();
+  };
+  return { name: `SIGSTOP ${name}, longer than its session`, happen };
+}
+
+function restarted(name: string, server: { kill(): Promise<void>; start(): Promise<void> }, random: Random): Fault {
+  const ms = random.whole(200, 3_000);
+  const happen = async () => {
+    await server.kill();
+    await sleep(ms);
+    await server.start();
+  };
+  return { name: `kill -9 ${name}`, happen };
+}
+
+/** A line that is silently dead, or one that refuses: the one is found by deadlines only, the other at once. */
+function cut(between: string, line: Proxy, random: Random): Fault {
+  const silent = random.next() < 0.5;
+  const ms = random.whole(2_000, 8_000);
+  const happen = async () => {
+    if (silent) await line.set({ blackhole: true });
+    else {
+      await line.set({ refuse: true });
+      line.resetAll();
+    }
+    await sleep(ms);
+    await line.set({});
+  };
+  return { name: `${silent ? "silence" : "refusal"} ${between}`, happen };
+}
+
+function answering(name: string, { endpoint }: World, answer: Answer, random: Random): Fault {
+  const ms = random.whole(2_000, 6_000);
+  const happen = async () => {
+    endpoint.answer(() => answer);
+    await sleep(ms);
+    endpoint.answer(() => ({}));
+  };
+  return { name, happen };
+}
