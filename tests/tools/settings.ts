@@ -1,6 +1,6 @@
 /** Writes the README's table of settings from their schema: `bun run settings` brings it up to date, a test holds it there. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { SETTINGS } from "../../shared/config.ts";
+import { SETTINGS } from "../../shared/settings.ts";
 
 const README = new URL("../../README.md", import.meta.url);
 const MARKED = /(<!-- settings:[^>]*-->\n)[\s\S]*?(<!-- \/settings -->)/;

@@ -1,7 +1,8 @@
 /** Who may call the CRM's operations. A CRM cannot send a bearer token, so where it calls from, or what it calls, has to do. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import ipaddr from "ipaddr.js";
-import type { Config, ListenersAccess } from "../../../shared/config.ts";
+import type { Config } from "../../../shared/config.ts";
+import type { ListenersAccess } from "../../../shared/settings.ts";
 import { Problem } from "../../../shared/contract/problem.ts";
 import type { Gate } from "../../auth.ts";
 
