@@ -156,7 +156,10 @@ async function accept(deps: Delivering, mailbox: Mailbox, delivery: Delivery): P
   deps.emit({ kind: "mail.delivered", ...where, bytes: ref.size, ms, attempts: attemptCount });
 }
 
-/** The task goes first: if the process dies between the two, it finds a delivery that is not there, which does no harm. */
+/**
+ * The record goes first, or a task that comes quickly finds nothing to do and is gone. If the process dies between the two, the
+ * search for overdue deliveries sends the task.
+ */
 async function postpone(
   deps: Delivering,
   delivery: Delivery,
@@ -165,10 +168,10 @@ async function postpone(
   reason: string,
 ): Promise<void> {
   const { id, mailbox, endpoint, attemptCount } = delivery;
-  await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }, { notBefore: at });
   const retryAt = at.toISOString();
   const waiting: Delivery = { ...delivery, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
   await deps.deliveries.save(waiting, delivery.spooled ? undefined : raw);
+  await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }, { notBefore: at });
   deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
 }
 
