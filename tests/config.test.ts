@@ -6,13 +6,13 @@ import { Problem } from "../shared/contract/problem.ts";
 import { readme } from "./tools/settings.ts";
 
 const rows = (text: string) => text.split("\n").filter((line) => line.startsWith("|"));
+/** The formatter pads the columns. */
+const unpadded = (text: string) => rows(text).map((row) => row.replace(/ +/g, " ").replace(/-{3,}/g, "---"));
 const KEY = `k1:${Buffer.alloc(32, 7).toString("base64")}`;
 
 describe("settings", () => {
   test("the README's table is up to date (bun run settings)", () => {
     const { is, should } = readme();
-    // The formatter pads the columns.
-    const unpadded = (text: string) => rows(text).map((row) => row.replace(/ +/g, " ").replace(/-{3,}/g, "---"));
     assert.deepEqual(unpadded(is), unpadded(should));
   });
 
