@@ -1,6 +1,7 @@
 /**
- * The content of a message: its text, its HTML and its attachments. Structure and transfer encodings are bounded here; charsets,
- * format=flowed, file names and the joining of alternatives are postal-mime's work, on a rebuilt message without big bodies.
+ * The content of a message: its text, its HTML and its attachments. Structure and transfer encodings are bounded here; format=flowed,
+ * file names, rare charsets and the joining of parts are postal-mime's work, on a rebuilt message without big bodies. A letter that
+ * needs none of it is decoded at once.
  */
 import { isUtf8 } from "node:buffer";
 import { randomBytes } from "node:crypto";
@@ -56,6 +57,8 @@ export async function readContent(
   const files = [...all.values()].filter((leaf) => !leaf.inline);
   if (files.length > BOUNDS.attachments) limited.add(`attachments after the first ${BOUNDS.attachments} left out`);
   const kept = files.slice(0, BOUNDS.attachments);
+  const letter = files.length === 0 ? plainLetter(root, all) : undefined;
+  if (letter) return { text: body(letter.text), html: body(letter.html), attachments: [], calendar: null };
   const email = await parsed(rebuilt(root, all, new Map(kept.map((leaf, index) => [leaf.part, index]))), limited);
   const named = new Map((email?.attachments ?? []).map((one) => [one.description ?? "", one]));
   return {
@@ -64,6 +67,46 @@ export async function readContent(
     attachments: kept.map((leaf, index) => attachment(leaf, named.get(String(index)), limits, limited)),
     calendar: calendarOf(kept, named),
   };
+}
+
+/** Charsets of nearly all mail. Both runtimes know them, and postal-mime leaves them to the runtime, too. */
+// prettier-ignore
+const COMMON_CHARSETS = [
+  "utf-8", "utf8", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252",
+  "koi8-r", "gb18030", "big5", "iso-2022-jp", "shift_jis", "euc-jp", "euc-kr",
+] as const;
+
+type Letter = { text?: string; html?: string };
+
+/** One text, one HTML, or one of each as alternatives, in a common charset: what postal-mime would give. Undefined for all else. */
+function plainLetter(root: Part, all: Map<Part, Leaf>): Letter | undefined {
+  let part = root;
+  for (let only = onlyChild(part); only; only = onlyChild(part)) part = only;
+  const sides = part.media.type === "multipart/alternative" ? part.children : [part];
+  const letter: Letter = {};
+  for (const side of sides) {
+    const leaf = all.get(side);
+    const value = leaf && plainText(leaf);
+    const name = side.media.type === "text/html" ? "html" : "text";
+    if (value === undefined || letter[name] !== undefined) return undefined;
+    letter[name] = value;
+  }
+  return letter;
+}
+
+function onlyChild({ children }: Part): Part | undefined {
+  return children.length === 1 ? children[0] : undefined;
+}
+
+function plainText({ part, decoded, inline }: Leaf): string | undefined {
+  if (!inline || isFlowed(part)) return undefined;
+  const label = charsetOf(part, decoded);
+  const charset = COMMON_CHARSETS.find((common) => common === label);
+  return charset ? new TextDecoder(charset).decode(decoded) : undefined;
+}
+
+function isFlowed({ media }: Part): boolean {
+  return /^flowed$/i.test(media.params.get("format") ?? "");
 }
 
 async function parsed(message: Buffer, limited: Limited): Promise<Email | undefined> {
@@ -77,7 +120,7 @@ async function parsed(message: Buffer, limited: Limited): Promise<Email | undefi
 }
 
 function body(value: string | undefined): string | null {
-  return value === undefined ? null : clean(value).replace(/\r\n?/g, "\n");
+  return value === undefined || value === "" ? null : clean(value).replace(/\r\n?/g, "\n");
 }
 
 function isInline({ media, fields }: Part): boolean {
@@ -112,7 +155,7 @@ function rebuilt(root: Part, all: Map<Part, Leaf>, kept: Map<Part, number>): Buf
 
 function textLines({ part, decoded }: Leaf): string[] {
   const { type, params } = part.media;
-  const flowed = /^flowed$/i.test(params.get("format") ?? "") ? "; format=flowed" : "";
+  const flowed = isFlowed(part) ? "; format=flowed" : "";
   const delsp = /^yes$/i.test(params.get("delsp") ?? "") ? "; delsp=yes" : "";
   const about = `Content-Type: ${type}; charset="${charsetOf(part, decoded)}"${flowed}${delsp}`;
   return [about, "Content-Transfer-Encoding: base64", "", decoded.toString("base64")];
