@@ -11,7 +11,7 @@ import type { Part } from "../shared/run.ts";
 import type { Store } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
 import type { Backoff } from "../shared/time.ts";
-import { endMs, type SmtpDeps } from "../shared/mail/smtp/connect.ts";
+import { holdsOf, type SmtpDeps } from "../shared/mail/smtp/connect.ts";
 import { byteBudget } from "./budget.ts";
 import { copy } from "./copy.ts";
 import { type CrmCalls, crmCalls } from "./crm.ts";
@@ -100,7 +100,7 @@ export function worker(given: WorkerDeps): Worker {
     retryHours: config.RETRY_HOURS,
   };
   const outgoing = senders(given.mail);
-  const sending: SendDeps = { ...deps, senders: outgoing, endMs: endMs(given.mail) };
+  const sending: SendDeps = { ...deps, senders: outgoing, holds: holdsOf(given.mail) };
   return {
     perform: performer(deps, sending),
     readers: pool,

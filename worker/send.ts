@@ -18,13 +18,12 @@ export type SendDeps = {
   emit: Emit;
   backoff: Backoff;
   senders: Senders;
-  /** How long a message that was handed over may go without an answer, and a little more (milliseconds). */
-  endMs: number;
+  /** How long others leave a sending alone, in milliseconds: while an attempt is made, and from the end of the message on. */
+  holds: { attempt: number; end: number };
 };
 
-/** Longer than connecting, login and envelope take; large messages have more. */
-const TAKEN_MS = 240_000;
-const takenFor = (bytes: number) => TAKEN_MS + bytes / 20;
+/** Bytes that leave in a millisecond at worst. */
+const SLOWEST = 20;
 /** How long a shutdown waits for an answer: cut off after the end of the message, its outcome would be unknown. */
 const GRACE_MS = 8_000;
 
@@ -40,7 +39,7 @@ export async function send(deps: SendDeps, task: SendTask, tries: number, signal
   const { mailbox } = found;
   const wait = deps.senders.notBefore(mailbox);
   if (wait) return { kind: "again", task, at: wait };
-  const taken = await outbox.take(task.sending, TAKEN_MS);
+  const taken = await outbox.take(task.sending, deps.holds.attempt);
   if (!taken) return whatElse(deps, mailbox, task, tries);
   const sending =
     taken.transmitting.length > 0
@@ -75,10 +74,10 @@ async function attempted(deps: SendDeps, mailbox: Mailbox, taken: Sending, signa
   const { outbox } = deps.store;
   const raw = await outbox.raw(taken.id);
   const grace = graceAfter(signal, GRACE_MS);
-  let current = taken.size > 1e6 ? await outbox.save(taken, takenFor(taken.size)) : taken;
+  let current = taken.size > 1e6 ? await outbox.save(taken, deps.holds.attempt + taken.size / SLOWEST) : taken;
   const to = taken.recipients.filter(({ state }) => state === "queued").map(({ address }) => address);
   const mark = async (accepted: string[]) => {
-    current = await outbox.save({ ...current, transmitting: accepted }, deps.endMs);
+    current = await outbox.save({ ...current, transmitting: accepted }, deps.holds.end);
   };
   try {
     if (!raw) throw new Problem("internal", "The bytes of the message are missing", { retry: "never" });

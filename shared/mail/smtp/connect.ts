@@ -46,9 +46,10 @@ export async function openSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSi
   }
 }
 
-/** How long the answer to a whole message may take, and a minute more, in milliseconds. */
-export function endMs(deps: Pick<SmtpDeps, "timeouts">): number {
-  return timeoutsOf(deps).end + 60_000;
+/** How long an attempt may take up to the end of a small message, and from there to the answer, with some time to spare (milliseconds). */
+export function holdsOf(deps: Pick<SmtpDeps, "timeouts">): { attempt: number; end: number } {
+  const { step, end } = timeoutsOf(deps);
+  return { attempt: 4 * step, end: end + step };
 }
 
 function timeoutsOf({ timeouts }: Pick<SmtpDeps, "timeouts">): SmtpTimeouts {
