@@ -6,34 +6,37 @@ import { MEASURED, nodeMiB, ORIGINAL, RECKONED, REPLICA, type Sizing, sizing, to
 
 const USAGE = "bun run sizing --mailboxes 2000 --flow 10 [--write k8s/overlays/production/sizing.yaml]";
 
+type Part = Sizing["api"];
+
+const columns = (name: string, replicas: string, cpu: number, memoryMiB: number) =>
+  [name.padEnd(22), replicas.padStart(8), cpu.toFixed(2).padStart(8), String(memoryMiB).padStart(10)].join("");
+
+/** One line for each part and one for all of them. */
+function rows(parts: { api: Part; worker: Part; redis: Part; rabbitmq: Part }): string[] {
+  const { api, worker, redis, rabbitmq } = parts;
+  const named: [string, Part][] = [
+    ["API nodes", api],
+    ["workers", worker],
+    ["Redis", redis],
+    ["RabbitMQ", rabbitmq],
+  ];
+  const all = totalOf(named.map(([, part]) => part));
+  return [
+    ...named.map(([name, { replicas, cpu, memoryMiB }]) => columns(name, String(replicas), cpu, memoryMiB)),
+    columns("all", "", all.cpu, all.memoryMiB),
+  ];
+}
+
 /** The table as text. What is measured and what is assumed is said below it. */
-export function table(sized: Sizing): string {
-  const { api, worker, redis, rabbitmq } = sized;
-  const row = (name: string, { replicas, cpu, memoryMiB }: Sizing["api"]) =>
-    [name.padEnd(22), String(replicas).padStart(8), cpu.toFixed(2).padStart(8), String(memoryMiB).padStart(10)].join(
-      "",
-    );
-  const sum = (parts: Sizing["api"][]) => {
-    const { cpu, memoryMiB } = totalOf(parts);
-    return `${"all".padEnd(30)}${cpu.toFixed(2).padStart(8)}${String(memoryMiB).padStart(10)}`;
-  };
-  const head = `${"".padEnd(22)}replicas    vCPU       MiB   (of one replica)`;
-  const old = ORIGINAL;
+function table(sized: Sizing): string {
+  const { flow, mailboxesPerNode, ...old } = ORIGINAL;
   return [
     `${sized.mailboxes} mailboxes, ${sized.flow} mails per second in busy hours`,
-    head,
-    row("API nodes", api),
-    row("workers", worker),
-    row("Redis", redis),
-    row("RabbitMQ", rabbitmq),
-    sum([api, worker, redis, rabbitmq]),
+    `${"".padEnd(22)}replicas    vCPU       MiB   (of one replica)`,
+    ...rows(sized),
     "",
-    `for comparison, the original product's published row: ${old.flow} mails per second, ${old.mailboxesPerNode} mailboxes per node`,
-    row("API nodes", old.api),
-    row("workers", old.worker),
-    row("Redis", old.redis),
-    row("RabbitMQ", old.rabbitmq),
-    sum([old.api, old.worker, old.redis, old.rabbitmq]),
+    `for comparison, the original product's published row: ${flow} mails per second, ${mailboxesPerNode} mailboxes per node`,
+    ...rows(old),
     "",
     `Measured: ${MEASURED.mailboxBytes / 1024} KiB per idle mailbox, ${MEASURED.messageCpuSeconds * 1000} ms of CPU per message of 10 KB.`,
     `Reckoned with ${RECKONED.mailboxBytes / 1024} KiB and ${RECKONED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. Redis and RabbitMQ are assumed.`,
@@ -43,21 +46,23 @@ export function table(sized: Sizing): string {
 
 /** A kustomize patch with the bounds of both autoscalers: never below what is needed, up to twice as much. */
 export function patch({ mailboxes, flow, api, worker }: Sizing): string {
-  const bounds = (name: "api" | "worker", replicas: number) =>
-    [
-      "apiVersion: autoscaling/v2",
-      "kind: HorizontalPodAutoscaler",
-      "metadata:",
-      `  name: ${name}`,
-      "spec:",
-      `  minReplicas: ${replicas}`,
-      `  maxReplicas: ${Math.max(REPLICA[name].fewest * 2, replicas * 2)}`,
-    ].join("\n");
   return [
     `# Written by: bun run sizing --mailboxes ${mailboxes} --flow ${flow} --write <this file>`,
     bounds("api", api.replicas),
     "---",
     `${bounds("worker", worker.replicas)}\n`,
+  ].join("\n");
+}
+
+function bounds(name: "api" | "worker", replicas: number): string {
+  return [
+    "apiVersion: autoscaling/v2",
+    "kind: HorizontalPodAutoscaler",
+    "metadata:",
+    `  name: ${name}`,
+    "spec:",
+    `  minReplicas: ${replicas}`,
+    `  maxReplicas: ${Math.max(REPLICA[name].fewest * 2, replicas * 2)}`,
   ].join("\n");
 }
 

@@ -1,0 +1,158 @@
+/** The image, the Compose files and the sizing answer, as far as they can be checked without a Docker engine. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import * as lint from "dockerfilelint";
+import { ORIGINAL, REPLICA, sizing, totalOf } from "../api/sizing.ts";
+import { readConfig } from "../shared/config.ts";
+import { SETTINGS } from "../shared/settings.ts";
+import { type ApiNode, startApi } from "./api-node.ts";
+import { documentOf, ROOT } from "./deploy/manifests.ts";
+
+const text = (file: string) => readFileSync(join(ROOT, file), "utf8");
+
+describe("the image", () => {
+  const dockerfile = text("Dockerfile");
+
+  test("passes the linter, but for what the linter does not know", () => {
+    const values = Object.fromEntries(
+      [...dockerfile.matchAll(/^ARG (\w+)=(\S+)$/gm)].map(([, name, value]) => [name, value]),
+    );
+    // It knows neither arguments as images, nor stages as images, nor HEALTHCHECK with options.
+    const plain = dockerfile
+      .replace(/^FROM on-.*$/m, "FROM debian:bookworm-slim AS service")
+      .replace(/\$\{(\w+)\}/g, (_, name: string) => values[name] ?? name)
+      .replace(/^HEALTHCHECK .*$/m, "");
+    const issues = lint.run(ROOT, plain).map(({ line, title }) => `${line}: ${title}`);
+    assert.deepEqual(issues, []);
+  });
+
+  test("needs nothing of the builder that older ones lack, and does not run as root", () => {
+    assert.ok(!/^#\s*syntax=|<<[A-Z"']|COPY .*--link|--mount=/m.test(dockerfile));
+    const [, stage = ""] = /^FROM on-[^\n]*\n([\s\S]*)$/m.exec(dockerfile) ?? [];
+    assert.match(stage, /^USER 1000:1000$/m);
+    assert.match(stage, /^HEALTHCHECK /m);
+    assert.match(stage, /^CMD \["api"\]$/m);
+  });
+
+  test("has nothing put into it but the service", () => {
+    const [first, ...rest] = text(".dockerignore").trim().split("\n");
+    assert.equal(first, "*");
+    assert.deepEqual(rest.toSorted(), [
+      "!LICENSE",
+      "!api",
+      "!bun.lock",
+      "!bunfig.toml",
+      "!package.json",
+      "!shared",
+      "!worker",
+    ]);
+  });
+
+  test("runs on the versions that the project is tested with", () => {
+    const { devDependencies } = JSON.parse(text("package.json"));
+    assert.ok(dockerfile.includes(`oven/bun:${devDependencies.bun}-slim`));
+    assert.ok(dockerfile.includes(`node:${devDependencies.node.split(".")[0]}-`));
+  });
+});
+
+describe("the Compose files", () => {
+  const stack = documentOf("compose/compose.yaml");
+  const single = documentOf("compose/compose.single.yaml");
+  const environment = documentVariables("compose/.env.example");
+
+  test("publish the API on port 10000 and neither Redis nor RabbitMQ", () => {
+    assert.match(stack.services.api.ports[0], /:\$\{API_PORT:-10000\}:10000$/);
+    for (const name of ["redis", "rabbitmq", "greenmail", "worker", "prometheus"]) {
+      assert.equal(stack.services[name].ports, undefined, name);
+    }
+  });
+
+  test("start nothing before what it needs is healthy", () => {
+    for (const [name, service] of Object.entries<any>(stack.services)) {
+      // The image of the service brings its own check.
+      assert.ok(service.healthcheck || /email-listener/.test(service.image), name);
+      for (const { condition } of Object.values<any>(service.depends_on ?? {}))
+        assert.equal(condition, "service_healthy");
+    }
+    assert.deepEqual(Object.keys(stack.services.api.depends_on), ["redis", "rabbitmq"]);
+  });
+
+  test("run the service unprivileged on a read-only root", () => {
+    for (const service of [stack.services.api, stack.services.worker, stack.services.demo, single.services.api]) {
+      assert.deepEqual([service.read_only, service.cap_drop], [true, ["ALL"]]);
+    }
+  });
+
+  test("hold no secret, and the example names every variable they demand", () => {
+    for (const file of ["compose/compose.yaml", "compose/compose.single.yaml"]) {
+      const demanded = [...text(file).matchAll(/\$\{(\w+):\?/g)].map(([, name = ""]) => name);
+      assert.deepEqual(
+        demanded.filter((name) => !(name in environment)),
+        [],
+      );
+      const secrets = [...text(file).matchAll(/^\s+(\w*(?:PASSWORD|PASS|TOKENS?|KEYS|SECRET))[:=] *(.*)$/gm)];
+      assert.ok(secrets.length >= 2);
+      assert.deepEqual(
+        secrets.map(([, , value = ""]) => value).filter((value) => !value.startsWith("${")),
+        [],
+      );
+    }
+  });
+
+  test("set only settings that there are", () => {
+    const names = new Set(Object.keys(SETTINGS));
+    const set = [stack.services.api, stack.services.worker, single.services.api].flatMap((one) =>
+      Object.keys(one.environment),
+    );
+    assert.deepEqual(
+      set.filter((name) => !names.has(name)),
+      [],
+    );
+  });
+
+  test("the example's keys start a trial and are refused in production", () => {
+    const { API_TOKEN, METRICS_TOKEN, ENCRYPTION_KEYS = "" } = environment;
+    const env = { API_TOKENS: `${API_TOKEN},${METRICS_TOKEN}`, ENCRYPTION_KEYS };
+    assert.equal(readConfig({ ...env, NODE_ENV: "development" }).API_TOKENS.length, 2);
+    assert.throws(() => readConfig({ ...env, NODE_ENV: "production" }), /published example/);
+  });
+});
+
+describe("the sizing answer", () => {
+  let node: ApiNode;
+  before(async () => {
+    node = await startApi({ BASE_PATH: "/mail" });
+  });
+  after(() => node.close());
+
+  test("is the replica table's, for mailboxes and a flow that may be a fraction", async () => {
+    const answer = await node.call("GET", "/api/v1/sizing?mailboxes=2500&flow=12.5");
+    assert.deepEqual(answer.body, sizing({ mailboxes: 2500, flow: 12.5 }));
+    assert.deepEqual([answer.body.api.replicas, answer.body.worker.replicas], [3, 3]);
+    assert.equal((await node.call("GET", "/api/v1/sizing?mailboxes=-1")).status, 422);
+  });
+
+  test("needs fewer and smaller replicas than the original for the original's own flow", () => {
+    const { total } = sizing({ mailboxes: ORIGINAL.api.replicas * ORIGINAL.mailboxesPerNode, flow: ORIGINAL.flow });
+    const theirs = totalOf([ORIGINAL.api, ORIGINAL.worker, ORIGINAL.redis, ORIGINAL.rabbitmq]);
+    assert.ok(total.cpu < theirs.cpu && total.memoryMiB < theirs.memoryMiB / 3);
+    assert.ok(sizing({ mailboxes: 0, flow: 0 }).api.replicas === REPLICA.api.fewest);
+  });
+
+  test("under a path prefix, what probes and scrapers ask is found without it too", async () => {
+    const { origin } = new URL(node.url);
+    for (const path of ["/healthz", "/readyz", "/metrics"]) {
+      assert.equal((await fetch(origin + path)).status, 200, path);
+      assert.equal((await fetch(node.url + path)).status, 200, `/mail${path}`);
+    }
+    assert.equal((await fetch(`${origin}/api/v1/mailboxes`)).status, 404);
+  });
+});
+
+function documentVariables(file: string): Record<string, string> {
+  return Object.fromEntries(
+    [...text(file).matchAll(/^(\w+)=(.*)$/gm)].map(([, name = "", value = ""]) => [name, value]),
+  );
+}

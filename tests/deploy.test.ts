@@ -1,0 +1,212 @@
+/** The manifests for Kubernetes: strictly valid, within Pod Security "restricted", and with the numbers of the replica table. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { patch } from "../api/size.ts";
+import {
+  MAILBOXES_MOST,
+  MAILBOXES_TARGET,
+  nodeMiB,
+  REPLICA,
+  sizing,
+  TOLERANCE,
+  WORKER_BACKLOG,
+  WORKER_WAIT_SECONDS,
+} from "../api/sizing.ts";
+import { SETTINGS } from "../shared/settings.ts";
+import {
+  documentsOf,
+  exists,
+  filesIn,
+  type Found,
+  kustomizations,
+  manifests,
+  namedBy,
+  orphans,
+  rendered,
+  ROOT,
+} from "./deploy/manifests.ts";
+import { restrictedErrors } from "./deploy/restricted.ts";
+import { strictErrors } from "./deploy/strict.ts";
+
+const all = [...manifests(), ...rendered()];
+const ours = all.filter(({ patch: part }) => !part);
+const of = (kind: string, name: string) =>
+  ours.filter(({ manifest }) => manifest.kind === kind && manifest.metadata.name === name);
+const only = (kind: string, name: string) => {
+  const [found] = of(kind, name);
+  assert.ok(found, `${kind}/${name}`);
+  return found.manifest;
+};
+
+describe("the manifests", () => {
+  test("have no unknown member, no wrong type, and every required member", () => {
+    assert.ok(all.length > 30, String(all.length));
+    assert.deepEqual(strictErrors(all), []);
+  });
+
+  test("are checked by a check that sees an unknown member, a wrong type and a missing one", () => {
+    const { manifest } = of("StatefulSet", "api")[0] ?? assert.fail();
+    const changed = (change: (copy: any) => void): Found => {
+      const copy = structuredClone(manifest);
+      change(copy);
+      return { file: "changed", patch: false, manifest: copy };
+    };
+    const errors = strictErrors([
+      changed((copy) => (copy.spec.template.spec.containers[0].imagePullPolice = "Always")),
+      changed((copy) => (copy.spec.minReadySeconds = "ten")),
+      changed((copy) => delete copy.spec.selector),
+    ]);
+    assert.deepEqual(
+      errors.map((line) => /imagePullPolice|'number'|selector/.exec(line)?.[0]),
+      ["imagePullPolice", "'number'", "selector"],
+    );
+  });
+
+  test("keep to Pod Security restricted, in a namespace that enforces it", () => {
+    assert.deepEqual(ours.flatMap(restrictedErrors), []);
+    const { labels } = only("Namespace", "email-listener").metadata;
+    assert.equal(labels["pod-security.kubernetes.io/enforce"], "restricted");
+    const loose = structuredClone(of("StatefulSet", "api")[0] ?? assert.fail());
+    delete loose.manifest.spec.template.spec.securityContext;
+    assert.equal(restrictedErrors(loose).length, 2);
+  });
+
+  test("run the service with a read-only root and no token of the cluster", () => {
+    for (const [kind, name] of [
+      ["StatefulSet", "api"],
+      ["Deployment", "worker"],
+    ] as const) {
+      for (const { manifest } of of(kind, name)) {
+        const pod = manifest.spec.template.spec;
+        assert.equal(pod.automountServiceAccountToken, false);
+        assert.equal(pod.containers[0].securityContext.readOnlyRootFilesystem, true);
+      }
+      assert.equal((only("ServiceAccount", name) as any).automountServiceAccountToken, false);
+    }
+  });
+
+  test("give a node time to drain, and ask for its life without asking Redis, RabbitMQ or mail servers", () => {
+    for (const { manifest } of [...of("StatefulSet", "api"), ...of("Deployment", "worker")]) {
+      const { terminationGracePeriodSeconds: grace, containers } = manifest.spec.template.spec;
+      const [{ lifecycle, livenessProbe, readinessProbe, startupProbe }] = containers;
+      const before = Number(lifecycle?.preStop.exec.command[1] ?? 0);
+      assert.ok(grace >= before + 20, `${grace}`);
+      assert.equal(livenessProbe.httpGet.path, "/healthz");
+      assert.equal(startupProbe.httpGet.path, "/healthz");
+      assert.equal(readinessProbe.httpGet.path, "/readyz");
+    }
+  });
+
+  test("are all named by a kustomization, and none that is named is missing", () => {
+    assert.deepEqual(orphans(), []);
+    const missing = kustomizations()
+      .flatMap((one) => Object.values(namedBy(one)).flat())
+      .filter((path) => !exists(path));
+    assert.deepEqual(missing, []);
+  });
+
+  test("never put two autoscalers on one target", () => {
+    for (const { file, content } of kustomizations()) {
+      const scaling = (content.components ?? []).filter((path: string) => /\/(hpa|keda)$/.test(path));
+      assert.ok(scaling.length < 2, file);
+    }
+  });
+
+  test("set only settings that there are, and keep secrets out of the ConfigMap", () => {
+    const names = new Set(Object.keys(SETTINGS));
+    const literals = kustomizations().flatMap(({ content }) =>
+      (content.configMapGenerator ?? []).flatMap((one: { literals: string[] }) => one.literals),
+    );
+    const set = literals.map((literal: string) => literal.split("=")[0] ?? "");
+    assert.deepEqual(
+      set.filter((name) => !names.has(name)),
+      [],
+    );
+    assert.deepEqual(
+      set.filter((name) => /PASSWORD|TOKEN|KEYS/.test(name)),
+      [],
+    );
+  });
+});
+
+describe("the replica table and the manifests agree", () => {
+  test("on what one replica reserves and may take", () => {
+    for (const [kind, name] of [
+      ["StatefulSet", "api"],
+      ["Deployment", "worker"],
+    ] as const) {
+      const { replicas, template } = of(kind, name)[0]?.manifest.spec ?? {};
+      const { cpu, memoryMiB, cpuLimit, memoryLimitMiB } = REPLICA[name];
+      assert.equal(replicas, undefined, "replicas are the autoscaler's");
+      const { requests, limits } = template.spec.containers[0].resources;
+      assert.deepEqual([cores(requests.cpu), mebi(requests.memory)], [cpu, memoryMiB]);
+      assert.deepEqual([cores(limits.cpu), mebi(limits.memory)], [cpuLimit, memoryLimitMiB]);
+    }
+  });
+
+  test("on how many mailboxes a node should and can hold, and on what adds workers", () => {
+    const api = only("HorizontalPodAutoscaler", "api").spec;
+    const worker = only("HorizontalPodAutoscaler", "worker").spec;
+    assert.deepEqual(targets(api), { email_listener_mailboxes_wanted: MAILBOXES_TARGET });
+    assert.deepEqual(targets(worker), {
+      email_listener_tasks_ready: WORKER_BACKLOG,
+      email_listener_task_wait_seconds: WORKER_WAIT_SECONDS,
+    });
+    assert.deepEqual([api.minReplicas, worker.minReplicas], [REPLICA.api.fewest, REPLICA.worker.fewest]);
+    assert.deepEqual([api.maxReplicas, worker.maxReplicas], [REPLICA.api.most, REPLICA.worker.most]);
+    const [base] = kustomizations().filter(({ folder }) => folder === "k8s/base");
+    assert.ok(base?.content.configMapGenerator[0].literals.includes(`MAILBOXES_PER_NODE=${MAILBOXES_MOST}`));
+  });
+
+  test("a node has room for its target, what the autoscaler tolerates, and the share of one that is away", () => {
+    assert.ok(MAILBOXES_TARGET * (1 + TOLERANCE) * 2 <= MAILBOXES_MOST);
+    assert.ok(nodeMiB(MAILBOXES_TARGET) <= REPLICA.api.memoryMiB);
+    assert.ok(nodeMiB(MAILBOXES_MOST) <= REPLICA.api.memoryLimitMiB);
+  });
+
+  test("replicas are taken away slowly and one by one, by either autoscaler", () => {
+    const hpas = ["api", "worker"].map((name) => only("HorizontalPodAutoscaler", name).spec.behavior);
+    const keda = ["api", "worker"].map((name) => only("ScaledObject", name).spec);
+    const behaviors = [...hpas, ...keda.map(({ advanced }) => advanced.horizontalPodAutoscalerConfig.behavior)];
+    for (const { scaleDown } of behaviors) {
+      assert.ok(scaleDown.stabilizationWindowSeconds >= 600);
+      assert.deepEqual(
+        scaleDown.policies.map(({ type, value }: any) => `${value} ${type}`),
+        ["1 Pods"],
+      );
+    }
+    const thresholds = keda.map(({ triggers }) => triggers.map(({ metadata }: any) => Number(metadata.threshold)));
+    assert.deepEqual(thresholds, [[MAILBOXES_TARGET], [WORKER_BACKLOG, WORKER_WAIT_SECONDS]]);
+  });
+
+  test("the patch of the production overlay is what the sizing command writes for the demand it names", () => {
+    const file = "k8s/overlays/production/sizing.yaml";
+    const text = readFileSync(join(ROOT, file), "utf8");
+    const [, mailboxes, flow] = /--mailboxes (\d+) --flow ([\d.]+)/.exec(text) ?? [];
+    assert.equal(text, patch(sizing({ mailboxes: Number(mailboxes), flow: Number(flow) })));
+    assert.equal(documentsOf(file).length, 2);
+  });
+
+  test("metrics that autoscalers, alerts and dashboards ask for exist", () => {
+    const source = readFileSync(join(ROOT, "shared/telemetry/metrics.ts"), "utf8");
+    const asking = [...filesIn("k8s", ".yaml"), ...filesIn("compose", ".json")];
+    const asked = asking.flatMap((file) => [
+      ...readFileSync(join(ROOT, file), "utf8").matchAll(/\bemail_listener_(\w+?)(?:_bucket)?\b/g),
+    ]);
+    const missing = new Set(asked.map(([, name = ""]) => name).filter((name) => !source.includes(`"${name}"`)));
+    // Made by the adapter's rules of the metric with a label.
+    missing.delete("tasks_ready");
+    assert.deepEqual([...missing], []);
+  });
+});
+
+function targets({ metrics }: any): Record<string, number> {
+  return Object.fromEntries(
+    metrics.map(({ external: { metric, target } }: any) => [metric.name, Number(target.averageValue ?? target.value)]),
+  );
+}
+
+const cores = (text: string) => (text.endsWith("m") ? Number(text.slice(0, -1)) / 1000 : Number(text));
+const mebi = (text: string) => (text.endsWith("Gi") ? Number(text.slice(0, -2)) * 1024 : Number(text.slice(0, -2)));
