@@ -1,0 +1,81 @@
+/** The story of a node that was alone and becomes one of several: all it remembered comes along. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { move } from "../api/move.ts";
+import { readConfig } from "../shared/config.ts";
+import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { rabbitMqOrSkip, redisOrSkip } from "./servers/provide.ts";
+import type { Service } from "./service.ts";
+import { status, subjectOf } from "./stories/scene.ts";
+
+const configOf = (rig: Rig, dataDir: string, more: Record<string, string> = {}) =>
+  readConfig({ ...rig.env, DATA_DIR: dataDir, ...more });
+
+/** Deliveries in a state, as the node tells. */
+async function count(node: Service, state: string): Promise<number> {
+  return expect(await node.call("GET", `/api/v1/deliveries?state=${state}&limit=1`), 200).total;
+}
+
+test("after the move nothing is lost and nothing comes twice, also when the server renumbers the folder", async (t) => {
+  const [redis, rabbit] = [await redisOrSkip(t), await rabbitMqOrSkip(t)];
+  if (!redis || !rabbit) return;
+  const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url });
+  t.after(() => rig.end());
+  const alone = await rig.api("alone", { REDIS_URL: "", RABBITMQ_URL: "", RETRY_HOURS: "0.001" });
+  await rig.register(alone, 2);
+  for (const id of ["box-0", "box-1"]) await status(alone, id, "listening");
+  for (let n = 0; n < 20; n++) await rig.send(`box-${n % 2}`);
+  await rig.arrived();
+
+  const refused = new Set([await rig.send("box-0")]);
+  rig.endpoint.answer((request) => (refused.has(subjectOf(request)) ? { status: 500 } : {}));
+  await alone.until("a parked one", async () => (await count(alone, "parked")) === 1);
+  rig.endpoint.answer(() => ({}));
+  await rig.send("box-1");
+  await alone.until("all but the parked one", () => rig.missing().length === 1);
+  rig.endpoint.answer(() => ({ hang: true }));
+  for (let n = 0; n < 3; n++) await rig.send("box-1");
+  await alone.until("messages under way", () => rig.endpoint.open().now === 3);
+  rig.endpoint.answer(() => ({ status: 503 }));
+  for (let n = 0; n < 4; n++) await rig.send("box-0");
+  await alone.until("retrying ones", async () => (await count(alone, "retrying")) === 4);
+  await assert.rejects(move(configOf(rig, alone.dataDir)), /is in use by process/);
+  await alone.kill();
+
+  await assert.rejects(move(configOf(rig, alone.dataDir, { RABBITMQ_URL: "" })), /without RabbitMQ there is no place/);
+  const moved = await move(configOf(rig, alone.dataDir));
+  assert.deepEqual(
+    { ...moved, unfinishedMessages: 0, tasks: 0 },
+    {
+      mailboxes: 2,
+      movedBefore: 0,
+      leftAlone: 0,
+      cursors: 2,
+      unfinishedMessages: 0,
+      deliveries: 26,
+      sendings: 0,
+      fingerprints: 26,
+      tasks: 0,
+    },
+  );
+  assert.ok(moved.unfinishedMessages + moved.tasks > 0, "what was under way came along");
+
+  rig.endpoint.answer((request) => (refused.has(subjectOf(request)) ? { status: 500 } : {}));
+  const one = await rig.api("api-0");
+  const again = await move(configOf(rig, alone.dataDir));
+  assert.equal(again.movedBefore, 2);
+  assert.equal(again.mailboxes + again.deliveries, 0);
+  for (const id of ["box-0", "box-1"]) await status(one, id, "listening");
+  await rig.send("box-0");
+  await one.until("all but the parked one", () => rig.missing().length === 1, 60_000);
+  assert.equal(await count(one, "parked"), 1);
+  await rig.mail.changeUidValidity("box-0", "INBOX");
+  await rig.mail.disconnectAll();
+  await rig.send("box-0");
+  refused.clear();
+  expect(await one.call("POST", "/api/v1/deliveries/replay", { since: "2020-01-01", state: "parked" }), 202);
+  await rig.arrived(60_000);
+  const ids = Map.groupBy(rig.endpoint.requests, subjectOf);
+  for (const [subject, some] of ids) assert.equal(new Set(some.map(({ id }) => id)).size, 1, subject);
+  assert.equal(rig.endpoint.repeats.length, 0);
+});
