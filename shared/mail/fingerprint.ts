@@ -38,7 +38,7 @@ const [LF, CR, COLON] = [10, 13, 58];
 export function fingerprint(raw: Uint8Array): string {
   const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
   const end = contentEnd(bytes);
-  const content = canonicalHash(Math.min(bytes.length + 1, CHUNK));
+  const content = canonicalHash();
   const body = hashHeader(bytes, end, content);
   content.write("\n");
   content.add(bytes, body, end);
@@ -105,26 +105,24 @@ type CanonicalHash = {
   digest: () => Buffer;
 };
 
-function canonicalHash(room: number): CanonicalHash {
+// By way of strings of one byte per character: their search and copy are the runtime's own, many times as fast as a loop here.
+function canonicalHash(): CanonicalHash {
   const hash: Hash = createHash("sha256");
-  const chunk = Buffer.allocUnsafe(room);
-  let filled = 0;
+  let waiting = "";
   const flush = () => {
-    hash.update(chunk.subarray(0, filled));
-    filled = 0;
-  };
-  const put = (byte: number) => {
-    if (filled === room) flush();
-    chunk[filled++] = byte;
+    hash.update(waiting, "latin1");
+    waiting = "";
   };
   return {
-    write: (text) => {
-      for (const byte of Buffer.from(text, "latin1")) put(byte);
-    },
+    write: (text) => void (waiting += text),
     add: (bytes, from, to) => {
-      for (let at = from; at < to; at++) {
-        const byte = bytes[at] ?? 0;
-        if (byte !== CR || bytes[at + 1] !== LF) put(byte);
+      for (let at = from; at < to;) {
+        const end = Math.min(at + CHUNK, to);
+        // A CR at the end of a piece is left to the next one, where its LF is.
+        const stop = end < to && bytes[end - 1] === CR ? end - 1 : end;
+        waiting += bytes.toString("latin1", at, stop).replaceAll("\r\n", "\n");
+        if (waiting.length >= CHUNK) flush();
+        at = stop;
       }
     },
     digest: () => {

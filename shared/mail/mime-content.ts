@@ -69,7 +69,7 @@ export async function readContent(
   };
 }
 
-/** Charsets of nearly all mail. Both runtimes know them, and postal-mime leaves them to the runtime, too. */
+/** Charsets of nearly all mail. Every runtime knows them, and postal-mime leaves them to the runtime, too. */
 // prettier-ignore
 const COMMON_CHARSETS = [
   "utf-8", "utf8", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252",
