@@ -33,23 +33,28 @@ export function exchange(
   until: Until,
 ): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  let connected = false;
+  let [connected, answering] = [false, false];
   const fail = (error: unknown) => {
     reject(connected || until.signal.aborted ? error : new Unconnected(error));
     request.destroy();
   };
   const stop = () => fail(until.signal.reason);
   const late = () => fail(new Problem("timeout", "the endpoint did not answer in time"));
-  const unreachable = new Problem("connect", "the endpoint does not take connections in time");
-  const timer = connectMs === undefined ? undefined : setTimeout(fail, connectMs, unreachable);
+  const unreachable = () => fail(new Problem("connect", "the endpoint does not take connections in time"));
+  const timer = connectMs === undefined ? undefined : setTimeout(unreachable, connectMs);
   const onConnect = () => {
     connected = true;
     clearTimeout(timer);
   };
   request.once("socket", (socket) => (socket.connecting ? socket.once("connect", onConnect) : onConnect()));
   // From here on the answer decides: whatever fails later only ends it.
-  request.once("response", (response) => resolve(readAnswer(request, response, until)));
-  request.once("close", () => reject(new Error("socket hang up")));
+  request.once("response", (response) => {
+    answering = true;
+    resolve(readAnswer(request, response, until));
+  });
+  request.once("close", () => {
+    if (!answering) reject(new Error("socket hang up"));
+  });
   // Stays for good: a request that was given up may fail once more.
   request.on("error", fail);
   until.signal.addEventListener("abort", stop);

@@ -64,7 +64,8 @@ function asJson({ deliveryId, mailbox, ref, flags, part }: Letter, parsed: Parse
   const message: MessageReceived | MessagePart = part
     ? { type: "message.part", timestamp, part: part.about, data }
     : { type: "message.received", timestamp, data };
-  return { contentType: "application/json", headers: {}, body: JSON.stringify(message) };
+  // As bytes at once: signing, counting and sending would each encode a string again.
+  return { contentType: "application/json", headers: {}, body: Buffer.from(JSON.stringify(message)) };
 }
 
 function withoutContent(parsed: ParsedMessage): ParsedMessage {
