@@ -5,6 +5,7 @@ import type { Fact, FactBody } from "../shared/telemetry/events.ts";
 import { factStream } from "../shared/telemetry/events.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { logTo } from "../shared/telemetry/log.ts";
+import { recentWaits } from "../shared/queue/waits.ts";
 import { type Counted, metrics } from "../shared/telemetry/metrics.ts";
 import { mailbox, startApi } from "./api-node.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -156,6 +157,21 @@ describe("metrics", () => {
     byStatus = { listening: 3 };
     const second = await measured.render();
     assert.ok(second.includes('mailboxes{status="listening"} 3') && !second.includes('status="paused"'));
+  });
+
+  test("remember the longest wait of a task for a minute", () => {
+    let now = 1_000_000;
+    const waits = recentWaits(() => now);
+    assert.equal(waits.longest(), 0);
+    waits.taken(now - 9_000);
+    now += 30_000;
+    waits.taken(now - 2_000);
+    waits.taken(now + 500);
+    assert.equal(waits.longest(), 9);
+    now += 31_000;
+    assert.equal(waits.longest(), 2);
+    now += 31_000;
+    assert.equal(waits.longest(), 0);
   });
 
   test("have a series for the methods there are, and one for all that are made up", async () => {
