@@ -1,6 +1,6 @@
 /** The reference for sending: nodemailer's own pool, which composes each message and hands it over. Reads one order, answers with a line when all are sent. */
 import { createInterface } from "node:readline";
-import nodemailer from "nodemailer";
+import { createTransport } from "nodemailer";
 
 /** Everything the pool is told. */
 export type SendOrder = { port: number; count: number; bytes: number; connections: number };
@@ -8,7 +8,7 @@ export type SendOrder = { port: number; count: number; bytes: number; connection
 const lines = createInterface({ input: process.stdin });
 for await (const line of lines) {
   const { port, count, bytes, connections } = JSON.parse(line) as SendOrder;
-  const pool = nodemailer.createTransport({
+  const pool = createTransport({
     pool: true,
     host: "127.0.0.1",
     port,
