@@ -44,10 +44,12 @@ export async function deliver(
   try {
     const claims = await deps.store.ledger.claim(mailbox.id, task.messages, TAKEN_MS);
     const mine = task.messages.filter((_, index) => claims[index] === "yours");
-    const rest = task.messages.filter((_, index) => claims[index] === "busy");
-    rest.push(...(await deliverClaimed(deps, mailbox, { mine, bytes, again: task.again, tries }, signal)));
+    const busy = task.messages.filter((_, index) => claims[index] === "busy");
+    const left = await deliverClaimed(deps, mailbox, { mine, bytes, again: task.again, tries }, signal);
+    const rest = [...busy, ...left];
     if (rest.length === 0) return { kind: "done" };
-    const wait = rest.length === task.messages.length ? deps.backoff.task(tries) : BUSY_MS;
+    // Whoever holds the busy ones may have died: they are looked at again soon, not by the schedule of failures.
+    const wait = busy.length === 0 && left.length === mine.length ? deps.backoff.task(tries) : BUSY_MS;
     return { kind: "again", task: { ...task, messages: rest }, at: new Date(Date.now() + wait) };
   } finally {
     release();
