@@ -12,7 +12,7 @@ import type { RedisRegistry } from "./redis-registry.ts";
 import { listOf, numberOf, textOf, textOrNull, textsOf } from "./redis-reply.ts";
 import { wantedReader } from "./redis-wanted.ts";
 import type { Mailboxes, MailboxWithState } from "./store.ts";
-import { openMailbox, sealMailbox, type Vault } from "./vault.ts";
+import { mailboxReader, openMailbox, sealMailbox, type Vault } from "./vault.ts";
 
 /** Stamps are Redis' clock in microseconds, and always larger than the last of the same mailbox. */
 const LUA_MAILBOX = `
@@ -84,6 +84,7 @@ type Deps = {
 
 export function redisMailboxes(deps: Deps): Mailboxes {
   const { redis, keys, vault, registry } = deps;
+  const open = mailboxReader(vault);
   const wanted = wantedReader({ registry, mend: (ids) => mend(deps, ids) });
   return {
     put: (mailbox, state) => put(deps, mailbox, state),
@@ -93,11 +94,11 @@ export function redisMailboxes(deps: Deps): Mailboxes {
     },
     async get(id) {
       const [doc, [state]] = await Promise.all([readDoc(deps, id), registry.states([id])]);
-      return doc === null ? undefined : withState(vault, doc, state ?? null);
+      return doc === null ? undefined : withState(open(doc), state ?? null);
     },
     list: (query) =>
       listedMailboxes(
-        { registry, read: (id) => readDoc(deps, id), opened: (doc, state) => withState(vault, doc, state) },
+        { registry, read: (id) => readDoc(deps, id), opened: (doc, state) => withState(open(doc), state) },
         query,
       ),
     async remove(id) {
@@ -168,8 +169,7 @@ async function readDoc({ redis, keys }: Pick<Deps, "redis" | "keys">, id: string
 }
 
 /** Without a state (its first one is written a moment after the mailbox) it is a new one. */
-function withState(vault: Vault, doc: string, state: string | null): MailboxWithState {
-  const mailbox = openMailbox(JSON.parse(doc), vault);
+function withState(mailbox: Mailbox, state: string | null): MailboxWithState {
   return { mailbox, state: state === null ? newState(mailbox) : stateOf(JSON.parse(state)) };
 }
 

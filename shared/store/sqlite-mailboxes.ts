@@ -7,15 +7,13 @@ import { cut, readMark } from "./sqlite-pages.ts";
 import { integer, json, readInTurns, type Row, text, textOrNull } from "./sqlite-row.ts";
 import { OWNED } from "./sqlite-schema.ts";
 import type { Mailboxes, MailboxQuery, MailboxWithState, Page } from "./store.ts";
-import { openMailbox, sealMailbox, type Vault } from "./vault.ts";
+import { mailboxReader, openMailbox, sealMailbox, type Vault } from "./vault.ts";
 
 const WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s.mailbox = m.id";
 
 export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
-  const opened = (row: Row): MailboxWithState => ({
-    mailbox: openMailbox(json(row, "doc"), vault),
-    state: stateOf(row),
-  });
+  const read = mailboxReader(vault);
+  const opened = (row: Row): MailboxWithState => ({ mailbox: read(text(row, "doc")), state: stateOf(row) });
   return {
     put: async (mailbox, state) => db.durably(() => put(db, vault, mailbox, state)),
     async amend(mailbox) {
