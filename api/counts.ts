@@ -1,18 +1,7 @@
 /** How much there is of everything, for diagnostics and the first page. */
 import { MailboxStatus } from "../shared/contract/mailbox.ts";
-import { asProblem } from "../shared/contract/problem.ts";
+import { tasksNow } from "../shared/queue/depth.ts";
 import type { ApiDeps } from "./deps.ts";
-
-/** The tasks in the queue; without them, why they cannot be counted. A broker that is away is no reason to say nothing at all. */
-export async function tasksNow(tasks: Pick<ApiDeps["tasks"], "depth">) {
-  try {
-    return { tasks: await tasks.depth(), problem: null };
-  } catch (error) {
-    const problem = asProblem(error);
-    if (problem.code !== "queue" && problem.code !== "timeout") throw problem;
-    return { tasks: null, problem: problem.message };
-  }
-}
 
 /** Mailboxes by status, deliveries by state and waiting tasks, as the store knows them now. */
 export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {

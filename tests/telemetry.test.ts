@@ -154,6 +154,7 @@ describe("metrics", () => {
     ]) {
       assert.ok(first.includes(`email_listener_${line}\n`), line);
     }
+    assert.doesNotMatch(await rendered([]), /^email_listener_mailboxes_wanted /m);
     byStatus = { listening: 3 };
     const second = await measured.render();
     assert.ok(second.includes('mailboxes{status="listening"} 3') && !second.includes('status="paused"'));

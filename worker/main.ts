@@ -5,6 +5,7 @@ import { type Config, readConfig } from "../shared/config.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import { joinCluster } from "../shared/nodes/cluster.ts";
+import { tasksNow } from "../shared/queue/depth.ts";
 import { type Part, runInside, untilStopped } from "../shared/run.ts";
 import type { TaskSender } from "../shared/queue/queue.ts";
 import { history } from "../shared/telemetry/history.ts";
@@ -40,7 +41,7 @@ async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
   const measured = metrics(async () => ({
     mailboxes: { byStatus: {} },
     deliveries: await store.deliveries.counts(),
-    tasks: await queue.depth(),
+    tasks: (await tasksNow(queue)).tasks,
     connections: { open: work.readers.count() },
   }));
   facts.subscribe(measured.listen);

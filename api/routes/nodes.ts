@@ -1,6 +1,6 @@
 /** GET /api/v1/nodes: who is there, what each node listens to, and how the queue between them stands. */
 import * as v from "valibot";
-import { tasksNow } from "../counts.ts";
+import { tasksNow } from "../../shared/queue/depth.ts";
 import type { ApiDeps } from "../deps.ts";
 import { json, route, type Route } from "./route.ts";
 

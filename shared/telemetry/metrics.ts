@@ -98,7 +98,9 @@ function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, ta
   const { waitedSeconds = 0, ...waiting } = tasks ?? {};
   for (const [state, n] of Object.entries(waiting)) gauges.tasks.set({ state }, n);
   gauges.wait.set(waitedSeconds);
-  if (mailboxes.wanted !== undefined) gauges.wanted.set(mailboxes.wanted);
+  // A worker does not know, which is not the same as none.
+  if (mailboxes.wanted === undefined) gauges.wanted.remove();
+  else gauges.wanted.set(mailboxes.wanted);
   gauges.spool.set(spoolBytes);
   gauges.connections.set(connections.open);
 }
