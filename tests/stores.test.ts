@@ -13,7 +13,7 @@ import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { loadKeys, newKey } from "../shared/store/keys.ts";
 import { sqliteStore } from "../shared/store/sqlite.ts";
-import { openMailbox, sealMailbox, vault } from "../shared/store/vault.ts";
+import { mailboxReader, openMailbox, sealMailbox, vault } from "../shared/store/vault.ts";
 import { mailboxOf, cursorOf, deliveryOf, printOf, refOf } from "./promises/samples.ts";
 import { storePromises, type StoreSettings } from "./promises/stores.ts";
 
@@ -244,6 +244,16 @@ describe("sealed credentials", () => {
     const sealed = JSON.stringify(sealMailbox(mailbox, box));
     assert.doesNotMatch(sealed, /password-of|whsec_|\[secret\]/);
     assert.deepEqual(openMailbox(JSON.parse(sealed), box), mailbox);
+  });
+
+  test("an opened mailbox is kept by its text: what was written anew is opened anew", () => {
+    const box = vault([k1]);
+    const read = mailboxReader(box);
+    const first = JSON.stringify(sealMailbox(mailboxOf("a", { revision: 1 }), box));
+    const second = JSON.stringify(sealMailbox(mailboxOf("a", { revision: 2 }), box));
+    assert.equal(read(first), read(first));
+    assert.deepEqual([read(second).revision, read(first).revision], [2, 1]);
+    assert.throws(() => mailboxReader(vault([k2]))(first), { code: "config" });
   });
 
   test("keys must be there and 32 bytes long", () => {
