@@ -91,13 +91,19 @@ describe("under BASE_PATH", () => {
       assert.ok((await node.call("GET", "/")).text.includes('href="/mail/docs"'));
       assert.equal((await node.call("PUT", "/api/v1/mailboxes")).headers.get("allow"), "GET, HEAD, POST");
       assert.deepEqual((await node.call("GET", "/openapi.json")).body.servers, [{ url: "/mail" }]);
-      assert.equal((await fetch(node.url.replace("/mail", "/healthz"))).status, 404);
+      assert.equal((await fetch(node.url.replace("/mail", "/docs"))).status, 404);
+      assert.equal((await fetch(node.url.replace("/mail", "/healthz"))).status, 200, "for probes");
     }));
 
   test("the open paths stay open and the others closed", () =>
     withNode({ BASE_PATH: "/mail", API_TOKENS: "t" }, async (node) => {
       for (const path of [...OPEN, ""]) assert.equal((await node.call("GET", path)).status, 200, path);
       for (const path of CLOSED) assert.equal((await node.call("GET", path)).status, 401, path);
+      assert.equal(
+        (await fetch(node.url.replace("/mail", "/metrics"))).status,
+        401,
+        "not open without the prefix either",
+      );
     }));
 });
 
