@@ -142,16 +142,16 @@ export function shared(at: Service, total: number, least: Record<string, number>
 
 /** Mail that keeps coming, into one mailbox after the other, until `end`. */
 export function flowing(rig: Rig, mailboxes: number) {
-  let over = false;
+  const over = new AbortController();
   const sending = (async () => {
-    for (let n = 0; !over; n++) {
+    for (let n = 0; !over.signal.aborted; n++) {
       await rig.send(`box-${n % mailboxes}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   })();
   return {
     async end() {
-      over = true;
+      over.abort();
       await sending;
     },
   };

@@ -62,33 +62,6 @@ describe("a connection that has had the folder open for a while", () => {
 
 describe("connections of several workers to one mailbox", () => {
   const mailbox = mailboxOn({ imapsPort: 0, imapPort: 1, host: "127.0.0.1", ca: undefined } as MailServer, "one");
-  const crew = (count: number, perMailbox: number, waitMs: number) => {
-    const seats = memorySeats();
-    const stop = new AbortController();
-    const open = { now: 0, most: 0 };
-    const connect = () => {
-      open.most = Math.max(open.most, ++open.now);
-      let there = true;
-      const close = async () => void (there && ((there = false), (open.now -= 1)));
-      return {
-        get open() {
-          return there;
-        },
-        close,
-      } as unknown as MailConnection;
-    };
-    const workers = Array.from({ length: count }, () => {
-      const deps = { connect, watched: new Map(), seats, perMailbox, waitMs, refusals: refusals(backoffs(0.01)) };
-      const one = readers(deps);
-      return { ...one, ran: one.run(stop.signal) };
-    });
-    const end = async () => {
-      stop.abort();
-      await Promise.all(workers.map(({ ran }) => ran));
-    };
-    return { workers, open, end };
-  };
-
   test("are never more than the bound, and one that is kept idle makes room for another worker's", async () => {
     const { workers, open, end } = crew(3, 2, 10_000);
     const done: number[] = [];
@@ -117,3 +90,31 @@ describe("connections of several workers to one mailbox", () => {
     await end();
   });
 });
+
+/** So many workers, with connections that only count themselves. */
+function crew(count: number, perMailbox: number, waitMs: number) {
+  const seats = memorySeats();
+  const stop = new AbortController();
+  const open = { now: 0, most: 0 };
+  const connect = () => {
+    open.most = Math.max(open.most, ++open.now);
+    let there = true;
+    const close = async () => void (there && ((there = false), (open.now -= 1)));
+    return {
+      get open() {
+        return there;
+      },
+      close,
+    } as unknown as MailConnection;
+  };
+  const workers = Array.from({ length: count }, () => {
+    const deps = { connect, watched: new Map(), seats, perMailbox, waitMs, refusals: refusals(backoffs(0.01)) };
+    const one = readers(deps);
+    return { ...one, ran: one.run(stop.signal) };
+  });
+  const end = async () => {
+    stop.abort();
+    await Promise.all(workers.map(({ ran }) => ran));
+  };
+  return { workers, open, end };
+}
