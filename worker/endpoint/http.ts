@@ -34,7 +34,7 @@ const IDLE_SOCKET_MS = 30_000;
 
 type Client = Deps & {
   agents: { plain: PlainAgent; tls: TlsAgent };
-  remembered: Pick<Egress, "addresses">;
+  remembered: Remembered;
 };
 type Letter = { wire: WireRequest; url: URL; address: Address };
 
@@ -71,8 +71,7 @@ export function httpPost(deps: Deps): Post {
 
 async function send(client: Client, wire: WireRequest, until: Until): Promise<Answer> {
   const url = new URL(wire.url);
-  const look = client.remembered.addresses(url.hostname, until.signal);
-  const list = await within(client.timeoutMs, `Resolving ${url.hostname}`, look, until.signal);
+  const list = client.remembered.known(url.hostname) ?? (await resolved(client, url.hostname, until.signal));
   for (const [index, address] of list.entries()) {
     const last = index === list.length - 1;
     try {
@@ -83,6 +82,10 @@ async function send(client: Client, wire: WireRequest, until: Until): Promise<An
     }
   }
   throw new Error(`${url.hostname} has no address`);
+}
+
+function resolved({ remembered, timeoutMs }: Client, host: string, signal: AbortSignal): Promise<Address[]> {
+  return within(timeoutMs, `Resolving ${host}`, remembered.ask(host, signal), signal);
 }
 
 async function sendTo(client: Client, letter: Letter, connectMs: number | undefined, until: Until): Promise<Answer> {
@@ -129,17 +132,24 @@ function headersOf(wire: WireRequest, url: URL): Record<string, string> {
   };
 }
 
+type Remembered = {
+  known(host: string): Address[] | undefined;
+  ask(host: string, signal: AbortSignal): Promise<Address[]>;
+};
+
 /** Allowed addresses by name, for a few seconds. Failures are not remembered. */
-function rememberedAddresses(egress: Pick<Egress, "addresses">): Pick<Egress, "addresses"> {
-  const known = new Map<string, { list: Address[]; until: number }>();
+function rememberedAddresses(egress: Pick<Egress, "addresses">): Remembered {
+  const answers = new Map<string, { list: Address[]; until: number }>();
   return {
-    async addresses(host, signal) {
+    known(host) {
+      const found = answers.get(host);
+      return found && found.until > performance.now() ? found.list : undefined;
+    },
+    async ask(host, signal) {
       const now = performance.now();
-      const found = known.get(host);
-      if (found && found.until > now) return found.list;
       const list = await egress.addresses(host, signal);
-      if (known.size >= REMEMBER.most) known.clear();
-      known.set(host, { list, until: now + REMEMBER.ms });
+      if (answers.size >= REMEMBER.most) answers.clear();
+      answers.set(host, { list, until: now + REMEMBER.ms });
       return list;
     },
   };
