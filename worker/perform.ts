@@ -21,9 +21,9 @@ import { httpPost } from "./endpoint/http.ts";
 import { turns } from "./endpoint/turns.ts";
 import { load } from "./load.ts";
 import { notify } from "./notify.ts";
-import { sweepSendings } from "./overdue.ts";
+import { sweep } from "./overdue.ts";
 import { type Readers, readers } from "./readers.ts";
-import { bringForward, sweepOverdue } from "./recover.ts";
+import { bringForward } from "./recover.ts";
 import { redeliver } from "./redeliver.ts";
 import { refusals } from "./refusals.ts";
 import { send, type SendDeps } from "./send.ts";
@@ -108,17 +108,40 @@ export function worker(given: WorkerDeps): Worker {
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "mail senders", run: outgoing.run },
-      {
-        name: "overdue sendings",
-        run: (signal) => sweepSendings({ outbox: store.outbox, tasks, emit }, given.overdueMs, signal),
-      },
-      { name: "overdue deliveries", run: (signal) => sweepOverdue(recovery, given.overdueMs, signal) },
+      ...overdueParts(given),
     ],
     async close() {
       post.close();
       await parser.close();
     },
   };
+}
+
+const AT_ONCE = 500;
+
+function overdueParts({ store, tasks, emit, overdueMs }: WorkerDeps): Part[] {
+  const part = (what: string, find: (dueBefore: string) => Promise<Task[]>): Part => ({
+    name: `overdue ${what}`,
+    run: (signal) => sweep({ tasks, emit }, { what, find, overdueMs }, signal),
+  });
+  return [
+    part("deliveries", async (dueBefore) =>
+      (await store.deliveries.retrying({ dueBefore, limit: AT_ONCE })).map(({ id, mailbox }) => ({
+        version: 1,
+        kind: "redeliver",
+        mailbox,
+        delivery: id,
+      })),
+    ),
+    part("sendings", async (dueBefore) =>
+      (await store.outbox.overdue({ dueBefore, limit: AT_ONCE })).map(({ id, mailbox }) => ({
+        version: 1,
+        kind: "send",
+        mailbox,
+        sending: id,
+      })),
+    ),
+  ];
 }
 
 type Handler<K extends Task["kind"]> = (

@@ -11,7 +11,7 @@ import { LUA_PRINTS, type PrintWindow } from "./redis-prints.ts";
 import type { RedisRegistry } from "./redis-registry.ts";
 import { listOf, numberOf, textOf, textOrNull, textsOf } from "./redis-reply.ts";
 import { wantedReader } from "./redis-wanted.ts";
-import type { Mailboxes, MailboxWithState } from "./store.ts";
+import { newState, type Mailboxes, type MailboxWithState } from "./store.ts";
 import { mailboxReader, openMailbox, sealMailbox, type Vault } from "./vault.ts";
 
 /** Stamps are Redis' clock in microseconds, and always larger than the last of the same mailbox. */
@@ -149,18 +149,6 @@ function registrationOf(mailbox: Mailbox, given?: MailboxState) {
     status: state.status,
     state: JSON.stringify(state),
     afresh: given !== undefined,
-  };
-}
-
-function newState({ paused }: Mailbox): MailboxState {
-  return {
-    status: paused ? "paused" : "initializing",
-    since: new Date().toISOString(),
-    node: null,
-    lastVerifiedAt: null,
-    lastArrivalAt: null,
-    failedLogins: 0,
-    problem: null,
   };
 }
 

@@ -6,7 +6,7 @@ import type { Database } from "./sqlite-database.ts";
 import { cut, readMark } from "./sqlite-pages.ts";
 import { integer, json, readInTurns, type Row, text, textOrNull } from "./sqlite-row.ts";
 import { OWNED } from "./sqlite-schema.ts";
-import type { Mailboxes, MailboxQuery, MailboxWithState, Page } from "./store.ts";
+import { newState, type Mailboxes, type MailboxQuery, type MailboxWithState, type Page } from "./store.ts";
 import { mailboxReader, openMailbox, sealMailbox, type Vault } from "./vault.ts";
 
 const WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s.mailbox = m.id";
@@ -90,18 +90,6 @@ export function sweepRemoved(db: Database, now: number): void {
     for (const row of db.all("select mailbox from removed")) forget(db, text(row, "mailbox"));
     db.run("delete from removed where at < ?", now - 3_600_000);
   });
-}
-
-function newState(mailbox: Mailbox): MailboxState {
-  return {
-    status: mailbox.paused ? "paused" : "initializing",
-    since: new Date().toISOString(),
-    node: null,
-    lastVerifiedAt: null,
-    lastArrivalAt: null,
-    failedLogins: 0,
-    problem: null,
-  };
 }
 
 const STATE = "status, since, node, last_verified_at, last_arrival_at, failed_logins, problem";

@@ -191,3 +191,16 @@ export interface Store {
   trim(now: Date): Promise<void>;
   close(): Promise<void>;
 }
+
+/** The state of a mailbox that nobody has listened to yet. */
+export function newState({ paused }: Pick<Mailbox, "paused">): MailboxState {
+  return {
+    status: paused ? "paused" : "initializing",
+    since: new Date().toISOString(),
+    node: null,
+    lastVerifiedAt: null,
+    lastArrivalAt: null,
+    failedLogins: 0,
+    problem: null,
+  };
+}
