@@ -21,6 +21,8 @@ const SLOW_MS = 2_000;
 /** A task that is not done after so many tries here, or would have to wait longer, is refused. */
 const TRIES_HERE = 5;
 const PATIENCE_MS = 60_000;
+/** Retries for later that are looked after here at one time. */
+const LATER = 1_000;
 /** How often a waiting task looks whether the broker is back. */
 const LOOK_MS = 1_000;
 /** Tasks that others send while they are performed have places of their own, or all could wait for each other. */
@@ -32,23 +34,33 @@ const TIDYING = 4;
  * rejects when the task could not be done in a minute or so: then it is not safe, and its sender sees it again (the cursor has
  * not moved).
  *
- * A retry of a delivery that is not due yet is dropped: its record in the store has the time of its next attempt, and the search
- * for overdue deliveries sends it a new task. At most that costs two and a half minutes.
+ * A retry of a delivery for later is not waited for, as its record in the store has the time of its next attempt: within a minute it
+ * is done here or given to the broker, should that be back; one further away, or too many of them, are left to the search for overdue
+ * deliveries, which costs at most two and a half minutes.
  */
 export function fallbackQueue(deps: FallbackDeps, work: { concurrency: number }, signal: AbortSignal): TaskSender {
   const { perform, backoff, onFailed } = deps;
   const offer = offering(deps.broker);
   const tidying = limit(TIDYING);
   const working = limit(work.concurrency);
+  let later = 0;
 
   return {
     async send(task, options = {}) {
       const { notBefore } = options;
       if ((await offer(task, notBefore)) === null) return;
-      if (task.kind === "redeliver" && notBefore && notBefore.getTime() > Date.now()) return;
+      if (task.kind === "redeliver" && notBefore) return lookAfter(task, notBefore);
       await doneHere(task, notBefore);
     },
   };
+
+  function lookAfter(task: Task, at: Date): void {
+    if (later >= LATER || at.getTime() > Date.now() + PATIENCE_MS) return;
+    later += 1;
+    // What comes of it is said by `onFailed`; the record in the store stays due.
+    const over = () => void (later -= 1);
+    doneHere(task, at).then(over, over);
+  }
 
   async function doneHere(whole: Task, notBefore: Date | undefined): Promise<void> {
     const patience = Date.now() + PATIENCE_MS;

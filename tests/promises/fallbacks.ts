@@ -10,7 +10,7 @@ import type { Perform } from "../../shared/queue/queue.ts";
 import { backoffs } from "../../shared/time.ts";
 import { startProxy } from "../servers/proxy.ts";
 import { eventually } from "../servers/waiting.ts";
-import { taskOf, working } from "./queues.ts";
+import { nameOf, taskOf, working } from "./queues.ts";
 import { namer, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
 
 const done = { kind: "done" } as const;
@@ -71,6 +71,25 @@ export function fallbackPromises(rabbit: () => RabbitRig): void {
   }
 
   describe("the sender that falls back", () => {
+    test("a retry for later is not waited for: it is done here when it is due, or by a broker that is back before", async () => {
+      const here: string[] = [];
+      const sent: string[] = [];
+      let away = true;
+      const broker: Broker = {
+        trouble: () => (away ? new Problem("queue", "There is no broker") : null),
+        send: async (task) => void sent.push(nameOf(task)),
+      };
+      const { tasks } = fallback(async (task) => (here.push(nameOf(task)), done), { broker });
+      await tasks.send(taskOf("soon"), { notBefore: new Date(Date.now() + 100) });
+      await tasks.send(taskOf("later"), { notBefore: new Date(Date.now() + 30_000) });
+      await tasks.send(taskOf("tomorrow"), { notBefore: new Date(Date.now() + 86_400_000) });
+      assert.equal(here.length, 0, "not waited for");
+      await eventually(() => here.length === 1, "the one that is due");
+      away = false;
+      await eventually(() => sent.includes("later"), "the broker's");
+      assert.deepEqual([here, sent], [["soon"], ["later"]]);
+    });
+
     test("tasks go to the broker while it is there, are done here while it is away, and go there again after that", () =>
       behindProxy(async ({ proxy, queue, there, here, tasks }) => {
         await tasks.send(taskOf("before"));
@@ -172,14 +191,6 @@ export function fallbackPromises(rabbit: () => RabbitRig): void {
         never.failures.map(({ retryAt }) => retryAt),
         [null],
       );
-    });
-
-    test("a retry that is not due is left to the search for overdue deliveries", async () => {
-      const seen: string[] = [];
-      const { tasks } = fallback(remembering(seen));
-      await tasks.send(taskOf("later"), { notBefore: new Date(Date.now() + 60_000) });
-      await tasks.send(taskOf("now"), { notBefore: new Date(Date.now() - 1) });
-      assert.deepEqual(seen, ["now"]);
     });
 
     test("after one deadline a broker is left alone for a while, even if it looks well", async () => {
