@@ -181,6 +181,23 @@ describe("metrics", () => {
     assert.ok(!text.includes("BREW"));
   });
 
+  test("while the store is away they are told without its counts", async () => {
+    let away = false;
+    const measured = metrics(async () => {
+      if (away) throw new Error("Redis is away");
+      return { ...empty, mailboxes: { byStatus: { listening: 3 }, wanted: 3 } };
+    });
+    assert.match(
+      await measured.render(),
+      /email_listener_store_up 1[^]*email_listener_mailboxes\{status="listening"\} 3/,
+    );
+    away = true;
+    const text = await measured.render();
+    assert.match(text, /email_listener_store_up 0/);
+    assert.match(text, /process_/);
+    assert.doesNotMatch(text, /email_listener_mailboxes(_wanted)?(\{| \d)/);
+  });
+
   test("of two nodes in one process do not meet, and those of the process are there", async () => {
     const [one, two] = [metrics(async () => empty), metrics(async () => empty)];
     one.listen({ at, ...delivered });

@@ -33,7 +33,11 @@ export function metrics(count: () => Promise<Counted>): Metrics {
       counted(counters, fact);
     },
     async render() {
-      gauged(gauges, await count());
+      // While the store is away its counts are unknown, and that is what is told: the rest is wanted all the more.
+      const known = await count().catch(() => undefined);
+      gauges.store.set(known ? 1 : 0);
+      if (known) gauged(gauges, known);
+      else unknown(gauges);
       return registry.metrics();
     },
     contentType: registry.contentType,
@@ -74,6 +78,7 @@ function gaugesIn(registry: prometheus.Registry) {
   const gauge = <L extends string>(what: string, help: string, labelNames: L[]) =>
     new prometheus.Gauge({ name: name(what), help, labelNames, registers: [registry] });
   return {
+    store: gauge("store_up", "1 while the store answers, 0 while it does not and its counts are left out", []),
     mailboxes: gauge("mailboxes", "Registered mailboxes by status", ["status"]),
     wanted: gauge(
       "mailboxes_wanted",
@@ -103,6 +108,12 @@ function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, ta
   else gauges.wanted.set(mailboxes.wanted);
   gauges.spool.set(spoolBytes);
   gauges.connections.set(connections.open);
+}
+
+/** What was counted last is not told as if it still held. */
+function unknown(gauges: ReturnType<typeof gaugesIn>): void {
+  for (const gauge of [gauges.mailboxes, gauges.kept, gauges.tasks]) gauge.reset();
+  for (const gauge of [gauges.wanted, gauges.wait, gauges.spool, gauges.connections]) gauge.remove();
 }
 
 type Counters = ReturnType<typeof countersIn>;
