@@ -121,7 +121,8 @@ describe("several nodes when something fails", () => {
       await Promise.all(nodes.map((node) => node.kill()));
       for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
       await Promise.all(nodes.map((node) => node.start()));
-      await rig.arrived(120_000);
+      // What lost its task in the crash is searched for after two minutes.
+      await rig.arrived(200_000);
       oneIdEach(rig.endpoint.received);
       assert.equal(
         Object.values(await listenedBy(nodes[0])).reduce((sum, n) => sum + n, 0),

@@ -80,7 +80,7 @@ export async function clusterRig({ redisUrl, rabbitUrl, env: more }: ClusterOpti
       const there = new Set(subjects(endpoint));
       return sent.filter((subject) => !there.has(subject));
     },
-    async arrived(ms = 30_000) {
+    async arrived(ms = 60_000) {
       const end = Date.now() + ms;
       while (rig.missing().length > 0) {
         if (Date.now() > end) throw new Error(`${rig.missing().length} of ${sent.length} messages did not arrive`);

@@ -157,8 +157,8 @@ async function accept(deps: Delivering, mailbox: Mailbox, delivery: Delivery): P
 }
 
 /**
- * The record goes first, or a task that comes quickly finds nothing to do and is gone. If the process dies between the two, the
- * search for overdue deliveries sends the task.
+ * The task goes first: if the process dies between the two, the messages are delivered again by the task this one belongs to. A task
+ * that comes so quickly that there is no record yet looks again (`redeliver.ts`).
  */
 async function postpone(
   deps: Delivering,
@@ -168,10 +168,10 @@ async function postpone(
   reason: string,
 ): Promise<void> {
   const { id, mailbox, endpoint, attemptCount } = delivery;
+  await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }, { notBefore: at });
   const retryAt = at.toISOString();
   const waiting: Delivery = { ...delivery, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
   await deps.deliveries.save(waiting, delivery.spooled ? undefined : raw);
-  await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }, { notBefore: at });
   deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
 }
 
