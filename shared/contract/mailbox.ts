@@ -70,6 +70,9 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     tokenUrl: HttpUrl,
     clientId: text(512),
     clientSecret: v.optional(secret),
+    /** Instead of a client secret: the client signs its requests (RFC 7523) with this key, whose certificate the provider knows. */
+    certificate: v.optional(Pem),
+    privateKey: v.optional(secret),
     refreshToken: v.optional(secret),
     scope: v.optional(text(2048)),
   });
@@ -81,13 +84,9 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     ],
     "must be { user, password }, { user, accessToken } or { user, oauth2 }",
   );
-  const reached = {
-    host: Host,
-    port: v.optional(Port),
-    tls: v.optional(Tls, "implicit"),
-    ca: v.optional(Pem),
-    fingerprint: v.optional(Fingerprint),
-    auth: Auth,
+  const trusted = { ca: v.optional(Pem), fingerprint: v.optional(Fingerprint) };
+  const reached = { host: Host, port: v.optional(Port), tls: v.optional(Tls, "implicit"), ...trusted, auth: Auth };
+  const picked = {
     since: v.optional(v.union([v.literal("now"), When, Day], 'must be "now" or an ISO 8601 date'), "now"),
     poll: v.optional(Poll, () => ({ everySeconds: 60 })),
     /** A run that takes longer than its interval is finished, and the runs that fell due meanwhile become one. */
@@ -95,9 +94,7 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     filters: v.optional(Filters),
   };
   const Later = v.strictObject({ deleteAfterDays: v.pipe(v.number(), v.minValue(0), v.maxValue(3650)) });
-  const Imap = v.strictObject({
-    protocol: v.literal("imap"),
-    ...reached,
+  const foldered = {
     folders: v.optional(
       v.union(
         [v.literal("all"), v.pipe(v.array(text(1024)), v.minLength(1), v.maxLength(200))],
@@ -106,7 +103,7 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
       () => ["INBOX"],
     ),
     mode: v.optional(v.picklist(["push", "poll"]), "push"),
-    /** Without a word: leave with push, markRead with poll. */
+    /** Without a word: leave with push, markRead with poll. A keyword is a category on Exchange. */
     afterDelivery: v.optional(
       v.union(
         [
@@ -118,10 +115,31 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
         "must be leave, markRead, delete, { move: folder }, { keyword: word } or { deleteAfterDays: days }",
       ),
     ),
+  };
+  const Imap = v.strictObject({ protocol: v.literal("imap"), ...reached, ...picked, ...foldered });
+  const Ews = v.strictObject({
+    protocol: v.literal("ews"),
+    /** The server, reached at https://host/EWS/Exchange.asmx. Without host and url it is found by autodiscover. */
+    host: v.optional(Host),
+    port: v.optional(Port),
+    tls: v.optional(v.picklist(["implicit", "none"], "must be implicit or none"), "implicit"),
+    /** The whole address of the service, where it is not the usual one. */
+    url: v.optional(HttpUrl),
+    /** A regular expression: redirects of autodiscover to other hosts are followed to URLs that match it. */
+    redirects: v.optional(text(1024)),
+    ...trusted,
+    auth: Auth,
+    /** How a password is shown; without a word as the server asks for it, NTLM first. */
+    scheme: v.optional(v.picklist(["basic", "ntlm"])),
+    /** own: the login's mailbox; delegate: `address`, to which the login was given access; impersonate: act as `address`. */
+    access: v.optional(v.picklist(["own", "delegate", "impersonate"]), "own"),
+    ...picked,
+    ...foldered,
   });
   const Pop3 = v.strictObject({
     protocol: v.literal("pop3"),
     ...reached,
+    ...picked,
     /** True demands APOP, false never uses it; else it is used where TLS is not and the server offers it. */
     apop: v.optional(v.boolean()),
     mode: v.optional(v.literal("poll", "must be poll: POP3 knows no push"), "poll"),
@@ -129,7 +147,7 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
       v.union([v.picklist(["leave", "delete"]), Later], "must be leave, delete or { deleteAfterDays: days }"),
     ),
   });
-  const Receive = v.variant("protocol", [Imap, Pop3]);
+  const Receive = v.variant("protocol", [Imap, Pop3, Ews]);
   const Deliver = v.strictObject({
     url: HttpUrl,
     dialect: v.optional(v.picklist(["webhook", "creatio"]), "webhook"),
@@ -141,7 +159,8 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
   });
   const Address = v.pipe(text(320), v.regex(/^[^\s@<>()",;:]+@[^\s@<>()",;:]+$/, "must be an e-mail address"));
   const Send = v.strictObject({
-    protocol: v.optional(v.picklist(["smtp"], "must be smtp"), "smtp"),
+    /** Without a word ews for a mailbox received by ews, whose server and login it then uses; smtp for any other. */
+    protocol: v.optional(v.picklist(["smtp", "ews"], "must be smtp or ews")),
     /** Without a host it is that of the provider, or smtp.X for a mailbox received from imap.X. */
     host: v.optional(Host),
     port: v.optional(Port),
@@ -209,10 +228,12 @@ export const SECRET_PATHS = [
   ["receive", "auth", "password"],
   ["receive", "auth", "accessToken"],
   ["receive", "auth", "oauth2", "clientSecret"],
+  ["receive", "auth", "oauth2", "privateKey"],
   ["receive", "auth", "oauth2", "refreshToken"],
   ["send", "auth", "password"],
   ["send", "auth", "accessToken"],
   ["send", "auth", "oauth2", "clientSecret"],
+  ["send", "auth", "oauth2", "privateKey"],
   ["send", "auth", "oauth2", "refreshToken"],
   ["send", "dkim", "privateKey"],
   ["deliver", "secret"],
