@@ -34,10 +34,11 @@ const AuthShown = v.object({
 
 const { receive, deliver, send, ...rest } = MailboxInput.entries;
 const { secret, ...deliverShown } = deliver.entries;
-const [imap, pop3] = receive.options;
+const [imap, pop3, ews] = receive.options;
 const ReceiveShown = v.variant("protocol", [
   v.object({ ...imap.entries, port: v.number(), auth: AuthShown }),
   v.object({ ...pop3.entries, port: v.number(), auth: AuthShown }),
+  v.object({ ...ews.entries, auth: AuthShown }),
 ]);
 const { dkim } = send.wrapped.entries;
 const { privateKey: _, ...dkimShown } = dkim.wrapped.entries;
@@ -67,9 +68,11 @@ export type MailboxCreated = v.InferOutput<typeof MailboxCreated>;
 
 /** The answer for a mailbox; `generated` is the webhook secret to tell this once. */
 export function shownMailbox({ mailbox, state }: MailboxWithState, generated?: Secret): MailboxCreated {
-  const port = portOf(mailbox.receive);
-  const afterDelivery = afterDeliveryOf(mailbox.receive);
-  const open = withSecrets({ ...mailbox, receive: { ...mailbox.receive, port, afterDelivery } }, () => undefined);
+  const { receive: from } = mailbox;
+  // An Exchange mailbox without a host has no port of its own.
+  const port = from.host === undefined ? undefined : { port: portOf(from) };
+  const afterDelivery = afterDeliveryOf(from);
+  const open = withSecrets({ ...mailbox, receive: { ...from, ...port, afterDelivery } }, () => undefined);
   // A subscription takes a moment to notice a pause; the mailbox knows at once.
   const status = mailbox.paused ? "paused" : state.status;
   const answer = v.parse(MailboxShown, { ...open, state: { ...state, status } });

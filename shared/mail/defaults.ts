@@ -2,10 +2,14 @@
 import type { AfterDelivery, Mailbox, MailboxOf, Protocol, Receive } from "../contract/mailbox.ts";
 import { Problem } from "../contract/problem.ts";
 
-/** With TLS from the first byte, and otherwise (RFC 8314 section 7.3). */
-const PORTS: Record<Protocol, [implicit: number, plain: number]> = { imap: [993, 143], pop3: [995, 110] };
+/** With TLS from the first byte, and otherwise (RFC 8314 section 7.3, and those of HTTP). */
+const PORTS: Record<Protocol, [implicit: number, plain: number]> = {
+  imap: [993, 143],
+  pop3: [995, 110],
+  ews: [443, 80],
+};
 
-/** The port to connect to. */
+/** The port to connect to, where the mailbox names a host. */
 export function portOf({ protocol, port, tls }: Pick<Receive, "protocol" | "port" | "tls">): number {
   const [implicit, plain] = PORTS[protocol];
   return port ?? (tls === "implicit" ? implicit : plain);

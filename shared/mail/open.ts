@@ -1,5 +1,6 @@
 /** Opens a mailbox by its protocol; a protocol without an entry here does not compile. */
 import type { Mailbox, Protocol } from "../contract/mailbox.ts";
+import { Problem } from "../contract/problem.ts";
 import { mailboxOf } from "./defaults.ts";
 import { type ImapDeps } from "./imap/client.ts";
 import { imapConnection } from "./imap/imap.ts";
@@ -18,13 +19,21 @@ type Preflight = (deps: MailDeps, mailbox: Mailbox, signal: AbortSignal) => Prom
 export const openMailbox: Record<Protocol, OpenMailbox> = {
   imap: (deps, mailbox) => imapConnection(deps, mailboxOf(mailbox, "imap")),
   pop3: (deps, mailbox) => pop3Connection(deps, mailboxOf(mailbox, "pop3")),
+  ews: () => {
+    throw notYet();
+  },
 };
 
 /** How each protocol's settings are tried out. */
 export const preflights: Record<Protocol, Preflight> = {
   imap: (deps, mailbox, signal) => imapPreflight(deps, mailboxOf(mailbox, "imap"), signal),
   pop3: (deps, mailbox, signal) => pop3Preflight(deps, mailboxOf(mailbox, "pop3"), signal),
+  ews: () => Promise.reject(notYet()),
 };
+
+function notYet(): Problem {
+  return new Problem("invalid", "Exchange mailboxes cannot be received yet", { retry: "never" });
+}
 
 /** Tries out all of a mailbox: how it is received and, where it sends, the login for that. */
 export async function tryOut(deps: MailDeps, mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport> {

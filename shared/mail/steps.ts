@@ -1,6 +1,6 @@
 /** The first steps of trying out a mailbox's settings, the same for every protocol, each recorded with its cause and remedy. */
 import type { Socket } from "node:net";
-import type { Mailbox } from "../contract/mailbox.ts";
+import type { Mailbox, MailboxOf } from "../contract/mailbox.ts";
 import type { Problem } from "../contract/problem.ts";
 import type { Egress } from "../egress.ts";
 import { type Credentials, credentials } from "./credentials.ts";
@@ -20,10 +20,13 @@ export type Deps = {
 /** One trial: its steps so far, in order. */
 export type Try<M extends Mailbox = Mailbox> = { mailbox: M; signal: AbortSignal; steps: PreflightStep[] };
 
+/** What is reached over a connection of its own, with a login at its beginning. */
+type Dialled = MailboxOf<"imap" | "pop3">;
+
 type LogIn<T> = (by: { socket: Socket; auth: Credentials; onSecure: () => void }) => Promise<T>;
 
 /** DNS, TCP, TLS and login, up to the first failure; undefined when there was one. Throws only when the signal aborts. */
-export async function connected<T>(deps: Deps, attempt: Try, logIn: LogIn<T>): Promise<T | undefined> {
+export async function connected<T>(deps: Deps, attempt: Try<Dialled>, logIn: LogIn<T>): Promise<T | undefined> {
   const { mailbox, signal } = attempt;
   const { receive } = mailbox;
   const ms = deps.timeouts.command;
@@ -48,7 +51,7 @@ export async function connected<T>(deps: Deps, attempt: Try, logIn: LogIn<T>): P
 }
 
 /** Login, with the upgrade to TLS before it as a step of its own where the mailbox asks for one. */
-async function loggedIn<T>(deps: Deps, attempt: Try, socket: Socket, logIn: LogIn<T>): Promise<T | undefined> {
+async function loggedIn<T>(deps: Deps, attempt: Try<Dialled>, socket: Socket, logIn: LogIn<T>): Promise<T | undefined> {
   const { mailbox, signal, steps } = attempt;
   const { tls, protocol } = mailbox.receive;
   const startedAt = performance.now();

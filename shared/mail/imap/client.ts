@@ -1,7 +1,7 @@
 /** Opening an IMAP connection: address guard, TLS, login. What comes out is a Session that is ready for commands. */
 import type { Socket } from "node:net";
 import { ImapFlow, type ImapFlowOptions, type ImapTransport, type Logger } from "imapflow";
-import type { Mailbox, Receive } from "../../contract/mailbox.ts";
+import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
@@ -27,6 +27,8 @@ export type ImapDeps = {
   emit?: Emit;
 };
 
+type ImapMailbox = MailboxOf<"imap">;
+
 const MIB = 1024 * 1024;
 /** The server's to send, this process's to hold: a message may be large, a line may not (failure modes of hostile servers). */
 const LIMITS = { maxLineLength: 16 * MIB, maxLiteralSize: 256 * MIB, maxResponseSize: 260 * MIB };
@@ -34,7 +36,7 @@ const KEEP_ALIVE_MS = 60_000;
 const UNUSED_MS = 29 * 60_000;
 
 /** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
-export async function openSession(deps: ImapDeps, mailbox: Mailbox, signal: AbortSignal): Promise<Session> {
+export async function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
   const { receive } = mailbox;
   await deps.gate?.(receive.host, signal);
   const auth = await credentials(deps, mailbox, signal);
@@ -57,7 +59,7 @@ export async function openSession(deps: ImapDeps, mailbox: Mailbox, signal: Abor
  */
 export async function logIn(
   deps: ImapDeps,
-  mailbox: Mailbox,
+  mailbox: ImapMailbox,
   by: { socket: Socket; auth: Credentials; onSecure?: () => void },
   signal: AbortSignal,
 ): Promise<Session> {
@@ -87,7 +89,7 @@ export async function logIn(
   return session;
 }
 
-function refusedLogin(deps: ImapDeps, mailbox: Mailbox, problem: Problem): Problem {
+function refusedLogin(deps: ImapDeps, mailbox: ImapMailbox, problem: Problem): Problem {
   if (problem.code !== "auth" || !("oauth2" in mailbox.receive.auth)) return problem;
   deps.tokens?.forget(mailbox.id);
   const { message, evidence } = problem;
@@ -102,7 +104,7 @@ function throttling(ms: number): Error {
 
 function optionsFor(
   deps: ImapDeps,
-  receive: Receive,
+  receive: ImapMailbox["receive"],
   by: { socket: Socket; auth: Credentials; onSecure?: () => void },
   ear: { throttled?: (ms: number) => void },
 ): ImapFlowOptions {
@@ -131,7 +133,7 @@ function optionsFor(
 }
 
 /** Hands the library a socket that is connected, checked and secured, and does its STARTTLS upgrade by our rules. */
-function transportOver(socket: Socket, receive: Receive, onSecure?: () => void): ImapTransport {
+function transportOver(socket: Socket, receive: ImapMailbox["receive"], onSecure?: () => void): ImapTransport {
   return {
     connect(_, onConnect) {
       queueMicrotask(onConnect);

@@ -17,7 +17,7 @@ const CAPABILITIES: Record<string, string> = {
  * only when the signal aborts.
  */
 export async function preflight(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<PreflightReport> {
-  const attempt: Try = { mailbox, signal, steps: [] };
+  const attempt: Try<Pop3Mailbox> = { mailbox, signal, steps: [] };
   const session = await connected(deps, attempt, (by) => logIn(deps, mailbox, by, signal));
   if (session) {
     const stop = () => session.cut(new Problem("connect", "It was called off"));
@@ -34,7 +34,7 @@ export async function preflight(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: Ab
   return { ok: attempt.steps.every((one) => one.ok), steps: attempt.steps };
 }
 
-async function inspected(attempt: Try, session: Session): Promise<void> {
+async function inspected(attempt: Try<Pop3Mailbox>, session: Session): Promise<void> {
   const { capabilities } = session;
   const missing = Object.entries(CAPABILITIES).filter(([name]) => !capabilities.has(name));
   const offered = [...capabilities].map(([name, words]) => (words ? `${name} (${words})` : name)).join(" ");

@@ -54,7 +54,7 @@ const PORTS = { implicit: 465, starttls: 587, none: 587 };
  */
 export function smtpPlace({ send, receive }: Mailbox): SmtpPlace {
   if (!send) throw new Problem("no_sending", "The mailbox has no `send`", { retry: "never" });
-  const receiving = receive.host.toLowerCase().replace(/\.$/, "");
+  const receiving = receivingHost(receive);
   const host = send.host ?? providerOf(receiving)?.host ?? neighbour(receiving);
   if (host === undefined)
     throw new Problem("no_sending", "The host to send through cannot be told from the receiving one", {
@@ -76,9 +76,13 @@ export function smtpPlace({ send, receive }: Mailbox): SmtpPlace {
 /** Messages a minute: as the mailbox says, else as its provider allows, null where nobody set a pace. */
 export function paceOf({ send, receive }: Mailbox): number | null {
   const host = send?.host?.toLowerCase();
-  const provider =
-    host === undefined ? providerOf(receive.host.toLowerCase()) : PROVIDERS.find((one) => one.host === host);
+  const provider = host === undefined ? providerOf(receivingHost(receive)) : PROVIDERS.find((one) => one.host === host);
   return send?.ratePerMinute ?? provider?.ratePerMinute ?? null;
+}
+
+/** Empty for an Exchange mailbox that is found by autodiscover, or by its whole URL: nothing is told by that. */
+function receivingHost({ host = "" }: Mailbox["receive"]): string {
+  return host.toLowerCase().replace(/\.$/, "");
 }
 
 function providerOf(receiving: string): Provider | undefined {
