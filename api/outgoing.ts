@@ -7,7 +7,7 @@ import type { Sending } from "../shared/contract/sending.ts";
 import { parties, plainAddress, sameAddress } from "../shared/mail/smtp/addresses.ts";
 import { type Composed, compose, type People, signed } from "../shared/mail/smtp/compose.ts";
 import { checkHeaders } from "../shared/mail/smtp/headers.ts";
-import { smtpPlace } from "../shared/mail/smtp/place.ts";
+import { filedItself } from "../shared/mail/sending.ts";
 import { ready } from "../shared/mail/smtp/ready.ts";
 import type { Outbox } from "../shared/store/store.ts";
 import type { ApiDeps } from "./deps.ts";
@@ -33,7 +33,7 @@ export async function takeUp(
   message: OutgoingMessage,
   key: string | null,
 ): Promise<Sending> {
-  const place = smtpPlace(mailbox);
+  const filed = filedItself(mailbox);
   const now = new Date();
   const sendAt = when(message.sendAt, now);
   const composed = await checked(mailbox, message, sendAt);
@@ -42,7 +42,7 @@ export async function takeUp(
   if (raw.length > MOST_BYTES)
     throw new Problem("too_large", `The message has more than ${MOST_BYTES} bytes.`, { retry: "never" });
   const saveSent = mailbox.send?.saveSent ?? "auto";
-  const copied = saveSent === "always" || (saveSent === "auto" && !place.savesItself);
+  const copied = saveSent === "always" || (saveSent === "auto" && !filed);
   const sending: Sending = {
     id: `snd_${randomUUID().replaceAll("-", "")}`,
     mailbox: mailbox.id,

@@ -11,7 +11,8 @@ import type { Part } from "../shared/run.ts";
 import type { Store } from "../shared/store/store.ts";
 import type { Emit } from "../shared/telemetry/events.ts";
 import type { Backoff } from "../shared/time.ts";
-import { holdsOf, type SmtpDeps } from "../shared/mail/smtp/connect.ts";
+import type { SendingDeps } from "../shared/mail/sending.ts";
+import { holdsOf } from "../shared/mail/smtp/connect.ts";
 import { byteBudget } from "./budget.ts";
 import { copy } from "./copy.ts";
 import { type CrmCalls, crmCalls } from "./crm.ts";
@@ -44,7 +45,7 @@ export type WorkerDeps = {
   /** The connections that this process watches, by mailbox: small downloads borrow them. */
   watched: ReadonlyMap<string, MailConnection>;
   /** The way to the servers that mailboxes send through. */
-  mail: SmtpDeps;
+  mail: SendingDeps;
   /** A retrying delivery overdue by this much has no task any more. */
   overdueMs: number;
 };

@@ -3,8 +3,7 @@ import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import { type Recipient, type Sending, wholeState } from "../shared/contract/sending.ts";
 import type { SendTask, TaskOutcome } from "../shared/contract/task.ts";
-import type { Transmission } from "../shared/mail/smtp/session.ts";
-import type { Verdict } from "../shared/mail/smtp/verdicts.ts";
+import type { Transmission, Verdict } from "../shared/mail/outgoing.ts";
 import { isAbort } from "../shared/run.ts";
 import type { TaskSender } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";
@@ -28,7 +27,7 @@ const SLOWEST = 20;
 const GRACE_MS = 8_000;
 
 /**
- * Makes the next attempt if it is due and nobody else makes one. Before the line that ends the message may leave this process, the
+ * Makes the next attempt if it is due and nobody else makes one. Before the end of the message may leave this process, the
  * recipients it is for are written down as `transmitting`; a sending found with some of those was cut off by a crash, and they
  * become unknown. Only recipients that are still queued are sent to.
  */
@@ -81,7 +80,8 @@ async function attempted(deps: SendDeps, mailbox: Mailbox, taken: Sending, signa
   };
   try {
     if (!raw) throw new Problem("internal", "The bytes of the message are missing", { retry: "never" });
-    const order = { id: taken.id, from: taken.from, to, raw: Buffer.from(raw), dsn: taken.dsn };
+    const save = mailbox.send?.saveSent !== "never";
+    const order = { id: taken.id, from: taken.from, to, raw: Buffer.from(raw), dsn: taken.dsn, save };
     const transmission = await deps.senders.send(mailbox, order, mark, grace.signal);
     return await recorded(deps, current, transmission);
   } catch (error) {

@@ -1,16 +1,12 @@
 /** Connections to send over: a few per mailbox, kept for a short idle time, and the pace at which messages leave. */
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { asProblem } from "../shared/contract/problem.ts";
-import { openSmtp, type SmtpDeps } from "../shared/mail/smtp/connect.ts";
-import { paceOf } from "../shared/mail/smtp/place.ts";
-import type { Order, SmtpSession, Transmission } from "../shared/mail/smtp/session.ts";
+import type { BeforeEnd, Order, SendSession, Transmission } from "../shared/mail/outgoing.ts";
+import { openSending, paceOf, type SendingDeps } from "../shared/mail/sending.ts";
 import { slept, within } from "../shared/time.ts";
 
-/** Runs after the whole message is on the wire and before the line that ends it. */
-export type BeforeEnd = (accepted: string[]) => Promise<void>;
-
 export interface Senders {
-  /** Hands one message over, on a kept connection or a new one. Throws and resolves as `SmtpSession.transmit` does. */
+  /** Hands one message over, on a kept connection or a new one. Throws and resolves as `SendSession.transmit` does. */
   send(mailbox: Mailbox, order: Order, beforeEnd: BeforeEnd, signal: AbortSignal): Promise<Transmission>;
   /** When the mailbox's pace lets the next message go; undefined when it may go now, which then counts. Counted per process. */
   notBefore(mailbox: Mailbox): Date | undefined;
@@ -18,7 +14,7 @@ export interface Senders {
   run(signal: AbortSignal): Promise<void>;
 }
 
-type Pooled = { session: SmtpSession | undefined; revision: number; idleSince: number; busy: boolean; used: boolean };
+type Pooled = { session: SendSession | undefined; revision: number; idleSince: number; busy: boolean; used: boolean };
 
 const PER_MAILBOX = 2;
 const IDLE_MS = 15_000;
@@ -26,7 +22,7 @@ const LOOK_EVERY_MS = 5_000;
 const WAIT_MS = 120_000;
 const MINUTE_MS = 60_000;
 
-export function senders(deps: SmtpDeps): Senders {
+export function senders(deps: SendingDeps): Senders {
   const pools = new Map<string, Pooled[]>();
   const waiting = new Map<string, (() => void)[]>();
   const nextFree = new Map<string, number>();
@@ -72,7 +68,7 @@ export function senders(deps: SmtpDeps): Senders {
     message: { order: Order; beforeEnd: BeforeEnd },
     signal: AbortSignal,
   ) {
-    one.session ??= await openSmtp(deps, mailbox, signal);
+    one.session ??= await openSending(deps, mailbox, signal);
     const { order, beforeEnd } = message;
     if (!one.used) return one.session.transmit(order, beforeEnd, signal);
     let ending = false;
@@ -87,7 +83,7 @@ export function senders(deps: SmtpDeps): Senders {
       const hungUp = ["connect", "timeout", "unavailable"].includes(asProblem(error).code);
       if (ending || !hungUp || signal.aborted) throw error;
     }
-    one.session = await openSmtp(deps, mailbox, signal);
+    one.session = await openSending(deps, mailbox, signal);
     return one.session.transmit(order, beforeEnd, signal);
   }
 

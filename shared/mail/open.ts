@@ -8,7 +8,7 @@ import { preflight as imapPreflight } from "./imap/preflight.ts";
 import type { MailConnection, PreflightReport } from "./mail.ts";
 import { pop3Connection, type Pop3ConnectionDeps } from "./pop3/pop3.ts";
 import { preflight as pop3Preflight } from "./pop3/preflight.ts";
-import { sendStep } from "./smtp/preflight.ts";
+import { sendStep } from "./sending.ts";
 
 export type MailDeps = ImapDeps & Pop3ConnectionDeps;
 

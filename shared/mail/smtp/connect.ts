@@ -7,9 +7,10 @@ import type { Egress } from "../../egress.ts";
 import { within } from "../../time.ts";
 import type { Credentials } from "../credentials.ts";
 import type { Tokens } from "../oauth.ts";
+import type { SendSession } from "../outgoing.ts";
 import { pinProblem, secured, trusting } from "../wire.ts";
 import { type SmtpPlace, smtpPlace } from "./place.ts";
-import { type SmtpSession, smtpSession, type SmtpTimeouts, tlsSocketOf } from "./session.ts";
+import { smtpSession, type SmtpTimeouts, tlsSocketOf } from "./session.ts";
 import { smtpProblem } from "./verdicts.ts";
 
 /** What an SMTP connection needs; `command` in milliseconds, the same as for receiving. */
@@ -25,7 +26,7 @@ const STEP = 4;
 const END = 40;
 
 /** Connects, secures, greets and logs in. Throws the Problem of the step that failed; nothing stays open then. */
-export async function openSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SmtpSession> {
+export async function openSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SendSession> {
   const place = smtpPlace(mailbox);
   await deps.gate?.(place.host, signal);
   const auth = await smtpCredentials(deps, mailbox, place, signal);

@@ -5,31 +5,11 @@ import { TLSSocket } from "node:tls";
 import SMTPConnection, { type SMTPConnectionSendInfo, type SMTPEnvelope } from "nodemailer/lib/smtp-connection";
 import XOAuth2 from "nodemailer/lib/xoauth2";
 import { Problem } from "../../contract/problem.ts";
-import type { StatusWish } from "../../contract/sending.ts";
 import { within } from "../../time.ts";
 import type { Credentials } from "../credentials.ts";
+import type { BeforeEnd, Order, SendSession, Transmission, Verdict } from "../outgoing.ts";
 import { needsUtf8 } from "./addresses.ts";
-import { heard, smtpProblem, type Verdict, verdictOf } from "./verdicts.ts";
-
-/** One message for the wire. `id` names it in notifications (RFC 3461 ENVID). */
-export type Order = { id: string; from: string; to: string[]; raw: Buffer; dsn: StatusWish | null };
-
-/** The outcome of one attempt. `serverMessageId` is the Message-ID the provider put in place of ours, null where it kept it. */
-export type Transmission = { verdicts: Verdict[]; serverMessageId: string | null };
-
-export interface SmtpSession {
-  readonly open: boolean;
-  /**
-   * Hands one message over. `beforeEnd` runs after the whole message went out and before the line that ends it: only when it has
-   * resolved may the server take the message, and what it throws is thrown here, with nothing taken. Throws a Problem when the
-   * conversation failed before that line; after it, silence is the verdict `unknown`.
-   */
-  transmit(order: Order, beforeEnd: (accepted: string[]) => Promise<void>, signal: AbortSignal): Promise<Transmission>;
-  /** What the server offers, for people. */
-  describe(): string;
-  /** Says QUIT, or cuts the connection. */
-  close(): void;
-}
+import { heard, smtpProblem, verdictOf } from "./verdicts.ts";
 
 /** Milliseconds the server may be silent at each step, and after the end of a message (RFC 5321 section 4.5.3.2.6: 10 minutes). */
 export type SmtpTimeouts = { step: number; end: number };
@@ -42,7 +22,7 @@ export async function smtpSession(
   auth: Credentials,
   timeouts: SmtpTimeouts,
   signal: AbortSignal,
-): Promise<SmtpSession> {
+): Promise<SendSession> {
   const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
   // A server that does not ask for a login (a relay inside a network) would refuse one.
   if (connection.allowsAuth) await logIn(connection, auth, { secrets, timeouts }, signal);
@@ -94,12 +74,7 @@ async function logIn(
 
 type Wire = { connection: SMTPConnection; secrets: string[]; timeouts: SmtpTimeouts };
 
-async function transmit(
-  wire: Wire,
-  order: Order,
-  beforeEnd: (accepted: string[]) => Promise<void>,
-  signal: AbortSignal,
-): Promise<Transmission> {
+async function transmit(wire: Wire, order: Order, beforeEnd: BeforeEnd, signal: AbortSignal): Promise<Transmission> {
   const { connection, secrets, timeouts } = wire;
   checkReach(connection, order);
   const envelope = envelopeOf(order);

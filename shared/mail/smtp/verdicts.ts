@@ -1,10 +1,7 @@
 /** What an SMTP server's replies, and its silence, mean: for one recipient a verdict, for the whole conversation a Problem. */
 import { Problem } from "../../contract/problem.ts";
-import type { Recipient } from "../../contract/sending.ts";
+import type { Verdict } from "../outgoing.ts";
 import { problemOf, withoutSecrets } from "../problems.ts";
-
-/** What became of one recipient in one attempt; `queued` is to be tried again. `response` is the server's own words. */
-export type Verdict = Recipient;
 
 /** An error of the SMTP library, as far as it is looked at. */
 export type Heard = {
