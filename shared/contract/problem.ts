@@ -28,6 +28,21 @@ export const PROBLEMS = {
     title: "The server allows no more connections",
     fix: "Close other mail clients of this mailbox or raise the server's limit; the service tries again by itself.",
   },
+  access: {
+    status: 422,
+    title: "The login may not open this mailbox",
+    fix: "Give the login full access to the mailbox or the role ApplicationImpersonation, and say which in `receive.access`; look whether Exchange Web Services are switched on for it.",
+  },
+  no_mailbox: {
+    status: 422,
+    title: "The server has no such mailbox",
+    fix: "Check the mailbox's address (its primary one); if it was moved to another server, leave out `receive.host` and `receive.url`.",
+  },
+  autodiscover: {
+    status: 422,
+    title: "The Exchange server of this address was not found",
+    fix: "Give the server in `receive.host` or `receive.url`, or allow a redirect in `receive.redirects`.",
+  },
   throttled: {
     status: 429,
     title: "The server asks to slow down",

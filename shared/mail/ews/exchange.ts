@@ -1,0 +1,85 @@
+/** What all Exchange mailboxes of a process share: connections by account, where mailboxes were found, and who asked to be left alone. */
+import { createHmac, randomBytes } from "node:crypto";
+import { cookieJar } from "./cookies.ts";
+import type { Account } from "./http.ts";
+import { type LineDeps, type Lines, linesTo, type Target } from "./lines.ts";
+import { type Places, placeMemory } from "./place.ts";
+import { VERSIONS } from "./service.ts";
+
+/** What is alike for all requests of an account: who pays, whom to trust. */
+export type AccountOf = { key: string; trust: Pick<Target, "ca" | "fingerprint"> };
+
+export interface Exchange {
+  readonly places: Places;
+  readonly busy: Busy;
+  /** A word for a secret, of no use to anybody outside this process. */
+  mark(secret: string): string;
+  /** The account's connections, shared by all who use it; `over` must be called once, and closes them after the last. */
+  account(deps: LineDeps, of: AccountOf): { account: Account; over: () => void };
+}
+
+/** Until when somebody is not to be asked, because the server said so. */
+export interface Busy {
+  until(who: string): Date | undefined;
+  note(who: string, until: Date): void;
+}
+
+/** Made once in a process. Nothing is opened before the first mailbox. */
+export function exchange(): Exchange {
+  const key = randomBytes(32);
+  const accounts = new Map<string, { account: Account; users: number; close: () => void }>();
+  return {
+    places: placeMemory(),
+    busy: busyTimes(),
+    mark: (secret) => createHmac("sha256", key).update(secret).digest("base64url").slice(0, 16),
+    account(deps, of) {
+      const found = accounts.get(of.key) ?? { ...accountOver(deps, of), users: 0 };
+      accounts.set(of.key, found);
+      found.users++;
+      let left = false;
+      const over = () => {
+        if (left) return;
+        left = true;
+        if (--found.users > 0) return;
+        accounts.delete(of.key);
+        found.close();
+      };
+      return { account: found.account, over };
+    },
+  };
+}
+
+function accountOver(deps: LineDeps, { key, trust }: AccountOf): { account: Account; close: () => void } {
+  const servers = new Map<string, Lines>();
+  const linesOf = (url: URL): Lines => {
+    const found = servers.get(url.origin);
+    if (found) return found;
+    const secure = url.protocol === "https:";
+    const port = Number(url.port) || (secure ? 443 : 80);
+    const made = linesTo(deps, { ca: trust.ca, fingerprint: trust.fingerprint, host: url.hostname, port, secure });
+    servers.set(url.origin, made);
+    return made;
+  };
+  const close = () => {
+    for (const lines of servers.values()) lines.close();
+  };
+  const { command } = deps.timeouts;
+  const [version] = VERSIONS;
+  return { account: { key, linesTo: linesOf, cookies: cookieJar(), command, version }, close };
+}
+
+function busyTimes(): Busy {
+  const times = new Map<string, number>();
+  return {
+    until(who) {
+      const at = times.get(who);
+      if (at === undefined) return undefined;
+      if (at > Date.now()) return new Date(at);
+      times.delete(who);
+      return undefined;
+    },
+    note(who, until) {
+      times.set(who, Math.max(times.get(who) ?? 0, until.getTime()));
+    },
+  };
+}
