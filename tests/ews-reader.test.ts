@@ -1,7 +1,7 @@
 /** The reader of Exchange's answers: whatever the network cuts, whatever prefixes a server likes, the same comes out. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { base64Decoder } from "../shared/mail/ews/base64.ts";
 import { type Element, elementsOf, textWithin, within } from "../shared/mail/ews/envelopes.ts";
 import { escaped, unescaped } from "../shared/mail/ews/markup.ts";
@@ -27,9 +27,10 @@ async function read(text: string | Buffer, lengths: Iterable<number> = [], names
 const everyByte = (text: string) => Array.from({ length: Buffer.byteLength(text) }, () => 1);
 const cutting = fc.array(fc.integer({ min: 1, max: 40 }), { maxLength: 200 });
 
+const tag = (prefix: string, name: string) => (prefix ? `${prefix}:${name}` : name);
+
 /** An envelope as Exchange writes it, or with other prefixes, or none. */
 function envelope(p: { s: string; m: string; t: string }, id: string, folders: string[]): string {
-  const tag = (prefix: string, name: string) => (prefix ? `${prefix}:${name}` : name);
   const [S, M, T] = [
     (name: string) => tag(p.s, name),
     (name: string) => tag(p.m, name),
