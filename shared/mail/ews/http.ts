@@ -19,6 +19,7 @@ export type EwsResponse = { status: number; headers: IncomingHttpHeaders; chunks
 
 export type EwsOrder = {
   url: string;
+  method?: "GET";
   /** What a late answer is called. */
   what?: string;
   body: string | Buffer;
@@ -41,10 +42,11 @@ export interface EwsHttp {
   post(order: EwsOrder, signal: AbortSignal): Promise<EwsResponse>;
 }
 
-/** Who logs in: a password is shown as `scheme` says, or as the server asks for it, NTLM before basic. */
+/** Who logs in: a password is shown as `scheme` says, or as the server asks for it, NTLM before basic. Nobody is told a 401. */
 export type Login =
   | { user: string; pass: string; scheme?: Scheme | undefined }
-  | { token: (signal: AbortSignal) => Promise<string>; refused: () => void };
+  | { token: (signal: AbortSignal) => Promise<string>; refused: () => void }
+  | "nobody";
 
 /** What the requests of one account share: connections by server, cookies that lead to a mailbox's own server, the schema spoken. */
 export type Account = {
@@ -55,7 +57,13 @@ export type Account = {
   version: Version;
 };
 
-type Part = { url: URL; headers: Record<string, string>; body: string | Buffer; beforeEnd?: () => Promise<void> };
+type Part = {
+  method?: string;
+  url: URL;
+  headers: Record<string, string>;
+  body: string | Buffer;
+  beforeEnd?: () => Promise<void>;
+};
 type Attempt = { order: EwsOrder; url: URL; line: Line; lines: Lines; signal: AbortSignal };
 
 /** An answer may begin late where the server has a long list to make. */
@@ -63,18 +71,23 @@ const ANSWER = 4;
 const CAP = 8;
 const MOST_DRAINED = 256 * 1024;
 
+/** The server ended a connection after saying how it wants to be logged in to; the request itself was not sent. */
+class Closed extends Error {}
+
 /** HTTP for one login over an account's connections; light enough for a thousand mailboxes of one account. */
 export function ewsHttp(account: Account, login: Login): EwsHttp {
   async function post(order: EwsOrder, signal: AbortSignal): Promise<EwsResponse> {
     const url = new URL(order.url);
     const lines = account.linesTo(url);
     const first = await lines.take(useOf(order), signal);
+    const kept = first.wire.used;
     try {
       return await attempted({ order, url, line: first, lines, signal });
     } catch (error) {
       first.release(false);
       signal.throwIfAborted();
-      if (!first.wire.used || !isCut(error) || order.beforeEnd) throw problemOf(error, { step: "command" });
+      const again = error instanceof Closed || (kept && isCut(error) && !order.beforeEnd);
+      if (!again) throw problemOf(error, { step: "command" });
     }
     // The server closed a connection just as it was used again: nothing was answered, and nothing was taken.
     const second = await lines.take("fresh", signal);
@@ -93,10 +106,16 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
     const shown = await authorization(attempt);
     const cookie = account.cookies.header(url, anchor);
     const headers = { ...order.headers, ...shown, ...(cookie !== undefined && { cookie }) };
-    const { body, beforeEnd } = order;
-    const message = await exchanged(attempt, { url, headers, body, ...(beforeEnd && { beforeEnd }) });
+    const { body, beforeEnd, method } = order;
+    const message = await exchanged(attempt, {
+      url,
+      headers,
+      body,
+      ...(method && { method }),
+      ...(beforeEnd && { beforeEnd }),
+    });
     account.cookies.keep(url, anchor, message.headers["set-cookie"]);
-    if (message.statusCode !== 401) {
+    if (login === "nobody" || message.statusCode !== 401) {
       line.wire.authenticated ||= isNtlm(shown);
       return answerFrom(message, { idleMs: order.idleMs ?? ANSWER * account.command, signal, line });
     }
@@ -113,6 +132,7 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
   /** The Authorization header that a request needs on this connection; NTLM asks for a challenge first, with nothing to lose. */
   async function authorization(attempt: Attempt): Promise<{ authorization?: string }> {
     const { url, line, lines, signal } = attempt;
+    if (login === "nobody") return {};
     if ("token" in login) return { authorization: `Bearer ${await login.token(signal)}` };
     if (line.wire.authenticated) return {};
     const { user, pass, scheme } = login;
@@ -129,6 +149,7 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
     if (message.statusCode !== 401) return {};
     if (scheme === "ntlm" || !/\bBasic\b/i.test(offered ?? "")) throw methodProblem(scheme, message.headers);
     lines.scheme = "basic";
+    if (message.headers.connection?.toLowerCase() === "close") throw new Closed();
     return { authorization: basic };
   }
 
@@ -136,7 +157,10 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const asked = request(optionsFor(part, line), resolve);
     asked.on("error", reject);
-    const stop = () => asked.destroy(new Problem("timeout", "The request was given up"));
+    const stop = () => {
+      asked.destroy();
+      reject(signal.reason);
+    };
     signal.addEventListener("abort", stop, { once: true });
     const quietMs = order.answerMs ?? ANSWER * account.command;
     const received = () => line.wire.socket.bytesRead + line.wire.socket.bytesWritten;
@@ -160,10 +184,10 @@ function useOf({ idleMs, beforeEnd, flowing }: EwsOrder): Use {
   return flowing ? "flow" : "short";
 }
 
-function optionsFor({ url, headers, body }: Part, { wire: { agent } }: Line) {
+function optionsFor({ method = "POST", url, headers, body }: Part, { wire: { agent } }: Line) {
   return {
     agent,
-    method: "POST",
+    method,
     host: url.hostname,
     port: url.port || (url.protocol === "https:" ? 443 : 80),
     path: `${url.pathname}${url.search}`,

@@ -10,7 +10,7 @@ import { type Exchange, exchange as newExchange } from "./exchange.ts";
 import { type Account, type EwsHttp, type EwsOrder, type EwsResponse, ewsHttp, type Login } from "./http.ts";
 import { type EwsLibrary, ewsLibrary } from "./library.ts";
 import { whole } from "./answer.ts";
-import { namedPlace, type Place } from "./place.ts";
+import { accountKey, type Found, placeOf } from "./place.ts";
 import { faultIn, libraryProblem, statusProblem } from "./problems.ts";
 import { enveloped, serviceOver, VERSIONS } from "./service.ts";
 
@@ -57,11 +57,11 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
   const library = await ewsLibrary();
   signal.throwIfAborted();
   const exchange = deps.exchange ?? newExchange();
-  const place = await placeOf(mailbox);
-  const key = accountKey(exchange, mailbox, place);
+  const login = loginOf(deps, mailbox);
+  const found = await placeOf({ ...deps, exchange }, mailbox, login, signal);
+  const key = accountKey(exchange, mailbox, new URL(found.place.url).origin);
   const { account, over } = exchange.account(deps, { key, trust: mailbox.receive });
-  const http = ewsHttp(account, loginOf(deps, mailbox));
-  return sessionOver({ library, exchange, account, http, place, mailbox, over });
+  return sessionOver({ library, exchange, account, http: ewsHttp(account, login), found, mailbox, over });
 }
 
 type Parts = {
@@ -69,7 +69,7 @@ type Parts = {
   exchange: Exchange;
   account: Account;
   http: EwsHttp;
-  place: Place;
+  found: Found;
   mailbox: MailboxOf<"ews">;
   over: () => void;
 };
@@ -82,7 +82,8 @@ const WHOLE = 40;
 const ENDS = new Set<ProblemCode>(["auth", "token", "no_mailbox"]);
 
 function sessionOver(parts: Parts): EwsSession {
-  const { library, exchange, account, http, place, mailbox, over } = parts;
+  const { library, exchange, account, http, found, mailbox, over } = parts;
+  const { place } = found;
   const { access } = mailbox.receive;
   const anchor = mailbox.address;
   const impersonated = access === "impersonate" ? anchor : null;
@@ -105,8 +106,8 @@ function sessionOver(parts: Parts): EwsSession {
   function learnt(error: unknown): unknown {
     if (!(error instanceof Problem)) return error;
     if (error.retry instanceof Date) exchange.busy.note(payer, error.retry);
-    if (ENDS.has(error.code)) open = false;
-    return error;
+    if (ENDS.has(error.code) || isElsewhere(error)) open = false;
+    return isElsewhere(error) || error.code === "auth" ? found.doubted(error) : error;
   }
 
   async function attempt<T>(what: string, work: (service: ExchangeService) => Promise<T>, signal: AbortSignal) {
@@ -179,19 +180,9 @@ function isTooNew(error: unknown): boolean {
   return error instanceof Problem && (error.evidence?.startsWith("ErrorInvalidServerVersion") ?? false);
 }
 
-/** Who is meant by the account: its login, or the application where that acts for itself. */
-function accountKey(exchange: Exchange, { receive }: MailboxOf<"ews">, place: Place): string {
-  const { auth, ca, fingerprint, scheme } = receive;
-  const acting = "oauth2" in auth && !auth.oauth2.refreshToken ? auth.oauth2.clientId : auth.user;
-  const secret = "password" in auth ? auth.password.reveal() : "";
-  const told = exchange.mark(JSON.stringify([secret, ca, fingerprint, scheme]));
-  return [acting.toLowerCase(), new URL(place.url).origin, told].join(" ");
-}
-
-async function placeOf(mailbox: MailboxOf<"ews">): Promise<Place> {
-  const named = namedPlace(mailbox);
-  if (!named) throw new Problem("autodiscover", "The mailbox names no server", { retry: "never" });
-  return named;
+/** True where the server that was asked is not, or no longer, the mailbox's. */
+function isElsewhere({ code, evidence }: Problem): boolean {
+  return code === "no_mailbox" || /^HTTP (3\d\d|40[45])\b/.test(evidence ?? "");
 }
 
 function loginOf({ tokens }: EwsDeps, mailbox: MailboxOf<"ews">): Login {
