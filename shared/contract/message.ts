@@ -17,6 +17,12 @@ export const MessageRef = v.object({
 export type MessageRef = v.InferOutput<typeof MessageRef>;
 
 /**
+ * The epoch of messages that are looked up once more (resync) where nobody remembers which numbers they had. The ledger holds one
+ * while it is worked on and forgets it afterwards; its content is recognised as that of a moved message is.
+ */
+export const AGAIN = "again";
+
+/**
  * How far one folder was handed over: every message with a uid up to `uid` in this epoch is in the ledger's or a
  * delivery's care. `state` is what else the protocol needs to go on from here, its own business (null for IMAP). `newest` is the receivedAt of the newest message handed over:
  * after a changed epoch the folder is read again from a little before it.
@@ -36,11 +42,15 @@ export type Arrival = { messages: MessageRef[]; cursor: Cursor };
 /** One downloaded message: its RFC 822 bytes and the flags the server held for it. */
 export type FetchedMessage = { ref: MessageRef; raw: Uint8Array; flags: string[] };
 
-/** A folder as the server lists it. `specialUse` is RFC 6154 (`\Sent`, `\Drafts`, ...). */
+/**
+ * A folder as the server lists it. `specialUse` is RFC 6154 (`\Sent`, `\Drafts`, ...); `class` is what Exchange holds it for
+ * (IPF.Note, IPF.Appointment, ...), absent where all folders are for mail.
+ */
 export type Folder = {
   path: string;
   name: string;
   parent: string | null;
   specialUse: string | null;
   selectable: boolean;
+  class?: string;
 };

@@ -6,8 +6,8 @@ const BATCH_MESSAGES = 100;
 const BATCH_BYTES = 8 * 1024 * 1024;
 
 /** Cuts a list into batches of bounded count and size; a large message is a batch of its own. */
-export function* batches(list: MessageRef[]): Generator<MessageRef[], void, undefined> {
-  let batch: MessageRef[] = [];
+export function* batches<T extends Pick<MessageRef, "size">>(list: T[]): Generator<T[], void, undefined> {
+  let batch: T[] = [];
   let bytes = 0;
   for (const message of list) {
     if (batch.length > 0 && (batch.length >= BATCH_MESSAGES || bytes + message.size > BATCH_BYTES)) {

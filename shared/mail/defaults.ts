@@ -20,9 +20,9 @@ export function isPolled(receive: Receive): boolean {
   return receive.mode === "poll";
 }
 
-/** What is done with a delivered message: nothing, unless the mailbox says so or is polled by IMAP, where it is marked as read. */
+/** What is done with a delivered message: nothing, unless the mailbox says so or is polled, where it is marked as read if the protocol can. */
 export function afterDeliveryOf(receive: Receive): AfterDelivery {
-  return receive.afterDelivery ?? (receive.protocol === "imap" && isPolled(receive) ? "markRead" : "leave");
+  return receive.afterDelivery ?? (receive.protocol !== "pop3" && isPolled(receive) ? "markRead" : "leave");
 }
 
 /** The mailbox as one of this protocol; whoever opens it by its protocol's table has the right one. */

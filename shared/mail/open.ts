@@ -2,6 +2,7 @@
 import type { Mailbox, Protocol } from "../contract/mailbox.ts";
 import { Problem } from "../contract/problem.ts";
 import { mailboxOf } from "./defaults.ts";
+import { ewsConnection, type EwsConnectionDeps } from "./ews/ews.ts";
 import { type ImapDeps } from "./imap/client.ts";
 import { imapConnection } from "./imap/imap.ts";
 import { preflight as imapPreflight } from "./imap/preflight.ts";
@@ -10,7 +11,7 @@ import { pop3Connection, type Pop3ConnectionDeps } from "./pop3/pop3.ts";
 import { preflight as pop3Preflight } from "./pop3/preflight.ts";
 import { sendStep } from "./sending.ts";
 
-export type MailDeps = ImapDeps & Pop3ConnectionDeps;
+export type MailDeps = ImapDeps & Pop3ConnectionDeps & EwsConnectionDeps;
 
 type OpenMailbox = (deps: MailDeps, mailbox: Mailbox) => MailConnection;
 type Preflight = (deps: MailDeps, mailbox: Mailbox, signal: AbortSignal) => Promise<PreflightReport>;
@@ -19,9 +20,7 @@ type Preflight = (deps: MailDeps, mailbox: Mailbox, signal: AbortSignal) => Prom
 export const openMailbox: Record<Protocol, OpenMailbox> = {
   imap: (deps, mailbox) => imapConnection(deps, mailboxOf(mailbox, "imap")),
   pop3: (deps, mailbox) => pop3Connection(deps, mailboxOf(mailbox, "pop3")),
-  ews: () => {
-    throw notYet();
-  },
+  ews: (deps, mailbox) => ewsConnection(deps, mailboxOf(mailbox, "ews")),
 };
 
 /** How each protocol's settings are tried out. */
@@ -32,7 +31,7 @@ export const preflights: Record<Protocol, Preflight> = {
 };
 
 function notYet(): Problem {
-  return new Problem("invalid", "Exchange mailboxes cannot be received yet", { retry: "never" });
+  return new Problem("invalid", "Exchange mailboxes cannot be tried out yet", { retry: "never" });
 }
 
 /** Tries out all of a mailbox: how it is received and, where it sends, the login for that. */

@@ -55,7 +55,7 @@ const ADVANCE = redisScript(
   end
   drop('ahead', function(e, uid) return e == epoch and uid <= reached end)
   if before and not same then
-    for _, key in ipairs({ 'open', 'ahead' }) do drop(key, function(e) return e ~= epoch end) end
+    for _, key in ipairs({ 'open', 'ahead' }) do drop(key, function(e) return e ~= epoch and e ~= AGAIN end) end
   end
   return 1`,
 );

@@ -3,7 +3,7 @@
  * `ahead` what was done before the cursor passed it. Every step is one script over the keys of one mailbox, with Redis' own clock.
  */
 import { createHash } from "node:crypto";
-import type { MessageRef } from "../contract/message.ts";
+import { AGAIN, type MessageRef } from "../contract/message.ts";
 import { Problem } from "../contract/problem.ts";
 import { type RedisConnection, redisScript } from "./redis-client.ts";
 import type { RedisKeys } from "./redis-keys.ts";
@@ -20,7 +20,8 @@ export const LUA_CLOCK = `
 `;
 
 /**
- * The ledger's own words: `low` is the cursor's uid in this folder and epoch, 0 when it has none there. `cursors` has two fields for a
+ * The ledger's own words: `low` is the cursor's uid in this folder and epoch, 0 when it has none there; what is looked up again lies below
+ * all cursors. `cursors` has two fields for a
  * folder: its name, with the mark that scripts read, and its name after a NUL, with what the protocol keeps, however large.
  */
 export const LUA_LEDGER = `
@@ -36,7 +37,9 @@ export const LUA_LEDGER = `
     end
     return marks[folder]
   end
+  local AGAIN = '${AGAIN}'
   local function low(folder, epoch)
+    if epoch == AGAIN then return math.huge end
     local mark = markOf(folder)
     return mark and mark.epoch == epoch and mark.uid or 0
   end

@@ -1,5 +1,5 @@
 /** Cursors and fences in SQLite. */
-import type { Cursor, MessageRef } from "../contract/message.ts";
+import { AGAIN, type Cursor, type MessageRef } from "../contract/message.ts";
 import { Problem } from "../contract/problem.ts";
 import type { Database } from "./sqlite-database.ts";
 import { reopen, takeCare } from "./sqlite-ledger.ts";
@@ -64,7 +64,8 @@ function advance(db: Database, mailbox: string, cursor: Cursor, messages: Messag
   const passed = "delete from messages where mailbox = ? and folder = ? and epoch = ? and uid <= ? and state = ?";
   db.run(passed, mailbox, folder, epoch, uid, DONE);
   if (before !== undefined && same === undefined) {
-    db.run("delete from messages where mailbox = ? and folder = ? and epoch <> ?", mailbox, folder, epoch);
+    const others = "delete from messages where mailbox = ? and folder = ? and epoch not in (?, ?)";
+    db.run(others, mailbox, folder, epoch, AGAIN);
   }
 }
 

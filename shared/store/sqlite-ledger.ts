@@ -2,7 +2,7 @@
  * The ledger in SQLite. Done messages need no row: they lie at or below their folder's cursor. Rows exist for what is in
  * flight, and for what is done before the cursor has passed it.
  */
-import type { MessageRef } from "../contract/message.ts";
+import { AGAIN, type MessageRef } from "../contract/message.ts";
 import type { Database } from "./sqlite-database.ts";
 import { dropClaimedPrint, finishPrint, identify } from "./sqlite-prints.ts";
 import { integer } from "./sqlite-row.ts";
@@ -65,8 +65,9 @@ function claim(db: Database, mailbox: string, ref: MessageRef, at: { now: number
   return "yours";
 }
 
-/** The cursor's uid in the message's folder and epoch; 0 when it has none there. */
+/** The cursor's uid in the message's folder and epoch; 0 when it has none there. What is looked up again lies below all cursors. */
 export function lowWater(db: Database, mailbox: string, ref: { folder: string; epoch: string }): number {
+  if (ref.epoch === AGAIN) return Number.MAX_SAFE_INTEGER;
   const sql = "select uid from cursors where mailbox = ? and folder = ? and epoch = ?";
   const row = db.get(sql, mailbox, ref.folder, ref.epoch);
   return row === undefined ? 0 : integer(row, "uid");

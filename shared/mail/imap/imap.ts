@@ -12,7 +12,8 @@ import { receivedSince, withMessageIds } from "./reconcile.ts";
 import type { Session } from "./session.ts";
 import { tidyOver } from "./tidy.ts";
 import { pollOver } from "./poll.ts";
-import { startOf, watchOver } from "./watch.ts";
+import { startOf } from "../start.ts";
+import { watchOver } from "./watch.ts";
 
 /** DNS, TCP, TLS and login each have a deadline of their own, and the gate may let wait; this bounds all of it. */
 const OPENING_MS = 30 * 60 * 1000;

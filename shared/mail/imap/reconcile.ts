@@ -4,6 +4,7 @@ import type { Mailbox } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import { batches } from "../batches.ts";
+import { overlap } from "../start.ts";
 import type { Session } from "./session.ts";
 
 const MINUTE = 60 * 1000;
@@ -12,8 +13,6 @@ const DAY = 24 * 60 * MINUTE;
 const LISTED_AT_ONCE = 500;
 const DIRECT_SPAN = 1000;
 const LISTING_CAP_MS = 10 * MINUTE;
-/** How far a server's clock may be behind this one. */
-const CLOCK_SKEW_MS = 10 * MINUTE;
 
 export type Place = { session: Session; mailbox: Mailbox; folder: string; emit?: Emit | undefined };
 
@@ -116,13 +115,6 @@ function surveyed(place: Comparing, cursor: Cursor | undefined, signal: AbortSig
     return dated(place, box, since === "now" ? place.start : Date.parse(since));
   };
   return session.inFolder(folder, `Comparing ${folder}`, look, signal, { capMs: LISTING_CAP_MS });
-}
-
-/** A day before the newest message handed over, but never before what the mailbox was registered for. */
-function overlap(mailbox: Mailbox, cursor: Cursor): number {
-  const { since } = mailbox.receive;
-  const start = since === "now" ? Date.parse(mailbox.createdAt) - CLOCK_SKEW_MS : Date.parse(since);
-  return Math.max(Date.parse(cursor.newest) - DAY, start || 0);
 }
 
 function bare(box: MailboxObject): Survey {

@@ -7,6 +7,7 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
 import { jittered } from "../../time.ts";
 import type { WatchSign } from "../mail.ts";
+import { startOf } from "../start.ts";
 import type { ImapDeps } from "./client.ts";
 import { watchedFolders } from "./folders.ts";
 import { listenerOf } from "./listen.ts";
@@ -48,15 +49,6 @@ export async function* watchOver(
     if (connected && error instanceof Problem && error.code === "timeout") throw deaf(error);
     throw error;
   }
-}
-
-/**
- * Since "now" means since the registration, however late the first connection succeeds; for a folder added later, since that
- * change. INTERNALDATE has whole seconds: what came within the second of the registration counts as before it.
- */
-export function startOf(mailbox: MailboxOf<"imap">, cursors: Cursor[]): number {
-  const began = Date.parse(cursors.length === 0 ? mailbox.createdAt : mailbox.updatedAt);
-  return Math.floor(began / 1000) * 1000 + 1000;
 }
 
 function deaf(timeout: Problem): Problem {

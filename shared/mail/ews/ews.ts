@@ -1,0 +1,135 @@
+/** A mailbox reached by Exchange Web Services: a session that is made when first needed, over connections its account shares. */
+import type { FolderId } from "ews-javascript-api";
+import type { MailboxOf } from "../../contract/mailbox.ts";
+import { Problem } from "../../contract/problem.ts";
+import { within } from "../../time.ts";
+import { isPolled } from "../defaults.ts";
+import type { MailConnection } from "../mail.ts";
+import { startOf } from "../start.ts";
+import { appendOver } from "./append.ts";
+import { fetchOver } from "./fetch.ts";
+import { folderTree, foundOrMade, INBOX, watchedFolders } from "./folders.ts";
+import { type EwsHints, ewsHints } from "./hub.ts";
+import { pollOver } from "./poll.ts";
+import { receivedSince, withMessageIds } from "./search.ts";
+import { type EwsDeps, type EwsSession, openEws } from "./session.ts";
+import { tidyOver } from "./tidy.ts";
+import { watchOver } from "./watch.ts";
+
+/** What an Exchange mailbox needs to be received. Times in milliseconds. */
+export type EwsConnectionDeps = EwsDeps & {
+  /** How long a subscription may go without a look of its own at its folders. */
+  probeMs: number;
+  /** How often folders are looked at where the server does not notify. */
+  folderPollMs: number;
+  /** The streams of events that all mailboxes of a process share; a mailbox without them has its own. */
+  hints?: EwsHints;
+};
+
+/** Finding the server and the login each have deadlines of their own, and the gate may let wait; this bounds all of it. */
+const OPENING_MS = 30 * 60 * 1000;
+
+/**
+ * A MailConnection over EWS. The first call makes the session; a call after it ended makes another, only a running `watch` never does.
+ * After `close` every call throws.
+ */
+export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">): MailConnection {
+  const life = new AbortController();
+  const hints = deps.hints ?? ewsHints();
+  const moves = new Map<string, FolderId>();
+  let opening: Promise<EwsSession> | undefined;
+  let current: EwsSession | undefined;
+
+  async function session(signal: AbortSignal): Promise<EwsSession> {
+    signal.throwIfAborted();
+    if (life.signal.aborted) throw closed();
+    if (current?.open) return current;
+    opening ??= opened().finally(() => {
+      opening = undefined;
+    });
+    return within(OPENING_MS, "Connecting", opening, signal);
+  }
+
+  async function opened(): Promise<EwsSession> {
+    await current?.close();
+    moves.clear();
+    current = await openEws(deps, mailbox, life.signal);
+    return current;
+  }
+
+  async function folderFor(name: string, signal: AbortSignal): Promise<FolderId> {
+    const known = moves.get(name) ?? (await foundOrMade(await session(signal), name, signal));
+    moves.set(name, known);
+    return known;
+  }
+
+  return {
+    async *watch(cursors, tell, signal) {
+      const startedAt = performance.now();
+      const known = new Map(cursors.map((cursor) => [cursor.folder, cursor]));
+      const looking = { mailbox, tell, emit: deps.emit, cursors: known, start: startOf(mailbox, cursors), startedAt };
+      if (isPolled(mailbox.receive)) return yield* pollOver({ ...looking, open: () => session(signal) }, signal);
+      const ours = await orNothing(session(signal), signal);
+      const { probeMs, folderPollMs: pollMs } = deps;
+      if (ours) yield* watchOver({ ...looking, session: ours, hints, probeMs, pollMs }, signal);
+    },
+    async *since(date, _, signal) {
+      const ours = await session(signal);
+      for (const watched of await watchedFolders(ours, mailbox, signal)) {
+        yield* receivedSince(ours, watched, date, signal);
+      }
+    },
+    async *find(messageIds, signal) {
+      const ours = await session(signal);
+      for (const watched of await watchedFolders(ours, mailbox, signal)) {
+        yield* withMessageIds(ours, watched, messageIds, signal);
+      }
+    },
+    async *fetch(messages, signal) {
+      yield* fetchOver(await session(signal), messages, signal);
+    },
+    async tidy(messages, action, signal) {
+      await tidyOver({ session: await session(signal), folder: folderFor }, messages, action, signal);
+    },
+    async folders(signal) {
+      const tree = await folderTree(await session(signal), signal);
+      return tree.map(({ path, name, parent, specialUse, selectable }) => ({
+        path,
+        name,
+        parent,
+        specialUse,
+        selectable,
+      }));
+    },
+    async sentFolder(signal) {
+      const tree = await folderTree(await session(signal), signal);
+      return tree.find(({ specialUse }) => specialUse === "\\Sent")?.path ?? null;
+    },
+    async append(folder, message, signal) {
+      const ours = await session(signal);
+      const id = folder === INBOX ? ours.folder("inbox") : new ours.library.FolderId(folder);
+      await appendOver(ours, id, message, signal);
+    },
+    get open() {
+      return current?.open ?? false;
+    },
+    async close() {
+      life.abort(closed());
+      await current?.close();
+    },
+  };
+}
+
+/** A watch that is called off while it connects ends quietly. */
+async function orNothing(opening: Promise<EwsSession>, signal: AbortSignal): Promise<EwsSession | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  }
+}
+
+function closed(): Problem {
+  return new Problem("connect", "This mail connection was closed");
+}

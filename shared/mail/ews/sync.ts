@@ -1,0 +1,78 @@
+/** SyncFolderItems: what changed in a folder since a state that the server wrote, a page at a time. */
+import type { FolderId } from "ews-javascript-api";
+import { allWithin, type Element, textWithin, within } from "./envelopes.ts";
+import { escaped, unreadable } from "./markup.ts";
+import { answersTo, fieldsXml, folderXml } from "./requests.ts";
+import type { EwsSession } from "./session.ts";
+
+/** A message that appeared. `receivedAt` in milliseconds since 1970; null where the server does not say. */
+export type Item = { key: string; size: number; receivedAt: number | null };
+
+/** Messages that appeared since the last state, the state that lies after them, and whether there are more. */
+export type Page = { items: Item[]; state: string; last: boolean };
+
+/** What is asked of each item; all of it is there without opening the message. */
+export const ITEM_FIELDS = [
+  "item:DateTimeReceived",
+  "item:DateTimeCreated",
+  "item:Size",
+  "item:ItemClass",
+  "item:IsDraft",
+];
+/** The most that Exchange gives at once. */
+const CHANGES_AT_ONCE = 512;
+/** Mail, meeting requests and their answers, reports; no contacts, appointments, tasks, notes. */
+const MAIL = /^(IPM\.Note|IPM\.Schedule|REPORT|IPM\.Outlook\.Recall|IPM\.Recall\.Report)(\.|$)/i;
+/** What a folder that is not there is called here. */
+const NO_FOLDER = new Set([
+  "ErrorSyncFolderNotFound",
+  "ErrorFolderNotFound",
+  "ErrorItemNotFound",
+  "ErrorInvalidFolderId",
+]);
+
+/**
+ * The next page of a folder. `invalid`: the server does not take the state (any more), `missing`: there is no such folder. Everything
+ * else that goes wrong is thrown as a Problem.
+ */
+export async function syncPage(
+  session: EwsSession,
+  { folder, state }: { folder: FolderId; state: string },
+  signal: AbortSignal,
+): Promise<Page | "invalid" | "missing"> {
+  const content =
+    `<m:ItemShape>${fieldsXml(ITEM_FIELDS)}</m:ItemShape>` +
+    `<m:SyncFolderId>${folderXml(session, folder)}</m:SyncFolderId>` +
+    (state === "" ? "" : `<m:SyncState>${escaped(state)}</m:SyncState>`) +
+    `<m:MaxChangesReturned>${CHANGES_AT_ONCE}</m:MaxChangesReturned><m:SyncScope>NormalItems</m:SyncScope>`;
+  for await (const { message, code, problem } of answersTo(session, { name: "SyncFolderItems", content }, signal)) {
+    if (code === "ErrorInvalidSyncStateData") return "invalid";
+    if (NO_FOLDER.has(code)) return "missing";
+    if (problem) throw problem;
+    return pageOf(message);
+  }
+  throw unreadable("nothing");
+}
+
+function pageOf(message: Element): Page {
+  const state = textWithin(message, "SyncState");
+  if (!state) throw unreadable("changes without a state");
+  const created = allWithin(message, "Create").flatMap(({ children }) => children);
+  return {
+    items: created.flatMap(itemOf),
+    state,
+    last: textWithin(message, "IncludesLastItemInRange") !== "false",
+  };
+}
+
+/** An item as a message; none where it is no mail, or one that nobody has sent yet. */
+export function itemOf(item: Element): Item[] {
+  const key = within(item, "ItemId")?.attributes["Id"];
+  const kind = textWithin(item, "ItemClass");
+  const mail = kind === null ? /^(Message|Meeting\w+)$/.test(item.name) : MAIL.test(kind);
+  if (key === undefined || !mail || textWithin(item, "IsDraft") === "true") return [];
+  const received = textWithin(item, "DateTimeReceived") ?? textWithin(item, "DateTimeCreated");
+  const at = received === null ? Number.NaN : Date.parse(received);
+  const size = Number(textWithin(item, "Size") ?? 0);
+  return [{ key, size: Number.isSafeInteger(size) && size > 0 ? size : 0, receivedAt: Number.isNaN(at) ? null : at }];
+}
