@@ -1,5 +1,5 @@
 /** What an operation of the test server works with: the world, who asks, and the folders and items a request names. */
-import { EwsError } from "./soap.ts";
+import { answer, EwsError, failure, success } from "./soap.ts";
 import { type Folder, folderNamed, type Item, type Mailbox, type Store } from "./store.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 import { child, textAt, type Xml } from "./xml.ts";
@@ -93,19 +93,25 @@ export function idsIn(request: Xml, name: string): Xml[] {
   return child(request, name)?.children ?? [];
 }
 
-/** One response message for each of these, or what went wrong with it. */
-export async function each<One>(
+/** The response of an operation on many things: a message for each, or what went wrong with it. */
+export async function answerEach<One>(
+  operation: string,
   ones: One[],
   work: (one: One) => string | Promise<string>,
-  failed: (error: unknown) => string,
-): Promise<string[]> {
+  empty = "",
+): Promise<string> {
   const messages: string[] = [];
   for (const one of ones) {
     try {
-      messages.push(await work(one));
+      messages.push(success(operation, await work(one)));
     } catch (error) {
-      messages.push(failed(error));
+      messages.push(failure(operation, error, empty));
     }
   }
-  return messages;
+  return answer(operation, messages);
+}
+
+/** The response of an operation on one thing. */
+export function answerOne(operation: string, work: () => string | Promise<string>): Promise<string> {
+  return answerEach(operation, [undefined], work);
 }

@@ -1,8 +1,8 @@
 /** FindItem with its restrictions, sort orders and pages; GetItem and GetAttachment. */
 import PostalMime from "postal-mime";
-import { type Ask, each, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
+import { type Ask, answerEach, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
 import { fileXml, filesOf, extendedKey, itemXml, readShape, VALUES } from "./shape.ts";
-import { answer, EwsError, failure, success } from "./soap.ts";
+import { EwsError } from "./soap.ts";
 import type { Item } from "./store.ts";
 import { child, tag, type Xml } from "./xml.ts";
 
@@ -67,8 +67,8 @@ function contains(item: Item, test: Xml): boolean {
 function sorted(items: Item[], order: Xml | undefined): Item[] {
   const fields = order?.children ?? [];
   // Without an order the newest come first.
-  if (fields.length === 0) return items.sort((a, b) => b.receivedAt.getTime() - a.receivedAt.getTime());
-  return items.sort((a, b) => {
+  if (fields.length === 0) return items.toSorted((a, b) => b.receivedAt.getTime() - a.receivedAt.getTime());
+  return items.toSorted((a, b) => {
     for (const field of fields) {
       const [one = "", other = ""] = [valueOf(a, field.children[0]), valueOf(b, field.children[0])];
       const sign = one < other ? -1 : one > other ? 1 : 0;
@@ -100,19 +100,17 @@ async function found(ask: Ask, folder: Xml): Promise<string> {
   };
   const items: string[] = [];
   for (const item of page) items.push(await itemXml(item, shape, true));
-  return success("FindItem", tag("m:RootFolder", attributes, tag("t:Items", {}, ...items)));
+  return tag("m:RootFolder", attributes, tag("t:Items", {}, ...items));
 }
 
 const findItem: Operation = async (ask) => {
-  const failed = (error: unknown) => failure("FindItem", error);
-  return answer("FindItem", await each(idsIn(ask.request, "ParentFolderIds"), (id) => found(ask, id), failed));
+  return answerEach("FindItem", idsIn(ask.request, "ParentFolderIds"), (id) => found(ask, id));
 };
 
 const getItem: Operation = async (ask) => {
   const shape = readShape(child(ask.request, "ItemShape"));
-  const one = async (id: Xml) => success("GetItem", tag("m:Items", {}, await itemXml(itemOf(ask, id), shape)));
-  const failed = (error: unknown) => failure("GetItem", error, "<m:Items/>");
-  return answer("GetItem", await each(idsIn(ask.request, "ItemIds"), one, failed));
+  const one = async (id: Xml) => tag("m:Items", {}, await itemXml(itemOf(ask, id), shape));
+  return answerEach("GetItem", idsIn(ask.request, "ItemIds"), one, "<m:Items/>");
 };
 
 const getAttachment: Operation = async (ask) => {
@@ -122,10 +120,9 @@ const getAttachment: Operation = async (ask) => {
     const files = item ? filesOf(item, await PostalMime.parse(item.raw)) : [];
     const file = files.find((candidate) => candidate.id === id);
     if (!file) throw new EwsError("ErrorItemNotFound");
-    return success("GetAttachment", tag("m:Attachments", {}, fileXml(file, true)));
+    return tag("m:Attachments", {}, fileXml(file, true));
   };
-  const failed = (error: unknown) => failure("GetAttachment", error, "<m:Attachments/>");
-  return answer("GetAttachment", await each(idsIn(ask.request, "AttachmentIds"), one, failed));
+  return answerEach("GetAttachment", idsIn(ask.request, "AttachmentIds"), one, "<m:Attachments/>");
 };
 
 export const FIND_OPERATIONS: Record<string, Operation> = {

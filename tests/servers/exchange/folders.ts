@@ -1,7 +1,7 @@
 /** Operations on folders: found, read, synchronized, made and removed. */
-import { type Ask, each, folderOf, idsIn, type Operation } from "./ask.ts";
+import { type Ask, answerEach, answerOne, folderOf, idsIn, type Operation } from "./ask.ts";
 import { folderId, folderXml, readShape } from "./shape.ts";
-import { answer, EwsError, failure, success } from "./soap.ts";
+import { EwsError } from "./soap.ts";
 import { type Folder, moveFolderTo, newFolder, removeFolder } from "./store.ts";
 import { readState, writeState } from "./sync.ts";
 import { child, leaf, tag, textAt, type Xml } from "./xml.ts";
@@ -10,9 +10,8 @@ const NO_FOLDERS = "<m:Folders/>";
 
 const getFolder: Operation = async (ask) => {
   const shape = readShape(child(ask.request, "FolderShape"));
-  const one = (id: Xml) => success("GetFolder", tag("m:Folders", {}, folderXml(folderOf(ask, id), shape)));
-  const failed = (error: unknown) => failure("GetFolder", error, NO_FOLDERS);
-  return answer("GetFolder", await each(idsIn(ask.request, "FolderIds"), one, failed));
+  const one = (id: Xml) => tag("m:Folders", {}, folderXml(folderOf(ask, id), shape));
+  return answerEach("GetFolder", idsIn(ask.request, "FolderIds"), one, NO_FOLDERS);
 };
 
 /** Those below the folder, a parent before its children. */
@@ -36,10 +35,9 @@ const findFolder: Operation = async (ask) => {
       IncludesLastItemInRange: String(offset + page.length >= all.length),
     };
     const folders = tag("t:Folders", {}, ...page.map((folder) => folderXml(folder, shape)));
-    return success("FindFolder", tag("m:RootFolder", attributes, folders));
+    return tag("m:RootFolder", attributes, folders);
   };
-  const failed = (error: unknown) => failure("FindFolder", error);
-  return answer("FindFolder", await each(idsIn(ask.request, "ParentFolderIds"), one, failed));
+  return answerEach("FindFolder", idsIn(ask.request, "ParentFolderIds"), one);
 };
 
 const createFolder: Operation = async (ask) => {
@@ -50,10 +48,9 @@ const createFolder: Operation = async (ask) => {
       name: textAt(wish, "DisplayName") ?? "",
       folderClass: textAt(wish, "FolderClass") ?? "IPF.Note",
     });
-    return success("CreateFolder", tag("m:Folders", {}, tag("t:Folder", {}, folderId("t:FolderId", folder))));
+    return tag("m:Folders", {}, tag("t:Folder", {}, folderId("t:FolderId", folder)));
   };
-  const failed = (error: unknown) => failure("CreateFolder", error, NO_FOLDERS);
-  return answer("CreateFolder", await each(idsIn(ask.request, "Folders"), one, failed));
+  return answerEach("CreateFolder", idsIn(ask.request, "Folders"), one, NO_FOLDERS);
 };
 
 const deleteFolder: Operation = async (ask) => {
@@ -61,32 +58,23 @@ const deleteFolder: Operation = async (ask) => {
     const folder = folderOf(ask, id);
     if (folder.distinguished) throw new EwsError("ErrorDeleteDistinguishedFolder");
     removeFolder(ask.world.store, folder);
-    return success("DeleteFolder");
+    return "";
   };
-  const failed = (error: unknown) => failure("DeleteFolder", error);
-  return answer("DeleteFolder", await each(idsIn(ask.request, "FolderIds"), one, failed));
+  return answerEach("DeleteFolder", idsIn(ask.request, "FolderIds"), one);
 };
 
 const moveFolder: Operation = async (ask) => {
   const one = (id: Xml) => {
     const folder = folderOf(ask, id);
     moveFolderTo(ask.world.store, folder, folderOf(ask, child(ask.request, "ToFolderId")?.children[0]));
-    return success("MoveFolder", tag("m:Folders", {}, tag("t:Folder", {}, folderId("t:FolderId", folder))));
+    return tag("m:Folders", {}, tag("t:Folder", {}, folderId("t:FolderId", folder)));
   };
-  const failed = (error: unknown) => failure("MoveFolder", error, NO_FOLDERS);
-  return answer("MoveFolder", await each(idsIn(ask.request, "FolderIds"), one, failed));
+  return answerEach("MoveFolder", idsIn(ask.request, "FolderIds"), one, NO_FOLDERS);
 };
 
 type HierarchyState = { kind: "folders"; folder: string; generation: number; given: Record<string, number> };
 
-const syncHierarchy: Operation = (ask) => {
-  const operation = "SyncFolderHierarchy";
-  try {
-    return answer(operation, [success(operation, hierarchy(ask))]);
-  } catch (error) {
-    return answer(operation, [failure(operation, error)]);
-  }
-};
+const syncHierarchy: Operation = (ask) => answerOne("SyncFolderHierarchy", () => hierarchy(ask));
 
 function hierarchy(ask: Ask): string {
   const shape = readShape(child(ask.request, "FolderShape"));

@@ -1,5 +1,5 @@
 /** Subscribe, Unsubscribe, GetEvents, and the hanging GetStreamingEvents with its heartbeats and its end. */
-import { type Ask, folderOf, openMailbox, type Operation, type World } from "./ask.ts";
+import { answerOne, type Ask, folderOf, type Operation, type World } from "./ask.ts";
 import { answer, EwsError, failure, SoapFault, success } from "./soap.ts";
 import type { Folder, Mailbox } from "./store.ts";
 import { type Stream, type Subscription, watermark, watermarkNumber } from "./subscriptions.ts";
@@ -9,13 +9,7 @@ import { child, leaf, tag, textAt, type Xml } from "./xml.ts";
 export type Beat = { heartbeatMs: number; minuteMs: number; heartbeats: boolean; streaming: boolean };
 
 export function notifyOperations(beat: Beat): Record<string, Operation> {
-  const subscribe: Operation = (ask) => {
-    try {
-      return answer("Subscribe", [success("Subscribe", subscribed(ask, beat))]);
-    } catch (error) {
-      return answer("Subscribe", [failure("Subscribe", error)]);
-    }
-  };
+  const subscribe: Operation = (ask) => answerOne("Subscribe", () => subscribed(ask, beat));
   return { Subscribe: subscribe, Unsubscribe: unsubscribe, GetEvents: getEvents };
 }
 
@@ -63,29 +57,20 @@ function wishedFolders(ask: Ask, wish: Xml): Set<Folder> | undefined {
   return folders;
 }
 
-const unsubscribe: Operation = (ask) => {
-  try {
+const unsubscribe: Operation = (ask) =>
+  answerOne("Unsubscribe", () => {
     const { subscriptions } = ask.world;
-    const one = subscriptions.find(textAt(ask.request, "SubscriptionId") ?? "", ask.user);
-    subscriptions.remove(one);
-    return answer("Unsubscribe", [success("Unsubscribe")]);
-  } catch (error) {
-    return answer("Unsubscribe", [failure("Unsubscribe", error)]);
-  }
-};
+    subscriptions.remove(subscriptions.find(textAt(ask.request, "SubscriptionId") ?? "", ask.user));
+    return "";
+  });
 
-const getEvents: Operation = (ask) => {
-  try {
+const getEvents: Operation = (ask) =>
+  answerOne("GetEvents", () => {
     const one = ask.world.subscriptions.find(textAt(ask.request, "SubscriptionId") ?? "", ask.user);
-    if (one.missed) {
-      ask.world.subscriptions.remove(one);
-      throw new EwsError("ErrorMissedNotificationEvents");
-    }
-    return answer("GetEvents", [success("GetEvents", events(one, textAt(ask.request, "Watermark") ?? ""))]);
-  } catch (error) {
-    return answer("GetEvents", [failure("GetEvents", error)]);
-  }
-};
+    if (!one.missed) return events(one, textAt(ask.request, "Watermark") ?? "");
+    ask.world.subscriptions.remove(one);
+    throw new EwsError("ErrorMissedNotificationEvents");
+  });
 
 function events(one: Subscription, from: string): string {
   const after = watermarkNumber(from);

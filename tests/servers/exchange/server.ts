@@ -4,25 +4,15 @@
  */
 import { makeCertificates } from "../certificates.ts";
 import type { Limits, Sent, World } from "./ask.ts";
+import { type Discovery, discover, newDiscovery, redirected, servicePath } from "./autodiscover.ts";
+import { type MailControls, mailControls } from "./controls.ts";
 import { type Faults, newFaults } from "./faults.ts";
 import { type HttpReply, type HttpRequest, type HttpServer, listenHttp } from "./http.ts";
 import { logIn, type Scheme } from "./login.ts";
 import type { Beat } from "./notify.ts";
 import { type Call, serve, type Service } from "./service.ts";
 import type { Style } from "./soap.ts";
-import {
-  addItem,
-  folderAt,
-  folderNamed,
-  type Item,
-  type Mailbox,
-  moveItem,
-  newFolder,
-  newMailbox,
-  newStore,
-  removeItem,
-  type Store,
-} from "./store.ts";
+import { newStore } from "./store.ts";
 import { newSubscriptions } from "./subscriptions.ts";
 
 export type ExchangeOptions = {
@@ -39,45 +29,18 @@ export type ExchangeOptions = {
   minuteMs?: number;
 };
 
-export type NewMessage = { receivedAt?: Date; isRead?: boolean; itemClass?: string; isDraft?: boolean };
-
-export type ExchangeItem = {
-  id: string;
-  raw: Buffer;
-  subject: string;
-  isRead: boolean;
-  isDraft: boolean;
-  itemClass: string;
-  categories: string[];
-  folder: string;
-  receivedAt: Date;
-};
-
-export type Exchange = {
+export type Exchange = MailControls & {
   name: string;
   host: string;
   port: number;
   url: string;
   ca: string | undefined;
+  /** .../autodiscover/autodiscover.xml; the SOAP service is next to it. */
+  autodiscoverUrl: string;
+  /** What autodiscover says; may be changed at any time. */
+  discovery: Discovery;
   /** A token that logs this user in. */
   tokens: { accept(token: string, address: string): void; forget(token: string): void };
-  addUser(
-    address: string,
-    password: string,
-    more?: { login?: string; delegates?: string[]; impersonators?: string[] },
-  ): Promise<void>;
-  /** Delivers a message; resolves with the item's id. */
-  append(address: string, folder: string, raw: Buffer | string, more?: NewMessage): Promise<string>;
-  appendMany(address: string, folder: string, raws: (Buffer | string)[]): Promise<string[]>;
-  /** Makes a folder by its path below the top: "Inbox/Orders". Resolves with its id. */
-  createFolder(address: string, path: string, folderClass?: string): Promise<string>;
-  /** The id of a folder, by distinguished name or path. */
-  folderId(address: string, folder: string): string;
-  remove(address: string, id: string): void;
-  /** Moves as the mailbox's owner would; the item has the returned id then. */
-  move(address: string, id: string, folder: string): string;
-  /** By arrival. */
-  items(address: string, folder: string): ExchangeItem[];
   sent: Sent[];
   calls: Call[];
   /** The hanging connections, each with the number of its subscriptions. */
@@ -89,7 +52,6 @@ export type Exchange = {
   limits: Limits;
   /** May be changed at any time. */
   schemes: Scheme[];
-  setPassword(address: string, password: string, more?: { expired?: boolean }): void;
   invalidateSyncStates(): void;
   /** Ends every subscription, as a restart of the server does; open streams say so. */
   expireSubscriptions(): void;
@@ -130,10 +92,13 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   const calls: Call[] = [];
   const service: Service = { world, style, beat, calls, take };
   const tokens = new Map<string, string>();
-  const front: Front = { service, tokens, schemes: ["basic", "ntlm", "bearer"] };
+  const discovery = newDiscovery();
+  const front: Front = { service, tokens, discovery, url: "", schemes: ["basic", "ntlm", "bearer"] };
   const http = { chunkBytes: options.chunkBytes, tls: certificates?.server };
   let server: HttpServer = await listenHttp({ port: 0, ...http }, (request, reply) => receive(front, request, reply));
   const { port } = server;
+  const origin = `http${options.tls ? "s" : ""}://127.0.0.1:${port}`;
+  front.url = `${origin}/EWS/Exchange.asmx`;
   const stop = async (): Promise<void> => {
     await server.stop();
     subscriptions.byId.clear();
@@ -143,7 +108,9 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
     name: `a fake Exchange ${options.version ?? "2016"}`,
     host: "127.0.0.1",
     port,
-    url: `http${options.tls ? "s" : ""}://127.0.0.1:${port}/EWS/Exchange.asmx`,
+    url: front.url,
+    autodiscoverUrl: `${origin}/autodiscover/autodiscover.xml`,
+    discovery,
     ca: certificates?.ca,
     tokens: {
       accept: (token, address) => void tokens.set(token, address),
@@ -183,67 +150,25 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   };
 }
 
-type Front = { service: Service; tokens: Map<string, string>; schemes: Scheme[] };
+type Front = {
+  service: Service;
+  tokens: Map<string, string>;
+  discovery: Discovery;
+  url: string;
+  schemes: Scheme[];
+};
 
 async function receive(front: Front, request: HttpRequest, reply: HttpReply): Promise<void> {
-  const { service } = front;
+  const { service, discovery } = front;
   const { store, limits } = service.world;
-  if (!/^\/ews\/exchange\.asmx$/i.test(request.path.split("?")[0] ?? "")) return reply.whole(404, {}, "");
+  const path = request.path.split("?")[0] ?? "";
+  const kind = servicePath(path, discovery);
+  if (kind && request.method !== "POST") return redirected(discovery, reply);
+  if (!kind && !/^\/ews\/exchange\.asmx$/i.test(path)) return reply.whole(404, {}, "");
   const login = logIn({ store, schemes: front.schemes, tokens: front.tokens }, request);
   if (!("user" in login)) return reply.whole(401, { "WWW-Authenticate": login.challenge }, "");
+  if (kind) return discover({ store, discovery, url: front.url, schema: service.style.schema }, kind, request, reply);
   if (request.body.length > limits.requestBytes) return reply.whole(413, { Connection: "close" }, "");
   if (request.method !== "POST") return reply.whole(200, { "Content-Type": "text/html" }, "<html>Service</html>");
   return serve(service, request, login.user, reply);
-}
-
-type MailControls = Pick<
-  Exchange,
-  "addUser" | "append" | "appendMany" | "createFolder" | "folderId" | "remove" | "move" | "items" | "setPassword"
->;
-
-function mailControls(store: Store): MailControls {
-  const mailboxOf = (address: string): Mailbox => {
-    const mailbox = store.mailboxes.get(address.toLowerCase());
-    if (!mailbox) throw new Error(`There is no mailbox ${address}`);
-    return mailbox;
-  };
-  const itemOf = (address: string, id: string): Item => {
-    const item = store.items.get(id);
-    if (item?.folder.mailbox !== mailboxOf(address)) throw new Error(`${address} has no item ${id}`);
-    return item;
-  };
-  const append = async (address: string, folder: string, raw: Buffer | string, more: NewMessage = {}) =>
-    addItem(store, folderAt(mailboxOf(address), folder), { ...more, raw: Buffer.from(raw) }, true).id;
-  return {
-    async addUser(address, password, more = {}) {
-      const mailbox = newMailbox(store, address, more.login ?? address, password);
-      for (const login of more.delegates ?? []) mailbox.delegates.add(login);
-      for (const login of more.impersonators ?? []) mailbox.impersonators.add(login);
-    },
-    append,
-    appendMany: (address, folder, raws) => Promise.all(raws.map((raw) => append(address, folder, raw))),
-    async createFolder(address, path, folderClass = "IPF.Note") {
-      const mailbox = mailboxOf(address);
-      const [, above, name = path] = /^(.*)\/([^/]*)$/.exec(path) ?? [];
-      const parent = above === undefined ? folderNamed(mailbox, "msgfolderroot") : folderAt(mailbox, above);
-      return newFolder(store, mailbox, { parent: parent ?? mailbox.root, name, folderClass }).id;
-    },
-    folderId: (address, folder) => folderAt(mailboxOf(address), folder).id,
-    remove: (address, id) => removeItem(store, itemOf(address, id)),
-    move(address, id, folder) {
-      const item = itemOf(address, id);
-      moveItem(store, item, folderAt(mailboxOf(address), folder));
-      return item.id;
-    },
-    items: (address, folder) => [...folderAt(mailboxOf(address), folder).items.values()].map(seen),
-    setPassword: (address, password, more = {}) =>
-      void Object.assign(mailboxOf(address), { password, expired: more.expired ?? false }),
-  };
-}
-
-function seen(item: Item): ExchangeItem {
-  const { id, raw, isRead, isDraft, itemClass, receivedAt } = item;
-  const categories = [...item.categories];
-  const folder = item.folder.distinguished ?? item.folder.id;
-  return { id, raw, subject: item.head.subject, isRead, isDraft, itemClass, categories, folder, receivedAt };
 }

@@ -1,6 +1,7 @@
 /** One request to Exchange.asmx: who asks, what for, whether something goes wrong on command, and the answer. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Ask, Operation, World } from "./ask.ts";
+import { DIRECTORY_OPERATIONS } from "./directory.ts";
 import type { Fault } from "./faults.ts";
 import { FIND_OPERATIONS } from "./find.ts";
 import { FOLDER_OPERATIONS } from "./folders.ts";
@@ -20,7 +21,6 @@ import {
 import { folderNamed, type Mailbox } from "./store.ts";
 import { SYNC_OPERATIONS } from "./sync.ts";
 import { WRITE_OPERATIONS } from "./write.ts";
-import { ZONES } from "./zones.ts";
 
 /** A request as the server has seen it. */
 export type Call = {
@@ -170,7 +170,7 @@ async function perform(service: Service, ask: Ask): Promise<string> {
     ...FIND_OPERATIONS,
     ...WRITE_OPERATIONS,
     ...notifyOperations(service.beat),
-    GetServerTimeZones: () => ZONES,
+    ...DIRECTORY_OPERATIONS,
   };
   const operation = operations[name];
   if (!operation || space !== "m" || !folderNamed(ask.acting, "inbox")) {

@@ -158,7 +158,7 @@ export async function itemXml(item: Item, shape: Shape, table = false): Promise<
   const content = parsed ? await PostalMime.parse(item.raw) : undefined;
   const [own, message] = [
     wanted.filter((uri) => uri.startsWith("item:")),
-    wanted.filter((uri) => /^message:/.test(uri)),
+    wanted.filter((uri) => uri.startsWith("message:")),
   ];
   const isMessage = elementOf(item.itemClass) !== "Item";
   return tag(

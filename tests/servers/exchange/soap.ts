@@ -70,17 +70,17 @@ export type Request = {
 
 /** Reads the envelope of a request. */
 export function readRequest(text: string): Request {
-  let envelope: Xml;
+  let whole: Xml;
   try {
-    envelope = readXml(text);
+    whole = readXml(text);
   } catch (error) {
     throw new SoapFault("ErrorSchemaValidation", { message: `The request failed schema validation: ${String(error)}` });
   }
-  const operation = at(envelope, "Body")?.children[0];
-  if (!operation || envelope.space !== "s") {
+  const operation = at(whole, "Body")?.children[0];
+  if (!operation || whole.space !== "s") {
     throw new SoapFault("ErrorSchemaValidation", { message: "The request failed schema validation: no envelope." });
   }
-  const header = child(envelope, "Header");
+  const header = child(whole, "Header");
   const sid = at(header, "ExchangeImpersonation", "ConnectingSID");
   return {
     operation,

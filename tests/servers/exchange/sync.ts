@@ -2,9 +2,9 @@
  * SyncFolderItems. As in Exchange, the state remembers which items the client was given and up to which change, so that
  * whatever happens between two pages is told exactly once; it is kept by the client, so it outlasts the server.
  */
-import { type Ask, folderOf, type Operation } from "./ask.ts";
+import { answerOne, type Ask, folderOf, type Operation } from "./ask.ts";
 import { itemXml, readShape } from "./shape.ts";
-import { answer, EwsError, failure, success } from "./soap.ts";
+import { EwsError } from "./soap.ts";
 import { changeKey, type Folder, type Item } from "./store.ts";
 import { child, leaf, tag, textAt } from "./xml.ts";
 
@@ -53,8 +53,10 @@ function has(ranges: Ranges, number: number): boolean {
 
 /** The same numbers with some more and without some; neighbours become one range. */
 function changedRanges(ranges: Ranges, more: number[], less: Set<number>): Ranges {
-  const pieces: Ranges = [...ranges, ...more.map((one): [number, number] => [one, one])].sort((a, b) => a[0] - b[0]);
-  const cuts = [...less].sort((a, b) => a - b);
+  const pieces: Ranges = [...ranges, ...more.map((one): [number, number] => [one, one])].toSorted(
+    (a, b) => a[0] - b[0],
+  );
+  const cuts = [...less].toSorted((a, b) => a - b);
   const joined: Ranges = [];
   for (const [from, to] of pieces) {
     const last = joined.at(-1);
@@ -85,14 +87,14 @@ function pending(folder: Folder, state: ItemState): Change[] {
   const { below } = state;
   if (below !== undefined) {
     const older = items.filter(({ number }) => number < below && !has(state.given, number));
-    return older.sort((a, b) => b.number - a.number).map((item) => ({ kind: "Create", item }));
+    return older.toSorted((a, b) => b.number - a.number).map((item) => ({ kind: "Create", item }));
   }
   const gone: Change[] = [...folder.gone]
     .filter(([number]) => has(state.given, number))
     .map(([number, id]) => ({ kind: "Delete", number, id }));
   const told = items
     .filter(({ number, changed }) => !has(state.given, number) || changed > state.at)
-    .sort((a, b) => a.changed - b.changed)
+    .toSorted((a, b) => a.changed - b.changed)
     .map((item): Change => {
       if (!has(state.given, item.number)) return { kind: "Create", item };
       return { kind: item.contentChanged > state.at ? "Update" : "ReadFlagChange", item };
@@ -158,13 +160,6 @@ async function changeXml(change: Change, shape: ReturnType<typeof readShape>): P
   return tag(`t:${change.kind}`, {}, await itemXml(item, shape, true));
 }
 
-const syncItems: Operation = async (ask) => {
-  const operation = "SyncFolderItems";
-  try {
-    return answer(operation, [success(operation, await synchronized(ask))]);
-  } catch (error) {
-    return answer(operation, [failure(operation, error)]);
-  }
+export const SYNC_OPERATIONS: Record<string, Operation> = {
+  SyncFolderItems: (ask) => answerOne("SyncFolderItems", () => synchronized(ask)),
 };
-
-export const SYNC_OPERATIONS: Record<string, Operation> = { SyncFolderItems: syncItems };

@@ -1,21 +1,12 @@
 /** Operations that change items: made, sent, updated, moved, deleted, and files added to drafts. */
 import { randomUUID } from "node:crypto";
-import { type Ask, each, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
+import { type Ask, answerEach, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
 import { composed, type Draft, readFile, setProperty } from "./compose.ts";
 import { peopleField, readHead, withField, withFiles } from "./letter.ts";
 import { elementOf, itemId } from "./shape.ts";
-import { answer, EwsError, failure, SoapFault, success } from "./soap.ts";
-import {
-  addItem,
-  changed,
-  changeKey,
-  copyItem,
-  type Folder,
-  folderNamed,
-  type Item,
-  moveItem,
-  removeItem,
-} from "./store.ts";
+import { EwsError, SoapFault } from "./soap.ts";
+import { addItem, changed, copyItem, moveItem, removeItem } from "./items.ts";
+import { changeKey, type Folder, folderNamed, type Item } from "./store.ts";
 import { child, leaf, tag, textAt, type Xml } from "./xml.ts";
 
 const NO_ITEMS = "<m:Items/>";
@@ -38,7 +29,7 @@ const FLAGS = `${0x0e07}    Integer`;
 
 function save(ask: Ask, draft: Draft, folder: Folder, isDraft: boolean): Item {
   const flags = draft.extended.get(FLAGS);
-  const received = draft.extended.get(DELIVERY_TIME);
+  const arrived = draft.extended.get(DELIVERY_TIME);
   const item = addItem(
     ask.world.store,
     folder,
@@ -48,7 +39,7 @@ function save(ask: Ask, draft: Draft, folder: Folder, isDraft: boolean): Item {
       isDraft: flags === undefined ? isDraft : (Number(flags) & UNSENT) !== 0,
       itemClass: draft.itemClass,
       categories: draft.categories,
-      receivedAt: received === undefined ? undefined : new Date(received),
+      receivedAt: arrived === undefined ? undefined : new Date(arrived),
     },
     false,
   );
@@ -114,13 +105,13 @@ function createOne(ask: Ask, element: Xml, disposition: string): string {
   const draft = composed(element);
   if (draft.raw.length > ask.world.limits.messageBytes) throw new EwsError("ErrorMessageSizeExceeded");
   if (disposition === "SaveOnly" || disposition === "") {
-    return success("CreateItem", itemAnswer(save(ask, draft, savedFolder(ask, "drafts"), true)));
+    return itemAnswer(save(ask, draft, savedFolder(ask, "drafts"), true));
   }
   const folder = disposition === "SendAndSaveCopy" ? savedFolder(ask, "sentitems") : undefined;
   const raw = ready(ask, withFiles(draft.raw, draft.files));
   send(ask, raw, folder);
   if (folder) save(ask, { ...draft, raw, files: [] }, folder, false);
-  return success("CreateItem", NO_ITEMS);
+  return NO_ITEMS;
 }
 
 const createItem: Operation = async (ask) => {
@@ -129,8 +120,7 @@ const createItem: Operation = async (ask) => {
   if (disposition === "" && wishes.some((one) => one.name === "Message")) {
     throw new SoapFault("ErrorMessageDispositionRequired", { message: "Message disposition is required." });
   }
-  const failed = (error: unknown) => failure("CreateItem", error, NO_ITEMS);
-  return answer("CreateItem", await each(wishes, (one) => createOne(ask, one, disposition), failed));
+  return answerEach("CreateItem", wishes, (one) => createOne(ask, one, disposition), NO_ITEMS);
 };
 
 /** Refuses ids whose change key is not that of the newest version. */
@@ -147,10 +137,9 @@ const sendItem: Operation = async (ask) => {
     const item = fresh(itemOf(ask, id), id);
     const folder = saving ? savedFolder(ask, "sentitems") : undefined;
     sendDraft(ask, item, folder);
-    return success("SendItem");
+    return "";
   };
-  const failed = (error: unknown) => failure("SendItem", error);
-  return answer("SendItem", await each(idsIn(ask.request, "ItemIds"), one, failed));
+  return answerEach("SendItem", idsIn(ask.request, "ItemIds"), one);
 };
 
 function sendDraft(ask: Ask, item: Item, folder: Folder | undefined): void {
@@ -170,7 +159,7 @@ function update(draft: Draft, one: Xml): void {
     if (value) setProperty(draft, "ExtendedProperty", value);
   } else if (one.name === "DeleteItemField") {
     setProperty(draft, name, undefined);
-  } else if (one.name === "AppendToItemField" && /Recipients$/.test(name) && value) {
+  } else if (one.name === "AppendToItemField" && name.endsWith("Recipients") && value) {
     const head = readHead(draft.raw);
     const before = { ToRecipients: head.to, CcRecipients: head.cc, BccRecipients: head.bcc }[name] ?? [];
     const added = value.children.map((person) => ({
@@ -206,15 +195,14 @@ function updateOne(ask: Ask, change: Xml): string {
   const disposition = ask.request.attributes["MessageDisposition"];
   if (disposition === "SendOnly") sendDraft(ask, item, undefined);
   if (disposition === "SendAndSaveCopy") sendDraft(ask, item, savedFolder(ask, "sentitems"));
-  return success("UpdateItem", itemAnswer(item), tag("m:ConflictResults", {}, leaf("t:Count", 0)));
+  return itemAnswer(item) + tag("m:ConflictResults", {}, leaf("t:Count", 0));
 }
 
 const updateItem: Operation = async (ask) => {
   if (ask.request.attributes["MessageDisposition"] === undefined) {
     throw new SoapFault("ErrorMessageDispositionRequired", { message: "Message disposition is required." });
   }
-  const failed = (error: unknown) => failure("UpdateItem", error, NO_ITEMS);
-  return answer("UpdateItem", await each(idsIn(ask.request, "ItemChanges"), (one) => updateOne(ask, one), failed));
+  return answerEach("UpdateItem", idsIn(ask.request, "ItemChanges"), (one) => updateOne(ask, one), NO_ITEMS);
 };
 
 const deleteItem: Operation = async (ask) => {
@@ -225,10 +213,9 @@ const deleteItem: Operation = async (ask) => {
     const target = name === undefined ? undefined : folderNamed(item.folder.mailbox, name);
     if (!target || target === item.folder) removeItem(ask.world.store, item);
     else moveItem(ask.world.store, item, target);
-    return success("DeleteItem");
+    return "";
   };
-  const failed = (error: unknown) => failure("DeleteItem", error);
-  return answer("DeleteItem", await each(idsIn(ask.request, "ItemIds"), one, failed));
+  return answerEach("DeleteItem", idsIn(ask.request, "ItemIds"), one);
 };
 
 function toFolder(name: "MoveItem" | "CopyItem", work: (ask: Ask, item: Item, target: Folder) => Item): Operation {
@@ -237,10 +224,9 @@ function toFolder(name: "MoveItem" | "CopyItem", work: (ask: Ask, item: Item, ta
       const target = folderOf(ask, child(ask.request, "ToFolderId")?.children[0]);
       const there = work(ask, itemOf(ask, id), target);
       const silent = textAt(ask.request, "ReturnNewItemIds") === "false" || there.folder.mailbox !== ask.acting;
-      return success(name, silent ? NO_ITEMS : itemAnswer(there));
+      return silent ? NO_ITEMS : itemAnswer(there);
     };
-    const failed = (error: unknown) => failure(name, error, NO_ITEMS);
-    return answer(name, await each(idsIn(ask.request, "ItemIds"), one, failed));
+    return answerEach(name, idsIn(ask.request, "ItemIds"), one, NO_ITEMS);
   };
 }
 
@@ -254,27 +240,9 @@ const createAttachment: Operation = async (ask) => {
     changed(ask.world.store, item, false);
     const root = { Id: file.id, RootItemId: item.id, RootItemChangeKey: changeKey(item) };
     const attachment = tag("t:FileAttachment", {}, tag("t:AttachmentId", root));
-    return success("CreateAttachment", tag("m:Attachments", {}, attachment));
+    return tag("m:Attachments", {}, attachment);
   };
-  const failed = (error: unknown) => failure("CreateAttachment", error, "<m:Attachments/>");
-  return answer("CreateAttachment", await each(idsIn(ask.request, "Attachments"), one, failed));
-};
-
-/** The person of an unresolved entry, by the beginning of an address among the mailboxes here. */
-const resolveNames: Operation = (ask) => {
-  const entry = (textAt(ask.request, "UnresolvedEntry") ?? "").toLowerCase().replace(/^smtp:/, "");
-  const found = [...ask.world.store.mailboxes.values()].filter((one) => one.address.toLowerCase().startsWith(entry));
-  if (found.length === 0) {
-    const error = new EwsError("ErrorNameResolutionNoResults", { message: "No results were found." });
-    return answer("ResolveNames", [failure("ResolveNames", error)]);
-  }
-  const list = found.map(({ address }) => {
-    const { name } = { name: address.replace(/@.*/, "") };
-    const mailbox = [leaf("t:Name", name), leaf("t:EmailAddress", address), leaf("t:RoutingType", "SMTP")];
-    return tag("t:Resolution", {}, tag("t:Mailbox", {}, ...mailbox, leaf("t:MailboxType", "Mailbox")));
-  });
-  const attributes = { TotalItemsInView: list.length, IncludesLastItemInRange: "true" };
-  return answer("ResolveNames", [success("ResolveNames", tag("m:ResolutionSet", attributes, ...list))]);
+  return answerEach("CreateAttachment", idsIn(ask.request, "Attachments"), one, "<m:Attachments/>");
 };
 
 export const WRITE_OPERATIONS: Record<string, Operation> = {
@@ -288,5 +256,4 @@ export const WRITE_OPERATIONS: Record<string, Operation> = {
   }),
   CopyItem: toFolder("CopyItem", (ask, item, target) => copyItem(ask.world.store, item, target)),
   CreateAttachment: createAttachment,
-  ResolveNames: resolveNames,
 };

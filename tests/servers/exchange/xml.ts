@@ -25,9 +25,15 @@ export function readXml(text: string): Xml {
   parser.on("error", (error) => {
     throw error;
   });
-  parser.on("opentag", (tag) => {
-    const attributes = Object.fromEntries(Object.values(tag.attributes).map((one) => [one.local, one.value]));
-    const element: Xml = { name: tag.local, space: SPACES[tag.uri] ?? tag.uri, attributes, children: [], text: "" };
+  parser.on("opentag", (opened) => {
+    const attributes = Object.fromEntries(Object.values(opened.attributes).map((one) => [one.local, one.value]));
+    const element: Xml = {
+      name: opened.local,
+      space: SPACES[opened.uri] ?? opened.uri,
+      attributes,
+      children: [],
+      text: "",
+    };
     open.at(-1)?.children.push(element);
     open.push(element);
   });
@@ -61,7 +67,7 @@ export function textAt(element: Xml | undefined, ...path: string[]): string | un
 
 /** Text as it stands in an element or attribute. Exchange writes control characters as references, which XML 1.0 forbids. */
 export function escape(text: string): string {
-  return text.replace(/[&<>"\r\u0000-\u0008\u000B\u000C\u000E-\u001F]/g, (one) => {
+  return text.replace(/[&<>"\r]|(?![\t\n])\p{Cc}/gu, (one) => {
     const named = NAMED[one];
     return named ?? `&#x${one.charCodeAt(0).toString(16).toUpperCase()};`;
   });
