@@ -6,6 +6,7 @@ import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { afterDeliveryOf, portOf } from "../shared/mail/defaults.ts";
 import { wrongSchedule } from "../shared/mail/schedule.ts";
+import { wrongSending } from "../shared/mail/sending.ts";
 import type { MailboxWithState } from "../shared/store/store.ts";
 import { isRecord } from "./fields.ts";
 
@@ -111,10 +112,13 @@ function checkSecret(given: string | undefined): void {
   throw wrongField("deliver.secret", "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made");
 }
 
-/** What the schema cannot say: whether a schedule can be read, and whether a split leaves anything to deliver. */
-function checkPicking({ receive: from, deliver: to }: MailboxInput): void {
+/** What the schema cannot say: whether a schedule can be read, what a protocol can send, whether a split leaves anything to deliver. */
+function checkPicking(input: MailboxInput): void {
+  const { receive: from, deliver: to } = input;
   const wrong = wrongSchedule(from.poll);
   if (wrong) throw wrongField(`receive.poll.${wrong.path}`, wrong.message);
+  const unsendable = wrongSending(input);
+  if (unsendable) throw wrongField(unsendable.path, unsendable.message);
   if (!to.split) return;
   if (to.dialect !== "webhook") throw wrongField("deliver.split", "needs dialect webhook: others know no parts");
   if (!to.split.body && !to.split.attachments) throw wrongField("deliver.split", "must have body or attachments true");

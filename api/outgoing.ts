@@ -7,7 +7,7 @@ import type { Sending } from "../shared/contract/sending.ts";
 import { parties, plainAddress, sameAddress } from "../shared/mail/smtp/addresses.ts";
 import { type Composed, compose, type People, signed } from "../shared/mail/smtp/compose.ts";
 import { checkHeaders } from "../shared/mail/smtp/headers.ts";
-import { filedItself } from "../shared/mail/sending.ts";
+import { checkReach, filedItself } from "../shared/mail/sending.ts";
 import { ready } from "../shared/mail/smtp/ready.ts";
 import type { Outbox } from "../shared/store/store.ts";
 import type { ApiDeps } from "./deps.ts";
@@ -37,6 +37,7 @@ export async function takeUp(
   const now = new Date();
   const sendAt = when(message.sendAt, now);
   const composed = await checked(mailbox, message, sendAt);
+  checkReach(mailbox, composed.raw, composed.recipients);
   if (composed.automatic) await checkLoop(store.outbox, mailbox.id, composed.recipients);
   const raw = await signed(composed.raw, mailbox.send?.dkim);
   if (raw.length > MOST_BYTES)

@@ -1,6 +1,9 @@
-/** Where a mailbox sends, by protocol: SMTP, or for Exchange mailboxes the service they are received from. */
-import type { Mailbox, Send } from "../contract/mailbox.ts";
+/** How a mailbox sends, by protocol: SMTP, or for Exchange mailboxes the service they are received from. */
+import type { Mailbox, MailboxInput, Send } from "../contract/mailbox.ts";
 import { asProblem, Problem } from "../contract/problem.ts";
+import { hiddenRecipients } from "./ews/sending/recipients.ts";
+import { openEwsSending } from "./ews/sending/send.ts";
+import type { EwsDeps } from "./ews/session.ts";
 import type { PreflightStep } from "./mail.ts";
 import type { SendSession } from "./outgoing.ts";
 import { openSmtp, type SmtpDeps } from "./smtp/connect.ts";
@@ -8,12 +11,16 @@ import { paceOf as smtpPace, smtpPlace } from "./smtp/place.ts";
 
 type SendProtocol = NonNullable<Send["protocol"]>;
 
-export type SendingDeps = SmtpDeps;
+export type SendingDeps = SmtpDeps & EwsDeps;
 
-/** `savesItself`: what is sent comes into the Sent folder without us. `name` is for people. */
+/**
+ * `savesItself`: what is sent comes into the Sent folder without us. `name` is for people. `check` throws `message` for what can go this
+ * way to none, or not only to those it is for.
+ */
 type Way = {
   place: (mailbox: Mailbox) => { savesItself: boolean; name: string };
   pace: (mailbox: Mailbox) => number | null;
+  check?: (raw: Buffer, to: readonly string[]) => void;
   open: (deps: SendingDeps, mailbox: Mailbox, signal: AbortSignal) => Promise<SendSession>;
 };
 
@@ -27,22 +34,59 @@ const WAYS: Record<SendProtocol, Way> = {
     open: openSmtp,
   },
   ews: {
-    place: () => ({ savesItself: true, name: "Exchange Web Services" }),
-    pace: ({ send }) => send?.ratePerMinute ?? null,
-    open: () =>
-      Promise.reject(new Problem("no_sending", "Exchange mailboxes cannot send by EWS yet", { retry: "never" })),
+    place({ receive }) {
+      // Only where a mailbox is received from is it known where its Exchange server is.
+      if (receive.protocol !== "ews")
+        throw new Problem("no_sending", "Only a mailbox that is received by ews can send by it", { retry: "never" });
+      return { savesItself: true, name: receive.host ?? receive.url ?? "found by autodiscover" };
+    },
+    pace: ({ send, receive }) => send?.ratePerMinute ?? (isOnline(receive) ? ONLINE_PER_MINUTE : null),
+    check: (raw, to) => void hiddenRecipients(raw, to),
+    open: openEwsSending,
   },
 };
 
+/** Exchange Online takes 30 messages a minute from a mailbox (its own limits page). */
+const ONLINE_PER_MINUTE = 30;
+
+function isOnline(receive: Mailbox["receive"]): boolean {
+  const url = receive.protocol === "ews" && receive.url !== undefined ? new URL(receive.url).hostname : "";
+  return /^(outlook\.office(365)?\.com|outlook\.office365\.us|partner\.outlook\.cn)$/i.test(receive.host ?? url);
+}
+
 /** The protocol a mailbox sends by: as it says, else by the one it is received by where that can send. */
-export function sendsBy({ send, receive }: Mailbox): SendProtocol {
+function sendsBy({ send, receive }: Pick<Mailbox | MailboxInput, "send" | "receive">): SendProtocol {
   return send?.protocol ?? (receive.protocol === "ews" ? "ews" : "smtp");
+}
+
+/** Members of `send` that name a server of its own. */
+const SERVER = ["host", "port", "tls", "ca", "fingerprint"] as const;
+
+/** What `send` asks for that its protocol cannot do, by its field. */
+export function wrongSending(input: MailboxInput): { path: string; message: string } | undefined {
+  const { send, receive } = input;
+  if (!send || sendsBy(input) !== "ews") return undefined;
+  if (receive.protocol !== "ews")
+    return { path: "send.protocol", message: "can be ews only where the mailbox is received by ews" };
+  const server = SERVER.find((name) => send[name] !== undefined);
+  if (server !== undefined)
+    return { path: `send.${server}`, message: "needs protocol smtp: ews sends through the server it receives from" };
+  if (send.dkim === undefined) return undefined;
+  return {
+    path: "send.dkim",
+    message: "needs protocol smtp: Exchange writes the message anew, and no signature holds",
+  };
 }
 
 /** Whether what the mailbox sends is filed by its provider; throws `no_sending` where it cannot send. */
 export function filedItself(mailbox: Mailbox): boolean {
   if (!mailbox.send) throw new Problem("no_sending", "The mailbox has no `send`", { retry: "never" });
   return WAYS[sendsBy(mailbox)].place(mailbox).savesItself;
+}
+
+/** Throws `message` where the way the mailbox sends could not bring the message to its recipients, and to nobody else. */
+export function checkReach(mailbox: Mailbox, raw: Buffer, to: readonly string[]): void {
+  WAYS[sendsBy(mailbox)].check?.(raw, to);
 }
 
 /** Messages a minute: as the mailbox says, else as its provider allows, null where nobody set a pace. */
