@@ -2,6 +2,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { cookieJar } from "./cookies.ts";
 import type { Account } from "./http.ts";
+import { type EwsHints, ewsHints } from "./hub.ts";
 import { type LineDeps, type Lines, linesTo, type Target } from "./lines.ts";
 import { type Places, placeMemory } from "./place.ts";
 import { VERSIONS } from "./service.ts";
@@ -12,6 +13,7 @@ export type AccountOf = { key: string; trust: Pick<Target, "ca" | "fingerprint">
 export interface Exchange {
   readonly places: Places;
   readonly busy: Busy;
+  readonly hints: EwsHints;
   /** A word for a secret, of no use to anybody outside this process. */
   mark(secret: string): string;
   /** The account's connections, shared by all who use it; `over` must be called once, and closes them after the last. */
@@ -31,6 +33,7 @@ export function exchange(): Exchange {
   return {
     places: placeMemory(),
     busy: busyTimes(),
+    hints: ewsHints(),
     mark: (secret) => createHmac("sha256", key).update(secret).digest("base64url").slice(0, 16),
     account(deps, of) {
       const found = accounts.get(of.key) ?? { ...accountOver(deps, of), users: 0 };

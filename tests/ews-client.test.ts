@@ -1,0 +1,337 @@
+/** What a session with an Exchange server promises: proven connections, logins that lock nobody out, and failures in plain words. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { Problem } from "../shared/contract/problem.ts";
+import { Secret } from "../shared/contract/secret.ts";
+import { egress } from "../shared/egress.ts";
+import { exchange } from "../shared/mail/ews/exchange.ts";
+import { type EwsDeps, type EwsSession, openEws } from "../shared/mail/ews/session.ts";
+import {
+  exchangeDeps,
+  exchangeMailbox,
+  type EwsWish,
+  INBOX_ANSWER,
+  inboxName,
+  webServer,
+} from "./promises/exchange-rig.ts";
+import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
+import { challengeMessage, messageType } from "./servers/exchange/ntlm.ts";
+import { type Exchange, startExchange } from "./servers/exchange/server.ts";
+
+const signal = AbortSignal.timeout(300_000);
+const ADDRESS = "anna@example.com";
+const SERVICE = "service@example.com";
+const GET_FOLDER =
+  '<m:GetFolder xmlns:m="http://schemas.microsoft.com/exchange/services/2006/messages" xmlns:t="http://schemas.microsoft.com/exchange/services/2006/types"><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape></m:FolderShape><m:FolderIds><t:DistinguishedFolderId Id="inbox"/></m:FolderIds></m:GetFolder>';
+
+const bytesOf = (authorization: string) => Buffer.from(authorization.split(" ")[1] ?? "", "base64");
+
+const opened: EwsSession[] = [];
+async function open(url: string, wish: EwsWish = {}, deps: Partial<EwsDeps> = {}): Promise<EwsSession> {
+  const session = await openEws(exchangeDeps(deps), exchangeMailbox(ADDRESS, url, wish), signal);
+  opened.push(session);
+  return session;
+}
+after(async () => {
+  for (const session of opened) await session.close();
+});
+
+describe("a session with an Exchange server", () => {
+  let server: Exchange;
+  before(async () => {
+    server = await startExchange({ tls: true });
+    await server.addUser(SERVICE, PASSWORD, { login: "CORP\\service" });
+    await server.addUser(ADDRESS, PASSWORD, {
+      login: "CORP\\anna",
+      delegates: ["CORP\\service"],
+      impersonators: ["CORP\\service"],
+    });
+    server.tokens.accept("good token", ADDRESS);
+  });
+  after(() => server.stop());
+  beforeEach(() => {
+    server.faults.clear();
+    server.schemes = ["ntlm", "basic", "bearer"];
+    server.calls.length = 0;
+  });
+  const trusted = () => ({ ca: server.ca });
+
+  for (const user of [ADDRESS, "CORP\\anna", "anna"])
+    test(`NTLM logs ${user} in once for a connection, which is used again`, async () => {
+      server.schemes = ["ntlm"];
+      const login = { user, password: new Secret(PASSWORD) };
+      const session = await open(server.url, { ...trusted(), auth: login });
+      assert.equal(await inboxName(session, signal), "Inbox");
+      assert.equal(await inboxName(session, signal), "Inbox");
+      assert.deepEqual(
+        server.calls.map(({ user: who, anchor }) => [who, anchor]),
+        [
+          [ADDRESS, ADDRESS],
+          [ADDRESS, ADDRESS],
+        ],
+      );
+      assert.equal(new Set(server.calls.map(({ wire }) => wire)).size, 1);
+      assert.equal(server.calls[1]?.headers["authorization"], undefined);
+    });
+
+  test("a password is shown by basic authentication where the server offers nothing else, or the mailbox says so", async () => {
+    server.schemes = ["basic"];
+    assert.equal(await inboxName(await open(server.url, trusted()), signal), "Inbox");
+    server.schemes = ["ntlm", "basic"];
+    assert.equal(await inboxName(await open(server.url, { ...trusted(), scheme: "basic" }), signal), "Inbox");
+    assert.ok(server.calls.every(({ headers }) => headers["authorization"]?.startsWith("Basic ")));
+  });
+
+  test("a scheme that the server does not offer is a problem of its own, and no password is shown", async () => {
+    server.schemes = ["basic"];
+    const session = await open(server.url, { ...trusted(), scheme: "ntlm" });
+    await assert.rejects(inboxName(session, signal), isProblem("auth_method", "never"));
+  });
+
+  test("a token is shown as it is; a refused one is forgotten, so that the next try fetches another", async () => {
+    const forgotten: string[] = [];
+    const tokens = {
+      access: () => Promise.resolve(new Secret(forgotten.length > 0 ? "good token" : "old token")),
+      forget: (mailbox: string) => void forgotten.push(mailbox),
+    };
+    const oauth2 = { tokenUrl: "https://login.example.com/token", clientId: "app", clientSecret: new Secret("s") };
+    const session = await open(server.url, { ...trusted(), auth: { user: ADDRESS, oauth2 } }, { tokens });
+    await assert.rejects(inboxName(session, signal), isProblem("auth", "later"));
+    assert.deepEqual(forgotten, [`box-${ADDRESS}`]);
+    assert.equal(session.open, false);
+    const again = await open(server.url, { ...trusted(), auth: { user: ADDRESS, oauth2 } }, { tokens });
+    assert.equal(await inboxName(again, signal), "Inbox");
+  });
+
+  test("a service account opens a shared mailbox by delegation, or acts as it by impersonation", async () => {
+    const auth = { user: "CORP\\service", password: new Secret(PASSWORD) };
+    for (const access of ["delegate", "impersonate"] as const) {
+      await server.append(ADDRESS, "inbox", `Subject: by ${access}\r\n\r\nHello`);
+      const session = await open(server.url, { ...trusted(), auth, access });
+      const { library } = session;
+      const inbox = await session.ask("GetFolder", (by) => library.Folder.Bind(by, session.folder("inbox")), signal);
+      assert.equal(inbox.TotalCount, server.items(ADDRESS, "inbox").length);
+      assert.equal(server.calls.at(-1)?.impersonated, access === "impersonate" ? ADDRESS : undefined);
+    }
+  });
+
+  test("a mailbox that the login may not open is an access problem for a person to mend", async () => {
+    await server.addUser("closed@example.com", PASSWORD);
+    const mailbox = exchangeMailbox("closed@example.com", server.url, {
+      ...trusted(),
+      auth: { user: ADDRESS, password: new Secret(PASSWORD) },
+      access: "impersonate",
+    });
+    const session = await openEws(exchangeDeps(), mailbox, signal);
+    opened.push(session);
+    await assert.rejects(inboxName(session, signal), isProblem("access", "never"));
+  });
+
+  test("who is asked to slow down asks nothing before the time is over, whichever session asks", async () => {
+    const shared = { exchange: exchange() };
+    const session = await open(server.url, trusted(), shared);
+    server.faults.once("GetFolder", { soapFault: "ErrorServerBusy", backOffMs: 1500 });
+    const startedAt = Date.now();
+    const refused: unknown = await inboxName(session, signal).catch((error: unknown) => error);
+    assert.ok(refused instanceof Problem && refused.code === "throttled" && refused.retry instanceof Date);
+    assert.ok(refused.retry.getTime() >= startedAt + 1400, refused.retry.toISOString());
+    const other = await open(server.url, trusted(), shared);
+    await assert.rejects(inboxName(other, signal), isProblem("throttled"));
+    assert.equal(server.calls.length, 1);
+    const until = refused.retry.getTime();
+    await new Promise((resolve) => setTimeout(resolve, until - Date.now() + 50));
+    assert.equal(await inboxName(session, signal), "Inbox");
+  });
+
+  test("a busy answer inside a response carries its time as well", async () => {
+    const session = await open(server.url, trusted());
+    server.faults.once("GetFolder", { responseCode: "ErrorServerBusy", backOffMs: 60_000 });
+    const refused: unknown = await inboxName(session, signal).catch((error: unknown) => error);
+    assert.ok(refused instanceof Problem && refused.retry instanceof Date && refused.code === "throttled");
+    assert.ok(refused.retry.getTime() > Date.now() + 50_000);
+  });
+
+  test("an older server is spoken to in its own version of the schema", async () => {
+    const session = await open(server.url, trusted());
+    server.faults.once("GetFolder", { soapFault: "ErrorInvalidServerVersion" });
+    assert.equal(await inboxName(session, signal), "Inbox");
+    assert.match(server.calls[0]?.body ?? "", /Version="Exchange2013"/);
+    assert.match(server.calls[1]?.body ?? "", /Version="Exchange2010_SP2"/);
+    await all(await session.raw("GetFolder", GET_FOLDER, signal));
+    assert.match(server.calls[2]?.body ?? "", /Version="Exchange2010_SP2"/);
+  });
+
+  test("a kept connection that the server closed is replaced without a word", async () => {
+    const session = await open(server.url, trusted());
+    assert.equal(await inboxName(session, signal), "Inbox");
+    server.faults.once("GetFolder", { cut: "before" });
+    assert.equal(await inboxName(session, signal), "Inbox");
+    server.disconnectAll();
+    assert.equal(await inboxName(session, signal), "Inbox");
+  });
+
+  test("an answer is read as it comes; who stops reading cuts the connection", async () => {
+    const session = await open(server.url, trusted());
+    const text = Buffer.concat(await all(await session.raw("GetFolder", GET_FOLDER, signal))).toString("utf8");
+    assert.match(text, /ResponseCode>NoError/);
+    const chunks = await session.raw("GetFolder", GET_FOLDER, signal, { idleMs: 60_000 });
+    const connections = server.connections();
+    await chunks.return?.();
+    while (server.connections() >= connections) await new Promise((resolve) => setTimeout(resolve, 20));
+  });
+
+  test("a session that nobody uses any more leaves no connection behind", async () => {
+    const session = await open(server.url, trusted());
+    await inboxName(session, signal);
+    await session.close();
+    assert.equal(session.open, false);
+    for (const one of opened) await one.close();
+    while (server.connections() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  });
+
+  test("a certificate of an unknown authority is refused, a pinned one is enough", async () => {
+    const refused: unknown = await inboxName(await open(server.url), signal).catch((error: unknown) => error);
+    assert.ok(isProblem("tls")(refused), String(refused));
+    const other = `sha256/${"0".repeat(64)}`;
+    const pinned: unknown = await inboxName(await open(server.url, { fingerprint: other }), signal).catch(
+      (e: unknown) => e,
+    );
+    assert.ok(pinned instanceof Problem && pinned.code === "tls" && pinned.evidence?.startsWith("sha256/"));
+    const right = await open(server.url, { fingerprint: pinned.evidence ?? "" });
+    assert.equal(await inboxName(right, signal), "Inbox");
+  });
+
+  test("an address that is not allowed is never connected to", async () => {
+    const session = await open(server.url, trusted(), { egress: egress("deny") });
+    await assert.rejects(inboxName(session, signal), isProblem("egress", "never"));
+    assert.equal(server.calls.length, 0);
+  });
+
+  test("a hundred sessions of one account share a handful of connections", async () => {
+    const shared = { exchange: exchange() };
+    const sessions = await Promise.all(Array.from({ length: 100 }, () => open(server.url, trusted(), shared)));
+    await Promise.all(sessions.map((session) => inboxName(session, signal)));
+    assert.equal(server.calls.length, 100);
+    assert.ok(new Set(server.calls.map(({ wire }) => wire)).size <= 8);
+  });
+});
+
+describe("a refused login", () => {
+  for (const offered of ["NTLM, Basic realm=x", "Basic realm=x"])
+    test(`a wrong password is shown once where ${offered} is offered, and in no other way after that`, async () => {
+      const web = await webServer(({ authorization }, response) => {
+        const greeting = authorization.startsWith("NTLM ") && messageType(bytesOf(authorization)) === 1;
+        const challenge = `NTLM ${challengeMessage("CORP").message.toString("base64")}`;
+        const asked = greeting && offered.startsWith("NTLM") ? challenge : offered;
+        response.writeHead(401, { "www-authenticate": asked, "x-ms-diagnostics": "4001;reason=no" }).end("no");
+      });
+      const auth = { user: ADDRESS, password: new Secret("wrong horse") };
+      const session = await open(web.url, { auth });
+      const refused: unknown = await inboxName(session, signal).catch((error: unknown) => error);
+      await web.stop();
+      assert.ok(refused instanceof Problem && refused.code === "auth" && refused.retry === "never", String(refused));
+      assert.equal(refused.evidence, `401; offers ${offered.replace(" realm=x", "")}; 4001;reason=no`);
+      const proofs = web.visits.filter(
+        ({ authorization: shown }) => shown.startsWith("Basic") || bytesOf(shown)[8] === 3,
+      );
+      assert.equal(proofs.length, 1, JSON.stringify(web.visits.map(({ authorization }) => authorization.slice(0, 20))));
+      assert.equal(session.open, false);
+    });
+
+  for (const [status, headers, body, code, retry] of [
+    [403, {}, "<html><title>403 - Forbidden</title></html>", "access", "never"],
+    [404, {}, "", "connect", "later"],
+    [302, { location: "/owa/auth/logon.aspx?secret=1" }, "", "connect", "later"],
+    [503, { "retry-after": "120" }, "", "unavailable", "a time"],
+    [503, {}, "Service Unavailable", "unavailable", "later"],
+    [500, {}, "<html>oops</html>", "unavailable", "later"],
+    [456, {}, "", "auth", "never"],
+  ] as const) {
+    test(`HTTP ${status} ${JSON.stringify(headers)} is ${code}, to be tried ${retry}`, async () => {
+      const web = await webServer((_, response) => response.writeHead(status, headers).end(body));
+      const session = await open(web.url, { scheme: "basic" });
+      const refused: unknown = await inboxName(session, signal).catch((error: unknown) => error);
+      await web.stop();
+      assert.ok(refused instanceof Problem, String(refused));
+      assert.equal(refused.code, code);
+      assert.equal(refused.retry instanceof Date ? "a time" : refused.retry, retry);
+      assert.ok(!(refused.evidence ?? "").includes("secret"), refused.evidence ?? "");
+    });
+  }
+
+  test("a password that expired is said in words", async () => {
+    const fault =
+      '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode xmlns:a="x">a:ErrorPasswordExpired</faultcode><faultstring>The password has expired.</faultstring></s:Fault></s:Body></s:Envelope>';
+    const web = await webServer((_, response) => response.writeHead(500, { "content-type": "text/xml" }).end(fault));
+    const session = await open(web.url, { scheme: "basic" });
+    const refused: unknown = await inboxName(session, signal).catch((error: unknown) => error);
+    await web.stop();
+    assert.ok(refused instanceof Problem && refused.code === "auth" && refused.retry === "never");
+    assert.match(refused.message, /expired/);
+  });
+});
+
+describe("requests to an Exchange server", () => {
+  test("the last byte of a message goes out only when the sender says so, on a connection of its own", async () => {
+    let begun = 0;
+    const web = await webServer((_, response) => response.writeHead(200).end(INBOX_ANSWER));
+    web.server.on("request", () => begun++);
+    const session = await open(web.url, { scheme: "basic" });
+    const body = GET_FOLDER + " ".repeat(200_000);
+    const beforeEnd = async () => {
+      while (begun === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      assert.equal(web.visits.length, 0);
+    };
+    assert.match(String(await all(await session.raw("GetFolder", body, signal, { beforeEnd }))), /NoError/);
+    assert.equal(web.visits.length, 1);
+    await web.stop();
+  });
+
+  test("where the sender changes its mind, the server never has the whole request", async () => {
+    const web = await webServer((_, response) => response.writeHead(200).end(INBOX_ANSWER));
+    const session = await open(web.url, { scheme: "basic" });
+    const beforeEnd = () => Promise.reject(new Problem("conflict", "Somebody else sends it"));
+    await assert.rejects(session.raw("SendItem", GET_FOLDER, signal, { beforeEnd }), isProblem("conflict"));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.equal(web.visits.length, 0);
+    await web.stop();
+  });
+
+  test("a server that says nothing, or stops in the middle, is given up", async () => {
+    const web = await webServer((visit, response) => {
+      if (visit.body.includes("IdOnly")) response.writeHead(200).write("<s:Env");
+    });
+    const session = await open(web.url, { scheme: "basic" }, { timeouts: { command: 100 } });
+    await assert.rejects(inboxName(session, signal), isProblem("timeout", "later"));
+    await assert.rejects(async () => all(await session.raw("GetFolder", GET_FOLDER, signal)), isProblem("timeout"));
+    await web.stop();
+  });
+
+  test("an aborted request ends at once with the reason", async () => {
+    const web = await webServer(() => undefined);
+    const session = await open(web.url, { scheme: "basic" });
+    const stop = new AbortController();
+    const asked = inboxName(session, stop.signal);
+    while (web.visits.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    stop.abort(new Error("enough"));
+    await assert.rejects(asked, /enough/);
+    await web.stop();
+  });
+
+  test("cookies lead the requests of one anchor mailbox, and of no other", async () => {
+    const seen: string[] = [];
+    const web = await webServer((_, response, request) => {
+      const anchor = String(request.headers["x-anchormailbox"]);
+      seen.push(`${anchor} ${request.headers.cookie ?? "-"}`);
+      response
+        .writeHead(200, { "set-cookie": `X-BackEndOverrideCookie=${anchor}; path=/; HttpOnly` })
+        .end(INBOX_ANSWER);
+    });
+    const session = await open(web.url, { scheme: "basic" });
+    for (const anchor of ["a@x", "b@x", "a@x"])
+      await all(await session.raw("GetFolder", GET_FOLDER, signal, { headers: { "X-AnchorMailbox": anchor } }));
+    assert.deepEqual(seen, ["a@x -", "b@x -", "a@x X-BackEndOverrideCookie=a@x"]);
+    await web.stop();
+  });
+});
