@@ -10,7 +10,7 @@ import type { Stirred } from "./notices.ts";
 import { Problem } from "../../contract/problem.ts";
 import { pull, type PullTimes } from "./pull.ts";
 import type { EwsSession } from "./session.ts";
-import { EventStream, type StreamTimes } from "./streams.ts";
+import { type Ending, EventStream, type StreamTimes } from "./streams.ts";
 
 export interface EwsHints {
   /**
@@ -50,10 +50,12 @@ const LIMITS: HubLimits = {
 const SOON_MS = MINUTE;
 /** After so many of these a mailbox gets a connection of its own, whose server is its own... */
 const ALONE_AFTER = 2;
-/** ...and after so many it is not followed by streams. */
+/** ...and after so many it is followed in another way. */
 const REFUSED_AFTER = 5;
-/** What a server once allowed is asked again after this time. */
-const LEARNED_MS = 60 * MINUTE;
+/** The same for connections that do not stay open, although the server answers otherwise. */
+const DEAF_TIMES = 2;
+/** How many connections a server allows is found out again after this time. */
+const LEARNED_MS = 15 * MINUTE;
 
 type Held = { stream: EventStream; group: string };
 type Account = { held: Set<Held>; most: number; learnedAt: number };
@@ -88,7 +90,7 @@ export function ewsHints(wishes: Partial<HubLimits> = {}): EwsHints {
   function crowded(name: string, held: Held): void {
     const account = accounts.get(name);
     if (!account?.held.delete(held)) return;
-    account.most = Math.max(1, account.held.size);
+    account.most = account.held.size;
     account.learnedAt = performance.now();
   }
 
@@ -96,23 +98,27 @@ export function ewsHints(wishes: Partial<HubLimits> = {}): EwsHints {
   async function stream(follower: Follower, signal: AbortSignal): Promise<void> {
     const { session } = follower;
     let losses = 0;
-    while (losses < REFUSED_AFTER) {
+    let deaf = 0;
+    while (losses < REFUSED_AFTER && deaf < DEAF_TIMES) {
       const alone = losses >= ALONE_AFTER ? session.anchor : "";
       const held = streamFor(session.account, [session.url, session.grouping, alone].join(" "), session.anchor);
       if (!held) return;
       const startedAt = performance.now();
       const ending = await carried(session.account, held, follower, signal);
+      signal.throwIfAborted();
       if (ending === "refused") return;
-      if (ending === "crowded") crowded(session.account, held);
       losses = ending === "lost" && performance.now() - startedAt < SOON_MS ? losses + 1 : 0;
+      deaf = ending === "deaf" ? deaf + 1 : 0;
       if (losses > 1) await slept(limits.backoff(losses), signal);
       signal.throwIfAborted();
     }
   }
 
-  async function carried(name: string, held: Held, follower: Follower, signal: AbortSignal) {
+  async function carried(name: string, held: Held, follower: Follower, signal: AbortSignal): Promise<Ending> {
     try {
-      return await held.stream.carry(follower, signal);
+      const ending = await held.stream.carry(follower, signal);
+      if (ending === "crowded") crowded(name, held);
+      return ending;
     } catch (error) {
       signal.throwIfAborted();
       const fate = error instanceof Problem ? fateOfProblem(error) : undefined;
@@ -127,11 +133,11 @@ export function ewsHints(wishes: Partial<HubLimits> = {}): EwsHints {
     async follow(session, folders, hint, told, signal) {
       const follower: Follower = { session, folders, hint, told };
       for (;;) {
-        const startedAt = performance.now();
         await stream(follower, signal);
+        const startedAt = performance.now();
         await pull(limits, follower, signal);
         // Neither is to be had: the follower looks by itself until streams are tried again.
-        await slept(limits.againMs - (performance.now() - startedAt), signal);
+        await slept(Math.max(0, startedAt + limits.againMs - performance.now()), signal);
         signal.throwIfAborted();
       }
     },

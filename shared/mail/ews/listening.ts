@@ -1,4 +1,5 @@
 /** One hanging GetStreamingEvents, from its request to its end: heartbeats, events, and what the server has to say against it. */
+import { Problem } from "../../contract/problem.ts";
 import { elementsOf } from "./envelopes.ts";
 import { fateOf } from "./fates.ts";
 import { type Notice, noticesIn, type Stirred } from "./notices.ts";
@@ -50,6 +51,7 @@ export async function listen(listening: Listening, signal: AbortSignal): Promise
       if (notice.closed) return;
     }
   }
+  if (!hears) throw new Problem("connect", "The server ended the stream before it said anything");
 }
 
 function refused(seats: ReadonlyMap<string, Seat>, notice: Notice): void {

@@ -38,14 +38,11 @@ async function onePull(times: PullTimes, follower: Follower, until: number, sign
   const { session, folders, hint, told } = follower;
   let at = await pullSubscribed(session, folders, signal);
   hint("all");
-  try {
-    while (performance.now() < until && (await slept(jittered(times.everyMs), signal))) {
-      const notice = await pulled(session, at, signal);
-      told({ kind: "heard" });
-      for (const stirred of notice.news.values()) hint(stirred);
-      at = { ...at, watermark: notice.watermark ?? at.watermark };
-    }
-  } finally {
-    if (session.open) await unsubscribed(session, at.id, session.anchor, AbortSignal.timeout(FAREWELL_MS));
+  while (performance.now() < until && (await slept(jittered(times.everyMs), signal))) {
+    const notice = await pulled(session, at, signal);
+    told({ kind: "heard" });
+    for (const stirred of notice.news.values()) hint(stirred);
+    at = { ...at, watermark: notice.watermark ?? at.watermark };
   }
+  if (session.open) await unsubscribed(session, at.id, session.anchor, AbortSignal.timeout(FAREWELL_MS));
 }

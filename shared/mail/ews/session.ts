@@ -105,7 +105,8 @@ function sessionOver(parts: Parts): EwsSession {
 
   function learnt(error: unknown): unknown {
     if (!(error instanceof Problem)) return error;
-    if (error.retry instanceof Date) exchange.busy.note(payer, error.retry);
+    // A connection or subscription too many says nothing about other requests.
+    if (error.code !== "too_many_connections" && error.retry instanceof Date) exchange.busy.note(payer, error.retry);
     if (ENDS.has(error.code) || isElsewhere(error)) open = false;
     return isElsewhere(error) || error.code === "auth" ? found.doubted(error) : error;
   }

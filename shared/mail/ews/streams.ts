@@ -5,7 +5,7 @@
 import { asProblem, Problem } from "../../contract/problem.ts";
 import { stopping } from "../../run.ts";
 import { jittered, slept } from "../../time.ts";
-import { fateOfProblem } from "./fates.ts";
+import { type Fate, fateOfProblem } from "./fates.ts";
 import { type Follower, listen, type Seat } from "./listening.ts";
 import { subscribed, unsubscribed } from "./subscriptions.ts";
 
@@ -18,14 +18,17 @@ export type StreamTimes = {
   gatherMs: number;
   /** After a change for newcomers only, the others look so much later, and once for many changes. */
   settleMs: number;
-  /** A connection that cannot be opened for so long is given up. */
+  /** A connection that fails again and again for so long is given up. */
   patienceMs: number;
   /** How long to wait after the n-th failure in a row. */
   backoff: (failures: number) => number;
 };
 
-/** Why a subscription is no longer carried: a new one is needed, or another connection, or another way than streams. */
-export type Ending = "lost" | "crowded" | "refused";
+/**
+ * Why a subscription is no longer carried: a new one is needed, or another connection, or another way than streams; or connections do
+ * not stay open, whatever that is due to.
+ */
+export type Ending = Fate | "deaf";
 
 type Taken = Seat & { fresh: boolean; end: (how: Ending | Problem) => void };
 /** What became of a connection: whether it lived long enough to trust it, and the Problem that ended it. */
@@ -35,7 +38,7 @@ const FAREWELL_MS = 1000;
 /** A connection that ended sooner than this does not begin the schedule of waits anew. */
 const PROVEN_MS = 10_000;
 /** The server may count the connection that was just closed until it notices. */
-const CROWDED_TRIES = 3;
+const CROWDED_TRIES = 4;
 const ACCOUNT_WIDE = new Set(["auth", "auth_method", "token"]);
 
 export class EventStream {
@@ -51,6 +54,7 @@ export class EventStream {
   /** Aborted when nobody is left. */
   #empty = new AbortController();
   #carrier: Taken | undefined;
+  /** True once it heard: the server allows this connection. */
   #opened = false;
   #gathering: NodeJS.Timeout | undefined;
   #settling: NodeJS.Timeout | undefined;
@@ -67,46 +71,44 @@ export class EventStream {
     return this.#taken;
   }
 
-  /** True once it heard: the server allows this connection. */
-  get opened(): boolean {
-    return this.#opened;
-  }
-
   /** Subscribes, and hears until that ends. Throws the Problem for which the mailbox must be given up, or the signal's reason. */
   async carry(follower: Follower, signal: AbortSignal): Promise<Ending> {
+    this.#taken++;
+    try {
+      const id = await subscribed(follower.session, follower.folders, this.#anchor, signal);
+      return await this.#seated(follower, id, signal);
+    } finally {
+      this.#taken--;
+    }
+  }
+
+  async #seated(follower: Follower, id: string, signal: AbortSignal): Promise<Ending> {
     const { promise, resolve, reject } = Promise.withResolvers<Ending>();
     const end = (how: Ending | Problem) => (how instanceof Problem ? reject(how) : resolve(how));
+    const seat: Taken = { follower, id, fresh: true, end, lost: () => end("lost") };
     const stop = () => reject(signal.reason);
-    promise.catch(() => undefined);
-    const { session, folders } = follower;
-    this.#taken++;
-    let seat: Taken | undefined;
+    signal.addEventListener("abort", stop, { once: true });
+    // A Problem is no occasion to ask the server for more: a refused password would be shown once more for each seat.
+    let useless = false;
     try {
-      const id = await subscribed(session, folders, this.#anchor, signal);
-      seat = { follower, id, fresh: true, end, lost: () => end("lost") };
-      signal.addEventListener("abort", stop, { once: true });
       if (signal.aborted) stop();
       else this.#join(seat);
-      return await promise;
+      const ending = await promise;
+      useless = ending !== "lost";
+      return ending;
     } finally {
       signal.removeEventListener("abort", stop);
-      this.#taken--;
-      if (seat) this.#leave(seat);
-      if (seat && signal.aborted && session.open) {
-        await unsubscribed(session, seat.id, this.#anchor, AbortSignal.timeout(FAREWELL_MS));
+      this.#leave(seat);
+      if ((useless || signal.aborted) && follower.session.open) {
+        await unsubscribed(follower.session, id, this.#anchor, AbortSignal.timeout(FAREWELL_MS));
       }
     }
   }
 
   #join(seat: Taken): void {
     this.#seats.set(seat.id, seat);
-    if (this.#running) {
-      this.#gathering ??= setTimeout(() => this.#reopen(true), this.#times.gatherMs);
-    } else {
-      this.#running = true;
-      this.#empty = new AbortController();
-      void this.#run();
-    }
+    if (!this.#running) void this.#run();
+    else if (this.#carrier) this.#gathering ??= setTimeout(() => this.#reopen(true), this.#times.gatherMs);
   }
 
   #leave(seat: Taken): void {
@@ -121,6 +123,7 @@ export class EventStream {
   }
 
   async #run(): Promise<void> {
+    this.#running = true;
     let failures = 0;
     let failingSince = 0;
     while (this.#seats.size > 0) {
@@ -135,8 +138,9 @@ export class EventStream {
       if (!problem && (proven || this.#connection.signal.aborted)) continue;
       failures++;
       const late = performance.now() - failingSince >= this.#times.patienceMs;
+      const ms = this.#times.backoff(failures);
       if (problem && this.#judged(problem, carrier, { late, failures })) continue;
-      await slept(waitFor(problem, this.#times.backoff(failures)), this.#empty.signal);
+      await slept(problem ? waitFor(problem, ms) : ms, this.#empty.signal);
     }
     clearTimeout(this.#settling);
     this.#settling = undefined;
@@ -148,6 +152,7 @@ export class EventStream {
     const startedAt = performance.now();
     this.#carrier = carrier;
     this.#connection = new AbortController();
+    this.#empty = new AbortController();
     clearTimeout(this.#gathering);
     this.#gathering = undefined;
     const { signal } = this.#connection;
@@ -186,15 +191,15 @@ export class EventStream {
     }, this.#times.settleMs);
   }
 
-  /** Ends whom a Problem concerns. True when the connection shall be tried again at once, or there is nobody to try it for. */
+  /** Ends whom a Problem concerns. True when there is no need to wait before the next connection. */
   #judged(problem: Problem, carrier: Taken, { late, failures }: { late: boolean; failures: number }): boolean {
     const fate = fateOfProblem(problem);
-    if (!carrier.follower.session.open) return true;
     if (fate === "crowded" && this.#opened && failures < CROWDED_TRIES) return false;
     if (fate !== undefined) this.#endAll(fate);
-    else if (late || ACCOUNT_WIDE.has(problem.code) || tooFar(problem.retry, this.#times.patienceMs))
-      this.#endAll(problem);
-    else if (problem.retry === "never") this.#endOne(carrier, problem);
+    else if (problem.retry === "never" && ACCOUNT_WIDE.has(problem.code)) this.#endAll(problem);
+    else if (problem.retry === "never" || !carrier.follower.session.open) this.#endOne(carrier, problem);
+    else if (tooFar(problem.retry, this.#times.patienceMs)) this.#endAll(problem);
+    else if (late) this.#endAll("deaf");
     else return this.#passOn(carrier);
     return true;
   }
@@ -219,6 +224,9 @@ function tooFar(retry: Problem["retry"], patienceMs: number): boolean {
   return retry instanceof Date && retry.getTime() - Date.now() > patienceMs;
 }
 
-function waitFor(problem: Problem | null, ms: number): number {
-  return problem?.retry instanceof Date ? Math.max(ms, problem.retry.getTime() - Date.now()) : ms;
+/** As long as the server asks for; but that it counts a connection too many may be over in a moment. */
+function waitFor(problem: Problem, ms: number): number {
+  const { retry } = problem;
+  if (!(retry instanceof Date) || fateOfProblem(problem) === "crowded") return ms;
+  return Math.max(ms, retry.getTime() - Date.now());
 }
