@@ -1,10 +1,10 @@
 /** The promises of a mail connection, kept against every IMAP server this machine has. */
-import { mailboxPromises } from "./promises/mailboxes.ts";
+import { imapMailboxPromises } from "./promises/mailboxes-imap.ts";
 import { type Dovecot, dovecotVersion, startDovecot } from "./servers/dovecot.ts";
 import { type GreenMail, startGreenMail } from "./servers/greenmail.ts";
 import { startImapServer } from "./servers/imap/server.ts";
 
-mailboxPromises({
+imapMailboxPromises({
   name: "the in-process server",
   start: () => startImapServer(),
   renumbers: true,
@@ -15,7 +15,7 @@ mailboxPromises({
 const dovecot = await dovecotVersion();
 if (dovecot === undefined) console.log("Skipped: no Dovecot on this machine");
 else
-  mailboxPromises({
+  imapMailboxPromises({
     name: `Dovecot ${dovecot}`,
     start: privateDovecot,
     renumbers: true,
@@ -26,7 +26,7 @@ else
 const jar = process.env["GREENMAIL_JAR"];
 if (jar === undefined) console.log("Skipped: no GreenMail, GREENMAIL_JAR is not set");
 else
-  mailboxPromises({
+  imapMailboxPromises({
     name: "GreenMail",
     start: () => privateGreenMail(jar),
     renumbers: false,

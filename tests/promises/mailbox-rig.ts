@@ -162,3 +162,38 @@ export function maildropOn(
     updatedAt: now,
   };
 }
+
+/** A user's mailbox on an Exchange server. */
+export function exchangeMailboxOn(
+  server: { host: string; port: number; ca: string | undefined },
+  address: string,
+  wish: Partial<MailboxOf<"ews">["receive"]> = {},
+): MailboxOf<"ews"> {
+  const now = new Date().toISOString();
+  return {
+    id: `box-${address}`,
+    address,
+    receive: {
+      protocol: "ews",
+      host: server.host,
+      port: server.port,
+      tls: server.ca === undefined ? "none" : "implicit",
+      ...(server.ca !== undefined ? { ca: server.ca } : {}),
+      auth: { user: address, password: new Secret(PASSWORD) },
+      access: "own",
+      folders: ["INBOX"],
+      since: "now",
+      mode: "push",
+      poll: { everySeconds: 10 },
+      processLock: false,
+      afterDelivery: "leave",
+      ...wish,
+    },
+    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
+    paused: false,
+    endpointGone: false,
+    revision: 1,
+    createdAt: now,
+    updatedAt: now,
+  };
+}

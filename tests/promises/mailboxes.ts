@@ -1,21 +1,39 @@
-/** The promises of a MailConnection, run against more than one real server. */
+/** The promises of a MailConnection, run against more than one real server, whatever its protocol. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import type { Arrival } from "../../shared/contract/message.ts";
-import { asProblem, Problem } from "../../shared/contract/problem.ts";
+import type { Auth, Mailbox } from "../../shared/contract/mailbox.ts";
+import type { Arrival, MessageRef } from "../../shared/contract/message.ts";
+import { asProblem } from "../../shared/contract/problem.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 import { openMailbox } from "../../shared/mail/open.ts";
 import { numbered } from "../servers/mail.ts";
-import type { MailServer } from "../servers/mail-server.ts";
 import { eventually } from "../servers/waiting.ts";
-import { all, depsFor, isProblem, mailboxOn, PASSWORD, type Watch, watchOn, type Wish } from "./mailbox-rig.ts";
+import { all, depsFor, isProblem, PASSWORD, type Watch, watchOn } from "./mailbox-rig.ts";
 
-/** What a server under test can. */
-export type ServerKind = {
+/** What the server calls a message: a uid, or an id. */
+type Name = number | string;
+
+/** A server under test; all its members act on the server itself. */
+export type Host = {
+  addUser(user: string, password: string): Promise<void>;
+  append(user: string, folder: string, raw: Buffer): Promise<Name>;
+  appendMany(user: string, folder: string, raws: Buffer[]): Promise<Name[]>;
+  createFolder(user: string, folder: string): Promise<void>;
+  expunge(user: string, folder: string, name: Name): Promise<void>;
+  flags(user: string, folder: string): Promise<Map<Name, string[]>>;
+  count(user: string, folder: string): Promise<number>;
+  stop(): Promise<void>;
+};
+
+/** What the suite asks of a mailbox. */
+export type Wanted = { folders?: string[] | "all"; since?: string; auth?: Auth };
+
+export type HostKind<S extends Host> = {
   name: string;
-  start: () => Promise<MailServer>;
-  /** True where a changed UIDVALIDITY can be brought about. */
-  renumbers: boolean;
+  start: () => Promise<S>;
+  mailbox: (server: S, user: string, wish?: Wanted) => Mailbox;
+  /** What messages of a folder have as their folder, where that is not its name. */
+  path?: (server: S, user: string, folder: string) => string;
   /** True for a server that may cut a connection which looks while messages arrive (GreenMail 2.1.0). */
   breaksInBursts: boolean;
   /** A folder name that is hard to write, as far as the server can list it again (GreenMail does not escape quotes). */
@@ -25,9 +43,9 @@ export type ServerKind = {
 const signal = AbortSignal.timeout(300_000);
 
 /** Runs the suite; every test has its own user. */
-export function mailboxPromises(kind: ServerKind): void {
+export function mailboxPromises<S extends Host>(kind: HostKind<S>): void {
   describe(`A mailbox on ${kind.name}`, () => {
-    let server: MailServer;
+    let server: S;
     let users = 0;
     const open: Watch[] = [];
     before(async () => {
@@ -42,12 +60,16 @@ export function mailboxPromises(kind: ServerKind): void {
       await server.addUser(user, PASSWORD);
       return user;
     };
-    const watching = (user: string, wish?: Wish, cursors?: Watch["arrivals"][number]["cursor"][]) => {
-      const watch = watchOn(mailboxOn(server, user, wish), depsFor(), cursors);
+    const watching = (user: string, wish?: Wanted, cursors?: Watch["arrivals"][number]["cursor"][]) => {
+      const watch = watchOn(kind.mailbox(server, user, wish), depsFor(), cursors);
       open.push(watch);
       return watch;
     };
-    const connection = (user: string, wish?: Wish) => openMailbox.imap(depsFor(), mailboxOn(server, user, wish));
+    const connection = (user: string) => {
+      const mailbox = kind.mailbox(server, user);
+      return openMailbox[mailbox.receive.protocol](depsFor(), mailbox);
+    };
+    const path = (user: string, folder: string) => kind.path?.(server, user, folder) ?? folder;
 
     test("since now hands over what arrives, and nothing that was there", async () => {
       const user = await someone();
@@ -56,25 +78,23 @@ export function mailboxPromises(kind: ServerKind): void {
       await watch.connected();
       assert.deepEqual(watch.messages(), []);
       assert.equal(watch.cursors().length, 1, "the cursor is handed over at once");
-      const uid = await server.append(user, "INBOX", numbered(2));
+      const name = await server.append(user, "INBOX", numbered(2));
       const [message] = await watch.until(1);
-      assert.equal(message?.uid, uid);
-      assert.equal(watch.cursors()[0]?.uid, uid);
+      assert.deepEqual(message && nameOf(message), name);
+      assert.equal(watch.cursors()[0]?.uid, message?.uid);
       await watch.stop();
     });
 
     test("since a date hands over what was received from then on", async () => {
       const user = await someone();
-      const uids = await server.appendMany(user, "INBOX", [numbered(1), numbered(2)]);
+      const names = await server.appendMany(user, "INBOX", [numbered(1), numbered(2)]);
       const early = watching(user, { since: "2001-01-01" });
-      assert.deepEqual(
-        (await early.until(2)).map((one) => one.uid),
-        uids,
-      );
+      // Two that came within the same second have no order on some servers.
+      assert.deepEqual((await early.until(2)).map(nameOf).toSorted(), names.toSorted());
       const late = watching(user, { since: new Date(Date.now() + 3_600_000).toISOString() });
       await late.connected();
       assert.deepEqual(late.messages(), []);
-      assert.equal(late.cursors()[0]?.uid, uids.at(-1));
+      assert.equal(late.cursors().length, 1);
       await Promise.all([early.stop(), late.stop()]);
     });
 
@@ -87,10 +107,9 @@ export function mailboxPromises(kind: ServerKind): void {
       await first.stop();
       const missed = await server.appendMany(user, "INBOX", [numbered(2), numbered(3)]);
       const second = watching(user, {}, first.cursors());
-      assert.deepEqual(
-        (await second.until(2)).map((one) => one.uid),
-        missed,
-      );
+      const refs = await second.until(2);
+      assert.deepEqual(refs.map(nameOf), missed);
+      assert.ok(refs.every((ref) => ref.uid > (first.cursors()[0]?.uid ?? Infinity)));
       await second.stop();
     });
 
@@ -105,8 +124,9 @@ export function mailboxPromises(kind: ServerKind): void {
       await server.append(user, "INBOX", numbered(3));
       await named.until(2);
       await every.until(3);
-      assert.deepEqual(foldersOf(named), ["Büro & Co", "INBOX"]);
-      assert.deepEqual(foldersOf(every), ["Büro & Co", "INBOX", kind.oddFolder].toSorted());
+      const [other, odd] = [path(user, "Büro & Co"), path(user, kind.oddFolder)];
+      assert.deepEqual(foldersOf(named), [other, "INBOX"].toSorted());
+      assert.deepEqual(foldersOf(every), [other, "INBOX", odd].toSorted());
       await Promise.all([named.stop(), every.stop()]);
     });
 
@@ -121,21 +141,18 @@ export function mailboxPromises(kind: ServerKind): void {
       const bytes = got.map((one) => ("raw" in one ? Buffer.from(one.raw).toString("latin1") : String(one.problem)));
       for (const raw of raws) assert.ok(bytes.some((one) => one.includes(raw.toString("latin1").trim().slice(-40))));
       assert.ok([...(await server.flags(user, "INBOX")).values()].every((flags) => !flags.includes("\\Seen")));
-      const uid = await server.append(user, "INBOX", numbered(4));
-      assert.equal((await watch.until(4))[3]?.uid, uid, "it still listens after the download");
+      const name = await server.append(user, "INBOX", numbered(4));
+      assert.deepEqual((await watch.until(4)).slice(3).map(nameOf), [name], "it still listens after the download");
       await watch.stop();
     });
 
-    test("leaves out of a download what is gone, and refuses one of another epoch", async () => {
+    test("leaves out of a download what is gone", async () => {
       const user = await someone();
-      const uids = await server.appendMany(user, "INBOX", [numbered(1), numbered(2)]);
+      const names = await server.appendMany(user, "INBOX", [numbered(1), numbered(2)]);
       const mail = connection(user);
       const [refs = []] = await all(mail.since(new Date(0), [], signal));
-      assert.deepEqual(
-        refs.map((one) => one.uid),
-        uids,
-      );
-      await server.expunge(user, "INBOX", uids[0] ?? 0);
+      assert.deepEqual(refs.map(nameOf), names);
+      await server.expunge(user, "INBOX", names[0] ?? 0);
       const same = await all(mail.fetch(refs, signal));
       assert.ok(
         same.every((one) => "raw" in one),
@@ -144,12 +161,10 @@ export function mailboxPromises(kind: ServerKind): void {
       const fresh = connection(user);
       const got = await all(fresh.fetch(refs, signal));
       assert.deepEqual(
-        got.map((one) => one.ref.uid),
-        [uids[1]],
+        got.map((one) => nameOf(one.ref)),
+        names.slice(1),
       );
       await fresh.close();
-      const stale = refs.map((one) => ({ ...one, epoch: "1" }));
-      await assert.rejects(all(mail.fetch(stale, signal)), isProblem("gone"));
       await mail.close();
     });
 
@@ -158,9 +173,9 @@ export function mailboxPromises(kind: ServerKind): void {
       let watch = watching(user);
       await watch.connected();
       const raws = Array.from({ length: 500 }, (_, index) => numbered(index));
-      const uids = await server.appendMany(user, "INBOX", raws);
+      const names = await server.appendMany(user, "INBOX", raws);
       const arrivals: Arrival[] = [];
-      const rest = () => uids.length - arrivals.flatMap((one) => one.messages).length;
+      const rest = () => names.length - arrivals.flatMap((one) => one.messages).length;
       for (let tries = 0; rest() > 0; tries++) {
         const error = await watch.until(rest(), 60_000).then(() => undefined, asProblem);
         if (error && (!kind.breaksInBursts || tries > 5)) throw error;
@@ -168,10 +183,7 @@ export function mailboxPromises(kind: ServerKind): void {
         await watch.stop();
         if (error) watch = watching(user, {}, arrivals.map((one) => one.cursor).slice(-1));
       }
-      assert.deepEqual(
-        arrivals.flatMap((one) => one.messages).map((one) => one.uid),
-        uids,
-      );
+      assert.deepEqual(arrivals.flatMap((one) => one.messages).map(nameOf), names);
       for (const { messages, cursor } of arrivals) {
         assert.ok(messages.length <= 100);
         if (messages.length > 0) assert.equal(cursor.uid, messages.at(-1)?.uid);
@@ -183,14 +195,6 @@ export function mailboxPromises(kind: ServerKind): void {
       await watch.connected();
       await watch.stop();
       assert.equal(await watch.ended(), undefined);
-      assert.equal(watch.connection.open, false);
-    });
-
-    test("throws when the connection is lost", async () => {
-      const watch = watching(await someone());
-      await watch.connected();
-      await server.disconnectAll();
-      assert.ok((await watch.ended()) instanceof Problem);
       assert.equal(watch.connection.open, false);
     });
 
@@ -213,11 +217,11 @@ export function mailboxPromises(kind: ServerKind): void {
 
     test("marks, moves and deletes what was delivered, and skips what is gone", async () => {
       const user = await someone();
-      const uids = await server.appendMany(user, "INBOX", [numbered(1), numbered(2), numbered(3)]);
+      const names = await server.appendMany(user, "INBOX", [numbered(1), numbered(2), numbered(3)]);
       const mail = connection(user);
       const [refs = []] = await all(mail.since(new Date(0), [], signal));
       await mail.tidy(refs.slice(0, 1), "markRead", signal);
-      assert.ok((await server.flags(user, "INBOX")).get(uids[0] ?? 0)?.includes("\\Seen"));
+      assert.ok((await server.flags(user, "INBOX")).get(names[0] ?? 0)?.includes("\\Seen"));
       await mail.tidy(refs.slice(1, 2), { move: "Done" }, signal);
       await mail.tidy(refs.slice(1), "delete", signal);
       assert.equal(await server.count(user, "INBOX"), 1);
@@ -229,36 +233,13 @@ export function mailboxPromises(kind: ServerKind): void {
       const user = await someone();
       await server.createFolder(user, "Büro & Co");
       const mail = connection(user);
-      const found = (await mail.folders(signal)).map((one) => one.path);
-      assert.ok(found.includes("INBOX") && found.includes("Büro & Co"), found.join(", "));
+      const found = await mail.folders(signal);
+      const names = found.map((one) => one.name);
+      assert.ok(names.includes("Büro & Co"), names.join(", "));
+      assert.ok(found.some((one) => one.path === "INBOX"));
+      assert.ok(found.some((one) => one.path === path(user, "Büro & Co")));
       await mail.close();
     });
-
-    test("upgrades a plain connection by STARTTLS", { skip: kind.name === "GreenMail" }, async () => {
-      const user = await someone();
-      const watch = watching(user, { tls: "starttls", port: server.imapPort });
-      await watch.connected();
-      await watch.stop();
-    });
-
-    test(
-      "reads a renumbered folder again, from a day before the newest message",
-      { skip: !kind.renumbers },
-      async () => {
-        const user = await someone();
-        const watch = watching(user);
-        await watch.connected();
-        await server.append(user, "INBOX", numbered(1));
-        await watch.until(1);
-        await watch.stop();
-        const epoch = await server.changeUidValidity(user, "INBOX");
-        await server.append(user, "INBOX", numbered(2));
-        const again = watching(user, {}, watch.cursors());
-        await again.until(2);
-        assert.ok(again.messages().every((one) => one.epoch === String(epoch)));
-        await again.stop();
-      },
-    );
 
     test("downloads a message of 60 MB", async () => {
       const user = await someone();
@@ -290,6 +271,11 @@ export function mailboxPromises(kind: ServerKind): void {
       await watch.stop();
     });
   });
+}
+
+/** What the server calls a message that was handed over. */
+function nameOf({ key, uid }: MessageRef): Name {
+  return key ?? uid;
 }
 
 function foldersOf(watch: Watch): string[] {

@@ -1,6 +1,7 @@
 /** What every store promises about cursors and fences. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { AGAIN } from "../../shared/contract/message.ts";
 import { cursorOf, deliveryOf, refOf } from "./samples.ts";
 import { type NewStore, withStore } from "./stores.ts";
 
@@ -90,5 +91,21 @@ export function cursorPromises(make: NewStore): void {
       const all = [refOf(1), refOf(2), refOf(3), refOf(4)];
       await cursors.reopen("a", all);
       assert.deepEqual(await ledger.claim("a", all, 60_000), ["yours", "yours", "busy", "yours"]);
+    }));
+
+  test("what is looked up again without its number is held while it is worked on, and forgotten", () =>
+    withStore(make, async ({ cursors, ledger, deliveries }) => {
+      const fence = await cursors.fence("a");
+      const all = [refOf(7, { epoch: AGAIN }), refOf(281474976710656, { epoch: AGAIN })];
+      await cursors.advance("a", cursorOf(3), [], fence);
+      assert.deepEqual(await ledger.claim("a", all, 60_000), ["done", "done"], "nobody asked for it");
+      await cursors.reopen("a", all);
+      await cursors.advance("a", cursorOf(3, { epoch: "2" }), [], fence);
+      assert.deepEqual(await ledger.claim("a", all, 60_000), ["yours", "yours"], "a new epoch leaves it alone");
+      await deliveries.save(deliveryOf("d", { ref: refOf(7, { epoch: AGAIN }) }));
+      await ledger.settle("a", all.slice(1));
+      assert.deepEqual(await ledger.claim("a", all, 60_000), ["done", "done"]);
+      await cursors.reopen("a", all);
+      assert.deepEqual(await ledger.claim("a", all, 60_000), ["yours", "yours"]);
     }));
 }

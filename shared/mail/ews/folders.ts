@@ -18,15 +18,18 @@ const DISTINGUISHED: Record<string, string | null> = {
   drafts: "\\Drafts",
   deleteditems: "\\Trash",
   junkemail: "\\Junk",
-  outbox: "\\Outbox",
+  outbox: null,
 };
-/** What "all" leaves out, as for IMAP: what nobody received, and what was thrown away. Sent items are watched. */
-const NOT_WATCHED = new Set(["\\Drafts", "\\Trash", "\\Junk", "\\Outbox"]);
+/** What "all" leaves out with all below it, as for IMAP: what nobody received, and what was thrown away. Sent items are watched. */
+const NOT_WATCHED = new Set(["drafts", "deleteditems", "junkemail", "outbox"]);
 const FOLDERS_AT_ONCE = 500;
 const MOST_PAGES = 200;
 
-/** A folder of the tree: its id, its place in words ("Inbox/Orders"), and Exchange's own name for it where it has one. */
-type TreeFolder = Folder & { id: string; words: string; distinguished: string | null };
+/**
+ * A folder of the tree: its id, its place in words ("Inbox/Orders"), Exchange's own name for it where it has one, and whether "all" leaves
+ * it out.
+ */
+type TreeFolder = Folder & { id: string; words: string; distinguished: string | null; aside: boolean };
 
 /** A folder as it is watched: `path` is its name in messages and cursors. */
 export type Watched = { path: string; folder: FolderId };
@@ -89,12 +92,13 @@ function treeOf(rows: Row[], root: string, names: Map<string, string>): TreeFold
   const children = Map.groupBy(rows, (row) => row.parent);
   const tree: TreeFolder[] = [];
   const pathOf = (id: string) => (names.get(id) === "inbox" ? INBOX : id);
-  const visit = (parent: string, words: string[]) => {
+  const visit = (parent: string, words: string[], besides: boolean) => {
     const here = children.get(parent) ?? [];
     // A server that lists a folder inside itself would be visited for ever.
     children.delete(parent);
     for (const row of here) {
       const own = names.get(row.id) ?? null;
+      const aside = besides || NOT_WATCHED.has(own ?? "");
       tree.push({
         id: row.id,
         path: pathOf(row.id),
@@ -104,11 +108,12 @@ function treeOf(rows: Row[], root: string, names: Map<string, string>): TreeFold
         selectable: row.element === "Folder" && (row.kind === "" || /^IPF\.Note\b/i.test(row.kind)),
         words: [...words, row.name].join("/"),
         distinguished: own,
+        aside,
       });
-      visit(row.id, [...words, row.name]);
+      visit(row.id, [...words, row.name], aside);
     }
   };
-  visit(root, []);
+  visit(root, [], false);
   return tree.toSorted((a, b) => Number(b.path === INBOX) - Number(a.path === INBOX));
 }
 
@@ -123,7 +128,7 @@ export async function watchedFolders(
   const tree = await folderTree(session, signal);
   const wanted =
     folders === "all"
-      ? tree.filter((one) => one.selectable && !NOT_WATCHED.has(one.specialUse ?? ""))
+      ? tree.filter((one) => one.selectable && !one.aside)
       : folders.map((name) => found(tree, name) ?? missing(name));
   const paths = new Map(wanted.map((one) => [one.path, one]));
   return [...paths.values()]

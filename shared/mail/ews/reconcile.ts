@@ -115,7 +115,9 @@ function* steps(at: Standing, page: Page): Generator<Step, void, undefined> {
   const { uid, state } = at;
   const { from } = state;
   const wanted = page.items.filter(({ receivedAt }) => from === null || receivedAt === null || receivedAt >= from);
-  const given = numbering(state.known, wanted, uid);
+  // A folder read from its beginning comes newest first.
+  const inOrder = wanted.toSorted((a, b) => (a.receivedAt ?? 0) - (b.receivedAt ?? 0));
+  const given = numbering(state.known, inOrder, uid);
   const known = new Map([...passed(state.known, uid), ...given.known]);
   const fresh = given.numbered.filter((item) => item.uid > uid).toSorted((a, b) => a.uid - b.uid);
   if (given.fresh) yield { items: [], at: { ...at, state: { ...state, known } } };

@@ -25,29 +25,24 @@ export async function* receivedSince(
   since: Date,
   signal: AbortSignal,
 ): AsyncGenerator<MessageRef[], void, undefined> {
-  let from = since.toISOString();
+  let from = since.getTime();
+  let held: Item[] = [];
   let offset = 0;
-  let seen = new Set<string>();
-  for (let last = false; !last;) {
-    const page = await find(
-      session,
-      watched,
-      { restriction: compare("IsGreaterThanOrEqualTo", "item:DateTimeReceived", from), offset },
-      signal,
-    );
-    yield* batches(page.items.filter(({ key }) => !seen.has(key)).map((item) => refOf(watched.path, item)));
-    last = page.last;
-    const reached = new Date(
-      Math.max(...page.items.map(({ receivedAt }) => receivedAt ?? 0), Date.parse(from)),
-    ).toISOString();
+  for (;;) {
+    const restriction = compare("IsGreaterThanOrEqualTo", "item:DateTimeReceived", new Date(from).toISOString());
+    const { items, count, last } = await find(session, watched, { restriction, offset }, signal);
+    const reached = last ? Infinity : Math.max(from, ...items.map(({ receivedAt }) => receivedAt ?? 0));
     if (reached === from) {
-      // More messages of one second than fit into a page.
-      offset += page.count;
-      for (const { key } of page.items) seen.add(key);
-    } else {
-      [from, offset] = [reached, 0];
-      seen = new Set(page.items.filter(({ receivedAt }) => receivedAt === Date.parse(from)).map(({ key }) => key));
+      // More messages of one second than fit into a page: they are handed over together.
+      held.push(...items);
+      offset += count;
+      continue;
     }
+    // Those of the page's last second come again with the next.
+    const whole = [...held, ...items.filter(({ receivedAt }) => (receivedAt ?? 0) < reached)];
+    yield* batches(whole.map((item) => refOf(watched.path, item)));
+    if (last) return;
+    [from, held, offset] = [reached, [], 0];
   }
 }
 

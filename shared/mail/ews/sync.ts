@@ -21,8 +21,9 @@ export const ITEM_FIELDS = [
 ];
 /** The most that Exchange gives at once. */
 const CHANGES_AT_ONCE = 512;
-/** Mail, meeting requests and their answers, reports; no contacts, appointments, tasks, notes. */
-const MAIL = /^(IPM\.Note|IPM\.Schedule|REPORT|IPM\.Outlook\.Recall|IPM\.Recall\.Report)(\.|$)/i;
+/** Mail, meeting requests and their answers, reports; no contacts, appointments, tasks, notes, and no chats. */
+const MAIL =
+  /^(IPM\.Note(?!\.Microsoft\.Conversation)|IPM\.Schedule|REPORT|IPM\.Outlook\.Recall|IPM\.Recall\.Report)(\.|$)/i;
 /** What a folder that is not there is called here. */
 const NO_FOLDER = new Set([
   "ErrorSyncFolderNotFound",
