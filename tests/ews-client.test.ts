@@ -26,6 +26,8 @@ const GET_FOLDER =
 
 const bytesOf = (authorization: string) => Buffer.from(authorization.split(" ")[1] ?? "", "base64");
 
+const taken = () => Promise.reject(new Problem("conflict", "Somebody else sends it"));
+
 const opened: EwsSession[] = [];
 async function open(url: string, wish: EwsWish = {}, deps: Partial<EwsDeps> = {}): Promise<EwsSession> {
   const session = await openEws(exchangeDeps(deps), exchangeMailbox(ADDRESS, url, wish), signal);
@@ -273,13 +275,13 @@ describe("a refused login", () => {
 
 describe("requests to an Exchange server", () => {
   test("the last byte of a message goes out only when the sender says so, on a connection of its own", async () => {
-    let begun = 0;
+    const begun: unknown[] = [];
     const web = await webServer((_, response) => response.writeHead(200).end(INBOX_ANSWER));
-    web.server.on("request", () => begun++);
+    web.server.on("request", (request) => begun.push(request));
     const session = await open(web.url, { scheme: "basic" });
     const body = GET_FOLDER + " ".repeat(200_000);
     const beforeEnd = async () => {
-      while (begun === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      while (begun.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
       await new Promise((resolve) => setTimeout(resolve, 100));
       assert.equal(web.visits.length, 0);
     };
@@ -291,8 +293,7 @@ describe("requests to an Exchange server", () => {
   test("where the sender changes its mind, the server never has the whole request", async () => {
     const web = await webServer((_, response) => response.writeHead(200).end(INBOX_ANSWER));
     const session = await open(web.url, { scheme: "basic" });
-    const beforeEnd = () => Promise.reject(new Problem("conflict", "Somebody else sends it"));
-    await assert.rejects(session.raw("SendItem", GET_FOLDER, signal, { beforeEnd }), isProblem("conflict"));
+    await assert.rejects(session.raw("SendItem", GET_FOLDER, signal, { beforeEnd: taken }), isProblem("conflict"));
     await new Promise((resolve) => setTimeout(resolve, 100));
     assert.equal(web.visits.length, 0);
     await web.stop();

@@ -1,8 +1,8 @@
 /** Opens a mailbox by its protocol; a protocol without an entry here does not compile. */
 import type { Mailbox, Protocol } from "../contract/mailbox.ts";
-import { Problem } from "../contract/problem.ts";
 import { mailboxOf } from "./defaults.ts";
 import { ewsConnection, type EwsConnectionDeps } from "./ews/ews.ts";
+import { preflight as ewsPreflight } from "./ews/preflight.ts";
 import { type ImapDeps } from "./imap/client.ts";
 import { imapConnection } from "./imap/imap.ts";
 import { preflight as imapPreflight } from "./imap/preflight.ts";
@@ -27,12 +27,8 @@ export const openMailbox: Record<Protocol, OpenMailbox> = {
 export const preflights: Record<Protocol, Preflight> = {
   imap: (deps, mailbox, signal) => imapPreflight(deps, mailboxOf(mailbox, "imap"), signal),
   pop3: (deps, mailbox, signal) => pop3Preflight(deps, mailboxOf(mailbox, "pop3"), signal),
-  ews: () => Promise.reject(notYet()),
+  ews: (deps, mailbox, signal) => ewsPreflight(deps, mailboxOf(mailbox, "ews"), signal),
 };
-
-function notYet(): Problem {
-  return new Problem("invalid", "Exchange mailboxes cannot be tried out yet", { retry: "never" });
-}
 
 /** Tries out all of a mailbox: how it is received and, where it sends, the login for that. */
 export async function tryOut(deps: MailDeps, mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport> {

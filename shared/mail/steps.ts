@@ -94,7 +94,8 @@ export async function step<T>(
   }
 }
 
-function explained(problem: Problem): { cause: string; fix: string; detail?: string } {
+/** A problem as the fields of the step that it ended. */
+export function explained(problem: Problem): { cause: string; fix: string; detail?: string } {
   const { message, fix, evidence } = problem;
   return { cause: message, fix, ...(evidence === null ? {} : { detail: evidence }) };
 }

@@ -91,8 +91,8 @@ async function* candidates(walk: Walk, signal: AbortSignal): AsyncGenerator<Cand
   yield { url: new URL(`https://${domain}:${ports.secure}${POX.path}`), root: true };
   yield { url: new URL(`https://autodiscover.${domain}:${ports.secure}${POX.path}`) };
   const plain = new URL(`http://autodiscover.${domain}:${ports.plain}${POX.path}`);
-  const hint = await unlessUnreachable(walk, plain, () => visited(walk, plain, signal), signal);
-  const led = hint && following(walk, plain, locationOf(hint));
+  const hint = await visited(walk, plain, signal);
+  const led = "status" in hint ? following(walk, plain, locationOf(hint)) : undefined;
   if (led) yield led;
   const records = await within(command, "Asking for SRV records", srv(`_autodiscover._tcp.${domain}`), signal).catch(
     () => [],
@@ -104,20 +104,23 @@ async function* candidates(walk: Walk, signal: AbortSignal): AsyncGenerator<Cand
 
 /** One candidate: looked at without credentials first, then asked by SOAP, then by plain XML. */
 async function tried(walk: Walk, { url, root }: Candidate, signal: AbortSignal): Promise<Answer> {
-  if (walk.asked.has(url.origin)) return { kind: "none", words: "asked before" };
+  const place = `${walk.address.toLowerCase()} ${url.origin}`;
+  if (walk.asked.has(place)) return { kind: "none", words: "asked before" };
   if (!walk.allowed(url)) {
     walk.refused = true;
     return { kind: "none", words: "neither a host of the address's domain nor allowed by receive.redirects" };
   }
-  const seen = await unlessUnreachable(walk, url, () => visited(walk, url, signal), signal);
-  if (!seen) return { kind: "none", words: "not reached" };
+  const seen = await visited(walk, url, signal);
+  if (!("status" in seen)) return { kind: "none", words: seen.message };
   const elsewhere = locationOf(seen);
   if (elsewhere !== "") return { kind: "url", url: elsewhere };
   if (seen.status !== 401) return { kind: "none", words: `HTTP ${seen.status}` };
   if (root && !isExchange(seen)) return { kind: "none", words: "wants a login, but is no Exchange server" };
-  walk.asked.add(url.origin);
-  const answer = await asked(walk, url, SOAP, signal);
-  return answer.kind === "none" ? asked(walk, url, POX, signal) : answer;
+  walk.asked.add(place);
+  const first = await asked(walk, url, SOAP, signal);
+  if (first.kind !== "none") return first;
+  const second = await asked(walk, url, POX, signal);
+  return second.kind === "none" ? { kind: "none", words: `${first.words}; ${second.words}` } : second;
 }
 
 async function asked(walk: Walk, { origin }: URL, question: Question, signal: AbortSignal): Promise<Answer> {
@@ -139,22 +142,18 @@ async function asked(walk: Walk, { origin }: URL, question: Question, signal: Ab
   return { kind: "none", words: "names a service without TLS" };
 }
 
-/** A look without credentials. */
-async function visited({ search }: Walk, url: URL, signal: AbortSignal): Promise<EwsResponse> {
-  const response = await search.stranger.post({ url: url.href, method: "GET", body: "", what: "Autodiscover" }, signal);
-  await response.chunks.return?.();
-  return response;
-}
-
-/** What a candidate answers; undefined, with the reason noted, where it is not there. */
-async function unlessUnreachable<T>(walk: Walk, url: URL, work: () => Promise<T>, signal: AbortSignal) {
+/** A look without credentials, in clear by GET as Microsoft documents it; the Problem where nobody is there. */
+async function visited({ search }: Walk, url: URL, signal: AbortSignal): Promise<EwsResponse | Problem> {
   try {
-    return await work();
+    const order = { url: url.href, body: "", what: "Autodiscover" };
+    const method = url.protocol === "http:" ? ({ method: "GET" } as const) : {};
+    const response = await search.stranger.post({ ...order, ...method }, signal);
+    await response.chunks.return?.();
+    return response;
   } catch (error) {
     signal.throwIfAborted();
-    if (!(error instanceof Problem)) throw error;
-    walk.reasons.push(`${url.host}: ${error.message}`);
-    return undefined;
+    if (error instanceof Problem) return error;
+    throw error;
   }
 }
 
