@@ -31,6 +31,9 @@ export type Listening = {
   opened: () => void;
 };
 
+/** A stream begins at once. Where it does not, something on the way waits for its end, and would for half an hour. */
+const ANSWER_MS = 30_000;
+
 /** The longest that Exchange keeps such a connection. */
 const MAX_MINUTES = 30;
 
@@ -38,7 +41,7 @@ const MAX_MINUTES = 30;
 export async function listen(listening: Listening, signal: AbortSignal): Promise<void> {
   const { session, seats, anchor, silenceMs } = listening;
   const body = streamRequest([...seats.keys()], MAX_MINUTES);
-  const options = { idleMs: silenceMs, headers: affinity(anchor) };
+  const options = { idleMs: silenceMs, answerMs: Math.min(silenceMs, ANSWER_MS), headers: affinity(anchor) };
   const chunks = await session.raw("Listening for new mail", body, signal, options);
   let hears = false;
   for await (const envelope of elementsOf(chunks, { names: ["Envelope"] })) {
