@@ -135,7 +135,7 @@ describe("architecture", () => {
       }
     }
     assert.deepEqual(
-      sources.filter((file) => file.startsWith("shared/") && !used.has(file) && !file.endsWith("-thread.ts")),
+      sources.filter((file) => file.startsWith("shared/") && !used.has(file) && !/(-thread|\.d)\.ts$/.test(file)),
       [],
     );
   });

@@ -1,5 +1,6 @@
 /** OAuth2 access tokens, fetched from a real token endpoint over HTTP. */
 import assert from "node:assert/strict";
+import { createHash, verify, X509Certificate } from "node:crypto";
 import { createServer, type ServerResponse } from "node:http";
 import { after, before, beforeEach, describe, test } from "node:test";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
@@ -8,6 +9,7 @@ import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
 import { oauthTokens } from "../shared/mail/oauth.ts";
 import { isProblem, mailboxOn } from "./promises/mailbox-rig.ts";
+import { clientCertificate } from "./servers/certificates.ts";
 import { startImapServer } from "./servers/imap/server.ts";
 
 const signal = AbortSignal.timeout(60_000);
@@ -23,6 +25,8 @@ function giving(more: object = {}): Answering {
   let count = 0;
   return (_, response) => json(response, { access_token: `token ${++count}`, expires_in: 3600, ...more });
 }
+
+const read = (part: string): Record<string, unknown> => JSON.parse(Buffer.from(part, "base64url").toString());
 
 describe("An OAuth2 token", () => {
   const asked: URLSearchParams[] = [];
@@ -87,6 +91,61 @@ describe("An OAuth2 token", () => {
   test("is fetched by the client's own credentials where there is no refresh token", async () => {
     await fresh().access(mailbox(), signal);
     assert.equal(asked[0]?.get("grant_type"), "client_credentials");
+  });
+
+  test("of an application that acts for itself is one for all its mailboxes", async () => {
+    const tokens = fresh();
+    const boxes = ["a", "b", "c"].map((id) => ({ ...mailbox(), id }));
+    const given = await Promise.all(boxes.map((box) => tokens.access(box, signal)));
+    assert.deepEqual(new Set(given.map((one) => one.reveal())), new Set(["token 1"]));
+    tokens.forget("b");
+    const [first = template] = boxes;
+    assert.equal((await tokens.access(first, signal)).reveal(), "token 2");
+    assert.equal(asked.length, 2);
+  });
+
+  for (const algorithm of ["RS256", "ES256"] as const)
+    test(`is fetched with a statement signed by the client's certificate (${algorithm})`, async () => {
+      const { certificate, privateKey } = await clientCertificate(algorithm);
+      const oauth2 = { tokenUrl: url, clientId: "us", certificate, privateKey: new Secret(privateKey) };
+      const auth = { user: "someone", oauth2 };
+      await fresh().access({ ...template, receive: { ...template.receive, auth } }, signal);
+      const form = Object.fromEntries(asked[0] ?? []);
+      assert.equal(form["grant_type"], "client_credentials");
+      assert.equal(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+      assert.ok(!("client_secret" in form));
+      const [header = "", claims = "", signature = ""] = (form["client_assertion"] ?? "").split(".");
+      const { raw, publicKey } = new X509Certificate(certificate);
+      const key = { key: publicKey, dsaEncoding: "ieee-p1363" } as const;
+      assert.ok(verify("sha256", Buffer.from(`${header}.${claims}`), key, Buffer.from(signature, "base64url")));
+      assert.equal(read(header)["alg"], algorithm);
+      assert.equal(read(header)["x5t#S256"], createHash("sha256").update(raw).digest("base64url"));
+      const { aud, iss, sub, exp, nbf, jti } = read(claims);
+      assert.deepEqual([aud, iss, sub], [url, "us", "us"]);
+      assert.ok(
+        Number(exp) > Date.now() / 1000 && Number(exp) < Date.now() / 1000 + 600 && Number(nbf) < Date.now() / 1000,
+      );
+      assert.match(String(jti), /^[0-9a-f-]{36}$/);
+    });
+
+  test("is not asked for with a certificate that expired, or with another's key, nor is the key ever told", async () => {
+    const [good, other] = await Promise.all([clientCertificate("ES256"), clientCertificate("ES256")]);
+    const old = await clientCertificate("ES256", new Date(Date.now() - 1000));
+    for (const [certificate, privateKey, words] of [
+      [old.certificate, old.privateKey, /expired on/],
+      [good.certificate, other.privateKey, /does not belong/],
+      [good.certificate, "-----BEGIN NOTHING-----", /cannot be read/],
+    ] as const) {
+      const oauth2 = { tokenUrl: url, clientId: "us", certificate, privateKey: new Secret(privateKey) };
+      const box = { ...template, receive: { ...template.receive, auth: { user: "someone", oauth2 } } };
+      const refused: unknown = await fresh()
+        .access(box, signal)
+        .catch((error: unknown) => error);
+      assert.ok(isProblem("token", "never")(refused) && refused instanceof Problem);
+      assert.match(refused.message, words);
+      assert.ok(!`${refused.message} ${String(refused.cause)}`.includes("BEGIN"));
+    }
+    assert.equal(asked.length, 0);
   });
 
   test("is fetched anew a minute before it expires, or once the mail server refused it", async () => {

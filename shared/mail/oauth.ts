@@ -1,10 +1,11 @@
-/** OAuth2 access tokens for mailboxes (RFC 6749): fetched when needed, one request at a time per mailbox, kept until they expire. */
+/** OAuth2 access tokens for mailboxes (RFC 6749): fetched when needed, one request at a time for a grant, kept until they expire. */
 import { createHash } from "node:crypto";
 import type { Mailbox } from "../contract/mailbox.ts";
 import { Problem } from "../contract/problem.ts";
 import { Secret } from "../contract/secret.ts";
 import type { Egress } from "../egress.ts";
 import { within } from "../time.ts";
+import { ASSERTION_TYPE, clientAssertion } from "./assertion.ts";
 import { type Answer, postForm } from "./form.ts";
 
 export interface Tokens {
@@ -55,10 +56,12 @@ export function oauthTokens({ timeoutMs = ANSWER_MS, ...given }: TokenDeps): Tok
   const deps = { ...given, timeoutMs };
   const entries = new Map<string, Entry>();
   const running = new Map<string, Promise<Secret>>();
+  /** The entry that a mailbox uses. An application that acts for itself has one for all its mailboxes. */
+  const used = new Map<string, string>();
 
-  async function current(mailbox: Mailbox, oauth2: OAuth2): Promise<Secret> {
+  async function current(key: string, mailbox: Mailbox, oauth2: OAuth2): Promise<Secret> {
     const name = nameOf(oauth2);
-    let entry = entries.get(mailbox.id);
+    let entry = entries.get(key);
     if (!entry?.names.includes(name)) {
       entry = {
         names: [name],
@@ -66,7 +69,7 @@ export function oauthTokens({ timeoutMs = ANSWER_MS, ...given }: TokenDeps): Tok
         unsaved: false,
         ...(oauth2.refreshToken && { refreshToken: oauth2.refreshToken }),
       };
-      entries.set(mailbox.id, entry);
+      entries.set(key, entry);
     }
     if (!entry.token || entry.expiresAt - SPARE_MS <= Date.now()) await refresh(deps, oauth2, entry);
     if (entry.unsaved && entry.refreshToken) {
@@ -83,27 +86,30 @@ export function oauthTokens({ timeoutMs = ANSWER_MS, ...given }: TokenDeps): Tok
       const { auth } = mailbox.receive;
       if ("accessToken" in auth) return Promise.resolve(auth.accessToken);
       if (!("oauth2" in auth)) throw new Problem("token", "This mailbox has no OAuth2 settings", { retry: "never" });
-      const work = running.get(mailbox.id) ?? current(mailbox, auth.oauth2).finally(() => running.delete(mailbox.id));
-      running.set(mailbox.id, work);
+      const key = auth.oauth2.refreshToken ? mailbox.id : nameOf(auth.oauth2);
+      used.set(mailbox.id, key);
+      const work = running.get(key) ?? current(key, mailbox, auth.oauth2).finally(() => running.delete(key));
+      running.set(key, work);
       return within(2 * deps.timeoutMs, "Fetching an OAuth2 token", work, signal);
     },
     forget(mailbox) {
-      const entry = entries.get(mailbox);
+      const entry = entries.get(used.get(mailbox) ?? mailbox);
+      used.delete(mailbox);
       if (entry) delete entry.token;
     },
   };
 }
 
 function nameOf(oauth2: OAuth2): string {
-  const { tokenUrl, clientId, scope = "", clientSecret, refreshToken } = oauth2;
-  const settings = [tokenUrl, clientId, scope, clientSecret?.reveal() ?? "", refreshToken?.reveal() ?? ""];
+  const { tokenUrl, clientId, scope = "", certificate = "" } = oauth2;
+  const secrets = [oauth2.clientSecret, oauth2.refreshToken, oauth2.privateKey].map((one) => one?.reveal() ?? "");
+  const settings = [tokenUrl, clientId, scope, certificate, ...secrets];
   return createHash("sha256").update(JSON.stringify(settings)).digest("base64");
 }
 
 /** Fills the entry with a new token: by its refresh token (RFC 6749 section 6), else by the client itself (section 4.4). */
 async function refresh(deps: Required<TokenDeps>, oauth2: OAuth2, entry: Entry): Promise<void> {
-  const form = new URLSearchParams({ client_id: oauth2.clientId });
-  if (oauth2.clientSecret) form.set("client_secret", oauth2.clientSecret.reveal());
+  const form = new URLSearchParams({ client_id: oauth2.clientId, ...proofOf(oauth2) });
   if (oauth2.scope) form.set("scope", oauth2.scope);
   form.set("grant_type", entry.refreshToken ? "refresh_token" : "client_credentials");
   if (entry.refreshToken) form.set("refresh_token", entry.refreshToken.reveal());
@@ -118,6 +124,17 @@ async function refresh(deps: Required<TokenDeps>, oauth2: OAuth2, entry: Entry):
   if (typeof rotated !== "string" || rotated === "" || rotated === entry.refreshToken?.reveal()) return;
   entry.refreshToken = new Secret(rotated);
   entry.unsaved = true;
+}
+
+/** What proves the client: a signed statement, or its secret; neither for a public client. */
+function proofOf({ tokenUrl, clientId, clientSecret, certificate, privateKey }: OAuth2): Record<string, string> {
+  if (certificate !== undefined && privateKey) {
+    const assertion = clientAssertion({ tokenUrl, clientId, certificate, privateKey });
+    return { client_assertion_type: ASSERTION_TYPE, client_assertion: assertion };
+  }
+  if (certificate !== undefined || privateKey)
+    throw new Problem("token", "OAuth2 needs the certificate and its private key, or neither", { retry: "never" });
+  return clientSecret ? { client_secret: clientSecret.reveal() } : {};
 }
 
 function fieldsOf(text: string): Record<string, unknown> {

@@ -73,6 +73,25 @@ async function sign(authority: Authority, names: x509.JsonGeneralNames, notAfter
   return { cert: cert.toString("pem"), key: await pem(keys.privateKey) };
 }
 
+/** A certificate of a client that signs for itself, with its key, both PEM. */
+export async function clientCertificate(
+  algorithm: "RS256" | "ES256",
+  notAfter = new Date(Date.now() + DAY),
+): Promise<{ certificate: string; privateKey: string }> {
+  const rsa = {
+    name: "RSASSA-PKCS1-v1_5",
+    hash: "SHA-256",
+    publicExponent: new Uint8Array([1, 0, 1]),
+    modulusLength: 2048,
+  };
+  const signingAlgorithm = algorithm === "RS256" ? rsa : ALGORITHM;
+  const keys = await webcrypto.subtle.generateKey(signingAlgorithm, true, ["sign", "verify"]);
+  const notBefore = new Date(notAfter.getTime() - 10 * DAY);
+  const by = { name: "CN=client", serialNumber: serial(), notBefore, notAfter, signingAlgorithm, keys };
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned(by);
+  return { certificate: certificate.toString("pem"), privateKey: await pem(keys.privateKey) };
+}
+
 // A serial number is a positive integer: the leading 00 keeps the top bit from making it negative (RFC 5280 4.1.2.2).
 function serial(): string {
   return `00${randomBytes(8).toString("hex")}`;
