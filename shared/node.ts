@@ -8,7 +8,6 @@ import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
 import { admission } from "./mail/admission.ts";
 import { exchange } from "./mail/ews/exchange.ts";
-import { ewsHints } from "./mail/ews/hub.ts";
 import type { MailConnection } from "./mail/mail.ts";
 import { maildrops } from "./mail/pop3/maildrops.ts";
 import { oauthTokens } from "./mail/oauth.ts";
@@ -49,7 +48,6 @@ export async function openNode(config: Config): Promise<Node> {
     emit,
     maildrops: maildrops(),
     exchange: exchange(),
-    hints: ewsHints(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
   return { ...backends, config, name: config.NODE_NAME || hostname(), facts, backoff, egress: guard, mail, connect };

@@ -7,9 +7,9 @@ import { isPolled } from "../defaults.ts";
 import type { MailConnection } from "../mail.ts";
 import { startOf } from "../start.ts";
 import { appendOver } from "./append.ts";
+import { exchange } from "./exchange.ts";
 import { fetchOver } from "./fetch.ts";
 import { folderTree, foundOrMade, INBOX, watchedFolders } from "./folders.ts";
-import { type EwsHints, ewsHints } from "./hub.ts";
 import { pollOver } from "./poll.ts";
 import { receivedSince, withMessageIds } from "./search.ts";
 import { type EwsDeps, type EwsSession, openEws } from "./session.ts";
@@ -22,8 +22,6 @@ export type EwsConnectionDeps = EwsDeps & {
   probeMs: number;
   /** How often folders are looked at where the server does not notify. */
   folderPollMs: number;
-  /** The streams of events that all mailboxes of a process share; a mailbox without them has its own. */
-  hints?: EwsHints;
 };
 
 /** Finding the server and the login each have deadlines of their own, and the gate may let wait; this bounds all of it. */
@@ -35,7 +33,7 @@ const OPENING_MS = 30 * 60 * 1000;
  */
 export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">): MailConnection {
   const life = new AbortController();
-  const hints = deps.hints ?? ewsHints();
+  const shared = deps.exchange ?? exchange();
   const moves = new Map<string, FolderId>();
   let opening: Promise<EwsSession> | undefined;
   let current: EwsSession | undefined;
@@ -53,7 +51,7 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
   async function opened(): Promise<EwsSession> {
     await current?.close();
     moves.clear();
-    current = await openEws(deps, mailbox, life.signal);
+    current = await openEws({ ...deps, exchange: shared }, mailbox, life.signal);
     return current;
   }
 
@@ -70,6 +68,7 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
       const looking = { mailbox, tell, emit: deps.emit, cursors: known, start: startOf(mailbox, cursors), startedAt };
       if (isPolled(mailbox.receive)) return yield* pollOver({ ...looking, open: () => session(signal) }, signal);
       const ours = await orNothing(session(signal), signal);
+      const { hints } = shared;
       const { probeMs, folderPollMs: pollMs } = deps;
       if (ours) yield* watchOver({ ...looking, session: ours, hints, probeMs, pollMs }, signal);
     },
