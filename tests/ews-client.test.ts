@@ -76,6 +76,17 @@ describe("a session with an Exchange server", () => {
       assert.equal(server.calls[1]?.headers["authorization"], undefined);
     });
 
+  test("names and passwords may have any letters", async () => {
+    const pass = "Pässwörd € 日本";
+    await server.addUser("jurgen@example.com", pass, { login: "CORP\\jürgen.öz" });
+    for (const scheme of ["ntlm", "basic"] as const) {
+      server.schemes = [scheme];
+      const auth = { user: "CORP\\jürgen.öz", password: new Secret(pass) };
+      const session = await open(server.url, { ...trusted(), auth });
+      assert.equal(await inboxName(session, signal), "Inbox");
+    }
+  });
+
   test("a password is shown by basic authentication where the server offers nothing else, or the mailbox says so", async () => {
     server.schemes = ["basic"];
     assert.equal(await inboxName(await open(server.url, trusted()), signal), "Inbox");
@@ -240,6 +251,26 @@ describe("a refused login", () => {
       assert.equal(session.open, false);
     });
 
+  test("a refusal whose page does not end is still a refusal", async () => {
+    const web = await webServer((_, response) => {
+      response.writeHead(401, { "www-authenticate": "Basic realm=x" }).write("<html>");
+    });
+    const session = await open(web.url, { scheme: "basic" });
+    await assert.rejects(inboxName(session, signal), isProblem("auth", "never"));
+    assert.equal(web.visits.length, 1);
+    await web.stop();
+  });
+
+  test("NTLM without its second version is not safe, and not used", async () => {
+    const old = challengeMessage("CORP").message;
+    old.writeUInt32LE(old.readUInt32LE(20) & ~0x80000, 20);
+    const web = await webServer((_, response) => {
+      response.writeHead(401, { "www-authenticate": `NTLM ${old.toString("base64")}` }).end();
+    });
+    await assert.rejects(inboxName(await open(web.url), signal), isProblem("auth_method", "never"));
+    await web.stop();
+  });
+
   for (const [status, headers, body, code, retry] of [
     [403, {}, "<html><title>403 - Forbidden</title></html>", "access", "never"],
     [404, {}, "", "connect", "later"],
@@ -306,6 +337,16 @@ describe("requests to an Exchange server", () => {
     const session = await open(web.url, { scheme: "basic" }, { timeouts: { command: 100 } });
     await assert.rejects(inboxName(session, signal), isProblem("timeout", "later"));
     await assert.rejects(async () => all(await session.raw("GetFolder", GET_FOLDER, signal)), isProblem("timeout"));
+    await web.stop();
+  });
+
+  test("an answer that is cut in the middle is a lost connection, not the end", async () => {
+    const web = await webServer((_, response) => {
+      response.writeHead(200, { "content-length": "1000" }).write("<s:Env");
+      setTimeout(() => response.destroy(), 100);
+    });
+    const session = await open(web.url, { scheme: "basic" });
+    await assert.rejects(async () => all(await session.raw("GetFolder", GET_FOLDER, signal)), isProblem("connect"));
     await web.stop();
   });
 

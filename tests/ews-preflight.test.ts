@@ -6,8 +6,9 @@ import { egress } from "../shared/egress.ts";
 import { onlineNotice } from "../shared/mail/ews/online.ts";
 import { preflight } from "../shared/mail/ews/preflight.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
+import { tryOut as tryAll } from "../shared/mail/open.ts";
 import { exchangeDeps, exchangeMailbox, type EwsWish } from "./promises/exchange-rig.ts";
-import { PASSWORD } from "./promises/mailbox-rig.ts";
+import { depsFor, PASSWORD } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 
 const signal = AbortSignal.timeout(300_000);
@@ -63,6 +64,15 @@ describe("the preflight of an Exchange mailbox", () => {
     assert.equal(outcome(report), "dns ok, tcp ok, tls ok, login failed");
     assert.match(report.steps.at(-1)?.cause ?? "", /refused user name or password/);
     assert.ok(!JSON.stringify(report).includes("horse"));
+  });
+
+  test("does not show a password once more for sending after it was refused", async () => {
+    const auth = { user: ADDRESS, password: new Secret("wrong horse") };
+    const mailbox = exchangeMailbox(ADDRESS, server.url, { ca: server.ca, auth });
+    const send = { perHour: 500, saveSent: "auto", notify: false, allowSelf: false } as const;
+    const report = await tryAll(depsFor(), { ...mailbox, send }, signal);
+    assert.equal(outcome(report), "dns ok, tcp ok, tls ok, login failed, send failed");
+    assert.match(report.steps.at(-1)?.cause ?? "", /^Not tried/);
   });
 
   for (const [what, wish, failed] of [

@@ -6,7 +6,7 @@ import { preflight as ewsPreflight } from "./ews/preflight.ts";
 import { type ImapDeps } from "./imap/client.ts";
 import { imapConnection } from "./imap/imap.ts";
 import { preflight as imapPreflight } from "./imap/preflight.ts";
-import type { MailConnection, PreflightReport } from "./mail.ts";
+import type { MailConnection, PreflightReport, PreflightStep } from "./mail.ts";
 import { pop3Connection, type Pop3ConnectionDeps } from "./pop3/pop3.ts";
 import { preflight as pop3Preflight } from "./pop3/preflight.ts";
 import { sendStep } from "./sending.ts";
@@ -34,6 +34,19 @@ export const preflights: Record<Protocol, Preflight> = {
 export async function tryOut(deps: MailDeps, mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport> {
   const { ok, steps } = await preflights[mailbox.receive.protocol](deps, mailbox, signal);
   if (!mailbox.send) return { ok, steps };
-  const sending = await sendStep(deps, mailbox, signal);
+  const sending = !ok && isOneLogin(mailbox) ? NOT_TRIED : await sendStep(deps, mailbox, signal);
   return { ok: ok && sending.ok, steps: [...steps, sending] };
+}
+
+const NOT_TRIED: PreflightStep = {
+  name: "send",
+  ok: false,
+  ms: 0,
+  cause: "Not tried: it goes the same way as receiving, which failed",
+  fix: "Mend the step that failed first.",
+};
+
+/** Directories behind Exchange lock accounts after a few wrong passwords, so one that was refused is not shown again. */
+function isOneLogin({ receive, send }: Mailbox): boolean {
+  return receive.protocol === "ews" && send?.protocol !== "smtp" && !send?.auth;
 }

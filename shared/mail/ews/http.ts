@@ -119,12 +119,14 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
       line.wire.authenticated ||= isNtlm(shown);
       return answerFrom(message, { idleMs: order.idleMs ?? ANSWER * account.command, signal, line });
     }
-    await drained(message, account.command, signal);
     if (line.wire.authenticated && shown.authorization === undefined) {
       // The server forgot whose connection this is; the password has not been shown yet.
       line.wire.authenticated = false;
+      await drained(message, account.command, signal);
       return attempted(attempt);
     }
+    // Whatever becomes of the rest of the answer: a refused password must never look like something to try again.
+    message.destroy();
     if ("token" in login) login.refused();
     throw loginProblem(message.headers, "token" in login ? "token" : "password");
   }
