@@ -18,7 +18,8 @@ import {
   SoapFault,
   type Style,
 } from "./soap.ts";
-import { folderNamed, type Mailbox } from "./store.ts";
+import { validate } from "./schema.ts";
+import type { Mailbox } from "./store.ts";
 import { SYNC_OPERATIONS } from "./sync.ts";
 import { WRITE_OPERATIONS } from "./write.ts";
 
@@ -64,6 +65,7 @@ export async function serve(service: Service, request: HttpRequest, user: Mailbo
     });
     const fault = service.take(operation, asked.impersonated ?? user.address);
     if (fault && (await failed(service, asked, fault, reply))) return;
+    validate(asked.operation);
     const ask = askOf(service, asked, user);
     if (operation === "GetStreamingEvents") return streamed(service, ask, reply, headers);
     const body = await perform(service, ask);
@@ -163,7 +165,7 @@ function askOf({ world }: Service, asked: Request, user: Mailbox): Ask {
 }
 
 async function perform(service: Service, ask: Ask): Promise<string> {
-  const { name, space } = ask.request;
+  const { name } = ask.request;
   const operations: Record<string, Operation> = {
     ...FOLDER_OPERATIONS,
     ...SYNC_OPERATIONS,
@@ -173,7 +175,7 @@ async function perform(service: Service, ask: Ask): Promise<string> {
     ...DIRECTORY_OPERATIONS,
   };
   const operation = operations[name];
-  if (!operation || space !== "m" || !folderNamed(ask.acting, "inbox")) {
+  if (!operation) {
     throw new SoapFault("ErrorInvalidRequest", { message: `The request is invalid: ${name}.` });
   }
   return operation(ask);

@@ -2,7 +2,7 @@
 import PostalMime, { type Email } from "postal-mime";
 import type { File, Person } from "./letter.ts";
 import { withFiles } from "./letter.ts";
-import { changeKey, type Folder, folderNamed, type Item } from "./store.ts";
+import { changeKey, type Folder, type Item } from "./store.ts";
 import { child, escape, leaf, tag, textAt, type Xml } from "./xml.ts";
 
 /** What a shape asks for. */
@@ -137,6 +137,8 @@ const DEFAULT = [
   "message:IsRead",
 ];
 const UNASKED = ["item:MimeContent", "item:TextBody"];
+// Extended properties stand before these.
+const AFTER = ["item:Culture", "item:LastModifiedTime", "item:TextBody"];
 const CONTENT = ["item:Body", "item:TextBody", "item:Attachments"];
 // FindItem and SyncFolderItems answer from the folder's table, which holds no content and no recipients.
 const DEEP = [
@@ -161,12 +163,14 @@ export async function itemXml(item: Item, shape: Shape, table = false): Promise<
     wanted.filter((uri) => uri.startsWith("message:")),
   ];
   const isMessage = elementOf(item.itemClass) !== "Item";
+  const write = (uri: string) => PROPERTIES[uri]?.(item, shape, content) ?? "";
   return tag(
     `t:${elementOf(item.itemClass)}`,
     {},
-    ...own.map((uri) => PROPERTIES[uri]?.(item, shape, content) ?? ""),
+    ...own.filter((uri) => !AFTER.includes(uri)).map(write),
     ...shape.extended.map((field) => extendedXml(item.extended.get(extendedKey(field)), field)),
-    ...(isMessage ? message.map((uri) => PROPERTIES[uri]?.(item, shape, content) ?? "") : []),
+    ...own.filter((uri) => AFTER.includes(uri)).map(write),
+    ...(isMessage ? message.map(write) : []),
   );
 }
 
@@ -281,7 +285,6 @@ export function folderXml(folder: Folder, shape: Shape): string {
       shape.base === "AllProperties" ||
       (shape.base === "Default" && defaults.includes(uri)),
   );
-  const isSearch = folderNamed(folder.mailbox, "searchfolders") === folder;
-  const name = FOLDER_ELEMENTS[folder.folderClass] ?? (isSearch ? "Folder" : "Folder");
+  const name = FOLDER_ELEMENTS[folder.folderClass] ?? "Folder";
   return tag(`t:${name}`, {}, ...wanted.map(([, xml]) => xml));
 }
