@@ -216,6 +216,19 @@ describe("An Exchange mailbox", () => {
     });
   });
 
+  test("hands over from a folder that was made while all are watched", async () => {
+    const address = await someone();
+    const orders = await server.createFolder(address, "Inbox/Orders");
+    const watch = watching(address, { folders: "all" });
+    await watch.connected();
+    await new Promise((resolve) => setTimeout(resolve, 5_100));
+    const made = await server.createFolder(address, "Inbox/New");
+    await server.append(address, "Inbox/New", numbered(1));
+    await server.append(address, "Inbox/Orders", numbered(2));
+    const refs = await watch.until(2);
+    assert.deepEqual(refs.map(({ folder }) => folder).toSorted(), [made, orders].toSorted());
+  });
+
   describe("knows its folders", () => {
     test("by Exchange's names, by places in words and by ids, the inbox always as INBOX", async () => {
       const address = await someone();

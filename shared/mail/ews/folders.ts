@@ -33,6 +33,7 @@ type TreeFolder = Folder & { id: string; words: string; distinguished: string | 
 
 /** A folder as it is watched: `path` is its name in messages and cursors. */
 export type Watched = { path: string; folder: FolderId };
+export type WatchList = { folders: Watched[]; ids: ReadonlySet<string> };
 
 type Row = { id: string; parent: string; name: string; kind: string; element: string };
 
@@ -106,6 +107,7 @@ function treeOf(rows: Row[], root: string, names: Map<string, string>): TreeFold
         parent: parent === root ? null : pathOf(parent),
         specialUse: own === null ? null : (DISTINGUISHED[own] ?? null),
         selectable: row.element === "Folder" && (row.kind === "" || /^IPF\.Note\b/i.test(row.kind)),
+        ...(row.kind !== "" && { class: row.kind }),
         words: [...words, row.name].join("/"),
         distinguished: own,
         aside,
@@ -120,20 +122,31 @@ function treeOf(rows: Row[], root: string, names: Map<string, string>): TreeFold
 /** The folders a mailbox watches, the inbox first where it is among them. Throws `folder` for a name that leads to none. */
 export async function watchedFolders(
   session: EwsSession,
-  { receive: { folders } }: MailboxOf<"ews">,
+  mailbox: MailboxOf<"ews">,
   signal: AbortSignal,
 ): Promise<Watched[]> {
+  return (await watchList(session, mailbox, signal)).folders;
+}
+
+/** The folders a mailbox watches, and the ids of all there are, as far as that was asked. */
+export async function watchList(
+  session: EwsSession,
+  { receive: { folders } }: MailboxOf<"ews">,
+  signal: AbortSignal,
+): Promise<WatchList> {
   // The usual case needs no tree: a thousand mailboxes start with as many requests less.
-  if (folders !== "all" && folders.every(isInbox)) return [{ path: INBOX, folder: session.folder("inbox") }];
+  if (folders !== "all" && folders.every(isInbox))
+    return { folders: [{ path: INBOX, folder: session.folder("inbox") }], ids: new Set() };
   const tree = await folderTree(session, signal);
   const wanted =
     folders === "all"
       ? tree.filter((one) => one.selectable && !one.aside)
       : folders.map((name) => found(tree, name) ?? missing(name));
   const paths = new Map(wanted.map((one) => [one.path, one]));
-  return [...paths.values()]
+  const watched = [...paths.values()]
     .toSorted((a, b) => Number(b.path === INBOX) - Number(a.path === INBOX))
     .map(({ path, id }) => ({ path, folder: new session.library.FolderId(id) }));
+  return { folders: watched, ids: new Set(tree.map(({ id }) => id)) };
 }
 
 /**

@@ -2,17 +2,18 @@
  * A subscription to an Exchange mailbox: the server's notifications say that there is something, SyncFolderItems says what. It is
  * asked at the beginning, after every notification and reopened stream, and from time to time whatever was heard.
  */
+import type { FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Arrival } from "../../contract/message.ts";
 import { jittered } from "../../time.ts";
 import { type Ear, earFor, type Stirred } from "./ear.ts";
-import { type Watched, watchedFolders } from "./folders.ts";
+import { type Watched, watchList, type WatchList } from "./folders.ts";
 import type { EwsHints } from "./hub.ts";
 import { lookedAt, type Looking } from "./look.ts";
 
 /** How often the list of folders is read again where all are watched, and how soon after a hint that it may have changed. */
 const RELIST_MS = 10 * 60 * 1000;
-const RELIST_SOON_MS = 30 * 1000;
+const RELIST_SOON_MS = 5 * 1000;
 /** How long a mailbox may be between looked at and listened to; then it is one that is polled, until the server notifies. */
 const FINDING_OUT_MS = 20 * 1000;
 
@@ -26,6 +27,9 @@ export type Watching = Looking & {
 };
 
 type Round = Watching & { ear: Ear };
+
+/** The folders with the time at which they were listed, and whose turn it is to be looked at without a hint. */
+type Listed = WatchList & { at: number; turn: number };
 
 /** The watch of MailConnection for `mode: push`. */
 export async function* watchOver(watching: Watching, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined> {
@@ -41,32 +45,26 @@ export async function* watchOver(watching: Watching, signal: AbortSignal): Async
 }
 
 async function* rounds(round: Round, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined> {
-  const { session, mailbox, ear } = round;
-  let folders = await watchedFolders(session, mailbox, signal);
-  let listedAt = performance.now();
+  const { session, mailbox, ear, probeMs, pollMs } = round;
+  let list: Listed = { ...(await watchList(session, mailbox, signal)), at: performance.now(), turn: 0 };
   // Before the first look: what comes after that look is notified.
-  ear.follow(followed(mailbox, folders));
-  for (const folder of folders) yield* lookedAt(round, folder, signal);
-  const looked = performance.now();
+  ear.follow(followed(mailbox, list));
+  for (const folder of list.folders) yield* lookedAt(round, folder, signal);
+  const undecidedUntil = performance.now() + FINDING_OUT_MS;
+  let probeAt = performance.now() + jittered(probeMs);
+  let pollAt = performance.now() + pollMs;
   let told: boolean | undefined;
-  let probeAt = looked + jittered(round.probeMs);
-  let pollAt = looked + round.pollMs;
   while (!signal.aborted) {
-    const push = ear.push ?? (performance.now() - looked < FINDING_OUT_MS ? undefined : false);
+    const push = ear.push ?? (performance.now() < undecidedUntil ? undefined : false);
     if (push !== undefined && push !== told) connected(round, push);
     told = push ?? told;
-    const next = push === undefined ? Math.min(pollAt, looked + FINDING_OUT_MS) : pollAt;
-    const stirred = await ear.listen(push ? probeAt : Math.min(probeAt, next));
+    const stirred = await ear.listen(push ? probeAt : Math.min(probeAt, pollAt));
     const now = performance.now();
-    const due = now >= probeAt || (!push && now >= pollAt);
-    if (mailbox.receive.folders === "all" && now - listedAt >= (stirred === "all" ? RELIST_SOON_MS : RELIST_MS)) {
-      const before = folders;
-      folders = await watchedFolders(session, mailbox, signal);
-      listedAt = now;
-      if (mailbox.receive.access === "delegate" && differ(before, folders)) ear.follow(followed(mailbox, folders));
-    }
-    for (const folder of folders) if (due || isMeant(stirred, folder)) yield* lookedAt(round, folder, signal);
-    if (due) [probeAt, pollAt] = [now + jittered(round.probeMs), now + round.pollMs];
+    if (isOld(round, list, stirred)) list = await listedAgain(round, list, signal);
+    const due = { probe: now >= probeAt, poll: !push && now >= pollAt };
+    for (const folder of toLookAt(list, stirred, due)) yield* lookedAt(round, folder, signal);
+    if (due.probe) probeAt = now + jittered(probeMs);
+    if (due.poll) pollAt = now + pollMs;
   }
 }
 
@@ -75,16 +73,36 @@ function connected({ tell, startedAt }: Round, push: boolean): void {
 }
 
 /** A subscription to all folders is to those of the login; somebody else's have to be named. */
-function followed({ receive }: MailboxOf<"ews">, folders: Watched[]) {
+function followed({ receive }: MailboxOf<"ews">, { folders }: WatchList): FolderId[] | "all" {
   return receive.folders === "all" && receive.access !== "delegate" ? "all" : folders.map(({ folder }) => folder);
 }
 
-/** A folder that is known by its name alone is the only one, so every hint is about it. */
-function isMeant(stirred: Stirred, { folder }: Watched): boolean {
-  if (stirred === "all") return true;
-  return folder.UniqueId ? stirred.has(folder.UniqueId) : stirred.size > 0;
+/** Where all folders are watched: the list is read again from time to time, and when something happened in one that is not in it. */
+function isOld({ mailbox }: Round, { at, ids }: Listed, stirred: Stirred): boolean {
+  if (mailbox.receive.folders !== "all") return false;
+  const unknown = stirred === "all" || [...stirred].some((id) => !ids.has(id));
+  return performance.now() - at >= (unknown ? RELIST_SOON_MS : RELIST_MS);
 }
 
-function differ(one: Watched[], other: Watched[]): boolean {
-  return JSON.stringify(one.map(({ path }) => path)) !== JSON.stringify(other.map(({ path }) => path));
+async function listedAgain({ session, mailbox, ear }: Round, before: Listed, signal: AbortSignal): Promise<Listed> {
+  const list = { ...(await watchList(session, mailbox, signal)), at: performance.now(), turn: before.turn };
+  const [was, is] = [before, list].map(({ folders }) => folders.map(({ path }) => path).join("\n"));
+  if (was !== is && mailbox.receive.access === "delegate") ear.follow(followed(mailbox, list));
+  return list;
+}
+
+/**
+ * The folders that a hint means, all where one cannot tell. A probe adds the inbox and one of the others in turn: a mailbox with a
+ * hundred folders would be asked about little else.
+ */
+function toLookAt(list: Listed, stirred: Stirred, due: { probe: boolean; poll: boolean }): Watched[] {
+  const { folders } = list;
+  if (stirred === "all" || due.poll) return folders;
+  const meant = folders.filter(({ folder }) => stirred.has(folder.UniqueId));
+  // Ids that mean none of the folders: those are known by a name, or this server has several ids for one.
+  if (meant.length === 0 && [...stirred].some((id) => !list.ids.has(id))) return folders;
+  if (!due.probe) return meant;
+  const [first, ...others] = folders;
+  list.turn += 1;
+  return [...new Set([first, others[list.turn % others.length], ...meant])].filter((one) => one !== undefined);
 }
