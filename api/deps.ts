@@ -2,7 +2,6 @@
 import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
-import type { ProblemView } from "../shared/contract/problem.ts";
 import type { About } from "../shared/nodes/sessions.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { TaskSender, TaskSource } from "../shared/queue/queue.ts";
@@ -23,16 +22,10 @@ export type MailVisits = {
 /** The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all. */
 export type Subscriptions = { wake(id?: string): void; connections(): { open: number } };
 
-/** Calls to CRMs on behalf of a request, through the same guard and deadlines as deliveries. Neither rejects but by the signal. */
+/** Calls to CRMs on behalf of a request, through the same guard and deadlines as deliveries. It rejects only by the signal. */
 export type CrmCalls = {
   /** Whether the CRM takes a call without content at this callback URL, and why not. */
   probe(endpoint: string, signal: AbortSignal): Promise<{ ok: boolean; reason: string }>;
-  /** Tells a CRM that a mailbox of its cannot be served. */
-  decline(
-    mailbox: { id: string; address: string; deliver: Pick<Mailbox["deliver"], "url" | "creatio"> },
-    problem: ProblemView,
-    signal: AbortSignal,
-  ): Promise<{ ok: boolean; reason: string }>;
 };
 
 /** All live nodes, this one among them: asked now, or as this node last heard, without asking. */

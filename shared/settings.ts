@@ -220,7 +220,8 @@ export const SETTINGS = {
   LISTENERS_KEYWORD: {
     schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9$_.-]{1,64}$/, "may use A-Z a-z 0-9 $ _ . - only")),
     default: "Creatio",
-    about: "Keyword (on Gmail the label) for mail that a CRM has taken and wants marked; `none` marks nothing.",
+    about:
+      "Keyword (on Gmail the label, on Exchange the category) for mail that a CRM has taken and wants marked; `none` marks nothing.",
   },
   LISTENERS_LOAD_DAYS: {
     schema: decimal(0.01, 3650),

@@ -239,21 +239,6 @@ describe("a CRM and its mailboxes", { timeout: 240_000 }, () => {
       await s.end();
     }
   });
-
-  test("an Exchange mailbox is declined in words for its user, and does not pretend to exist", async () => {
-    const s = await crmScene();
-    try {
-      const exchange = { ServerTypeId: "3490BD45-4F4D-4613-AA06-454546F3342A", ServiceUrl: null, IsAutodiscover: true };
-      const credentials: Record<string, unknown> = { ...s.crm.credentials({ user: "ews", port: 0 }), ...exchange };
-      assert.equal((await s.crm.call("recreate", [credentials])).status, 200);
-      assert.equal(s.crm.states[0]?.Avaliable, false);
-      assert.match(s.crm.states[0]?.ExceptionMessage ?? "", /Exchange/);
-      assert.equal((await s.crm.call("state", [credentials["Id"]])).text, "{}");
-      assert.match((await s.crm.call("v2/send", { Email: {}, Credentials: credentials })).text, /Exchange/);
-    } finally {
-      await s.end();
-    }
-  });
 });
 
 describe("a CRM that sends", { timeout: 240_000 }, () => {

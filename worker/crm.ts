@@ -1,6 +1,5 @@
 /** Short calls to a CRM on behalf of somebody who waits for the answer; nothing is tried again. */
-import type { ProblemView } from "../shared/contract/problem.ts";
-import { type Known, mailboxState, probe } from "./endpoint/creatio-callbacks.ts";
+import { probe } from "./endpoint/creatio-callbacks.ts";
 import type { PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
 
 type Deps = { post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome> };
@@ -15,7 +14,5 @@ export function crmCalls({ post }: Deps) {
   };
   return {
     probe: (endpoint: string, signal: AbortSignal) => call(probe(endpoint), signal),
-    decline: (mailbox: Known, problem: ProblemView, signal: AbortSignal) =>
-      call(mailboxState(mailbox, problem), signal),
   };
 }

@@ -24,6 +24,7 @@ const FolderShown = v.object({
   parent: v.nullable(v.string()),
   specialUse: v.nullable(v.string()),
   selectable: v.boolean(),
+  class: v.optional(v.string()),
 });
 const Report = v.object({
   ok: v.boolean(),

@@ -83,6 +83,8 @@ export type Wish = {
   folders?: string[];
   mark?: boolean;
   context?: string;
+  /** Members that say where the mailbox is, in place of those of an IMAP server. */
+  server?: Record<string, unknown>;
 };
 
 const IMAP = "844f0837-eaa0-4f40-b965-71f5db9eae6e";
@@ -318,6 +320,7 @@ function credentialsOf(endpoint: string, wish: Wish): Record<string, unknown> {
     BpmUserTimeZone: "Russian Standard Time",
     BpmUserWorkspace: "Default",
     Context: wish.context ?? '{"UserRequested":false,"HasError":false}',
+    ...wish.server,
   };
 }
 

@@ -1,7 +1,7 @@
 /** Calls to a CRM of the Creatio family beside mail: how a mailbox is doing, the wish for a new token, and whether it hears us at all. */
-import type { Mailbox, MailboxState } from "../../shared/contract/mailbox.ts";
+import type { Mailbox, MailboxState, Protocol } from "../../shared/contract/mailbox.ts";
 import { PROBLEMS, type ProblemView } from "../../shared/contract/problem.ts";
-import { exceptionOf, METHODS, SERVICE } from "./creatio-names.ts";
+import { exceptionOf, METHODS, SERVICE, wordsFor } from "./creatio-names.ts";
 import type { WireRequest } from "./endpoint.ts";
 import { USER_AGENT } from "./webhook.ts";
 
@@ -25,27 +25,30 @@ export function callback(endpoint: string, method: (typeof METHODS)[keyof typeof
 }
 
 /** What a CRM needs to know a mailbox by. */
-export type Known = Pick<Mailbox, "id" | "address"> & { deliver: Pick<Mailbox["deliver"], "url" | "creatio"> };
+export type Known = Pick<Mailbox, "id" | "address" | "receive"> & {
+  deliver: Pick<Mailbox["deliver"], "url" | "creatio">;
+};
 
 /** ProcessMailboxState: `problem` null means that the mailbox is well (again). */
 export function mailboxState(mailbox: Known, problem: ProblemView | null): WireRequest {
   const { user = "", workspace = "", context = "" } = mailbox.deliver.creatio ?? {};
+  const { protocol } = mailbox.receive;
   const state = {
     MailboxId: mailbox.id,
     SenderEmailAddress: mailbox.address,
     BpmUserName: user,
     BpmUserWorkspace: workspace,
     Avaliable: problem === null,
-    ExceptionClassName: problem ? exceptionOf(problem.code) : "",
-    ExceptionMessage: problem ? described(problem) : "",
+    ExceptionClassName: problem ? exceptionOf(problem.code, protocol) : "",
+    ExceptionMessage: problem ? described(problem, protocol) : "",
     Context: context,
   };
   return callback(mailbox.deliver.url, METHODS.state, JSON.stringify(state));
 }
 
 /** The server's own words are part of it: the CRM's rules look for fragments of them. */
-function described({ cause, evidence, code, fix }: ProblemView): string {
-  return [cause || PROBLEMS[code].title, evidence && `(${evidence})`, fix]
+function described({ cause, evidence, code, fix }: ProblemView, protocol: Protocol): string {
+  return [cause || PROBLEMS[code].title, evidence && `(${evidence})`, wordsFor(code, protocol), fix]
     .filter(Boolean)
     .join(". ")
     .replaceAll(". (", " (");

@@ -2,7 +2,7 @@
 import { SECURE_OPTION } from "../../../shared/contract/creatio.ts";
 import type { Mailbox } from "../../../shared/contract/mailbox.ts";
 import { MailboxInput } from "../../../shared/contract/mailbox.ts";
-import { Problem, type ProblemView } from "../../../shared/contract/problem.ts";
+import { Problem } from "../../../shared/contract/problem.ts";
 import { isRecord } from "../../fields.ts";
 import { wireForm } from "../../mailboxes.ts";
 import { parsed } from "../route.ts";
@@ -20,18 +20,12 @@ export function idOf(value: unknown): string {
   return id;
 }
 
-export function isExchange(value: unknown): boolean {
-  return guidOf(member(value, "ServerTypeId")) === EXCHANGE || flag(value, "IsAutodiscover") === true;
+/** Whether they are of an Exchange mailbox; those that do not say so are of the kind that the mailbox has already. */
+export function isExchange(value: unknown, was?: Mailbox): boolean {
+  const type = guidOf(member(value, "ServerTypeId"));
+  if (flag(value, "IsAutodiscover") === true || type === EXCHANGE) return true;
+  return type === undefined && was?.receive.protocol === "ews";
 }
-
-/** Said to the CRM's users where it shows them text. */
-export const NO_EXCHANGE: ProblemView = {
-  code: "protocol",
-  cause: "This Email Listener receives by IMAP and cannot serve Exchange mailboxes yet",
-  fix: "Set the mailbox up with an IMAP mail server, or keep it on the listener that served it before.",
-  evidence: null,
-  retryAt: null,
-};
 
 /** How a connection is secured: by the port first, then by UseSsl, then by SecureOption; what is unknown means TLS. */
 export function tlsOf(value: unknown): "implicit" | "starttls" | "none" {
@@ -51,6 +45,21 @@ export function hostOf(value: unknown): string | undefined {
     ?.replace(/^[a-z]+:\/\//i, "")
     .replace(/[/?#].*$/, "")
     .replace(/:\d+$/, "");
+}
+
+/**
+ * Where an Exchange mailbox is received from: the host, the whole URL where somebody typed one, or neither, so that autodiscover finds
+ * it. The port is that of IMAP or SMTP and says nothing; a port behind the host does.
+ */
+export function exchangePlace(value: unknown): Record<string, unknown> {
+  const redirects = text(value, "AutodiscoverRedirectUrl");
+  const found = { protocol: "ews", ...(redirects !== undefined && { redirects }) };
+  const host = hostOf(value);
+  if (flag(value, "IsAutodiscover") === true || host === undefined) return found;
+  const given = text(value, "ServiceUrl") ?? "";
+  if (/^https?:\/\/[^/]+\/.+/i.test(given)) return { ...found, url: given };
+  const port = /^[^/]*:(\d{1,5})/.exec(given.replace(/^[a-z]+:\/\//i, ""))?.[1];
+  return { ...found, host, ...(port !== undefined && { port: Number(port) }) };
 }
 
 /** The login; undefined when neither password nor token came. */
@@ -73,24 +82,20 @@ type Wish = { was?: Mailbox | undefined; keyword: string; subscribed: boolean };
  * to say: from when on mail counts, the display name, and how it is sent.
  */
 export function wholeMailbox(value: unknown, { was, keyword, subscribed }: Wish): MailboxInput {
-  const port = number(value, "Port");
   const marked = flag(member(value, "FeatureValues"), "MarkEmailsAsSynchronized") === true && keyword !== "none";
-  const before = was && wireForm(was);
+  const send = was && sendingKept(value, was);
   const input = {
     id: idOf(value),
     address: text(value, "SenderEmailAddress"),
     ...(was?.name !== undefined && { name: was.name }),
     receive: {
-      protocol: "imap",
-      host: hostOf(value),
-      ...(port !== undefined && port > 0 && { port }),
-      tls: tlsOf(value),
+      ...(isExchange(value, was) ? exchangePlace(value) : imapPlace(value)),
       auth: authOf(value),
       folders: foldersOf(value),
       ...(was && { since: was.receive.since }),
       ...(marked && { afterDelivery: { keyword } }),
     },
-    ...(before?.["send"] !== undefined && { send: before["send"] }),
+    ...(send !== undefined && { send }),
     deliver: {
       url: text(value, "BpmEndpoint"),
       dialect: "creatio",
@@ -101,14 +106,22 @@ export function wholeMailbox(value: unknown, { was, keyword, subscribed }: Wish)
   return parsed(MailboxInput, defined(input));
 }
 
+function imapPlace(value: unknown): Record<string, unknown> {
+  const port = number(value, "Port");
+  return { protocol: "imap", host: hostOf(value), ...(port !== undefined && port > 0 && { port }), tls: tlsOf(value) };
+}
+
+/** How the mailbox sends stays as it is, unless it became one of another kind: the next message says how from then on. */
+function sendingKept(value: unknown, was: Mailbox): unknown {
+  const same = isExchange(value, was) === (was.receive.protocol === "ews");
+  return same ? wireForm(was)["send"] : undefined;
+}
+
 /** The mailbox with those parts replaced that the credentials carry: an update may hold little more than a new token. */
 export function updatedMailbox(value: unknown, was: Mailbox): MailboxInput {
   const before = wireForm(was);
   const receive = isRecord(before["receive"]) ? before["receive"] : {};
   const deliver = isRecord(before["deliver"]) ? before["deliver"] : {};
-  const host = hostOf(value);
-  const port = number(value, "Port");
-  const secured = port !== undefined || flag(value, "UseSsl") !== undefined;
   const folders = list(value, "FolderIds");
   const url = text(value, "BpmEndpoint");
   const context = words(value, "Context");
@@ -118,10 +131,7 @@ export function updatedMailbox(value: unknown, was: Mailbox): MailboxInput {
     ...before,
     ...(address !== undefined && { address }),
     receive: {
-      ...receive,
-      ...(host !== undefined && { host }),
-      ...(port !== undefined && port > 0 && { port }),
-      ...(host !== undefined && secured && { tls: tlsOf(value) }),
+      ...(isExchange(value, was) ? exchangeNow(value, receive) : imapNow(value, receive)),
       ...(auth && { auth }),
       ...(folders && { folders: foldersOf(value) }),
     },
@@ -131,6 +141,26 @@ export function updatedMailbox(value: unknown, was: Mailbox): MailboxInput {
       creatio: { ...was.deliver.creatio, ...(context !== undefined && { context }) },
     },
   });
+}
+
+function imapNow(value: unknown, before: Record<string, unknown>): Record<string, unknown> {
+  const host = hostOf(value);
+  const port = number(value, "Port");
+  const secured = port !== undefined || flag(value, "UseSsl") !== undefined;
+  return {
+    ...before,
+    ...(host !== undefined && { host }),
+    ...(port !== undefined && port > 0 && { port }),
+    ...(host !== undefined && secured && { tls: tlsOf(value) }),
+  };
+}
+
+/** A place is one of three, so a new one drops the one before. */
+function exchangeNow(value: unknown, before: Record<string, unknown>): Record<string, unknown> {
+  const told = hostOf(value) !== undefined || flag(value, "IsAutodiscover") === true;
+  if (!told) return before;
+  const { host: _host, port: _port, url: _url, redirects: _redirects, ...rest } = before;
+  return { ...rest, ...exchangePlace(value) };
 }
 
 /** No ids mean all folders; INBOX comes first, because the first one is listened to by push. */

@@ -1,5 +1,6 @@
 /** What a CRM asks for about its mailboxes: subscribing, ending, states, trying out, folders, loading. Sending is in send.ts. */
 import { Problem } from "../../../shared/contract/problem.ts";
+import type { Folder } from "../../../shared/contract/message.ts";
 import type { PreflightReport } from "../../../shared/mail/mail.ts";
 import type { ApiDeps } from "../../deps.ts";
 import { isRecord } from "../../fields.ts";
@@ -7,7 +8,7 @@ import { mailboxFrom } from "../../mailboxes.ts";
 import { serviceStatus } from "../health.ts";
 import { json } from "../route.ts";
 import { VISIT_MS } from "../visit.ts";
-import { idOf, isExchange, NO_EXCHANGE, wholeMailbox } from "./credentials.ts";
+import { idOf, wholeMailbox } from "./credentials.ts";
 import { sinceOf } from "./filters.ts";
 import { guidOf, list, member, text, words } from "./members.ts";
 import type { Operation } from "./paths.ts";
@@ -26,6 +27,8 @@ type Answering = (deps: Deps, asked: Asked) => Response | Promise<Response>;
 const CALLBACK_MS = 30_000;
 const DAY_MS = 24 * 3_600_000;
 const AT_ONCE = 50;
+/** The class of mail folders. */
+const MAIL = "IPF.Note";
 /** Where nothing real is needed as a callback: validating and listing folders deliver nothing. */
 const NOWHERE = "http://localhost/ExchangeListenerService.svc";
 
@@ -43,39 +46,18 @@ export const OPERATIONS: Record<Exclude<Operation, "send">, Answering> = {
   available,
 };
 
-/** All of the list are tried, then the first failure is thrown. Mailboxes that cannot be served are declined by a callback. */
+/** All of the list are tried, then the first failure is thrown. */
 async function subscribe(deps: Deps, asked: Asked, how: How): Promise<Response> {
   const failures: unknown[] = [];
   for (const credentials of [asked.body].flat()) {
     try {
-      if (isExchange(credentials)) await decline(deps, credentials, asked.signal(CALLBACK_MS));
-      else await register(deps, credentials, how);
+      await register(deps, credentials, how);
     } catch (error) {
       failures.push(error);
     }
   }
   if (failures.length > 0) throw failures[0];
   return done();
-}
-
-/** Said to the CRM as a state of the mailbox, because that is where its users see it; `decline` never fails the request. */
-async function decline({ crm }: Deps, credentials: unknown, signal: AbortSignal): Promise<void> {
-  const url = text(credentials, "BpmEndpoint");
-  if (url === undefined || !URL.canParse(url)) throw unserved();
-  const creatio = {
-    user: words(credentials, "BpmUser") ?? "",
-    workspace: words(credentials, "BpmUserWorkspace") ?? "",
-    context: words(credentials, "Context") ?? "",
-    timeZone: "",
-    features: {},
-    subscribed: false,
-  };
-  const address = text(credentials, "SenderEmailAddress") ?? "";
-  await crm.decline({ id: idOf(credentials), address, deliver: { url, creatio } }, NO_EXCHANGE, signal);
-}
-
-export function unserved(): Problem {
-  return new Problem("protocol", `${NO_EXCHANGE.cause}. ${NO_EXCHANGE.fix}`, { retry: "never" });
 }
 
 async function close(deps: Deps, { body }: Asked): Promise<Response> {
@@ -106,8 +88,6 @@ function idsIn(body: unknown): string[] {
 
 /** Receiving only: the CRM tries sending by sending itself a message. */
 async function validate(deps: Deps, { body, signal }: Asked): Promise<Response> {
-  if (isExchange(body))
-    return json({ IsValid: false, Message: `${NO_EXCHANGE.cause}. ${NO_EXCHANGE.fix}`, Data: null });
   const mailbox = tentative(deps, body);
   const report = await deps.mail.preflight(mailbox, signal(VISIT_MS));
   if (!report.ok) return json({ IsValid: false, Message: failureIn(report), Data: null });
@@ -128,14 +108,22 @@ function tentative({ config }: Deps, credentials: unknown) {
   return mailboxFrom(wholeMailbox(whole, { keyword: config.LISTENERS_KEYWORD, subscribed: false })).mailbox;
 }
 
-/** Paths as ids: they are what the mail server will still know tomorrow. Drafts are left out, for nobody receives them. */
+/**
+ * Paths as ids (of Exchange folders those that the server gave them): they are what the mail server will still know tomorrow. Mail
+ * folders unless the CRM asks for another class, which only Exchange has. Drafts are left out, for nobody receives them.
+ */
 async function folders(deps: Deps, { body, signal }: Asked): Promise<Response> {
-  const wanted = text(body, "FolderClassName") ?? "";
-  if (isExchange(body)) throw unserved();
-  if (wanted !== "" && !/^IPF\.Note\b/i.test(wanted)) return json([]);
+  const wanted = text(body, "FolderClassName") || MAIL;
   const all = await deps.mail.folders(tentative(deps, body), signal(VISIT_MS));
-  const shown = all.filter((folder) => folder.selectable && folder.specialUse !== "\\Drafts");
+  const ofClass = (folder: Folder) =>
+    isClass(wanted, MAIL) ? folder.selectable : isClass(folder.class ?? MAIL, wanted);
+  const shown = all.filter((folder) => ofClass(folder) && folder.specialUse !== "\\Drafts");
   return json(shown.map(({ path, parent, name }) => ({ Id: path, ParentId: parent ?? "", Name: name })));
+}
+
+/** Classes have subclasses, told by a dot. */
+function isClass(name: string, wanted: string): boolean {
+  return `${name}.`.toLowerCase().startsWith(`${wanted}.`.toLowerCase());
 }
 
 /**
@@ -144,7 +132,6 @@ async function folders(deps: Deps, { body, signal }: Asked): Promise<Response> {
  */
 async function synchronize(deps: Deps, { body, path }: Asked): Promise<Response> {
   const credentials = member(body, "Credentials") ?? body;
-  if (isExchange(credentials)) throw unserved();
   const now = new Date();
   const asked = sinceOf(body, now);
   if (asked === undefined) {

@@ -5,7 +5,6 @@ import { asProblem, Problem } from "../../../shared/contract/problem.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
 import { takeUp } from "../../outgoing.ts";
 import { settled } from "../outgoing.ts";
-import { isExchange, NO_EXCHANGE } from "./credentials.ts";
 import { outgoingOf } from "./letter.ts";
 import { member } from "./members.ts";
 import { type Asked, type Deps, plainText } from "./operations.ts";
@@ -27,7 +26,6 @@ export async function send(deps: Deps, asked: Asked): Promise<Response> {
 /** "" when everybody's server took it. */
 async function outcome(deps: Deps, { body, signal }: Asked): Promise<string> {
   const credentials = member(body, "Credentials");
-  if (isExchange(credentials)) return `${NO_EXCHANGE.cause}. ${NO_EXCHANGE.fix}`;
   const message = outgoingOf(body);
   const mailbox = await senderOf(deps, credentials, message);
   const sending = await taken(deps, mailbox, message);

@@ -1,12 +1,14 @@
 /** The mailbox a CRM sends from: a registered one with the outgoing server it names, or one that is only about to be added. */
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { type Mailbox, MailboxInput } from "../../../shared/contract/mailbox.ts";
 import type { OutgoingMessage } from "../../../shared/contract/outgoing.ts";
 import { Problem } from "../../../shared/contract/problem.ts";
 import { addressesIn } from "../../../shared/mail/smtp/addresses.ts";
+import { isRecord } from "../../fields.ts";
 import { differs, mailboxFrom, wireForm } from "../../mailboxes.ts";
 import { parsed } from "../route.ts";
-import { authOf, hostOf, tlsOf } from "./credentials.ts";
+import { authOf, exchangePlace, hostOf, isExchange, tlsOf } from "./credentials.ts";
 import { guidOf, member, number, text } from "./members.ts";
 import type { Deps } from "./operations.ts";
 
@@ -43,11 +45,12 @@ async function withSending(
 ): Promise<Mailbox> {
   const before = mailbox.send?.from ?? [];
   const uncopied = mailbox.send?.saveSent === "never" && mailbox.deliver.creatio?.subscribed === false;
+  const wire = wireForm(mailbox);
   const send = {
-    ...sendOf(credentials, [...new Set([...before, ...aliases(mailbox.address, message)])]),
+    ...sendOf(credentials, { mailbox, from: [...new Set([...before, ...aliases(mailbox.address, message)])] }),
     ...(uncopied && { saveSent: "never" }),
   };
-  const input = parsed(MailboxInput, { ...wireForm(mailbox), send });
+  const input = parsed(MailboxInput, { ...wire, send });
   const next = { ...mailbox, send: mailboxFrom(input, mailbox).mailbox.send };
   if (next.send === undefined) return mailbox;
   const changed: Mailbox = { ...mailbox, send: next.send };
@@ -61,13 +64,18 @@ async function newSender(
   address: string,
   message: OutgoingMessage,
 ): Promise<Mailbox> {
-  const send = { ...sendOf(credentials, aliases(address, message)), saveSent: "never" };
+  const exchange = isExchange(credentials);
+  const from = aliases(address, message);
+  const send = exchange ? sendByExchange(from) : { ...sendBySmtp(credentials, from), saveSent: "never" };
   const id = guidOf(member(credentials, "Id")) ?? idFor(address, hostOf(credentials) ?? "");
   const input = parsed(MailboxInput, {
     id,
     address,
-    // Never connected to: nothing is received for it, and its sent mail is not copied.
-    receive: { protocol: "imap", host: hostOf(credentials) ?? "", auth: authOf(credentials) },
+    // Nothing is received for it. An IMAP server is never connected to, so its sent mail is not copied; Exchange does that by itself.
+    receive: {
+      ...(exchange ? exchangePlace(credentials) : { protocol: "imap", host: hostOf(credentials) ?? "" }),
+      auth: authOf(credentials),
+    },
     send,
     deliver: {
       url: text(credentials, "BpmEndpoint") ?? "http://localhost/",
@@ -80,7 +88,14 @@ async function newSender(
   return stored;
 }
 
-function sendOf(credentials: unknown, from: string[]) {
+function sendOf(credentials: unknown, { mailbox, from }: { mailbox: Mailbox; from: string[] }) {
+  if (!isExchange(credentials, mailbox)) return sendBySmtp(credentials, from);
+  const auth = authOf(credentials);
+  const own = auth === undefined || isDeepStrictEqual(auth, receiveOf(mailbox)["auth"]);
+  return { ...sendByExchange(from), ...(!own && { auth }) };
+}
+
+function sendBySmtp(credentials: unknown, from: string[]) {
   const host = hostOf(credentials);
   const port = number(credentials, "Port");
   const auth = authOf(credentials);
@@ -89,10 +104,22 @@ function sendOf(credentials: unknown, from: string[]) {
     ...(host !== undefined && { host, tls: tlsOf(credentials) }),
     ...(host !== undefined && port !== undefined && port > 0 && { port }),
     ...(auth && { auth }),
-    ...(from.length > 0 && { from }),
-    perHour: PER_HOUR,
-    allowSelf: true,
+    ...sharesOf(from),
   };
+}
+
+/** The same server sends and receives, and its login is that of the mailbox unless the CRM gave another. */
+function sendByExchange(from: string[]) {
+  return { protocol: "ews", ...sharesOf(from) };
+}
+
+function sharesOf(from: string[]) {
+  return { ...(from.length > 0 && { from }), perHour: PER_HOUR, allowSelf: true };
+}
+
+function receiveOf(mailbox: Mailbox): Record<string, unknown> {
+  const { receive } = wireForm(mailbox);
+  return isRecord(receive) ? receive : {};
 }
 
 function fromOf({ from }: OutgoingMessage): string[] {

@@ -92,13 +92,7 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
     },
     async folders(signal) {
       const tree = await folderTree(await session(signal), signal);
-      return tree.map(({ path, name, parent, specialUse, selectable }) => ({
-        path,
-        name,
-        parent,
-        specialUse,
-        selectable,
-      }));
+      return tree.map(({ id: _id, words: _words, distinguished: _name, aside: _aside, ...folder }) => folder);
     },
     async sentFolder(signal) {
       const tree = await folderTree(await session(signal), signal);
