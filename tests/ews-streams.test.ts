@@ -1,14 +1,13 @@
 /** What listening to Exchange promises: hints after everything that could have brought mail, on few connections, whatever happens to them. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import type { MailboxOf } from "../shared/contract/mailbox.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { type Egress, egress } from "../shared/egress.ts";
-import { exchange } from "../shared/mail/ews/exchange.ts";
 import { ewsHints, type HubLimits } from "../shared/mail/ews/hub.ts";
 import { mimeOf } from "../shared/mail/ews/mime.ts";
 import { type EwsSession, openEws } from "../shared/mail/ews/session.ts";
 import { stopping } from "../shared/run.ts";
+import { exchangeDeps, exchangeMailbox, type EwsWish } from "./promises/exchange-rig.ts";
 import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
 import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
@@ -16,7 +15,6 @@ import { waitingRoom } from "./servers/waiting.ts";
 
 const signal = AbortSignal.timeout(300_000);
 const SERVICE = "svc@example.com";
-type Wish = Partial<MailboxOf<"ews">["receive"]>;
 
 /** Times for tests: nothing waits longer than it must. */
 const QUICK: Partial<HubLimits> = {
@@ -29,32 +27,10 @@ const QUICK: Partial<HubLimits> = {
   againMs: 60_000,
 };
 
-function mailboxAt(server: Exchange, address: string, wish: Wish): MailboxOf<"ews"> {
-  const now = new Date().toISOString();
-  return {
-    id: `box-${address}`,
-    address,
-    receive: {
-      protocol: "ews",
-      url: server.url,
-      tls: "implicit",
-      auth: { user: wish.access ? SERVICE : address, password: new Secret(PASSWORD) },
-      scheme: "basic",
-      access: "own",
-      folders: ["INBOX"],
-      since: "now",
-      mode: "push",
-      poll: { everySeconds: 10 },
-      processLock: false,
-      ...wish,
-    },
-    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
-    paused: false,
-    endpointGone: false,
-    revision: 1,
-    createdAt: now,
-    updatedAt: now,
-  };
+/** Without `access` everybody has a login of their own. */
+function mailboxAt(server: Exchange, address: string, wish: EwsWish) {
+  const auth = { user: wish.access ? SERVICE : address, password: new Secret(PASSWORD) };
+  return exchangeMailbox(address, server.url, { scheme: "basic", auth, ...wish });
 }
 
 /** A server with a hub beside it, and what follows by them. */
@@ -62,7 +38,6 @@ async function rig(limits: Partial<HubLimits> = {}, options: ExchangeOptions = {
   const server = await startExchange({ heartbeatMs: 200, ...options });
   await server.addUser(SERVICE, PASSWORD);
   const hints = ewsHints({ ...QUICK, ...limits });
-  const shared = exchange();
   const guard = egress("allow");
   let dialled = 0;
   const counted: Egress = {
@@ -72,7 +47,7 @@ async function rig(limits: Partial<HubLimits> = {}, options: ExchangeOptions = {
       return guard.connect(to, until);
     },
   };
-  const deps = { egress: counted, timeouts: { command: 10_000 }, exchange: shared };
+  const deps = exchangeDeps({ egress: counted });
   const followers: { stop(): Promise<void> }[] = [];
   const known = new Set<string>();
   const add = async (address: string) => {
@@ -82,7 +57,7 @@ async function rig(limits: Partial<HubLimits> = {}, options: ExchangeOptions = {
 
   async function follow(
     address: string,
-    wish: Wish = {},
+    wish: EwsWish = {},
     folders: (session: EwsSession) => "all" | string[] = () => ["inbox"],
   ) {
     if (!known.has(address)) await add(address);
@@ -445,14 +420,60 @@ describe("Listening to Exchange", () => {
   });
 });
 
+describe("Listening to Exchange, whatever happens", () => {
+  test("every message is followed by a hint at its folder", async () => {
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    const random = seeded(seed);
+    const { server, follow } = await started({ perStream: 3 });
+    const names = ["a", "b", "c", "d", "e"].map((name) => `${name}@example.com`);
+    const five = await Promise.all(names.map((name) => follow(name, { access: "impersonate" })));
+    const faults = [
+      () => server.disconnectAll(),
+      () => server.expireSubscriptions(),
+      () => server.missEvents(),
+      () => server.faults.once("GetStreamingEvents", { cut: Math.floor(random() * 1500) }),
+      () => server.faults.once("GetStreamingEvents", { responseCode: "ErrorSubscriptionNotFound" }),
+      () => server.faults.once("GetStreamingEvents", { soapFault: "ErrorInternalServerError" }),
+      () => server.faults.once("GetStreamingEvents", { status: 503 }),
+      () => server.faults.once("GetStreamingEvents", { cut: "before" }),
+      async () => {
+        await server.stop();
+        await server.start();
+      },
+    ];
+    const arrived: { at: number; folder: string; from: number }[] = [];
+    for (let step = 0; step < 150; step++) {
+      const at = Math.floor(random() * names.length);
+      const name = names[at]!;
+      arrived.push({ at, folder: server.folderId(name, "inbox"), from: five[at]!.heard.length });
+      await server.append(name, "inbox", numbered(step));
+      if (random() < 0.2) await faults[Math.floor(random() * faults.length)]!();
+      await new Promise((resolve) => setTimeout(resolve, random() * 20));
+    }
+    for (const { at, folder, from } of arrived) {
+      await five[at]!.hintedAt(folder, from).catch((error: unknown) => assert.fail(`${seed}: ${String(error)}`));
+    }
+  });
+});
+
+/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
 describe("Downloading from Exchange", () => {
   let server: Exchange;
   let session: EwsSession;
   before(async () => {
     server = await startExchange({ chunkBytes: 1000 });
     await server.addUser("a@example.com", PASSWORD);
-    const deps = { egress: egress("allow"), timeouts: { command: 10_000 } };
-    session = await openEws(deps, mailboxAt(server, "a@example.com", {}), signal);
+    session = await openEws(exchangeDeps(), mailboxAt(server, "a@example.com", {}), signal);
   });
   after(async () => {
     await session.close();
@@ -519,8 +540,7 @@ describe("Downloading from Exchange", () => {
     await large.addUser(user, PASSWORD);
     const raw = Buffer.alloc(60 * 1024 * 1024, "0123456789abcdef\r\n");
     const id = await large.append(user, "inbox", raw);
-    const deps = { egress: egress("allow"), timeouts: { command: 10_000 } };
-    const its = await openEws(deps, mailboxAt(large, user, {}), signal);
+    const its = await openEws(exchangeDeps(), mailboxAt(large, user, {}), signal);
     const [got] = await all(mimeOf(its, [id], signal));
     assert.ok(got && "raw" in got && Buffer.compare(got.raw, raw) === 0);
     await its.close();

@@ -3,11 +3,12 @@
  * as servers allow few (10; Exchange 2013: 3), with at most 200 subscriptions each.
  */
 import type { FolderId } from "ews-javascript-api";
+import { Problem } from "../../contract/problem.ts";
 import { backoff, slept } from "../../time.ts";
 import { fateOfProblem } from "./fates.ts";
 import type { Follower } from "./listening.ts";
+import { Mishaps } from "./mishaps.ts";
 import type { Stirred } from "./notices.ts";
-import { Problem } from "../../contract/problem.ts";
 import { pull, type PullTimes } from "./pull.ts";
 import type { EwsSession } from "./session.ts";
 import { type Ending, EventStream, type StreamTimes } from "./streams.ts";
@@ -46,14 +47,6 @@ const LIMITS: HubLimits = {
   streams: 10,
 };
 
-/** A subscription that is lost again within this time did not work. */
-const SOON_MS = MINUTE;
-/** After so many of these a mailbox gets a connection of its own, whose server is its own... */
-const ALONE_AFTER = 2;
-/** ...and after so many it is followed in another way. */
-const REFUSED_AFTER = 5;
-/** The same for connections that do not stay open, although the server answers otherwise. */
-const DEAF_TIMES = 2;
 /** How many connections a server allows is found out again after this time. */
 const LEARNED_MS = 15 * MINUTE;
 
@@ -97,33 +90,30 @@ export function ewsHints(wishes: Partial<HubLimits> = {}): EwsHints {
   /** Hears by streams for as long as that works; returns when another way is needed. */
   async function stream(follower: Follower, signal: AbortSignal): Promise<void> {
     const { session } = follower;
-    let losses = 0;
-    let deaf = 0;
-    while (losses < REFUSED_AFTER && deaf < DEAF_TIMES) {
-      const alone = losses >= ALONE_AFTER ? session.anchor : "";
+    const mishaps = new Mishaps(session, limits.patienceMs);
+    while (!mishaps.hopeless) {
+      const alone = mishaps.alone ? session.anchor : "";
       const held = streamFor(session.account, [session.url, session.grouping, alone].join(" "), session.anchor);
       if (!held) return;
       const startedAt = performance.now();
       const ending = await carried(session.account, held, follower, signal);
-      signal.throwIfAborted();
       if (ending === "refused") return;
-      losses = ending === "lost" && performance.now() - startedAt < SOON_MS ? losses + 1 : 0;
-      deaf = ending === "deaf" ? deaf + 1 : 0;
-      if (losses > 1) await slept(limits.backoff(losses), signal);
+      mishaps.add(ending, performance.now() - startedAt);
+      if (mishaps.inARow > 0) await slept(limits.backoff(mishaps.inARow), signal);
       signal.throwIfAborted();
     }
   }
 
-  async function carried(name: string, held: Held, follower: Follower, signal: AbortSignal): Promise<Ending> {
+  /** How the following over a stream ended; a Problem that concerns the mailbox or its server as such is returned too. */
+  async function carried(name: string, held: Held, follower: Follower, signal: AbortSignal): Promise<Ending | Problem> {
     try {
       const ending = await held.stream.carry(follower, signal);
       if (ending === "crowded") crowded(name, held);
       return ending;
     } catch (error) {
       signal.throwIfAborted();
-      const fate = error instanceof Problem ? fateOfProblem(error) : undefined;
-      if (fate === undefined) throw error;
-      return fate;
+      if (!(error instanceof Problem)) throw error;
+      return fateOfProblem(error) ?? error;
     } finally {
       leave(name, held);
     }

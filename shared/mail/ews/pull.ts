@@ -3,12 +3,15 @@ import { Problem } from "../../contract/problem.ts";
 import { jittered, slept } from "../../time.ts";
 import { fateOfProblem } from "./fates.ts";
 import type { Follower } from "./listening.ts";
+import { Mishaps } from "./mishaps.ts";
 import { pulled, pullSubscribed, unsubscribed } from "./subscriptions.ts";
 
 export type PullTimes = {
   everyMs: number;
   /** After this time streams are tried again. */
   againMs: number;
+  /** A server that cannot be asked for so long is given up. */
+  patienceMs: number;
 };
 
 const FAREWELL_MS = 1000;
@@ -19,15 +22,18 @@ const FAREWELL_MS = 1000;
  */
 export async function pull(times: PullTimes, follower: Follower, signal: AbortSignal): Promise<void> {
   const until = performance.now() + times.againMs;
+  const mishaps = new Mishaps(follower.session, times.patienceMs);
   follower.told({ kind: "how", push: false });
   while (performance.now() < until) {
+    const startedAt = performance.now();
     try {
       await onePull(times, follower, until, signal);
     } catch (error) {
       signal.throwIfAborted();
-      const fate = error instanceof Problem ? fateOfProblem(error) : undefined;
-      if (fate === undefined) throw error;
-      if (fate !== "lost") return;
+      if (!(error instanceof Problem)) throw error;
+      const fate = fateOfProblem(error);
+      if (fate === "refused" || fate === "crowded") return;
+      mishaps.add(fate ?? error, performance.now() - startedAt);
       await slept(jittered(times.everyMs), signal);
     }
     signal.throwIfAborted();
