@@ -4,14 +4,13 @@ import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
 import { problemOf } from "../problems.ts";
 import type { EwsResponse } from "./http.ts";
-import type { Line } from "./lines.ts";
 
-/** The answer on this line, which is released when the last chunk was read, or the reading ends otherwise. */
+/** The answer on a connection that is released when the last chunk was read, or the reading ends otherwise. */
 export function answerFrom(
   message: IncomingMessage,
-  by: { idleMs: number; line: Pick<Line, "release">; signal: AbortSignal },
+  by: { idleMs: number; release: (again: boolean) => void; signal: AbortSignal },
 ): EwsResponse {
-  const { line, signal, idleMs } = by;
+  const { release, signal, idleMs } = by;
   const source: AsyncIterator<Buffer> = message[Symbol.asyncIterator]();
   const cut = () => over(false);
   let ended = false;
@@ -19,7 +18,7 @@ export function answerFrom(
     ended = true;
     signal.removeEventListener("abort", cut);
     if (!again) message.destroy();
-    line.release(again && message.headers.connection?.toLowerCase() !== "close");
+    release(again && message.headers.connection?.toLowerCase() !== "close");
   }
   message.on("error", () => undefined);
   signal.addEventListener("abort", cut, { once: true });

@@ -3,8 +3,9 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import { discovered } from "./autodiscover.ts";
 import type { Exchange } from "./exchange.ts";
-import { ewsHttp, type Login } from "./http.ts";
+import { ewsHttp } from "./http.ts";
 import type { LineDeps } from "./lines.ts";
+import type { Login } from "./login.ts";
 
 /** The address of the web services; `grouping` names the servers that may share a stream of events, where autodiscover tells it. */
 export type Place = { url: string; grouping: string | null };

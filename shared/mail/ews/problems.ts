@@ -158,13 +158,13 @@ function retryOf({ retry = "later" }: Row, askedMs: number | null | undefined, n
 /** The fault or the first failed response in a SOAP answer; prefixes do not matter. Undefined where there is none. */
 export function faultIn(body: string): EwsFault | undefined {
   const code =
-    /<(?:\w+:)?ResponseCode[^>]*>\s*(Error\w+)/.exec(body)?.[1] ??
-    /<faultcode[^>]*>\s*(?:\w+:)?(Error\w+)/.exec(body)?.[1];
+    /<(?:\w+:)?ResponseCode[^<>]*>\s*(Error\w+)/.exec(body)?.[1] ??
+    /<faultcode[^<>]*>\s*(?:\w+:)?(Error\w+)/.exec(body)?.[1];
   const words =
-    /<(?:\w+:)?MessageText[^>]*>([^<]{0,500})/.exec(body)?.[1] ??
-    /<faultstring[^>]*>([^<]{0,500})/.exec(body)?.[1] ??
+    /<(?:\w+:)?MessageText[^<>]*>([^<]{0,500})/.exec(body)?.[1] ??
+    /<faultstring[^<>]*>([^<]{0,500})/.exec(body)?.[1] ??
     "";
-  const asked = /Name="BackOffMilliseconds"[^>]*>\s*(\d{1,9})/.exec(body)?.[1];
+  const asked = /Name="BackOffMilliseconds"[^<>]*>\s*(\d{1,9})/.exec(body)?.[1];
   if (code === undefined && !/<faultcode/.test(body)) return undefined;
   return { code: code ?? "ErrorInternalServerError", words, backOffMs: asked === undefined ? null : Number(asked) };
 }
