@@ -3,7 +3,6 @@
  * it is lost. What could have been missed meanwhile is not guessed: everybody on it is told to look.
  */
 import { asProblem, Problem } from "../../contract/problem.ts";
-import { stopping } from "../../run.ts";
 import { jittered, slept } from "../../time.ts";
 import { type Fate, fateOfProblem } from "./fates.ts";
 import { type Follower, listen, type Seat } from "./listening.ts";
@@ -113,13 +112,13 @@ export class EventStream {
 
   #leave(seat: Taken): void {
     if (this.#seats.get(seat.id) === seat) this.#seats.delete(seat.id);
-    if (this.#seats.size === 0) this.#empty.abort(stopping("Nobody is left on the stream"));
+    if (this.#seats.size === 0) this.#empty.abort();
     if (this.#seats.size === 0 || this.#carrier === seat) this.#reopen(false);
   }
 
   #reopen(gently: boolean): void {
     this.#gently = gently;
-    this.#connection.abort(stopping("The stream is opened anew"));
+    this.#connection.abort();
   }
 
   async #run(): Promise<void> {

@@ -1,7 +1,6 @@
 /** Subscriptions to what appears in folders: made, asked, given up. Written by hand, as the library's objects each hold a whole service. */
 import type { FolderId } from "ews-javascript-api";
 import { Problem } from "../../contract/problem.ts";
-import { isAbort } from "../../run.ts";
 import { type Element, elementsOf, textWithin } from "./envelopes.ts";
 import { escaped, unreadable } from "./markup.ts";
 import { type Notice, noticesIn, saidBy } from "./notices.ts";
@@ -67,7 +66,7 @@ export async function unsubscribed(
   try {
     await answered(session, { what: "Unsubscribe", body, anchor }, signal);
   } catch (error) {
-    if (!(error instanceof Problem) && !isAbort(error) && error !== signal.reason) throw error;
+    if (!(error instanceof Problem) && error !== signal.reason) throw error;
   }
 }
 
