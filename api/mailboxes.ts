@@ -5,6 +5,7 @@ import { Mailbox, MailboxId, MailboxInput, MailboxStatus, SECRET_PATHS } from ".
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { afterDeliveryOf, portOf } from "../shared/mail/defaults.ts";
+import { matcherOf } from "../shared/mail/ews/pattern.ts";
 import { wrongSchedule } from "../shared/mail/schedule.ts";
 import { wrongSending } from "../shared/mail/sending.ts";
 import type { MailboxWithState } from "../shared/store/store.ts";
@@ -117,6 +118,7 @@ function checkPicking(input: MailboxInput): void {
   const { receive: from, deliver: to } = input;
   const wrong = wrongSchedule(from.poll);
   if (wrong) throw wrongField(`receive.poll.${wrong.path}`, wrong.message);
+  if (from.protocol === "ews") checkExchange(from);
   const unsendable = wrongSending(input);
   if (unsendable) throw wrongField(unsendable.path, unsendable.message);
   if (!to.split) return;
@@ -124,6 +126,21 @@ function checkPicking(input: MailboxInput): void {
   if (!to.split.body && !to.split.attachments) throw wrongField("deliver.split", "must have body or attachments true");
   if (to.format === "raw")
     throw wrongField("deliver.split", "needs format full or headers: a raw message is one piece");
+}
+
+/** Where an Exchange mailbox may be looked for, and whom it is shown to, is found here rather than in the middle of autodiscover. */
+function checkExchange({ redirects, auth, scheme }: Extract<MailboxInput["receive"], { protocol: "ews" }>): void {
+  try {
+    if (redirects !== undefined) matcherOf(redirects);
+  } catch (error) {
+    throw wrongField("receive.redirects", `cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (scheme !== undefined && !("password" in auth))
+    throw wrongField("receive.scheme", "is for logins by password only");
+  if (!("oauth2" in auth)) return;
+  const { certificate, privateKey } = auth.oauth2;
+  if ((certificate === undefined) === (privateKey === undefined)) return;
+  throw wrongField("receive.auth.oauth2", "needs certificate and privateKey together, or neither");
 }
 
 function wrongField(path: string, message: string): Problem {

@@ -67,7 +67,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     folderPollMs: 30_000,
   };
   const mail = mailVisits({
-    connect: (wanted) => openMailbox.imap(mailDeps, wanted),
+    connect: (wanted) => openMailbox[wanted.receive.protocol](mailDeps, wanted),
     preflight: (wanted, signal) => tryOut(mailDeps, wanted, signal),
   });
   const stop = new AbortController();
