@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
 import { at, readXml, textAt, type Xml } from "./servers/exchange/xml.ts";
+import { exchangelibOrSkip } from "./servers/exchangelib.ts";
 import { numbered } from "./servers/mail.ts";
+import { run } from "./servers/program.ts";
 
 const ANN = "ann@corp.example";
 const BASIC = `Basic ${Buffer.from(`${ANN}:secret`).toString("base64")}`;
@@ -118,4 +120,27 @@ describe("the fake Exchange server", () => {
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "ErrorMailboxStoreUnavailable");
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "NoError");
   });
+
+  for (const scheme of ["basic", "NTLM"]) {
+    test(`exchangelib, which nobody here wrote, is content with it (${scheme})`, async (t) => {
+      const python = await exchangelibOrSkip(t);
+      if (!python) return;
+      const server = await startExchange({ heartbeatMs: 500, minuteMs: 20_000 });
+      t.after(server.stop);
+      await server.addUser(ANN, "secret", { login: "CORP\\ann" });
+      await server.addUser("bob@corp.example", "hush");
+      await server.addUser("shared@corp.example", "-", { delegates: ["CORP\\ann"] });
+      await server.addUser("carl@corp.example", "-", { impersonators: ["CORP\\ann"] });
+      await server.appendMany(
+        ANN,
+        "inbox",
+        [0, 1, 2, 3, 4].map((one) => numbered(one)),
+      );
+      for (const one of ["shared@corp.example", "carl@corp.example"]) await server.append(one, "inbox", numbered(1));
+      await server.createFolder(ANN, "Inbox/Orders");
+      const script = new URL("servers/exchange/exchangelib-check.py", import.meta.url).pathname;
+      const said = await run(python, [script, server.url, scheme], { timeoutMs: 180_000 });
+      assert.match(said, /exchangelib is content/);
+    });
+  }
 });

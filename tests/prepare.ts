@@ -1,4 +1,5 @@
 /** Finds each server the suite needs, once and one after the other, so that whatever must be installed is there before any test runs. */
+import { pythonWithExchangelib } from "./servers/exchangelib.ts";
 import { provide, type ServiceName } from "./servers/provide.ts";
 
 const NAMES: readonly ServiceName[] = ["dovecot", "greenmail", "redis", "rabbitmq"];
@@ -9,3 +10,5 @@ for (const name of NAMES) {
   console.log(`${name}: from ${found.how === "local" ? "this machine" : `the ${found.how}`}`);
   await found.server.remove();
 }
+
+if (await pythonWithExchangelib()) console.log("exchangelib: from this machine");

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { encoded, type File, type Person, peopleField, withBody, withField } from "./letter.ts";
 import { extendedKey } from "./shape.ts";
 import { EwsError } from "./soap.ts";
-import { child, textAt, type Xml } from "./xml.ts";
+import { child, textAt, type Xml, isTrue } from "./xml.ts";
 
 /** What can be set of an item; whatever is undefined stays as it is. */
 export type Draft = {
@@ -50,7 +50,7 @@ export function setProperty(draft: Draft, name: string, element: Xml | undefined
   else if (name === "Body")
     draft.raw = withBody(draft.raw, element?.text ?? "", element?.attributes["BodyType"] === "HTML");
   else if (name === "Categories") draft.categories = (element?.children ?? []).map((one) => one.text);
-  else if (name === "IsRead") draft.isRead = text === "true";
+  else if (name === "IsRead") draft.isRead = isTrue(text);
   else if (name === "ItemClass") draft.itemClass = text ?? "IPM.Note";
   else if (name === "ExtendedProperty") setExtended(draft, element);
   else if (name === "Attachments") for (const one of element?.children ?? []) draft.files.push(readFile(one));
@@ -59,7 +59,18 @@ export function setProperty(draft: Draft, name: string, element: Xml | undefined
 }
 
 // Taken, and of no consequence here.
-const HARMLESS = new Set(["Sensitivity", "IsDeliveryReceiptRequested", "IsReadReceiptRequested", "Culture", "Flag"]);
+const HARMLESS = new Set([
+  "Sensitivity",
+  "IsDeliveryReceiptRequested",
+  "IsReadReceiptRequested",
+  "IsResponseRequested",
+  "ReminderIsSet",
+  "ReminderDueBy",
+  "ReminderMinutesBeforeStart",
+  "Culture",
+  "Flag",
+  "ConversationIndex",
+]);
 
 function setExtended(draft: Draft, element: Xml | undefined): void {
   const field = child(element, "ExtendedFieldURI");
@@ -74,7 +85,7 @@ export function readFile(element: Xml): File {
     id: `${Buffer.from(randomUUID() + randomUUID()).toString("base64")}`,
     name: textAt(element, "Name") ?? "",
     type: textAt(element, "ContentType") ?? "application/octet-stream",
-    contentId: textAt(element, "IsInline") === "true" ? textAt(element, "ContentId") : undefined,
+    contentId: isTrue(textAt(element, "IsInline")) ? textAt(element, "ContentId") : undefined,
     content: Buffer.from(textAt(element, "Content") ?? "", "base64"),
   };
 }

@@ -4,7 +4,7 @@ import { type Ask, answerEach, folderOf, idsIn, itemOf, type Operation } from ".
 import { fileXml, filesOf, extendedKey, itemXml, readShape, VALUES } from "./shape.ts";
 import { EwsError } from "./soap.ts";
 import type { Item } from "./store.ts";
-import { child, tag, type Xml } from "./xml.ts";
+import { child, tag, type Xml, isTrue } from "./xml.ts";
 
 type Value = string | number | boolean | undefined;
 
@@ -21,7 +21,7 @@ function valueOf(item: Item, field: Xml | undefined): Value {
 function constantFor(value: Value, test: Xml): Value {
   const text = child(child(test, "FieldURIOrConstant"), "Constant")?.attributes["Value"] ?? "";
   if (typeof value === "number") return /^\d+$/.test(text) ? Number(text) : Math.floor(Date.parse(text) / 1000);
-  return typeof value === "boolean" ? text.toLowerCase() === "true" : text;
+  return typeof value === "boolean" ? isTrue(text.toLowerCase()) : text;
 }
 
 type Compare = (value: string | number | boolean, constant: string | number | boolean) => boolean;
@@ -116,9 +116,13 @@ const getItem: Operation = async (ask) => {
 const getAttachment: Operation = async (ask) => {
   const one = async (wish: Xml) => {
     const id = wish.attributes["Id"] ?? "";
-    const item = ask.world.store.items.get(id.replace(/#.*$/s, ""));
-    const files = item ? filesOf(item, await PostalMime.parse(item.raw)) : [];
-    const file = files.find((candidate) => candidate.id === id);
+    const { items } = ask.world.store;
+    // Ids of files in the message begin with the message's own, see `filesOf`.
+    const item =
+      items.get(`${id.slice(0, -10)}=`) ??
+      [...items.values()].find(({ files }) => files.some((file) => file.id === id));
+    const inside = item ? filesOf(item, await PostalMime.parse(item.raw)) : [];
+    const file = inside.find((candidate) => candidate.id === id);
     if (!file) throw new EwsError("ErrorItemNotFound");
     return tag("m:Attachments", {}, fileXml(file, true));
   };

@@ -3,7 +3,7 @@ import { answerOne, type Ask, folderOf, type Operation, type World } from "./ask
 import { answer, EwsError, failure, SoapFault, success } from "./soap.ts";
 import type { Folder, Mailbox } from "./store.ts";
 import { type Stream, type Subscription, watermark, watermarkNumber } from "./subscriptions.ts";
-import { child, leaf, tag, textAt, type Xml } from "./xml.ts";
+import { child, leaf, tag, textAt, type Xml, isTrue } from "./xml.ts";
 
 /** What a test may turn while the server runs. */
 export type Beat = { heartbeatMs: number; minuteMs: number; heartbeats: boolean; streaming: boolean };
@@ -45,7 +45,7 @@ function subscribed(ask: Ask, beat: Beat): string {
 
 function wishedFolders(ask: Ask, wish: Xml): Set<Folder> | undefined {
   const list = child(wish, "FolderIds")?.children ?? [];
-  if (wish.attributes["SubscribeToAllFolders"] === "true") {
+  if (isTrue(wish.attributes["SubscribeToAllFolders"])) {
     if (list.length > 0) throw new EwsError("ErrorInvalidSubscriptionRequest");
     return undefined;
   }

@@ -3,7 +3,7 @@ import PostalMime, { type Email } from "postal-mime";
 import type { File, Person } from "./letter.ts";
 import { withFiles } from "./letter.ts";
 import { changeKey, type Folder, type Item } from "./store.ts";
-import { child, escape, leaf, tag, textAt, type Xml } from "./xml.ts";
+import { child, escape, leaf, tag, textAt, type Xml, isTrue } from "./xml.ts";
 
 /** What a shape asks for. */
 export type Shape = { base: string; mime: boolean; html: boolean | undefined; uris: Set<string>; extended: Xml[] };
@@ -13,7 +13,7 @@ export function readShape(element: Xml | undefined): Shape {
   const bodyType = textAt(element, "BodyType");
   return {
     base: textAt(element, "BaseShape") ?? "AllProperties",
-    mime: textAt(element, "IncludeMimeContent") === "true",
+    mime: isTrue(textAt(element, "IncludeMimeContent")),
     html: bodyType === undefined || bodyType === "Best" ? undefined : bodyType === "HTML",
     uris: new Set(additional.filter((one) => one.name === "FieldURI").map((one) => one.attributes["FieldURI"] ?? "")),
     extended: additional.filter((one) => one.name === "ExtendedFieldURI"),
@@ -215,7 +215,7 @@ function bodyXml(shape: Shape, content: Email | undefined): string {
 /** The files of an item: those in its MIME, and those added to it. */
 export function filesOf(item: Item, content: Email | undefined): File[] {
   const inside = (content?.attachments ?? []).map((one, index) => ({
-    id: `${item.id}#${index}`,
+    id: `${item.id.slice(0, -1)}BEgAQ${String(index).padStart(4, "0")}=`,
     name: one.filename ?? "",
     type: one.mimeType,
     contentId: one.contentId?.replace(/^<|>$/g, ""),

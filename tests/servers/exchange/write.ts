@@ -7,7 +7,7 @@ import { elementOf, itemId } from "./shape.ts";
 import { EwsError, SoapFault } from "./soap.ts";
 import { addItem, changed, copyItem, moveItem, removeItem } from "./items.ts";
 import { changeKey, type Folder, folderNamed, type Item } from "./store.ts";
-import { child, leaf, tag, textAt, type Xml } from "./xml.ts";
+import { child, leaf, tag, textAt, type Xml, isTrue } from "./xml.ts";
 
 const NO_ITEMS = "<m:Items/>";
 
@@ -131,7 +131,7 @@ function fresh(item: Item, id: Xml | undefined): Item {
 }
 
 const sendItem: Operation = async (ask) => {
-  const saving = ask.request.attributes["SaveItemToFolder"] === "true";
+  const saving = isTrue(ask.request.attributes["SaveItemToFolder"]);
   const one = (id: Xml) => {
     if (id.attributes["ChangeKey"] === undefined) throw new EwsError("ErrorChangeKeyRequired");
     const item = fresh(itemOf(ask, id), id);

@@ -65,6 +65,11 @@ export function textAt(element: Xml | undefined, ...path: string[]): string | un
   return at(element, ...path)?.text.trim();
 }
 
+/** A boolean of XML Schema. */
+export function isTrue(text: string | undefined): boolean {
+  return text === "true" || text === "1";
+}
+
 /** Text as it stands in an element or attribute. Exchange writes control characters as references, which XML 1.0 forbids. */
 export function escape(text: string): string {
   return text.replace(/[&<>"\r]|(?![\t\n])\p{Cc}/gu, (one) => {
