@@ -100,7 +100,7 @@ describe("autodiscover", () => {
     const deps = exchangeDeps({ egress: egress("allow", { resolve }), timeouts: { command: 5000 } });
     const { account, over } = exchange().account(deps, { key: "test", trust: { ca: undefined, fingerprint } });
     const search = {
-      http: ewsHttp(account, { user: ADDRESS, pass: more.pass ?? PASSWORD }),
+      http: ewsHttp(account, { user: ADDRESS, pass: more.pass ?? PASSWORD, secrets: () => [] }),
       stranger: ewsHttp(account, "nobody"),
       command: 5000,
       ports: { secure: web.port, plain: plain.port },

@@ -251,6 +251,24 @@ describe("a refused login", () => {
       assert.equal(session.open, false);
     });
 
+  test("what a server repeats of the login is not told on", async () => {
+    for (const auth of [
+      { user: ADDRESS, password: new Secret("wrong horse") },
+      { user: ADDRESS, accessToken: new Secret("wrong.horse.token") },
+    ]) {
+      const web = await webServer(({ authorization }, response) => {
+        response
+          .writeHead(500, { "content-type": "text/html" })
+          .end(`<title>You said ${authorization} wrong horse</title>`);
+      });
+      const session = await open(web.url, { scheme: "basic", auth });
+      const refused: unknown = await inboxName(session, signal).catch((error: unknown) => error);
+      await web.stop();
+      assert.ok(refused instanceof Problem, String(refused));
+      assert.match(refused.evidence ?? "", /You said (Basic|Bearer) \[secret\]/);
+    }
+  });
+
   test("a refusal whose page does not end is still a refusal", async () => {
     const web = await webServer((_, response) => {
       response.writeHead(401, { "www-authenticate": "Basic realm=x" }).write("<html>");

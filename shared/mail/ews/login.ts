@@ -1,14 +1,42 @@
 /** Who logs in to Exchange, and how that is shown: bearer and basic with every request, NTLM once for a connection. */
 import type { IncomingMessage } from "node:http";
+import type { MailboxOf } from "../../contract/mailbox.ts";
+import { Problem } from "../../contract/problem.ts";
+import type { Tokens } from "../oauth.ts";
 import type { Lines, Scheme, Wire } from "./lines.ts";
 import { ntlmAnswer, ntlmChallenge, ntlmGreeting } from "./ntlm.ts";
 import { methodProblem } from "./refusals.ts";
 
 /** A password is shown as `scheme` says, or as the server asks for it, NTLM before basic. Nobody is told a 401. */
-export type Login =
+export type Login = Known | "nobody";
+
+/** `secrets` is what a server might repeat, and no evidence may hold. */
+export type Known = { secrets: () => readonly string[] } & (
   | { user: string; pass: string; scheme?: Scheme | undefined }
   | { token: (signal: AbortSignal) => Promise<string>; refused: () => void }
-  | "nobody";
+);
+
+/** The login of a mailbox; an OAuth2 token is fetched when it is needed. */
+export function loginOf({ tokens }: { tokens?: Tokens }, mailbox: MailboxOf<"ews">): Known {
+  const { auth, scheme } = mailbox.receive;
+  if ("password" in auth) {
+    const { user } = auth;
+    const pass = auth.password.reveal();
+    return { user, pass, scheme, secrets: () => [`${user}:${pass}`, pass] };
+  }
+  let last = "";
+  return {
+    async token(signal) {
+      if (!tokens && "oauth2" in auth)
+        throw new Problem("token", "OAuth2 is not set up in this process", { retry: "never" });
+      const token = "accessToken" in auth ? auth.accessToken : await tokens?.access(mailbox, signal);
+      last = token?.reveal() ?? "";
+      return last;
+    },
+    refused: () => tokens?.forget(mailbox.id),
+    secrets: () => [last],
+  };
+}
 
 /** The value of Authorization; undefined where the connection is logged in already, or nobody is. */
 export type Shown = string | undefined;

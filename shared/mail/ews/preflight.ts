@@ -111,11 +111,14 @@ async function inspected(deps: EwsDeps, attempt: Attempt, session: EwsSession): 
     const as = mailbox.receive.access === "own" ? "" : ` (${mailbox.receive.access} for ${mailbox.address})`;
     return { value: numbers, detail: mailbox.receive.auth.user + as };
   });
-  if (!version) return;
+  const notice = onlineNotice(session.url);
+  if (!version) {
+    if (notice) attempt.steps.push({ name: "capabilities", ok: true, ms: 0, detail: notice.cause, ...notice });
+    return;
+  }
   const { MajorVersion, MinorVersion, MajorBuildNumber, MinorBuildNumber } = version;
   const number = [MajorVersion, MinorVersion, MajorBuildNumber, MinorBuildNumber].join(".");
   const product = PRODUCTS[`${MajorVersion}.${MinorVersion}`] ?? "Exchange";
-  const notice = onlineNotice(session.url);
   const detail = `${product} (${number})${notice ? `; ${notice.cause}` : ""}`;
   attempt.steps.push({ name: "capabilities", ok: true, ms: 0, detail, ...notice });
   const folders = await step(attempt, "folders", () => foldersOpened(session, mailbox, signal));

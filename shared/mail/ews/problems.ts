@@ -71,6 +71,11 @@ const CODES: Record<string, Row> = {
     retry: "never",
   },
   ErrorImpersonationDenied: { code: "access", cause: "The login may not impersonate others", retry: "never" },
+  ErrorImpersonationRequired: {
+    code: "access",
+    cause: "The token is an application's, which has no mailbox of its own: it needs `access: impersonate`",
+    retry: "never",
+  },
   ErrorImpersonationFailed: { code: "access", cause: "Exchange could not impersonate this mailbox", retry: "never" },
   ErrorNonPrimarySmtpAddress: {
     code: "no_mailbox",

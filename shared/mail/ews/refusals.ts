@@ -32,3 +32,12 @@ function saidBy(headers: IncomingHttpHeaders): string {
   ];
   return withoutSecrets(words.filter(Boolean).join("; "), []);
 }
+
+/** The problem with nothing of the login in its evidence: a server may repeat what it was shown. */
+export function withoutLogin(error: unknown, secrets: readonly string[]): unknown {
+  if (!(error instanceof Problem) || error.evidence === null) return error;
+  const evidence = withoutSecrets(error.evidence, secrets);
+  if (evidence === error.evidence) return error;
+  const { code, message, retry, errors, cause } = error;
+  return new Problem(code, message, { retry, errors, cause, evidence });
+}

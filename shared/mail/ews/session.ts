@@ -8,8 +8,9 @@ import type { Tokens } from "../oauth.ts";
 import { type Exchange, exchange as newExchange } from "./exchange.ts";
 import { type EwsOrder, ewsHttp } from "./http.ts";
 import { type EwsLibrary, ewsLibrary } from "./library.ts";
-import type { Login } from "./login.ts";
+import { loginOf } from "./login.ts";
 import { accountKey, placeOf } from "./place.ts";
+import { withoutLogin } from "./refusals.ts";
 import { asked, streamed, type Talk, talkAs } from "./talk.ts";
 
 /** What an Exchange mailbox needs; `command` in milliseconds. Without `exchange` nothing is shared with other mailboxes. */
@@ -56,10 +57,12 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
   signal.throwIfAborted();
   const exchange = deps.exchange ?? newExchange();
   const login = loginOf(deps, mailbox);
-  const found = await placeOf({ ...deps, exchange }, mailbox, login, signal);
+  const found = await placeOf({ ...deps, exchange }, mailbox, login, signal).catch((error: unknown) => {
+    throw withoutLogin(error, login.secrets());
+  });
   const key = accountKey(exchange, mailbox, new URL(found.place.url).origin);
   const { account, over } = exchange.account(deps, { key, trust: mailbox.receive });
-  const talk = talkAs(mailbox, { library, exchange, account, found, http: ewsHttp(account, login) });
+  const talk = talkAs(mailbox, { library, exchange, account, found, login, http: ewsHttp(account, login) });
   return sessionOver(talk, () => {
     talk.open = false;
     over();
@@ -92,18 +95,5 @@ function sessionOver(talk: Talk, close: () => void): EwsSession {
       close();
       return Promise.resolve();
     },
-  };
-}
-
-function loginOf({ tokens }: EwsDeps, mailbox: MailboxOf<"ews">): Login {
-  const { auth, scheme } = mailbox.receive;
-  if ("password" in auth) return { user: auth.user, pass: auth.password.reveal(), scheme };
-  return {
-    async token(signal) {
-      if ("accessToken" in auth) return auth.accessToken.reveal();
-      if (!tokens) throw new Problem("token", "OAuth2 is not set up in this process", { retry: "never" });
-      return (await tokens.access(mailbox, signal)).reveal();
-    },
-    refused: () => tokens?.forget(mailbox.id),
   };
 }

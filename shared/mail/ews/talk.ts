@@ -10,11 +10,20 @@ import { whole } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Account, EwsHttp, EwsOrder, EwsResponse } from "./http.ts";
 import type { EwsLibrary } from "./library.ts";
+import type { Known } from "./login.ts";
 import type { Found } from "./place.ts";
 import { faultIn, libraryProblem, statusProblem } from "./problems.ts";
+import { withoutLogin } from "./refusals.ts";
 import { enveloped, serviceOver, VERSIONS } from "./service.ts";
 
-type Parts = { library: EwsLibrary; exchange: Exchange; account: Account; http: EwsHttp; found: Found };
+type Parts = {
+  library: EwsLibrary;
+  exchange: Exchange;
+  account: Account;
+  login: Pick<Known, "secrets">;
+  http: EwsHttp;
+  found: Found;
+};
 
 /** Who talks: as whom, about which mailbox, who pays, and whether that is still of use. */
 export type Talk = Parts & {
@@ -107,7 +116,7 @@ async function versioned<T>(talk: Talk, work: () => Promise<T>): Promise<T> {
     return await work();
   } catch (error) {
     const older = VERSIONS[VERSIONS.indexOf(version) + 1];
-    if (!isTooNew(error) || !older) throw learnt(talk, error);
+    if (!isTooNew(error) || !older) throw learnt(talk, withoutLogin(error, talk.login.secrets()));
     talk.account.version = older;
   }
   return versioned(talk, work);
