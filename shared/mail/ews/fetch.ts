@@ -6,7 +6,7 @@ import type { EwsSession } from "./session.ts";
 
 /** Messages held in memory at once: the server does not wait for whoever works on them. */
 const AT_ONCE_BYTES = 4 * 1024 * 1024;
-const AT_ONCE_MESSAGES = 20;
+const AT_ONCE_MESSAGES = 50;
 
 type Fetched = FetchedMessage | { ref: MessageRef; problem: Problem };
 type Named = MessageRef & { key: string };

@@ -1,0 +1,143 @@
+/** An Exchange mailbox under faults of its server: what is refused for one message, one folder, one login, or for all. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+import type { MailboxOf } from "../shared/contract/mailbox.ts";
+import { Problem } from "../shared/contract/problem.ts";
+import { openMailbox } from "../shared/mail/open.ts";
+import { all, depsFor, exchangeMailboxOn, isProblem, PASSWORD, type Watch, watchOn } from "./promises/mailbox-rig.ts";
+import { type Exchange, startExchange } from "./servers/exchange/server.ts";
+import { numbered } from "./servers/mail.ts";
+import { eventually } from "./servers/waiting.ts";
+
+const signal = AbortSignal.timeout(240_000);
+
+/** Throttled, with the time before which nothing may be asked. */
+function later(error: unknown): boolean {
+  return error instanceof Problem && error.code === "throttled" && error.retry instanceof Date;
+}
+
+describe("An Exchange mailbox whose server", () => {
+  let server: Exchange;
+  let users = 0;
+  const open: Watch[] = [];
+  before(async () => {
+    server = await startExchange();
+  });
+  afterEach(async () => {
+    server.faults.clear();
+    for (const watch of open.splice(0)) await watch.stop();
+  });
+  after(() => server.stop());
+  type Wish = Partial<MailboxOf<"ews">["receive"]>;
+  const someone = async (more?: Parameters<Exchange["addUser"]>[2]) => {
+    const address = `faulty${++users}@example.com`;
+    await server.addUser(address, PASSWORD, more);
+    return address;
+  };
+  const connection = (address: string, wish: Wish = {}) =>
+    openMailbox.ews(depsFor(), exchangeMailboxOn(server, address, wish));
+  const watching = (address: string, wish: Wish = {}, deps = depsFor()) => {
+    const watch = watchOn(exchangeMailboxOn(server, address, wish), deps);
+    open.push(watch);
+    return watch;
+  };
+  const handedOver = async (address: string, count: number) => {
+    const mail = connection(address);
+    const raws = Array.from({ length: count }, (_, index) => numbered(index));
+    await server.appendMany(address, "inbox", raws);
+    return { mail, refs: (await all(mail.since(new Date(0), [], signal))).flat() };
+  };
+
+  test("does not give one message, gives the others", async () => {
+    const { mail, refs } = await handedOver(await someone(), 3);
+    server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" });
+    const got = await all(mail.fetch(refs.slice(0, 1), signal));
+    assert.ok(got[0] && "problem" in got[0] && isProblem("message")(got[0].problem));
+    assert.equal((await all(mail.fetch(refs, signal))).filter((one) => "raw" in one).length, 3);
+    await mail.close();
+  });
+
+  test("is busy while messages are downloaded or tidied: later, and not before it says", async () => {
+    const { mail, refs } = await handedOver(await someone(), 2);
+    const busy = { responseCode: "ErrorServerBusy", backOffMs: 60_000 };
+    server.faults.once("GetItem", busy);
+    await assert.rejects(all(mail.fetch(refs, signal)), later);
+    server.faults.once("UpdateItem", busy);
+    await assert.rejects(mail.tidy(refs, "markRead", signal), later);
+    await mail.close();
+  });
+
+  test("cuts the answer amid a download: nothing half is handed over", async () => {
+    const { mail, refs } = await handedOver(await someone(), 20);
+    server.faults.once("GetItem", { cut: 3000 });
+    await assert.rejects(all(mail.fetch(refs, signal)), isProblem("connect"));
+    assert.equal((await all(mail.fetch(refs, signal))).length, 20);
+    await mail.close();
+  });
+
+  test("is older than the attribute that keeps read receipts back: the messages are marked without it", async () => {
+    const address = await someone();
+    const { mail, refs } = await handedOver(address, 2);
+    server.faults.once("UpdateItem", { soapFault: "ErrorSchemaValidation" });
+    await mail.tidy(refs, "markRead", signal);
+    assert.ok(server.items(address, "inbox").every(({ isRead }) => isRead));
+    const bodies = server.calls
+      .filter(({ operation }) => operation === "UpdateItem")
+      .slice(-2)
+      .map(({ body }) => body);
+    assert.deepEqual(
+      bodies.map((body) => body.includes("SuppressReadReceipts")),
+      [true, false],
+    );
+    await mail.close();
+  });
+
+  test("was asked for messages under names of another protocol: they are gone, and found again otherwise", async () => {
+    const { mail, refs } = await handedOver(await someone(), 1);
+    const foreign = refs.map(({ folder, epoch, uid, size, receivedAt }) => ({ folder, epoch, uid, size, receivedAt }));
+    await assert.rejects(all(mail.fetch(foreign, signal)), isProblem("gone", "never"));
+    await mail.tidy(foreign, "markRead", signal);
+    await mail.close();
+  });
+
+  test("lost a folder that is watched by its name: a person is told", async () => {
+    const address = await someone();
+    await server.createFolder(address, "Inbox/Orders");
+    server.faults.always("SyncFolderItems", { responseCode: "ErrorSyncFolderNotFound" });
+    const watch = watching(address, { folders: ["Inbox/Orders"] });
+    assert.ok(isProblem("folder", "never")(await watch.ended()));
+  });
+
+  test("refuses subscriptions with a word nobody here knows: the mailbox is looked at from time to time", async () => {
+    server.faults.always("Subscribe", { responseCode: "ErrorInvalidOperation" });
+    const address = await someone();
+    const watch = watching(address, {}, depsFor({ folderPollMs: 100 }));
+    await eventually(async () => watch.arrivals.length > 0, "the first look");
+    await server.append(address, "inbox", numbered(1));
+    await watch.until(1);
+  });
+
+  test("gives a login access to somebody else's mailbox, by delegation or by impersonation", async () => {
+    const login = await someone();
+    const shared = await someone({ delegates: [login], impersonators: [login] });
+    const auth = exchangeMailboxOn(server, login).receive.auth;
+    for (const access of ["delegate", "impersonate"] as const) {
+      for (const folders of [["INBOX"], "all" as const]) {
+        const watch = watching(shared, { auth, access, folders });
+        await watch.connected();
+        const key = await server.append(shared, "inbox", numbered(1));
+        const refs = await watch.until(1);
+        assert.equal(refs[0]?.key, key, access);
+        assert.equal((await all(watch.connection.fetch(refs, signal))).length, 1);
+        await watch.connection.tidy(refs, { move: "deleteditems" }, signal);
+        assert.ok(!server.items(shared, "inbox").some(({ id }) => id === key));
+        await watch.stop();
+      }
+    }
+    const stranger = watching(shared, {
+      auth: exchangeMailboxOn(server, await someone()).receive.auth,
+      access: "delegate",
+    });
+    assert.ok(isProblem("access", "never")(await stranger.ended()) || isProblem("no_mailbox")(await stranger.ended()));
+  });
+});
