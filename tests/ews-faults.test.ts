@@ -108,6 +108,25 @@ describe("An Exchange mailbox whose server", () => {
     assert.ok(isProblem("folder", "never")(await watch.ended()));
   });
 
+  test("lost the folder that messages are moved to: it is made once more", async () => {
+    const address = await someone();
+    const { mail, refs } = await handedOver(address, 2);
+    await mail.tidy(refs.slice(0, 1), { move: "Done" }, signal);
+    server.faults.once("MoveItem", { responseCode: "ErrorToFolderNotFound" });
+    await mail.tidy(refs.slice(1), { move: "Done" }, signal);
+    assert.equal(server.items(address, "Done").length, 2);
+    await mail.close();
+  });
+
+  test("is asked over few connections, however often", async () => {
+    const address = await someone();
+    const watch = watching(address, {}, depsFor({ probeMs: 50 }));
+    await watch.connected();
+    const looks = () => server.calls.filter((call) => call.operation === "SyncFolderItems" && call.anchor === address);
+    await eventually(() => looks().length > 20, "many looks");
+    assert.ok(new Set(looks().map(({ wire }) => wire)).size <= 2);
+  });
+
   test("refuses subscriptions with a word nobody here knows: the mailbox is looked at from time to time", async () => {
     server.faults.always("Subscribe", { responseCode: "ErrorInvalidOperation" });
     const address = await someone();

@@ -88,7 +88,17 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
       yield* fetchOver(await session(signal), messages, signal);
     },
     async tidy(messages, action, signal) {
-      await tidyOver({ session: await session(signal), folder: folderFor }, messages, action, signal);
+      const ours = await session(signal);
+      const place = { session: ours, folder: folderFor };
+      try {
+        await tidyOver(place, messages, action, signal);
+      } catch (error) {
+        const gone = error instanceof Problem && error.code === "folder" && moves.size > 0;
+        if (!gone) throw error;
+        // The folder was deleted since it was last moved to: it is found, or made, once more.
+        moves.clear();
+        await tidyOver(place, messages, action, signal);
+      }
     },
     async folders(signal) {
       const tree = await folderTree(await session(signal), signal);

@@ -89,6 +89,7 @@ const CODES: Record<string, Row> = {
   ErrorPasswordChangeRequired: { code: "auth", cause: "The password must be changed first", retry: "never" },
   ErrorSendAsDenied: { code: "sender", cause: "The login may not send under this address", retry: "never" },
   ErrorFolderNotFound: { code: "folder", cause: "There is no such folder", retry: "never" },
+  ErrorToFolderNotFound: { code: "folder", cause: "There is no such folder", retry: "never" },
   ErrorInvalidFolderId: { code: "folder", cause: "There is no folder with this id", retry: "never" },
   ErrorItemNotFound: { code: "gone", cause: "The message is no longer there", retry: "never" },
   ErrorMessageSizeExceeded: { code: "refused", cause: "The message is larger than Exchange allows", retry: "never" },

@@ -2,7 +2,7 @@
 import type { FolderId } from "ews-javascript-api";
 import { allWithin, type Element, textWithin, within } from "./envelopes.ts";
 import { escaped, unreadable } from "./markup.ts";
-import { answersTo, fieldsXml, folderXml } from "./requests.ts";
+import { type Answer, answersTo, fieldsXml, folderXml } from "./requests.ts";
 import type { EwsSession } from "./session.ts";
 
 /** A message that appeared. `receivedAt` in milliseconds since 1970; null where the server does not say. */
@@ -46,13 +46,14 @@ export async function syncPage(
     `<m:SyncFolderId>${folderXml(session, folder)}</m:SyncFolderId>` +
     (state === "" ? "" : `<m:SyncState>${escaped(state)}</m:SyncState>`) +
     `<m:MaxChangesReturned>${CHANGES_AT_ONCE}</m:MaxChangesReturned><m:SyncScope>NormalItems</m:SyncScope>`;
-  for await (const { message, code, problem } of answersTo(session, { name: "SyncFolderItems", content }, signal)) {
-    if (code === "ErrorInvalidSyncStateData") return "invalid";
-    if (NO_FOLDER.has(code)) return "missing";
-    if (problem) throw problem;
-    return pageOf(message);
-  }
-  throw unreadable("nothing");
+  let answer: Answer | undefined;
+  // To the end: an answer that is left half read costs its connection.
+  for await (const one of answersTo(session, { name: "SyncFolderItems", content }, signal)) answer ??= one;
+  if (!answer) throw unreadable("nothing");
+  if (answer.code === "ErrorInvalidSyncStateData") return "invalid";
+  if (NO_FOLDER.has(answer.code)) return "missing";
+  if (answer.problem) throw answer.problem;
+  return pageOf(answer.message);
 }
 
 function pageOf(message: Element): Page {
