@@ -161,6 +161,22 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
     assert.match(body.reason, /refused user name or password/);
   });
 
+  test("trying it out asks the server, with the login that sends", async () => {
+    const { id, address } = await s.sender();
+    const { body } = await s.service.call("GET", `/api/v1/mailboxes/${id}`);
+    const place = { protocol: "ews", url: s.exchange.url, ca: s.exchange.ca };
+    const auth = { user: address, password: "correct horse" };
+    const tried = async (send: object) => {
+      const whole = { address, receive: { ...place, auth }, send, deliver: body.deliver };
+      const { body: report } = await s.service.call("POST", "/api/v1/mailboxes/validate", whole);
+      return report.steps.find(({ name }: { name: string }) => name === "send");
+    };
+    assert.equal((await tried({})).ok, true);
+    const wrong = await tried({ auth: { user: address, password: "wrong" } });
+    assert.equal(wrong.ok, false);
+    assert.match(wrong.cause, /refused user name or password/);
+  });
+
   for (const { fault, ends, copies, says } of CASES) {
     test(`with ${JSON.stringify(fault)} the message is ${ends}, and the server sent it ${copies === 1 ? "once" : "not"}`, async () => {
       const { id } = await s.sender();

@@ -29,6 +29,8 @@ export interface SendSession {
    * `unknown`.
    */
   transmit(order: Order, beforeEnd: BeforeEnd, signal: AbortSignal): Promise<Transmission>;
+  /** Asks for what nobody gets who may not send; absent where opening the session proves as much. */
+  prove?(signal: AbortSignal): Promise<void>;
   /** What the server offers, for people. */
   describe(): string;
   /** Takes leave, or cuts the connection. */

@@ -1,6 +1,7 @@
 /** How a mailbox sends, by protocol: SMTP, or for Exchange mailboxes the service they are received from. */
 import type { Mailbox, MailboxInput, Send } from "../contract/mailbox.ts";
 import { asProblem, Problem } from "../contract/problem.ts";
+import { onlineNotice } from "./ews/online.ts";
 import { hiddenRecipients } from "./ews/sending/recipients.ts";
 import { openEwsSending } from "./ews/sending/send.ts";
 import type { EwsDeps } from "./ews/session.ts";
@@ -40,7 +41,7 @@ const WAYS: Record<SendProtocol, Way> = {
         throw new Problem("no_sending", "Only a mailbox that is received by ews can send by it", { retry: "never" });
       return { savesItself: true, name: receive.host ?? receive.url ?? "found by autodiscover" };
     },
-    pace: ({ send, receive }) => send?.ratePerMinute ?? (isOnline(receive) ? ONLINE_PER_MINUTE : null),
+    pace: (mailbox) => mailbox.send?.ratePerMinute ?? (isOnline(mailbox) ? ONLINE_PER_MINUTE : null),
     check: (raw, to) => void hiddenRecipients(raw, to),
     open: openEwsSending,
   },
@@ -49,9 +50,10 @@ const WAYS: Record<SendProtocol, Way> = {
 /** Exchange Online takes 30 messages a minute from a mailbox (its own limits page). */
 const ONLINE_PER_MINUTE = 30;
 
-function isOnline(receive: Mailbox["receive"]): boolean {
-  const url = receive.protocol === "ews" && receive.url !== undefined ? new URL(receive.url).hostname : "";
-  return /^(outlook\.office(365)?\.com|outlook\.office365\.us|partner\.outlook\.cn)$/i.test(receive.host ?? url);
+function isOnline({ receive }: Mailbox): boolean {
+  if (receive.protocol !== "ews") return false;
+  const url = receive.url ?? (receive.host === undefined ? undefined : `https://${receive.host}/`);
+  return url !== undefined && onlineNotice(url) !== undefined;
 }
 
 /** The protocol a mailbox sends by: as it says, else by the one it is received by where that can send. */
@@ -106,9 +108,12 @@ export async function sendStep(deps: SendingDeps, mailbox: Mailbox, signal: Abor
   try {
     const { name } = WAYS[sendsBy(mailbox)].place(mailbox);
     const session = await openSending(deps, mailbox, signal);
-    const detail = `${name}: ${session.describe()}`;
-    session.close();
-    return { name: "send", ok: true, ms: took(), detail };
+    try {
+      await session.prove?.(signal);
+      return { name: "send", ok: true, ms: took(), detail: `${name}: ${session.describe()}` };
+    } finally {
+      session.close();
+    }
   } catch (error) {
     signal.throwIfAborted();
     const { message, fix, evidence } = asProblem(error);

@@ -3,6 +3,7 @@ import type { Mailbox, MailboxOf } from "../../../contract/mailbox.ts";
 import { mailboxOf } from "../../defaults.ts";
 import type { BeforeEnd, Order, SendSession, Transmission } from "../../outgoing.ts";
 import { SENDING } from "../../smtp/connect.ts";
+import { answerTo, folderXml } from "../requests.ts";
 import { type EwsDeps, openEws } from "../session.ts";
 import { handedOver, type Wire } from "./handing.ts";
 import { type Draft, sendDraft, sendNow } from "./orders.ts";
@@ -26,6 +27,11 @@ export async function openEwsSending(deps: EwsDeps, given: Mailbox, signal: Abor
       return session.open;
     },
     transmit: (order, beforeEnd, during) => transmit(wire, order, beforeEnd, during),
+    async prove(during) {
+      const folder = folderXml(session, session.folder("sentitems"));
+      const shape = "<m:FolderShape><t:BaseShape>IdOnly</t:BaseShape></m:FolderShape>";
+      await answerTo(session, { name: "GetFolder", content: `${shape}<m:FolderIds>${folder}</m:FolderIds>` }, during);
+    },
     describe: () => session.url,
     close: () => void session.close(),
   };
