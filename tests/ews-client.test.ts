@@ -164,6 +164,18 @@ describe("a session with an Exchange server", () => {
     assert.ok(refused.retry.getTime() > Date.now() + 50_000);
   });
 
+  test("what a streamed answer says of the server is learnt as well", async () => {
+    const session = await open(server.url, trusted());
+    server.faults.once("GetFolder", { responseCode: "ErrorServerBusy", backOffMs: 60_000 });
+    await all(await session.raw("GetFolder", GET_FOLDER, signal));
+    await assert.rejects(session.raw("GetFolder", GET_FOLDER, signal), isProblem("throttled"));
+    assert.equal(server.calls.length, 1);
+    const other = await open(server.url, trusted());
+    server.faults.once("GetFolder", { responseCode: "ErrorNonExistentMailbox" });
+    await all(await other.raw("GetFolder", GET_FOLDER, signal));
+    assert.equal(other.open, false);
+  });
+
   test("an older server is spoken to in its own version of the schema", async () => {
     const session = await open(server.url, trusted());
     server.faults.once("GetFolder", { soapFault: "ErrorInvalidServerVersion" });

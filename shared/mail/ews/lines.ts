@@ -133,7 +133,7 @@ async function dialled(deps: LineDeps, target: Target, signal: AbortSignal): Pro
 
 /** An agent that has this one connection and never another. */
 function agentOver(socket: Socket): Agent {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1, maxFreeSockets: 1 });
+  const agent = new Agent({ keepAlive: true, keepAliveMsecs: KEEP_ALIVE_MS, maxSockets: 1, maxFreeSockets: 1 });
   agent.createConnection = () => socket;
   return agent;
 }

@@ -12,7 +12,7 @@ import type { Account, EwsHttp, EwsOrder, EwsResponse } from "./http.ts";
 import type { EwsLibrary } from "./library.ts";
 import type { Known } from "./login.ts";
 import type { Found } from "./place.ts";
-import { faultIn, libraryProblem, statusProblem } from "./problems.ts";
+import { faultIn, libraryProblem, problemOfCode, statusProblem } from "./problems.ts";
 import { withoutLogin } from "./refusals.ts";
 import { enveloped, serviceOver, VERSIONS } from "./service.ts";
 
@@ -38,6 +38,7 @@ export type Talk = Parts & {
 const MOST_BYTES = 128 * 1024 * 1024;
 const MOST_REFUSAL = 256 * 1024;
 const WHOLE = 40;
+const BEGINNING = 4096;
 /** After these a session is of no more use: another one may have a new token, or find the mailbox elsewhere. */
 const ENDS = new Set<ProblemCode>(["auth", "token", "no_mailbox"]);
 
@@ -70,8 +71,27 @@ export function streamed(
 ): Promise<AsyncIterableIterator<Buffer>> {
   return versioned(talk, async () => {
     const body = enveloped(order.body, talk.account.version, talk.impersonated);
-    return (await posted(talk, { ...order, body, flowing: true }, signal)).chunks;
+    return overheard(talk, (await posted(talk, { ...order, body, flowing: true }, signal)).chunks);
   });
+}
+
+/** The chunks as they are; an error that the answer begins with is the reader's to find, and ours to learn from. */
+function overheard(talk: Talk, chunks: AsyncIterableIterator<Buffer>): AsyncIterableIterator<Buffer> {
+  let begun = false;
+  const same: AsyncIterableIterator<Buffer> = {
+    async next() {
+      const step = await chunks.next();
+      if (!begun && !step.done) {
+        begun = true;
+        const fault = faultIn(step.value.toString("latin1", 0, BEGINNING));
+        if (fault) learnt(talk, problemOfCode(fault));
+      }
+      return step;
+    },
+    return: async () => (await chunks.return?.()) ?? { done: true, value: undefined },
+    [Symbol.asyncIterator]: () => same,
+  };
+  return same;
 }
 
 async function attempted<T>(talk: Talk, { what, work }: Work<T>, signal: AbortSignal): Promise<T> {
