@@ -171,6 +171,8 @@ describe("a session with an Exchange server", () => {
     await assert.rejects(session.raw("GetFolder", GET_FOLDER, signal), isProblem("throttled"));
     assert.equal(server.calls.length, 1);
     const other = await open(server.url, trusted());
+    server.faults.once("GetFolder", { responseCode: "ErrorExceededConnectionCount" });
+    await all(await other.raw("GetFolder", GET_FOLDER, signal));
     server.faults.once("GetFolder", { responseCode: "ErrorNonExistentMailbox" });
     await all(await other.raw("GetFolder", GET_FOLDER, signal));
     assert.equal(other.open, false);

@@ -39,6 +39,8 @@ const MOST_BYTES = 128 * 1024 * 1024;
 const MOST_REFUSAL = 256 * 1024;
 const WHOLE = 40;
 const BEGINNING = 4096;
+/** Too many connections, subscriptions or messages say nothing about other requests; these do. */
+const BUSY = /^(ErrorServerBusy|ErrorTooManyObjectsOpened|HTTP (429|503))\b/;
 /** After these a session is of no more use: another one may have a new token, or find the mailbox elsewhere. */
 const ENDS = new Set<ProblemCode>(["auth", "token", "no_mailbox"]);
 
@@ -148,9 +150,8 @@ function isTooNew(error: unknown): boolean {
 
 function learnt(talk: Talk, error: unknown): unknown {
   if (!(error instanceof Problem)) return error;
-  const { code, retry } = error;
-  // A connection or subscription too many says nothing about other requests.
-  if (code !== "too_many_connections" && retry instanceof Date) talk.exchange.busy.note(talk.payer, retry);
+  const { code, retry, evidence } = error;
+  if (retry instanceof Date && BUSY.test(evidence ?? "")) talk.exchange.busy.note(talk.payer, retry);
   if (ENDS.has(code) || isElsewhere(error)) talk.open = false;
   return isElsewhere(error) || code === "auth" ? talk.found.doubted(error) : error;
 }
