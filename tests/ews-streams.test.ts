@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { Secret } from "../shared/contract/secret.ts";
+import PostalMime from "postal-mime";
 import { type Egress, egress } from "../shared/egress.ts";
 import { ewsHints, type HubLimits } from "../shared/mail/ews/hub.ts";
 import { mimeOf } from "../shared/mail/ews/mime.ts";
@@ -10,7 +11,7 @@ import { stopping } from "../shared/run.ts";
 import { exchangeDeps, exchangeMailbox, type EwsWish } from "./promises/exchange-rig.ts";
 import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
 import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
-import { numbered } from "./servers/mail.ts";
+import { message, numbered } from "./servers/mail.ts";
 import { waitingRoom } from "./servers/waiting.ts";
 
 const signal = AbortSignal.timeout(300_000);
@@ -517,6 +518,60 @@ describe("Downloading from Exchange", () => {
     server.faults.once("GetItem", { responseCode: "ErrorMailboxStoreUnavailable" });
     await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("unavailable", "later"));
     server.faults.once("GetItem", { responseCode: "ErrorServerBusy", backOffMs: 2000 });
+    await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("throttled"));
+  });
+
+  test("a message that the server cannot give as a whole is put together from its parts, always the same way", async () => {
+    const file = Buffer.from(Array.from({ length: 200_000 }, (_, at) => (at * 7) % 256));
+    const attachments = [
+      { filename: "Bericht – März.pdf", type: "application/pdf", content: file },
+      { filename: "logo.png", type: "image/png", content: Buffer.from([1, 2, 3]), cid: "logo@example.com" },
+    ];
+    const subject = "Größe – " + "long ".repeat(300);
+    const raw = message({ subject, from: "Jörg <j@example.com>", html: "<p>Grüße</p>", attachments });
+    const id = await server.append("a@example.com", "inbox", raw, { isRead: true });
+    const got = [];
+    for (const code of ["ErrorMimeContentConversionFailed", "ErrorMessageSizeExceeded"]) {
+      server.faults.once("GetItem", { responseCode: code });
+      got.push(...(await all(mimeOf(session, [id], signal))));
+    }
+    const [one, two] = got;
+    assert.ok(one && two && "raw" in one && "raw" in two);
+    assert.deepEqual(one.flags, ["\\Seen"]);
+    assert.deepEqual(Buffer.from(one.raw), Buffer.from(two.raw));
+    const [was, is] = [await PostalMime.parse(raw), await PostalMime.parse(one.raw)];
+    const told = ({ subject: about, from, to, date, messageId, html }: typeof was) => ({
+      about: about?.trim(),
+      from,
+      to,
+      date,
+      messageId,
+      html: html?.trim(),
+    });
+    assert.deepEqual(told(is), told(was));
+    const filesOf = (letter: typeof was) =>
+      letter.attachments.map(({ filename, mimeType, contentId, content }) => ({
+        filename,
+        mimeType,
+        contentId,
+        content: Buffer.from(content as ArrayBuffer),
+      }));
+    assert.deepEqual(filesOf(is), filesOf(was));
+    assert.ok(
+      Buffer.from(one.raw)
+        .toString("latin1")
+        .split("\r\n")
+        .every((line) => line.length <= 998),
+    );
+  });
+
+  test("parts that cannot be had either are a Problem of that message alone", async () => {
+    const ids = await server.appendMany("a@example.com", "inbox", [numbered(20)]);
+    server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" }, { times: 2 });
+    const [got] = await all(mimeOf(session, ids, signal));
+    assert.ok(got && "problem" in got && isProblem("message")(got.problem));
+    server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" });
+    server.faults.once("GetItem", { responseCode: "ErrorServerBusy" });
     await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("throttled"));
   });
 

@@ -43,11 +43,12 @@ export function bodyOf({ name, attributes = "", content }: Operation): string {
 
 /** The answer to a request of one part; throws its Problem. */
 export async function answerTo(session: EwsSession, operation: Operation, signal: AbortSignal): Promise<Element> {
-  for await (const { message, problem } of answersTo(session, operation, signal)) {
-    if (problem) throw problem;
-    return message;
-  }
-  throw unreadable("nothing");
+  let only: Answer | undefined;
+  // To the end: an answer that is left half read costs its connection.
+  for await (const answer of answersTo(session, operation, signal)) only ??= answer;
+  if (!only) throw unreadable("nothing");
+  if (only.problem) throw only.problem;
+  return only.message;
 }
 
 /** The element that names a folder, with its owner where the login has access by delegation. */
