@@ -89,6 +89,11 @@ describe("what a CRM says of an Exchange mailbox", () => {
       assert.deepEqual({ ...after.receive, auth: null }, { ...before.receive, auth: null });
       await post(node, "update", [credentials({ ...oauth, ServiceUrl: null, IsAutodiscover: true })]);
       assert.equal((await stored(node)).receive.host, undefined);
+      const imap = { ServerTypeId: "844f0837-eaa0-4f40-b965-71f5db9eae6e", ServiceUrl: "imap.example.com" };
+      await post(node, "update", [credentials(imap)]);
+      assert.equal((await node.store.mailboxes.get(ID))?.mailbox.receive.protocol, "imap");
+      await post(node, "update", [credentials()]);
+      assert.equal((await stored(node)).receive.host, "mail.example.com");
     } finally {
       await node.close();
     }
