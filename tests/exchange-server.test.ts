@@ -1,6 +1,9 @@
 /** Proves the fake Exchange server that other tests rely on. */
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { Agent, type IncomingHttpHeaders, request as httpRequest } from "node:http";
 import { describe, test } from "node:test";
+import { md4 } from "./servers/exchange/ntlm.ts";
 import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
 import { at, readXml, textAt, type Xml } from "./servers/exchange/xml.ts";
 import { exchangelibOrSkip } from "./servers/exchangelib.ts";
@@ -37,6 +40,66 @@ async function ask(server: Exchange, content: string): Promise<Xml> {
   return message;
 }
 
+function listen(subscription: string): string {
+  return `<GetStreamingEvents><SubscriptionIds><t:SubscriptionId>${subscription}</t:SubscriptionId></SubscriptionIds>
+    <ConnectionTimeout>1</ConnectionTimeout></GetStreamingEvents>`;
+}
+
+/** A connection that is kept over requests: each asks for the inbox under this Authorization. */
+function keptConnection({ port }: Exchange) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const body = request(
+    `<GetFolder><FolderShape><t:BaseShape>IdOnly</t:BaseShape></FolderShape>
+    <FolderIds><t:DistinguishedFolderId Id="inbox"/></FolderIds></GetFolder>`,
+  );
+  return {
+    post: (authorization: string | undefined) =>
+      new Promise<{ status: number | undefined; headers: IncomingHttpHeaders }>((resolve, reject) => {
+        const headers = { "content-type": "text/xml", ...(authorization ? { authorization } : {}) };
+        const options = { host: "127.0.0.1", port, path: "/EWS/Exchange.asmx", method: "POST", agent, headers };
+        const sent = httpRequest(options, (answer) => {
+          answer.resume().once("end", () => resolve({ status: answer.statusCode, headers: answer.headers }));
+        });
+        sent.once("error", reject);
+        sent.end(body);
+      }),
+    end: async () => agent.destroy(),
+  };
+}
+
+const GREETING = Buffer.concat([Buffer.from("NTLMSSP\0\x01\0\0\0\x05\x82\x08\0", "latin1"), Buffer.alloc(16)]).toString(
+  "base64",
+);
+
+const wide = (text: string) => Buffer.from(text, "utf16le");
+const hmac = (key: Buffer, content: Buffer) => createHmac("md5", key).update(content).digest();
+
+/** A third message with an NTLMv2 response for ann, whose hash is of the vectors' kind: HMAC-MD5 over MD4 ([MS-NLMP] 3.3.2). */
+function ntlmAnswer(challenge: string, password: string): Buffer {
+  const server = Buffer.from(challenge, "base64").subarray(24, 32);
+  const blob = Buffer.concat([Buffer.from("0101000000000000", "hex"), Buffer.alloc(28)]);
+  const key = hmac(md4(wide(password)), wide(ANN.toUpperCase()));
+  const response = Buffer.concat([hmac(key, Buffer.concat([server, blob])), blob]);
+  const message = Buffer.alloc(64 + wide(ANN).length + response.length);
+  message.write("NTLMSSP\0", 0, "latin1");
+  message.writeUInt32LE(3, 8);
+  const place = (field: number, value: Buffer, offset: number) => {
+    message.writeUInt16LE(value.length, field);
+    message.writeUInt16LE(value.length, field + 2);
+    message.writeUInt32LE(offset, field + 4);
+    value.copy(message, offset);
+  };
+  place(36, wide(ANN), 64);
+  place(20, response, 64 + wide(ANN).length);
+  message.writeUInt32LE(1, 60);
+  return message;
+}
+
+const inboxOf = (address: string) =>
+  `<GetFolder><FolderShape><t:BaseShape>IdOnly</t:BaseShape></FolderShape><FolderIds>
+  <t:DistinguishedFolderId Id="inbox"><t:Mailbox><t:EmailAddress>${address}</t:EmailAddress></t:Mailbox>
+  </t:DistinguishedFolderId></FolderIds></GetFolder>`;
+
 const sync = (state: string, most: number) =>
   `<SyncFolderItems><ItemShape><t:BaseShape>IdOnly</t:BaseShape></ItemShape>
   <SyncFolderId><t:DistinguishedFolderId Id="inbox"/></SyncFolderId>${state ? `<SyncState>${state}</SyncState>` : ""}
@@ -58,6 +121,12 @@ async function synced(server: Exchange, state = "", most = 2): Promise<{ changes
 }
 
 describe("the fake Exchange server", () => {
+  test("its MD4 is that of RFC 1320", () => {
+    assert.equal(md4(Buffer.from("")).toString("hex"), "31d6cfe0d16ae931b73c59d7e0c089c0");
+    assert.equal(md4(Buffer.from("message digest")).toString("hex"), "d9130a8164549fe818874806e1c7014b");
+    assert.equal(md4(Buffer.from("1234567890".repeat(8))).toString("hex"), "e33b4ddc9c38f2199c3e7b164fcc0536");
+  });
+
   test("synchronization tells every item once, in pages, and then only what changed", async (t) => {
     const server = await withAnn(t);
     const ids = await server.appendMany(
@@ -119,6 +188,89 @@ describe("the fake Exchange server", () => {
     server.faults.once("FindFolder", { responseCode: "ErrorMailboxStoreUnavailable" });
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "ErrorMailboxStoreUnavailable");
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "NoError");
+  });
+
+  test("NTLM is proved by NTLMv2 alone, on one connection, and each challenge holds for one answer", async (t) => {
+    const server = await withAnn(t);
+    server.schemes = ["ntlm"];
+    const wire = keptConnection(server);
+    t.after(wire.end);
+    const answered = async (password: string) => {
+      const { headers } = await wire.post(`NTLM ${GREETING}`);
+      const challenge = /^NTLM (.+)$/.exec(headers["www-authenticate"] ?? "")?.[1] ?? "";
+      return `NTLM ${ntlmAnswer(challenge, password).toString("base64")}`;
+    };
+    assert.equal((await wire.post(undefined)).status, 401);
+    assert.equal((await wire.post(await answered("wrong"))).status, 401);
+    const good = await answered("secret");
+    assert.equal((await wire.post(good)).status, 200);
+    assert.equal((await wire.post(undefined)).status, 200, "the connection stays proven");
+    const other = keptConnection(server);
+    t.after(other.end);
+    assert.equal((await other.post(good)).status, 401, "another connection has another challenge");
+    assert.equal((await other.post(undefined)).status, 401);
+  });
+
+  test("limits, lost events and restarts are told as Exchange tells them; mail and sync states outlast a restart", async (t) => {
+    const server = await withAnn(t, { minuteMs: 300 });
+    Object.assign(server.limits, { connections: 1, subscriptions: 2 });
+    const subscribe = `<Subscribe><StreamingSubscriptionRequest><t:FolderIds><t:DistinguishedFolderId Id="inbox"/></t:FolderIds>
+      <t:EventTypes><t:EventType>NewMailEvent</t:EventType></t:EventTypes></StreamingSubscriptionRequest></Subscribe>`;
+    const first = textAt(await ask(server, subscribe), "SubscriptionId") ?? "";
+    const second = textAt(await ask(server, subscribe), "SubscriptionId") ?? "";
+    assert.match(await (await post(server, subscribe)).text(), /ErrorExceededSubscriptionCount/);
+    const listening = await post(server, listen(first));
+    assert.match(await (await post(server, listen(second))).text(), /ErrorExceededConnectionCount/);
+    server.missEvents();
+    const said = await listening.text();
+    assert.match(said, /ErrorMissedNotificationEvents.*<m:ErrorSubscriptionIds><t:SubscriptionId>/s);
+    await server.append(ANN, "inbox", numbered(1));
+    const { state } = await synced(server);
+    await server.stop();
+    await server.start();
+    // Connections that fetch has kept are dead, and it says so once.
+    await post(server, listen(second)).catch(() => undefined);
+    assert.match(await (await post(server, listen(second))).text(), /ErrorSubscriptionNotFound/);
+    assert.deepEqual((await synced(server, state)).changes, []);
+    assert.equal(server.items(ANN, "inbox").length, 1);
+  });
+
+  test("pull subscriptions tell what happened since a watermark, and a status when nothing did", async (t) => {
+    const server = await withAnn(t);
+    const subscribed = await ask(
+      server,
+      `<Subscribe><PullSubscriptionRequest><t:FolderIds><t:DistinguishedFolderId Id="inbox"/></t:FolderIds><t:EventTypes>
+      <t:EventType>MovedEvent</t:EventType></t:EventTypes><t:Timeout>10</t:Timeout></PullSubscriptionRequest></Subscribe>`,
+    );
+    const id = await server.append(ANN, "drafts", numbered(1));
+    const events = async (watermark: string | undefined) => {
+      const message = await ask(
+        server,
+        `<GetEvents><SubscriptionId>${textAt(subscribed, "SubscriptionId")}</SubscriptionId>
+        <Watermark>${watermark}</Watermark></GetEvents>`,
+      );
+      return at(message, "Notification")?.children.filter(({ name }) => name.endsWith("Event")) ?? [];
+    };
+    const start = textAt(subscribed, "Watermark");
+    assert.equal((await events(start))[0]?.name, "StatusEvent");
+    const moved = server.move(ANN, id, "inbox");
+    const [event] = await events(start);
+    assert.equal(event?.name, "MovedEvent");
+    assert.equal(at(event, "ItemId")?.attributes["Id"], moved);
+    assert.equal(at(event, "OldItemId")?.attributes["Id"], id);
+    assert.equal((await events(textAt(event, "Watermark")))[0]?.name, "StatusEvent");
+  });
+
+  test("requests that the schema does not allow, and folders of others, are refused", async (t) => {
+    const server = await withAnn(t);
+    await server.addUser("bob@corp.example", "hush");
+    const shape = "<ItemShape><t:BaseShape>IdOnly</t:BaseShape></ItemShape>";
+    const wrong = await post(server, `<GetItem><ItemIds><t:ItemId Id="x"/></ItemIds>${shape}</GetItem>`);
+    assert.equal(wrong.status, 500);
+    assert.match(await wrong.text(), /ErrorSchemaValidation/);
+    assert.equal(textAt(await ask(server, inboxOf("bob@corp.example")), "ResponseCode"), "ErrorAccessDenied");
+    assert.equal(textAt(await ask(server, inboxOf("eve@corp.example")), "ResponseCode"), "ErrorNonExistentMailbox");
+    assert.equal(textAt(await ask(server, inboxOf(ANN)), "ResponseCode"), "NoError");
   });
 
   for (const scheme of ["basic", "NTLM"]) {
