@@ -1,6 +1,6 @@
 /** What listening to Exchange promises: hints after everything that could have brought mail, on few connections, whatever happens to them. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, test } from "node:test";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { Secret } from "../shared/contract/secret.ts";
 import PostalMime from "postal-mime";
 import { type Egress, egress } from "../shared/egress.ts";
@@ -403,6 +403,10 @@ describe("Listening to Exchange", () => {
     const earlier = dialled();
     server.disconnectAll();
     for (const one of three) assert.ok(isProblem("auth", "never")(await one.ended()));
+    for (const { session } of three) {
+      const asked = session.ask("GetFolder", (by) => session.library.Folder.Bind(by, session.folder("inbox")), signal);
+      await assert.rejects(asked, isProblem("auth", "never"));
+    }
     assert.equal(dialled(), earlier + 1);
   });
 
@@ -474,12 +478,13 @@ describe("Downloading from Exchange", () => {
   before(async () => {
     server = await startExchange({ chunkBytes: 1000 });
     await server.addUser("a@example.com", PASSWORD);
+  });
+  // Each on its own: what one learnt of a busy server would keep the next one waiting.
+  beforeEach(async () => {
     session = await openEws(exchangeDeps(), mailboxAt(server, "a@example.com", {}), signal);
   });
-  after(async () => {
-    await session.close();
-    await server.stop();
-  });
+  afterEach(() => session.close());
+  after(() => server.stop());
 
   test("several messages come in one request, byte for byte, with what the server knows of them", async () => {
     const raws = [1, 2, 3].map((at) => Buffer.concat([Buffer.from(numbered(at)), Buffer.from([0x80, 0xff, 0x0a])]));
