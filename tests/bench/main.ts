@@ -1,13 +1,14 @@
 /**
- * The bench: the service beside a bare imapflow loop on the same Dovecot, in one run. Prints a table and writes nothing. Figures
- * of two machines cannot be compared, the ratios can.
+ * The bench: the service beside a bare imapflow loop on the same Dovecot, and its Exchange mailboxes beside its IMAP ones, in one run.
+ * Prints tables and writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
- *   bun run bench [latency] [throughput] [memory] [send] [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000]
+ *   bun run bench [latency] [throughput] [memory] [send] [exchange] [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000]
  *                 [--idle 1000] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
+import { exchange } from "./exchange.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { type Bench, type Row, table } from "./report.ts";
@@ -15,7 +16,13 @@ import { inParallel, type Runtime } from "./rivals.ts";
 import { sending } from "./send.ts";
 import { throughput } from "./throughput.ts";
 
-const PARTS: Record<string, (bench: Bench) => Promise<Row[]>> = { latency, throughput, memory, send: sending };
+const PARTS: Record<string, (bench: Bench) => Promise<Row[]>> = {
+  latency,
+  throughput,
+  memory,
+  send: sending,
+  exchange,
+};
 const PASSWORD = "only for the bench";
 
 const { values, positionals } = parseArgs({
@@ -46,6 +53,7 @@ const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
 const rows: Row[] = [];
+const exchangeRows: Row[] = [];
 for (const name of chosen) {
   const load = loadavg()[0]?.toFixed(1);
   console.log(`${name}, on ${runtime}${tls ? ", TLS" : ""}, ${cpus().length} CPUs, load ${load} ...`);
@@ -60,9 +68,10 @@ for (const name of chosen) {
       sizes,
       runtime,
     };
-    rows.push(...((await PARTS[name]?.(bench)) ?? []));
+    (name === "exchange" ? exchangeRows : rows).push(...((await PARTS[name]?.(bench)) ?? []));
   } finally {
     await server.remove();
   }
 }
-console.log(`\n${table(rows)}`);
+if (rows.length > 0) console.log(`\n${table(rows)}`);
+if (exchangeRows.length > 0) console.log(`\n${table(exchangeRows, ["Exchange", "IMAP"])}`);

@@ -19,11 +19,8 @@ export function shown(value: number, unit = ""): string {
 export const ratio = (ours: number, bare: number) => `x ${(ours / bare).toFixed(2)}`;
 
 /** Columns as wide as their widest cell. */
-export function table(rows: Row[]): string {
-  const cells = [
-    ["", "service", "bare loop", "compared"],
-    ...rows.map((row) => [row.what, row.ours, row.bare, row.compared]),
-  ];
+export function table(rows: Row[], titles = ["service", "bare loop"]): string {
+  const cells = [["", ...titles, "compared"], ...rows.map((row) => [row.what, row.ours, row.bare, row.compared])];
   const widths = [0, 1, 2, 3].map((column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
   return cells
     .map((row) =>

@@ -37,19 +37,22 @@ export function command(runtime: Runtime): [string, ...string[]] {
   return [programs[runtime], "--expose-gc", loads[runtime], file("./collect.ts")];
 }
 
-/** The service as one API node on its embedded default. */
-export const startOurs: StartRival = async (runtime, { server, password, tls }) => {
+/** The service as one API node on its embedded default, listening by IMAP. */
+export const startOurs: StartRival = (runtime, { server, password, tls }) =>
+  startListening(runtime, (user) => ({
+    protocol: "imap",
+    host: "localhost",
+    port: tls ? server.imapsPort : server.imapPort,
+    ...(tls ? { tls: "implicit", ca: server.ca } : { tls: "none" }),
+    auth: { user, password },
+  }));
+
+/** The service, with what its mailboxes receive from said by the caller. */
+export async function startListening(runtime: Runtime, receive: (user: string) => object): Promise<Rival> {
   const sink = await startSink();
   const service = await startService({}, command(runtime));
   const register = async (user: string) => {
-    const receive = {
-      protocol: "imap",
-      host: "localhost",
-      port: tls ? server.imapsPort : server.imapPort,
-      ...(tls ? { tls: "implicit", ca: server.ca } : { tls: "none" }),
-      auth: { user, password },
-    };
-    const body = { address: `${user}@example.com`, receive, deliver: { url: sink.url } };
+    const body = { address: `${user}@example.com`, receive: receive(user), deliver: { url: sink.url } };
     const answer = await service.call("POST", "/api/v1/mailboxes", body);
     if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
   };
@@ -72,7 +75,7 @@ export const startOurs: StartRival = async (runtime, { server, password, tls }) 
       await sink.close();
     },
   };
-};
+}
 
 /** The bare loop. */
 export const startBare: StartRival = async (runtime, { server, password, tls }) => {
