@@ -1,98 +1,16 @@
 /** Proves the fake Exchange server that other tests rely on. */
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
-import { Agent, type IncomingHttpHeaders, request as httpRequest } from "node:http";
 import { describe, test } from "node:test";
-import { md4 } from "./servers/exchange/ntlm.ts";
-import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
-import { at, readXml, textAt, type Xml } from "./servers/exchange/xml.ts";
+import { ANN, ask, post, withAnn } from "./servers/exchange/asking.ts";
+import { type Exchange, startExchange } from "./servers/exchange/server.ts";
+import { at, readXml, textAt } from "./servers/exchange/xml.ts";
 import { exchangelibOrSkip } from "./servers/exchangelib.ts";
 import { numbered } from "./servers/mail.ts";
 import { run } from "./servers/program.ts";
 
-const ANN = "ann@corp.example";
-const BASIC = `Basic ${Buffer.from(`${ANN}:secret`).toString("base64")}`;
-
-async function withAnn(t: { after(work: () => Promise<void>): void }, options?: ExchangeOptions): Promise<Exchange> {
-  const server = await startExchange(options);
-  t.after(server.stop);
-  await server.addUser(ANN, "secret");
-  return server;
-}
-
-function request(content: string, header = ""): string {
-  return `<?xml version="1.0"?><e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"
-    xmlns:t="http://schemas.microsoft.com/exchange/services/2006/types"
-    xmlns="http://schemas.microsoft.com/exchange/services/2006/messages"><e:Header>
-    <t:RequestServerVersion Version="Exchange2013_SP1"/>${header}</e:Header><e:Body>${content}</e:Body></e:Envelope>`;
-}
-
-function post(server: Exchange, content: string, more: { header?: string; authorization?: string } = {}) {
-  const headers = { "content-type": "text/xml; charset=utf-8", authorization: more.authorization ?? BASIC };
-  return fetch(server.url, { method: "POST", headers, body: request(content, more.header) });
-}
-
-/** The first response message. */
-async function ask(server: Exchange, content: string): Promise<Xml> {
-  const answer = readXml(await (await post(server, content)).text());
-  const message = at(answer, "Body")?.children[0]?.children[0]?.children[0];
-  assert.ok(message, "a response message");
-  return message;
-}
-
 function listen(subscription: string): string {
   return `<GetStreamingEvents><SubscriptionIds><t:SubscriptionId>${subscription}</t:SubscriptionId></SubscriptionIds>
     <ConnectionTimeout>1</ConnectionTimeout></GetStreamingEvents>`;
-}
-
-/** A connection that is kept over requests: each asks for the inbox under this Authorization. */
-function keptConnection({ port }: Exchange) {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const body = request(
-    `<GetFolder><FolderShape><t:BaseShape>IdOnly</t:BaseShape></FolderShape>
-    <FolderIds><t:DistinguishedFolderId Id="inbox"/></FolderIds></GetFolder>`,
-  );
-  return {
-    post: (authorization: string | undefined) =>
-      new Promise<{ status: number | undefined; headers: IncomingHttpHeaders }>((resolve, reject) => {
-        const headers = { "content-type": "text/xml", ...(authorization ? { authorization } : {}) };
-        const options = { host: "127.0.0.1", port, path: "/EWS/Exchange.asmx", method: "POST", agent, headers };
-        const sent = httpRequest(options, (answer) => {
-          answer.resume().once("end", () => resolve({ status: answer.statusCode, headers: answer.headers }));
-        });
-        sent.once("error", reject);
-        sent.end(body);
-      }),
-    end: async () => agent.destroy(),
-  };
-}
-
-const GREETING = Buffer.concat([Buffer.from("NTLMSSP\0\x01\0\0\0\x05\x82\x08\0", "latin1"), Buffer.alloc(16)]).toString(
-  "base64",
-);
-
-const wide = (text: string) => Buffer.from(text, "utf16le");
-const hmac = (key: Buffer, content: Buffer) => createHmac("md5", key).update(content).digest();
-
-/** A third message with an NTLMv2 response for ann, whose hash is of the vectors' kind: HMAC-MD5 over MD4 ([MS-NLMP] 3.3.2). */
-function ntlmAnswer(challenge: string, password: string): Buffer {
-  const server = Buffer.from(challenge, "base64").subarray(24, 32);
-  const blob = Buffer.concat([Buffer.from("0101000000000000", "hex"), Buffer.alloc(28)]);
-  const key = hmac(md4(wide(password)), wide(ANN.toUpperCase()));
-  const response = Buffer.concat([hmac(key, Buffer.concat([server, blob])), blob]);
-  const message = Buffer.alloc(64 + wide(ANN).length + response.length);
-  message.write("NTLMSSP\0", 0, "latin1");
-  message.writeUInt32LE(3, 8);
-  const place = (field: number, value: Buffer, offset: number) => {
-    message.writeUInt16LE(value.length, field);
-    message.writeUInt16LE(value.length, field + 2);
-    message.writeUInt32LE(offset, field + 4);
-    value.copy(message, offset);
-  };
-  place(36, wide(ANN), 64);
-  place(20, response, 64 + wide(ANN).length);
-  message.writeUInt32LE(1, 60);
-  return message;
 }
 
 const inboxOf = (address: string) =>
@@ -121,12 +39,6 @@ async function synced(server: Exchange, state = "", most = 2): Promise<{ changes
 }
 
 describe("the fake Exchange server", () => {
-  test("its MD4 is that of RFC 1320", () => {
-    assert.equal(md4(Buffer.from("")).toString("hex"), "31d6cfe0d16ae931b73c59d7e0c089c0");
-    assert.equal(md4(Buffer.from("message digest")).toString("hex"), "d9130a8164549fe818874806e1c7014b");
-    assert.equal(md4(Buffer.from("1234567890".repeat(8))).toString("hex"), "e33b4ddc9c38f2199c3e7b164fcc0536");
-  });
-
   test("synchronization tells every item once, in pages, and then only what changed", async (t) => {
     const server = await withAnn(t);
     const ids = await server.appendMany(
@@ -190,27 +102,6 @@ describe("the fake Exchange server", () => {
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "NoError");
   });
 
-  test("NTLM is proved by NTLMv2 alone, on one connection, and each challenge holds for one answer", async (t) => {
-    const server = await withAnn(t);
-    server.schemes = ["ntlm"];
-    const wire = keptConnection(server);
-    t.after(wire.end);
-    const answered = async (password: string) => {
-      const { headers } = await wire.post(`NTLM ${GREETING}`);
-      const challenge = /^NTLM (.+)$/.exec(headers["www-authenticate"] ?? "")?.[1] ?? "";
-      return `NTLM ${ntlmAnswer(challenge, password).toString("base64")}`;
-    };
-    assert.equal((await wire.post(undefined)).status, 401);
-    assert.equal((await wire.post(await answered("wrong"))).status, 401);
-    const good = await answered("secret");
-    assert.equal((await wire.post(good)).status, 200);
-    assert.equal((await wire.post(undefined)).status, 200, "the connection stays proven");
-    const other = keptConnection(server);
-    t.after(other.end);
-    assert.equal((await other.post(good)).status, 401, "another connection has another challenge");
-    assert.equal((await other.post(undefined)).status, 401);
-  });
-
   test("limits, lost events and restarts are told as Exchange tells them; mail and sync states outlast a restart", async (t) => {
     const server = await withAnn(t, { minuteMs: 300 });
     Object.assign(server.limits, { connections: 1, subscriptions: 2 });
@@ -259,6 +150,39 @@ describe("the fake Exchange server", () => {
     assert.equal(at(event, "ItemId")?.attributes["Id"], moved);
     assert.equal(at(event, "OldItemId")?.attributes["Id"], id);
     assert.equal((await events(textAt(event, "Watermark")))[0]?.name, "StatusEvent");
+  });
+
+  test("an item that the server refuses does not keep the others of a request from being read", async (t) => {
+    const server = await withAnn(t);
+    const ids = await server.appendMany(ANN, "inbox", [numbered(1), numbered(2), numbered(3)]);
+    server.refuseItem(ids[1] ?? "", "ErrorItemCorrupt");
+    server.remove(ANN, ids[2] ?? "");
+    const wanted = ids.map((id) => `<t:ItemId Id="${id}"/>`).join("");
+    const answer = await post(
+      server,
+      `<GetItem><ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:IncludeMimeContent>true</t:IncludeMimeContent></ItemShape>
+      <ItemIds>${wanted}</ItemIds></GetItem>`,
+    );
+    const text = await answer.text();
+    const codes = [...text.matchAll(/<m:ResponseCode>(\w+)</g)].map(([, code]) => code);
+    assert.deepEqual(codes, ["NoError", "ErrorItemCorrupt", "ErrorItemNotFound"]);
+    const mime = /<t:MimeContent CharacterSet="UTF-8">([^<]*)</.exec(text)?.[1] ?? "";
+    assert.deepEqual(Buffer.from(mime, "base64"), server.items(ANN, "inbox")[0]?.raw);
+  });
+
+  test("answers come in pieces of any size, cut where a test wants, with any prefix", async (t) => {
+    for (const [prefix, element] of [
+      ["soap", "<soap:Envelope"],
+      ["", "<Envelope"],
+    ] as const) {
+      const server = await withAnn(t, { chunkBytes: 1, prefix });
+      const whole = await (await post(server, inboxOf(ANN))).text();
+      assert.ok(whole.includes(element) && whole.includes("<t:FolderId"), whole);
+      server.faults.once("GetFolder", { cut: 300 });
+      await assert.rejects(post(server, inboxOf(ANN)).then((answer) => answer.text()));
+      server.faults.once("GetFolder", { cut: "before" });
+      await assert.rejects(post(server, inboxOf(ANN)));
+    }
   });
 
   test("requests that the schema does not allow, and folders of others, are refused", async (t) => {

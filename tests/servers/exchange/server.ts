@@ -52,6 +52,8 @@ export type Exchange = MailControls & {
   limits: Limits;
   /** May be changed at any time. */
   schemes: Scheme[];
+  /** This item is refused with this code, however it is asked for; without one it is well again. */
+  refuseItem(id: string, responseCode: string | undefined): void;
   invalidateSyncStates(): void;
   /** Ends every subscription, as a restart of the server does; open streams say so. */
   expireSubscriptions(): void;
@@ -80,7 +82,7 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   const subscriptions = newSubscriptions();
   store.happened = subscriptions.happened;
   const limits: Limits = { connections: 10, subscriptions: 5000, requestBytes: 64e6, messageBytes: 36e6 };
-  const world: World = { store, subscriptions, limits, sent: [], generation: 1, build };
+  const world: World = { store, subscriptions, limits, sent: [], refused: new Map(), generation: 1, build };
   const beat: Beat = {
     heartbeatMs: options.heartbeatMs ?? 45_000,
     minuteMs: options.minuteMs ?? 60_000,
@@ -130,6 +132,7 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
     set schemes(list) {
       front.schemes = list;
     },
+    refuseItem: (id, code) => void (code === undefined ? world.refused.delete(id) : world.refused.set(id, code)),
     invalidateSyncStates: () => void world.generation++,
     expireSubscriptions: () => subscriptions.expire(),
     missEvents() {
