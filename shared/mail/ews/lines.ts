@@ -4,6 +4,7 @@
  */
 import { Agent } from "node:http";
 import type { Socket } from "node:net";
+import type { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import { secured, type Trust } from "../wire.ts";
 
@@ -36,6 +37,8 @@ export type Scheme = "basic" | "ntlm";
 export interface Lines {
   /** How the server wants to see a password, as far as that is known. */
   scheme: Scheme | undefined;
+  /** The password was refused: until then (as performance.now() counts) the account's other mailboxes need not show it as well. */
+  refused: { problem: Problem; until: number } | undefined;
   take(use: Use, signal: AbortSignal): Promise<Line>;
   close(): void;
 }
@@ -74,6 +77,7 @@ export function linesTo(deps: LineDeps, target: Target): Lines {
 
   return {
     scheme: undefined,
+    refused: undefined,
     async take(use, signal) {
       if (use === "short") await seats.take(signal);
       try {
