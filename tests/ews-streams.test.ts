@@ -265,6 +265,13 @@ describe("Listening to Exchange", () => {
     assert.ok(server.calls.filter(({ operation }) => operation === "GetStreamingEvents").length >= 4);
   });
 
+  test("a server that ends every connection at once, in good order, is asked every few seconds", async () => {
+    const { server, follow } = await started({ patienceMs: 300 }, { minuteMs: 1 });
+    const one = await follow("a@example.com");
+    await one.until(() => one.how.at(-1) === false);
+    assert.equal(server.streams().length, 0);
+  });
+
   test("a connection without heartbeats is deaf: it is opened anew", async () => {
     const { server, follow } = await started({ silenceMs: 1000 });
     const one = await follow("a@example.com");
