@@ -81,7 +81,12 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   const store = newStore();
   const subscriptions = newSubscriptions();
   store.happened = subscriptions.happened;
-  const limits: Limits = { connections: 10, subscriptions: 5000, requestBytes: 64e6, messageBytes: 36e6 };
+  const limits: Limits = {
+    connections: options.version === "2013" ? 3 : 10,
+    subscriptions: 5000,
+    requestBytes: 64e6,
+    messageBytes: 36e6,
+  };
   const world: World = { store, subscriptions, limits, sent: [], refused: new Map(), generation: 1, build };
   const beat: Beat = {
     heartbeatMs: options.heartbeatMs ?? 45_000,
