@@ -5,6 +5,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { problemOf } from "../problems.ts";
 import { answerFrom } from "./answer.ts";
+import type { Body } from "./body.ts";
 import type { Cookies } from "./cookies.ts";
 import type { Lines, Use, Wire } from "./lines.ts";
 import { authorization, Closed, type Login, logsInConnection, type Shown } from "./login.ts";
@@ -20,7 +21,7 @@ export type EwsOrder = {
   method?: "GET";
   /** What a late answer is called. */
   what?: string;
-  body: string | Buffer;
+  body: Body;
   headers?: Record<string, string>;
   /** How long the answer may pause; where it is given the request hangs, and has a connection of its own. */
   idleMs?: number;

@@ -1,4 +1,5 @@
 /** One mailbox on its Exchange server: operations of the library and streamed answers, over the account's connections, every failure a Problem. */
+import type { Body } from "./body.ts";
 import type { ExchangeService, FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
@@ -42,7 +43,7 @@ export interface EwsSession {
    * One SOAP request, given as the content of soap:Body; version, impersonation and affinity headers are added. Resolves once a 200
    * begins, else throws its Problem. Errors inside a 200 are the reader's to find.
    */
-  raw(what: string, body: string, signal: AbortSignal, options?: RawOptions): Promise<AsyncIterableIterator<Buffer>>;
+  raw(what: string, body: Body, signal: AbortSignal, options?: RawOptions): Promise<AsyncIterableIterator<Buffer>>;
   /** A distinguished folder of this mailbox ("inbox", "sentitems", "msgfolderroot", ...), named with its owner where access is by delegation. */
   folder(name: string): FolderId;
   /** Gives up the account's connections, which close after their last user. Never throws. */

@@ -7,6 +7,7 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
 import { whole } from "./answer.ts";
+import { HOLE, placed } from "./body.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Account, EwsHttp, EwsOrder, EwsResponse } from "./http.ts";
 import type { EwsLibrary } from "./library.ts";
@@ -68,11 +69,11 @@ export function asked<T>(talk: Talk, work: Work<T>, signal: AbortSignal): Promis
 /** Sends the content of a SOAP body; resolves with the bytes of a 200 as they come. */
 export function streamed(
   talk: Talk,
-  order: Omit<EwsOrder, "url"> & { body: string },
+  order: Omit<EwsOrder, "url">,
   signal: AbortSignal,
 ): Promise<AsyncIterableIterator<Buffer>> {
   return versioned(talk, async () => {
-    const body = enveloped(order.body, talk.account.version, talk.impersonated);
+    const body = placed(enveloped(HOLE, talk.account.version, talk.impersonated), order.body);
     return overheard(talk, (await posted(talk, { ...order, body, flowing: true }, signal)).chunks);
   });
 }
