@@ -6,7 +6,7 @@ import type { Fault } from "./faults.ts";
 import { FIND_OPERATIONS } from "./find.ts";
 import { FOLDER_OPERATIONS } from "./folders.ts";
 import type { HttpReply, HttpRequest } from "./http.ts";
-import { type Beat, notifyOperations, stream } from "./notify.ts";
+import { type Beat, notifyOperations } from "./notify.ts";
 import {
   answer,
   envelope,
@@ -20,6 +20,7 @@ import {
 } from "./soap.ts";
 import { validate } from "./schema.ts";
 import type { Mailbox } from "./store.ts";
+import { stream } from "./streams.ts";
 import { SYNC_OPERATIONS } from "./sync.ts";
 import { WRITE_OPERATIONS } from "./write.ts";
 
