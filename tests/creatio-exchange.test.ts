@@ -231,6 +231,13 @@ describe("a CRM with an Exchange mailbox", { timeout: 240_000 }, () => {
       await s.service.until("the good news again", () => s.crm.states.length === 3);
       assert.equal(s.crm.states[2]?.Avaliable, true);
       await status(s.service, id, "listening");
+      exchange.faults.always("*", { responseCode: "ErrorAccessDenied" });
+      exchange.disconnectAll();
+      await s.service.until("the other bad news", () => s.crm.states.length === 4, 60_000);
+      const denied = s.crm.states[3];
+      assert.equal(denied?.Avaliable, false);
+      assert.match(denied?.ExceptionClassName ?? "", /\.ServiceResponseException$/);
+      assert.match(denied?.ExceptionMessage ?? "", /ErrorAccessDenied/);
     } finally {
       await end();
     }
