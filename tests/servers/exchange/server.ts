@@ -76,12 +76,8 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   store.happened = subscriptions.happened;
   const limits: Limits = { ...LIMITS, connections: options.version === "2013" ? 3 : 10 };
   const world: World = { store, subscriptions, limits, sent: [], refused: new Map(), generation: 1, build };
-  const beat: Beat = {
-    heartbeatMs: options.heartbeatMs ?? 45_000,
-    minuteMs: options.minuteMs ?? 60_000,
-    heartbeats: true,
-    streaming: true,
-  };
+  const { heartbeatMs = 45_000, minuteMs = 60_000 } = options;
+  const beat: Beat = { heartbeatMs, minuteMs, heartbeats: true, streaming: true };
   const style: Style = { prefix: options.prefix, build, schema };
   const { faults, take } = newFaults();
   const calls: Call[] = [];
