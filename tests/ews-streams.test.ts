@@ -417,6 +417,22 @@ describe("Listening to Exchange", () => {
     assert.equal(dialled(), earlier + 1);
   });
 
+  test("however many mailboxes of an account ask at once, they take turns on few connections", async () => {
+    const { server, follow } = await started();
+    const wires = (name: string) =>
+      new Set(server.calls.filter(({ operation }) => operation === name).map(({ wire }) => wire));
+    server.faults.always("Subscribe", { delayMs: 20 });
+    const names = Array.from({ length: 40 }, (_, at) => `user${at}@example.com`);
+    const forty = await Promise.all(names.map((name) => follow(name, { access: "impersonate" })));
+    await Promise.all(forty.map((one) => one.hinted(1)));
+    assert.ok(wires("Subscribe").size <= 8, `${wires("Subscribe").size} connections for subscriptions`);
+    const ids = await Promise.all(names.map((name) => server.append(name, "inbox", numbered(1))));
+    server.faults.always("GetItem", { delayMs: 50 });
+    const got = await Promise.all(forty.map(({ session }, at) => all(mimeOf(session, [ids[at]!], signal))));
+    assert.ok(got.flat().every((one) => "raw" in one));
+    assert.ok(wires("GetItem").size <= 20, `${wires("GetItem").size} connections for downloads`);
+  });
+
   test("requests for subscriptions and streams of a group go to one server, by its anchor and cookie", async () => {
     const { server, follow } = await started();
     const first = await follow("a@example.com", { access: "impersonate" });

@@ -25,7 +25,7 @@ export type EwsOrder = {
   headers?: Record<string, string>;
   /** How long the answer may pause; where it is given the request hangs, and has a connection of its own. */
   idleMs?: number;
-  /** Reads the answer at the reader's pace, so it takes no turn from the account's other requests. */
+  /** Reads the answer at the reader's pace, so it takes no turn from the account's short requests. */
   flowing?: boolean;
   /**
    * Awaited when all but the last byte is on its way: until it resolves the server cannot have taken the request, afterwards only

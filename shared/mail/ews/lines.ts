@@ -17,8 +17,8 @@ export type LineDeps = {
 export type Target = Trust & { port: number; secure: boolean };
 
 /**
- * How a connection is used: `short` shares a few with all of the account, `flow` (read at the reader's pace) takes a kept one or one
- * more, `fresh` always a new one that is closed afterwards.
+ * How a connection is used: `short` shares a few with all of the account, `flow` (a download, read at the reader's pace) shares others,
+ * `fresh` has always a new one that is closed afterwards.
  */
 export type Use = "short" | "flow" | "fresh";
 
@@ -43,8 +43,8 @@ export interface Lines {
   close(): void;
 }
 
-/** Short requests of one account at once; the others wait their turn. Exchange allows 27 (EWSMaxConcurrency). */
-const MOST_SHORT = 8;
+/** Requests of one account at once, short ones and downloads; the others wait their turn. Exchange allows 27 (EWSMaxConcurrency). */
+const MOST = { short: 8, flow: 12, fresh: Infinity };
 const MOST_KEPT = 8;
 /** Shorter than the two minutes after which IIS closes an idle connection. */
 const KEPT_MS = 30_000;
@@ -55,7 +55,7 @@ type Held = Wire & { idle: NodeJS.Timeout | undefined };
 /** The connections to a target; none is opened before the first use. */
 export function linesTo(deps: LineDeps, target: Target): Lines {
   const kept: Held[] = [];
-  const seats = turns(MOST_SHORT);
+  const seats = { short: turns(MOST.short), flow: turns(MOST.flow), fresh: turns(MOST.fresh) };
   const open = new Set<Held>();
 
   async function opened(signal: AbortSignal): Promise<Held> {
@@ -79,18 +79,17 @@ export function linesTo(deps: LineDeps, target: Target): Lines {
     scheme: undefined,
     refused: undefined,
     async take(use, signal) {
-      if (use === "short") await seats.take(signal);
+      await seats[use].take(signal);
       try {
-        const old = use === "fresh" ? undefined : kept.pop();
-        clearTimeout(old?.idle);
+        const old = use === "fresh" ? undefined : alive(kept);
         const wire = old ?? (await opened(signal));
         return lineOver(wire, (again) => {
-          if (use === "short") seats.give();
+          seats[use].give();
           if (again && use !== "fresh") keep(wire);
           else end(wire);
         });
       } catch (error) {
-        if (use === "short") seats.give();
+        seats[use].give();
         throw error;
       }
     },
@@ -98,6 +97,15 @@ export function linesTo(deps: LineDeps, target: Target): Lines {
       for (const wire of open) end(wire);
     },
   };
+}
+
+/** The connection that was used last, if it is still one. */
+function alive(kept: Held[]): Held | undefined {
+  for (let wire = kept.pop(); wire; wire = kept.pop()) {
+    clearTimeout(wire.idle);
+    if (!wire.socket.destroyed) return wire;
+  }
+  return undefined;
 }
 
 function lineOver(wire: Wire, over: (again: boolean) => void): Line {

@@ -16,14 +16,17 @@ export type Operation = { name: string; attributes?: string; content: string };
 /** The answer to one part of a request. A problem is that part's alone. */
 export type Answer = { message: Element; code: string; problem: Problem | null };
 
-/** Asks, and yields one answer for each part of the request, in its order, while they are still coming in. */
+/**
+ * Asks, and yields one answer for each part of the request, in its order, while they are still coming in. Take them without asking
+ * for anything else meanwhile: until the last one the request has one of the account's few turns.
+ */
 export async function* answersTo(
   session: EwsSession,
   operation: Operation,
   signal: AbortSignal,
 ): AsyncGenerator<Answer, void, undefined> {
   const { name } = operation;
-  const chunks = await session.raw(name, bodyOf(operation), signal);
+  const chunks = await session.raw(name, bodyOf(operation), signal, { flowing: false });
   let some = false;
   for await (const message of elementsOf(chunks, { names: [`${name}ResponseMessage`, "Fault"] })) {
     some = true;

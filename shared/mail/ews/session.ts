@@ -50,7 +50,8 @@ export interface EwsSession {
   close(): Promise<void>;
 }
 
-export type RawOptions = Pick<EwsOrder, "idleMs" | "headers" | "beforeEnd" | "answerMs">;
+/** `flowing: false` takes a turn among the account's short requests: for an answer that is read at once, with no other request amid it. */
+export type RawOptions = Pick<EwsOrder, "idleMs" | "headers" | "beforeEnd" | "answerMs" | "flowing">;
 
 /** The mailbox's session. Finds its server where need be, and proves nothing else. Throws the Problem of what could not be found or read. */
 export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: AbortSignal): Promise<EwsSession> {

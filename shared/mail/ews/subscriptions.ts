@@ -88,7 +88,7 @@ type Asked = { what: string; body: string; anchor: string };
 
 /** The one envelope that answers a request; throws the Problem that its code stands for. */
 async function answered(session: EwsSession, { what, body, anchor }: Asked, signal: AbortSignal): Promise<Element> {
-  const chunks = await session.raw(what, body, signal, { headers: affinity(anchor) });
+  const chunks = await session.raw(what, body, signal, { headers: affinity(anchor), flowing: false });
   let answer: Element | undefined;
   for await (const envelope of elementsOf(chunks, { names: ["Envelope"] })) answer = envelope;
   if (!answer) throw unreadable("nothing");

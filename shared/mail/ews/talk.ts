@@ -74,7 +74,7 @@ export function streamed(
 ): Promise<AsyncIterableIterator<Buffer>> {
   return versioned(talk, async () => {
     const body = placed(enveloped(HOLE, talk.account.version, talk.impersonated), order.body);
-    return overheard(talk, (await posted(talk, { ...order, body, flowing: true }, signal)).chunks);
+    return overheard(talk, (await posted(talk, { flowing: true, ...order, body }, signal)).chunks);
   });
 }
 
