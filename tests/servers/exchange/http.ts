@@ -82,7 +82,12 @@ function serve(socket: Socket, wire: Wire, options: HttpOptions, handler: Handle
     wire,
     () => void socket.write("HTTP/1.1 100 Continue\r\n\r\n"),
     (request) => {
-      turn = turn.then(() => handler(request, replyOn(socket, request, options))).catch(() => void socket.destroy());
+      turn = turn
+        .then(() => handler(request, replyOn(socket, request, options)))
+        .catch((error: unknown) => {
+          console.error("The test server failed:", error);
+          socket.destroy();
+        });
     },
   );
   socket.on("error", () => undefined);

@@ -73,9 +73,15 @@ export async function serve(service: Service, request: HttpRequest, user: Mailbo
     if (fault && "cut" in fault && fault.cut === "after") return reply.cut();
     reply.whole(200, headers, envelope(service.style, body));
   } catch (error) {
-    if (!(error instanceof SoapFault)) throw error;
-    reply.whole(500, headers, faulted(service.style, error));
+    const own =
+      error instanceof SoapFault ? error : new SoapFault("ErrorInternalServerError", { message: said(error) });
+    reply.whole(500, headers, faulted(service.style, own));
   }
+}
+
+/** A mistake of this server, told to the client so that a test that fails shows it. */
+function said(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 function faulted(style: Style, fault: SoapFault): string {
