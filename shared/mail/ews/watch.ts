@@ -11,9 +11,8 @@ import { type Watched, watchList, type WatchList } from "./folders.ts";
 import type { EwsHints } from "./hub.ts";
 import { lookedAt, type Looking } from "./look.ts";
 
-/** How often the list of folders is read again where all are watched, and how soon after a hint that it may have changed. */
+/** How often the list of folders is read again where all are watched, and nothing says that it changed. */
 const RELIST_MS = 10 * 60 * 1000;
-const RELIST_SOON_MS = 5 * 1000;
 /** How long a mailbox may be between looked at and listened to; then it is one that is polled, until the server notifies. */
 const FINDING_OUT_MS = 20 * 1000;
 
@@ -28,8 +27,8 @@ export type Watching = Looking & {
 
 type Round = Watching & { ear: Ear };
 
-/** The folders with the time at which they were listed, and whose turn it is to be looked at without a hint. */
-type Listed = WatchList & { at: number; turn: number };
+/** The folders, when they were listed, whose turn it is to be looked at without a hint, and ids that are in no list. */
+type Listed = WatchList & { at: number; turn: number; outside: string[] };
 
 /** The watch of MailConnection for `mode: push`. */
 export async function* watchOver(watching: Watching, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined> {
@@ -46,7 +45,7 @@ export async function* watchOver(watching: Watching, signal: AbortSignal): Async
 
 async function* rounds(round: Round, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined> {
   const { session, mailbox, ear, probeMs, pollMs } = round;
-  let list: Listed = { ...(await watchList(session, mailbox, signal)), at: performance.now(), turn: 0 };
+  let list: Listed = { ...(await watchList(session, mailbox, signal)), at: performance.now(), turn: 0, outside: [] };
   // Before the first look: what comes after that look is notified.
   ear.follow(followed(mailbox, list));
   for (const folder of list.folders) yield* lookedAt(round, folder, signal);
@@ -60,7 +59,7 @@ async function* rounds(round: Round, signal: AbortSignal): AsyncGenerator<Arriva
     told = push ?? told;
     const stirred = await ear.listen(push ? probeAt : Math.min(probeAt, pollAt));
     const now = performance.now();
-    if (isOld(round, list, stirred)) list = await listedAgain(round, list, signal);
+    if (isOld(round, list, stirred)) list = await listedAgain(round, list, stirred, signal);
     const due = { probe: now >= probeAt, poll: !push && now >= pollAt };
     for (const folder of toLookAt(list, stirred, due)) yield* lookedAt(round, folder, signal);
     if (due.probe) probeAt = now + jittered(probeMs);
@@ -80,13 +79,21 @@ function followed({ receive }: MailboxOf<"ews">, { folders }: WatchList): Folder
 /** Where all folders are watched: the list is read again from time to time, and when something happened in one that is not in it. */
 function isOld({ mailbox }: Round, { at, ids }: Listed, stirred: Stirred): boolean {
   if (mailbox.receive.folders !== "all") return false;
-  const unknown = stirred === "all" || [...stirred].some((id) => !ids.has(id));
-  return performance.now() - at >= (unknown ? RELIST_SOON_MS : RELIST_MS);
+  return stirred === "all" || [...stirred].some((id) => !ids.has(id)) || performance.now() - at >= RELIST_MS;
 }
 
-async function listedAgain({ session, mailbox, ear }: Round, before: Listed, signal: AbortSignal): Promise<Listed> {
-  const list = { ...(await watchList(session, mailbox, signal)), at: performance.now(), turn: before.turn };
-  const [was, is] = [before, list].map(({ folders }) => folders.map(({ path }) => path).join("\n"));
+async function listedAgain(
+  { session, mailbox, ear }: Round,
+  before: Listed,
+  stirred: Stirred,
+  signal: AbortSignal,
+): Promise<Listed> {
+  const { folders, ids } = await watchList(session, mailbox, signal);
+  // What happens outside the tree of folders is asked about once.
+  const outside = [...before.outside, ...(stirred === "all" ? [] : stirred)].filter((id) => !ids.has(id));
+  const known = new Set([...ids, ...outside]);
+  const list = { folders, ids: known, outside, at: performance.now(), turn: before.turn };
+  const [was, is] = [before, list].map((one) => one.folders.map(({ path }) => path).join("\n"));
   if (was !== is && mailbox.receive.access === "delegate") ear.follow(followed(mailbox, list));
   return list;
 }
@@ -99,7 +106,7 @@ function toLookAt(list: Listed, stirred: Stirred, due: { probe: boolean; poll: b
   const { folders } = list;
   if (stirred === "all" || due.poll) return folders;
   const meant = folders.filter(({ folder }) => stirred.has(folder.UniqueId));
-  // Ids that mean none of the folders: those are known by a name, or this server has several ids for one.
+  // Ids that mean none of the folders that were chosen: those are known by a name, or this server has several ids for one.
   if (meant.length === 0 && [...stirred].some((id) => !list.ids.has(id))) return folders;
   if (!due.probe) return meant;
   const [first, ...others] = folders;
