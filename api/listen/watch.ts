@@ -35,7 +35,8 @@ export async function watchMailbox(
       await tasks.send({ version: 1, kind: "deliver", mailbox: mailbox.id, messages, again: false });
     }
     await cursors.advance(mailbox.id, cursor, messages, lease.fence);
-    if (Date.now() < run.until) continue;
+    // A run that came no further than its first cursor has begun nothing another could go on with.
+    if (messages.length === 0 || Date.now() < run.until) continue;
     const ms = Date.now() - run.began;
     return emit({ kind: "mailbox.overran", mailbox: mailbox.id, ms, missed: 1, finished: false, locked: false });
   }

@@ -2,8 +2,8 @@
 import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import { batches } from "../batches.ts";
+import { hashOf, type Known, numbering, readKnown, writtenKnown } from "../numbers.ts";
 import type { Pop3Mailbox } from "./client.ts";
-import { hashOf, type Known, readKnown, writtenKnown } from "./known.ts";
 import { type Listed, receivedAt } from "./listing.ts";
 import type { Maildrop } from "./maildrops.ts";
 
@@ -14,10 +14,17 @@ export const EPOCH = "pop3";
 type Numbered = Listed & { uid: number };
 type Dated = Numbered & { at: number };
 /**
- * What one look found. `from` leaves out what was received before it; null takes all that is new. `unknown` is when a message was
- * received that does not tell; null for now, as better delivered than missed.
+ * What one look found. `unkept` says that some numbers are new. `from` leaves out what was received before it; null takes all that
+ * is new. `unknown` is when a message was received that does not tell; null for now, as better delivered than missed.
  */
-type Look = { fresh: Numbered[]; state: string; top: number; from: number | null; unknown: number | null };
+type Look = {
+  fresh: Numbered[];
+  state: string;
+  unkept: boolean;
+  top: number;
+  from: number | null;
+  unknown: number | null;
+};
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -31,6 +38,8 @@ const IN_A_ROW = 100;
 const SECOND = 1000;
 /** How far a server's clock may be behind this one. */
 const CLOCK_SKEW = 10 * 60_000;
+/** The `newest` of a cursor under which nothing was handed over yet. */
+const NEVER = new Date(0).toISOString();
 
 export type Comparing = { mailbox: Pop3Mailbox; maildrop: Maildrop; emit?: Emit | undefined };
 
@@ -39,22 +48,26 @@ export type Comparing = { mailbox: Pop3Mailbox; maildrop: Maildrop; emit?: Emit 
  * the server knows none of the ids of last time, only what it received since a day before then is handed over: it may have
  * given new ids to old messages, and the ledger recognises those of that day.
  */
-export async function compared(by: Comparing, cursor: Cursor | undefined): Promise<Arrival[]> {
+export async function compared(by: Comparing, stored: Cursor | undefined): Promise<Arrival[]> {
   const seen = Date.now();
-  const before = cursor?.epoch === EPOCH ? cursor : undefined;
+  const cursor = stored?.newest === NEVER ? undefined : stored;
+  const before = stored?.epoch === EPOCH ? stored : undefined;
   const look = await looked(by, cursor, before);
   const wanted = await receivedAfter(by.maildrop, look, seen);
-  if (before && wanted.length < look.fresh.length) {
+  if (before && cursor && wanted.length < look.fresh.length) {
     by.emit?.({ kind: "mailbox.reset", mailbox: by.mailbox.id, folder: FOLDER, epoch: EPOCH });
   }
   const newest = new Date(seen).toISOString();
   const at = (uid: number): Cursor => ({ folder: FOLDER, epoch: EPOCH, uid, state: look.state, newest });
   const arrivals: Arrival[] = [];
+  if (look.unkept && wanted.length > 0) {
+    arrivals.push({ messages: [], cursor: { ...at(before?.uid ?? 0), newest: cursor?.newest ?? NEVER } });
+  }
   for (const messages of batches(wanted.map(refOf))) {
     arrivals.push({ messages, cursor: at(messages.at(-1)?.uid ?? look.top) });
   }
-  const last = arrivals.at(-1)?.cursor.uid ?? before?.uid;
-  if (last !== look.top || (before && arrivals.length === 0 && before.state !== look.state)) {
+  const last = arrivals.at(-1)?.cursor ?? before;
+  if (last?.uid !== look.top || last.newest === NEVER || (arrivals.length === 0 && last.state !== look.state)) {
     arrivals.push({ messages: [], cursor: at(look.top) });
   }
   return arrivals;
@@ -81,14 +94,14 @@ export async function receivedSince(
 async function looked(by: Comparing, cursor: Cursor | undefined, before: Cursor | undefined): Promise<Look> {
   const known = readKnown(before?.state ?? null);
   const listing = (await by.maildrop.listing()).all;
-  const { numbered, state } = numberedBy(known, reachable(listing, known), before?.uid ?? 0);
-  const fresh = numbered.filter(({ uid }) => uid > (before?.uid ?? 0)).toSorted((a, b) => a.uid - b.uid);
-  const top = Math.max(before?.uid ?? 0, fresh.at(-1)?.uid ?? 0);
-  const recognised = before !== undefined && numbered.length > fresh.length;
+  const passed = before?.uid ?? 0;
+  const given = numbering(known, reachable(listing, known), passed);
+  const fresh = given.numbered.filter(({ uid }) => uid > passed).toSorted((a, b) => a.uid - b.uid);
+  const recognised = before !== undefined && given.numbered.length > fresh.length;
   const from = recognised ? null : await startOf(by, cursor, fresh);
   // At the first look since now everything would be new on a server that gives no headers.
   const unknown = cursor === undefined && by.mailbox.receive.since === "now" ? 0 : null;
-  return { fresh, state, top, from, unknown };
+  return { fresh, state: writtenKnown(given.known), unkept: given.fresh, top: given.top, from, unknown };
 }
 
 /** Of more than are looked after the newest; what lies before the first one known was beyond reach last time. */
@@ -97,19 +110,6 @@ function reachable(listing: Listed[], known: Known): Listed[] {
   const newest = listing.slice(-MOST);
   const first = newest.findIndex(({ key }) => known.has(hashOf(key)));
   return newest.slice(Math.max(0, first));
-}
-
-function numberedBy(known: Known, listing: Listed[], uid: number): { numbered: Numbered[]; state: string } {
-  let next = uid;
-  for (const one of known.values()) next = Math.max(next, one);
-  const now = new Map<string, number>();
-  const numbered = listing.map((one) => {
-    const hash = hashOf(one.key);
-    const own = known.get(hash) ?? ++next;
-    now.set(hash, own);
-    return { ...one, uid: own };
-  });
-  return { numbered, state: writtenKnown(now) };
 }
 
 /** From when on messages count where no name tells; null when all that is new does. */
