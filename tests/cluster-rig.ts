@@ -11,6 +11,8 @@ export type ClusterOptions = {
   /** Without it there are API nodes only. */
   rabbitUrl?: string;
   env?: Record<string, string>;
+  /** How a node is run; by default on the runtime of the test. */
+  command?: string[];
 };
 
 export type Rig = {
@@ -35,22 +37,27 @@ export type Rig = {
 /** Two seconds: a crashed node's mailboxes move quickly, and a busy machine still keeps its sessions. */
 export const SESSION_SECONDS = 2;
 
-export async function clusterRig({ redisUrl, rabbitUrl, env: more }: ClusterOptions): Promise<Rig> {
+/** What makes nodes one group that has not been there before. */
+export function clusterEnv({ redisUrl, rabbitUrl, env }: ClusterOptions): Record<string, string> {
   const name = `t${randomUUID().slice(0, 8)}`;
-  const server = await startImapServer();
-  const endpoint = await startEndpoint();
-  const nodes: Service[] = [];
-  const sent: string[] = [];
-  const env = {
+  return {
     REDIS_URL: redisUrl,
     REDIS_PREFIX: `${name}:`,
     ENCRYPTION_KEYS: `k1:${randomBytes(32).toString("base64")}`,
     SESSION_TTL_SECONDS: String(SESSION_SECONDS),
     ...(rabbitUrl && { RABBITMQ_URL: rabbitUrl, RABBITMQ_EXCHANGE: name, RABBITMQ_QUEUE: `${name}.tasks` }),
-    ...more,
+    ...env,
   };
+}
+
+export async function clusterRig(options: ClusterOptions): Promise<Rig> {
+  const server = await startImapServer();
+  const endpoint = await startEndpoint();
+  const nodes: Service[] = [];
+  const sent: string[] = [];
+  const env = clusterEnv(options);
   const start = async (role: "api" | "worker", node: string, own: Record<string, string>) => {
-    const service = await startService({ ...env, NODE_NAME: node, ...own }, undefined, role);
+    const service = await startService({ ...env, NODE_NAME: node, ...own }, options.command, role);
     nodes.push(service);
     return service;
   };
