@@ -6,7 +6,7 @@ import type { Config } from "./config.ts";
 import type { Auth, Mailbox } from "./contract/mailbox.ts";
 import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
-import { admission } from "./mail/admission.ts";
+import { type Admission, admission } from "./mail/admission.ts";
 import type { MailConnection } from "./mail/mail.ts";
 import { maildrops } from "./mail/pop3/maildrops.ts";
 import { oauthTokens } from "./mail/oauth.ts";
@@ -24,6 +24,8 @@ export type Node = Omit<Backends, "warnings"> & {
   backoff: Backoff;
   egress: Egress;
   mail: MailDeps;
+  /** How fast connections to each mail host are opened. */
+  pace: Pick<Admission, "went">;
   /** A connection to this mailbox, not yet opened. */
   connect: (mailbox: Mailbox) => MailConnection;
 };
@@ -37,18 +39,20 @@ export async function openNode(config: Config): Promise<Node> {
   const { warnings, ...backends } = await openBackends({ config, emit, backoff });
   for (const about of warnings) emit({ kind: "service.warned", about });
   const guard = egress(config.EGRESS_PRIVATE);
+  const pace = admission(config.CONNECTIONS_PER_HOST_PER_SECOND);
   const mail: MailDeps = {
     egress: guard,
     tokens: oauthTokens({ egress: guard, onRotated: rotatedInto(backends.store.mailboxes) }),
     timeouts: { command: config.COMMAND_TIMEOUT_SECONDS * 1000 },
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
-    gate: admission(config.CONNECTIONS_PER_HOST_PER_SECOND),
+    gate: pace.enter,
     emit,
     maildrops: maildrops(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
-  return { ...backends, config, name: config.NODE_NAME || hostname(), facts, backoff, egress: guard, mail, connect };
+  const name = config.NODE_NAME || hostname();
+  return { ...backends, config, name, facts, backoff, egress: guard, mail, pace, connect };
 }
 
 /** Keeps a refresh token that the provider exchanged for a new one; the old one may be void from now on. */

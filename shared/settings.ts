@@ -157,8 +157,9 @@ export const SETTINGS = {
   },
   CONNECTIONS_PER_HOST_PER_SECOND: {
     schema: decimal(0.1, 10000),
-    default: "20",
-    about: "How fast connections to one mail host are opened.",
+    default: "150",
+    about:
+      "Fastest pace at which a node opens connections to one mail host. It begins with 20, grows while the host lets them in, and is halved by each refusal.",
   },
   PROBE_SECONDS: {
     schema: decimal(0.1, 1740),

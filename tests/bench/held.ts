@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { SETTINGS } from "../../shared/settings.ts";
-import { clusterRig, expect, type Rig } from "../cluster-rig.ts";
+import { clusterRig, type Rig } from "../cluster-rig.ts";
 import { provide } from "../servers/provide.ts";
 import type { Redis } from "../servers/redis.ts";
 import { eventually } from "../servers/waiting.ts";
@@ -14,7 +14,7 @@ import { command } from "./rivals.ts";
 
 const IDLE_SECONDS = 60;
 const IDLE_GOAL = 20;
-const SETTLED_MS = 20_000;
+const SETTLED_MS = 10_000;
 const LISTENING_MS = 300_000;
 /** The dead node's session, and five more. */
 const KILLED_GOAL = Number(SETTINGS.SESSION_TTL_SECONDS.default) + 5;
@@ -34,10 +34,12 @@ export async function idle({ sizes, runtime }: Setup): Promise<Row[]> {
 /** Until the one that is left listens to all: after the other was stopped, and after it was killed. */
 export async function failover({ sizes, runtime }: Setup): Promise<Row[]> {
   return withTwoNodes({ count: sizes.held, runtime }, async ({ a, b, rig }) => {
-    const killed = await takenOver(a, "b", b.kill);
+    const killed = await takenOver(rig, a, b.kill);
     const c = await rig.api("c", DEFAULTS);
     await eventually(() => connected(c) >= sizes.held * FAIR, "the third node to have its share", LISTENING_MS);
-    const stopped = await takenOver(a, "c", c.stop);
+    await eventually(() => rig.mail.connections === sizes.held, "all to be listened to again", LISTENING_MS);
+    await sleep(SETTLED_MS);
+    const stopped = await takenOver(rig, a, c.stop);
     return [
       row(`seconds until ${killed.count} of ${sizes.held} are heard after kill -9`, killed.seconds, KILLED_GOAL, "s"),
       row(`seconds until ${stopped.count} of ${sizes.held} are heard after a stop`, stopped.seconds, STOPPED_GOAL, "s"),
@@ -76,17 +78,16 @@ async function withTwoNodes(
   }
 }
 
-/** From the moment node `name` is told until `left` has connected to everything it listened to. */
-async function takenOver(left: Service, name: string, end: () => Promise<unknown>) {
-  const already = connected(left);
-  const { items } = expect(await left.call("GET", "/api/v1/nodes"), 200);
-  const count = items.find((node: { name: string }) => node.name === name).mailboxes;
+/** From the moment a node is told to end until `left` has connected anew to everything the mail server lost. */
+async function takenOver({ mail }: Rig, left: Service, end: () => Promise<unknown>) {
+  const [all, already] = [mail.connections, connected(left)];
   const began = performance.now();
   const ended = end();
-  await eventually(() => connected(left) - already >= count, `${count} mailboxes to be taken over`, LISTENING_MS);
+  await eventually(() => mail.connections < all, "the node to end", LISTENING_MS, 1);
+  await eventually(() => mail.connections >= all, `${all} mailboxes to be listened to`, LISTENING_MS);
   const seconds = (performance.now() - began) / 1000;
   await ended;
-  return { count, seconds };
+  return { count: connected(left) - already, seconds };
 }
 
 function connected(node: Service): number {
