@@ -39,7 +39,8 @@ const LOOK_EVERY_MS = 5_000;
 const WAIT_MS = 15_000;
 /** A wish of another node is remembered for so long: who gives a connection back meanwhile closes it. */
 const WISH_MS = 3_000;
-const ASK_AGAIN_MS = 500;
+/** Whoever hears a wish closes what it does not use at once, so the first look is soon; each further one waits twice as long. */
+const ASK_AGAIN_MS = { first: 50, last: 500 };
 const SEAT_MS = 30_000;
 
 export function readers(deps: Deps): Readers {
@@ -94,12 +95,12 @@ export function readers(deps: Deps): Readers {
 
   const take = async (mailbox: Mailbox, signal: AbortSignal): Promise<Pooled> => {
     const until = performance.now() + (deps.waitMs ?? WAIT_MS);
-    for (;;) {
+    for (let askMs = ASK_AGAIN_MS.first; ; askMs = Math.min(ASK_AGAIN_MS.last, 2 * askMs)) {
       signal.throwIfAborted();
       const one = await found(mailbox);
       if (one) return one;
       if (performance.now() >= until) throw crowded(deps.perMailbox);
-      await turn(waiting, mailbox.id, signal);
+      await turn(waiting, mailbox.id, askMs, signal);
     }
   };
 
@@ -159,9 +160,14 @@ function crowded(limit: number): Problem {
   return new Problem("too_many_connections", `All ${limit} connections that workers may have to this mailbox are busy`);
 }
 
-/** Resolves when a connection of this mailbox is given back here, or after a moment: others do not tell when they give theirs back. */
-function turn(waiting: Map<string, (() => void)[]>, mailbox: string, signal: AbortSignal): Promise<void> {
+/** Resolves when a connection of this mailbox is given back here, or after `askMs`: others do not tell when they give theirs back. */
+function turn(
+  waiting: Map<string, (() => void)[]>,
+  mailbox: string,
+  askMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   const woken = new AbortController();
   waiting.set(mailbox, [...(waiting.get(mailbox) ?? []), () => woken.abort()]);
-  return slept(jittered(ASK_AGAIN_MS), AbortSignal.any([signal, woken.signal])).then(() => undefined);
+  return slept(jittered(askMs), AbortSignal.any([signal, woken.signal])).then(() => undefined);
 }

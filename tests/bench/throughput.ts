@@ -39,9 +39,10 @@ export async function throughput(bench: Bench): Promise<Row[]> {
   );
 }
 
-/** The first messages of a process pay for compiling its code. */
+/** The first messages of each process pay for compiling its code. */
 export async function warmedUp(bench: Bench, rival: Rival, mailboxes: string[]): Promise<void> {
-  await burst({ ...bench, sizes: { ...bench.sizes, burst: WARM_UP } }, rival, mailboxes);
+  const count = WARM_UP * rival.pids.length;
+  await burst({ ...bench, sizes: { ...bench.sizes, burst: count } }, rival, mailboxes);
 }
 
 /** One burst spread evenly over these mailboxes. */
