@@ -1,7 +1,7 @@
 /** Messages assembled at once: byte for byte what the composer's own streams give. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import MailComposer from "nodemailer/lib/mail-composer";
 import { assembled } from "../shared/mail/smtp/assemble.ts";
 import { compose } from "../shared/mail/smtp/compose.ts";
