@@ -48,8 +48,8 @@ describe("several nodes when something fails", () => {
       await shared(two, 12, { "api-0": 1, "api-1": 1 });
       await flow.end();
       await rig.arrived();
+      // What it had in hand it may post once more, as nothing protects a POST: the id does.
       oneIdEach(rig.endpoint.received);
-      assert.equal(rig.endpoint.repeats.length, 0);
     }));
 
   test("while RabbitMQ is away mail arrives through the API nodes; when it is back the workers get the work", (t) =>
@@ -119,9 +119,11 @@ describe("several nodes when something fails", () => {
       for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
       await rig.endpoint.waitFor(() => rig.endpoint.requests.length > 15);
       await Promise.all(nodes.map((node) => node.kill()));
+      // Else how long it takes is a matter of chance: an endpoint that refuses is asked with one message after each rest.
+      rig.endpoint.answer(() => ({}));
       for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
       await Promise.all(nodes.map((node) => node.start()));
-      // What lost its task in the crash is searched for after two minutes.
+      // The dead had messages in hand for half a minute; what lost its task would be searched for after two.
       await rig.arrived(200_000);
       oneIdEach(rig.endpoint.received);
       assert.equal(

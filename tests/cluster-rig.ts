@@ -87,10 +87,10 @@ export async function clusterRig(options: ClusterOptions): Promise<Rig> {
       const there = new Set(subjects(endpoint));
       return sent.filter((subject) => !there.has(subject));
     },
-    async arrived(ms = 60_000) {
+    async arrived(ms = 120_000) {
       const end = Date.now() + ms;
       while (rig.missing().length > 0) {
-        if (Date.now() > end) throw new Error(`${rig.missing().length} of ${sent.length} messages did not arrive`);
+        if (Date.now() > end) throw new Error(late(rig.missing(), sent.length, nodes));
         await new Promise((resolve) => setTimeout(resolve, 25));
       }
     },
@@ -134,7 +134,7 @@ export async function listenedBy(at: Service): Promise<Record<string, number>> {
 }
 
 /** Waits until each of these nodes listens to at least so many, and all of them together to `total`. */
-export function shared(at: Service, total: number, least: Record<string, number>, ms = 20_000): Promise<unknown> {
+export function shared(at: Service, total: number, least: Record<string, number>, ms = 60_000): Promise<unknown> {
   return at.until(
     `${total} mailboxes shared by ${Object.keys(least).join(" and ")}`,
     async () => {
@@ -162,4 +162,17 @@ export function flowing(rig: Rig, mailboxes: number) {
       await sending;
     },
   };
+}
+
+/** What did not arrive, and what the nodes said lately besides deliveries. */
+function late(missing: string[], sent: number, nodes: Service[]): string {
+  const said = nodes.flatMap(({ facts }, n) =>
+    facts
+      .filter(({ kind }) => kind !== "mail.arrived" && kind !== "mail.delivered")
+      .slice(-12)
+      .map((fact) => `node ${n}: ${JSON.stringify(fact).slice(0, 300)}`),
+  );
+  return [`${missing.length} of ${sent} messages did not arrive: ${missing.slice(0, 10).join(", ")}`, ...said].join(
+    "\n",
+  );
 }

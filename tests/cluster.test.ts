@@ -100,34 +100,33 @@ describe("several nodes", () => {
       assert.equal(seen.nodes.length, 3);
     }));
 
-  test("a node that joins gets its share, and one that stops hands over within two seconds", (t) =>
+  test("a node that joins gets its share, and one that stops hands over at once", (t) =>
     withRig(t, async (rig) => {
-      const one = await rig.api("api-0");
+      // So long that nothing could be taken from a node that does not give it.
+      const patient = { SESSION_TTL_SECONDS: "60" };
+      const one = await rig.api("api-0", patient);
       await rig.register(one, 30);
       await shared(one, 30, { "api-0": 30 });
-      const two = await rig.api("api-1");
+      const two = await rig.api("api-1", patient);
       await shared(one, 30, { "api-0": 5, "api-1": 5 });
-      const began = performance.now();
       const stopped = two.stop();
-      await shared(one, 30, { "api-0": 30 }, 5_000);
-      const ms = performance.now() - began;
+      // Before anybody looks without being told, which is every 15 seconds.
+      await shared(one, 30, { "api-0": 30 }, 12_000);
       assert.equal((await stopped).code, 0);
-      assert.ok(ms < 2_000, `took ${Math.round(ms)} ms`);
       for (let n = 0; n < 30; n++) await rig.send(`box-${n}`);
       await rig.arrived();
       assert.equal(rig.endpoint.repeats.length, 0);
     }));
 
-  test("a killed node's mailboxes are listened to by the other within its session's time and five seconds", (t) =>
+  test("a killed node's mailboxes are listened to by the other when its session has ended", (t) =>
     withRig(t, async (rig) => {
       const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
       await rig.register(one, 30);
       await shared(two, 30, { "api-0": 5, "api-1": 5 });
-      const killedAt = performance.now();
       await one.kill();
       for (let n = 0; n < 30; n++) await rig.send(`box-${n}`);
-      await shared(two, 30, { "api-1": 30 });
-      assert.ok(performance.now() - killedAt < SESSION_SECONDS * 1000 + 5_000);
+      // Before anybody looks without being told, which is every 15 seconds.
+      await shared(two, 30, { "api-1": 30 }, SESSION_SECONDS * 1000 + 12_000);
       await rig.arrived();
       assert.equal(rig.endpoint.repeats.length, 0);
       await one.start();
