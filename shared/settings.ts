@@ -113,6 +113,12 @@ export const SETTINGS = {
     default: "",
     about: "Password for REDIS_URL, with any characters; in the URL itself they would have to be percent-encoded.",
   },
+  REDIS_CA: {
+    schema: v.string(),
+    default: "",
+    about:
+      "Who must have signed the certificate of a rediss:// server: a PEM file's path, or its text. By default whom the system trusts.",
+  },
   REDIS_PREFIX: {
     schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,64}$/, "may use A-Z a-z 0-9 : . _ - only")),
     default: "email-listener:",
@@ -133,6 +139,7 @@ export const SETTINGS = {
     default: "",
     about: "Password for RABBITMQ_URL, with any characters. Needs RABBITMQ_LOGIN.",
   },
+  RABBITMQ_CA: { schema: v.string(), default: "", about: "The same for amqps://." },
   RABBITMQ_EXCHANGE: { schema: label, default: "email-listener", about: "Name of the exchange." },
   RABBITMQ_QUEUE: {
     schema: label,
