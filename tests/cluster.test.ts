@@ -190,6 +190,29 @@ describe("several nodes", () => {
       },
       { alone: true },
     ));
+
+  test("mailboxes that no node has room for are told, once, and so is when they have one", (t) =>
+    withRig(
+      t,
+      async (rig) => {
+        const one = await rig.api("api-0");
+        await rig.register(one, 6);
+        const unserved = async () => expect(await one.call("GET", "/api/v1/nodes"), 200).unserved;
+        await one.until("two mailboxes to be left", async () => (await unserved()) === 2);
+        const metric = async (at: typeof one) =>
+          /^email_listener_mailboxes_unserved (\d+)$/m.exec((await at.call("GET", "/metrics")).body)?.[1];
+        assert.equal(await metric(one), "2");
+        const said = (what: string) =>
+          one.facts.filter(({ kind, about }) => kind === "service.warned" && String(about).includes(what)).length;
+        await one.until("it to be told", () => said("MAILBOXES_PER_NODE") > 0);
+        await rig.api("api-1");
+        await one.until("every mailbox to have a node", async () => (await unserved()) === 0);
+        await one.until("that to be told", () => said("a node again") > 0);
+        await shared(one, 6, { "api-0": 1, "api-1": 1 });
+        assert.deepEqual([said("MAILBOXES_PER_NODE"), said("a node again")], [1, 1]);
+      },
+      { alone: true, env: { MAILBOXES_PER_NODE: "4" } },
+    ));
 });
 
 describe("nodes that must not start", () => {
