@@ -204,6 +204,12 @@ export const SETTINGS = {
     default: "72",
     about: "How long a failed delivery is tried again before it is parked.",
   },
+  TAKEN_SECONDS: {
+    schema: decimal(3, 600),
+    default: "30",
+    about:
+      "How long what a worker had in hand when it died waits for another one. Work in hand is kept for as long as it lasts.",
+  },
   BACKOFF_SCALE: {
     schema: decimal(0.001, 100),
     default: "1",

@@ -29,6 +29,8 @@ type Deps = {
   refusals: Refusals;
   /** How long to wait for one of them, 15 s if not given. */
   waitMs?: number;
+  /** How long the seat of a node that died stays taken, 30 s if not given. */
+  seatMs?: number;
 };
 type Pooled = { connection: MailConnection; seat: string; revision: number; idleSince: number; busy: boolean };
 
@@ -44,6 +46,7 @@ const ASK_AGAIN_MS = { first: 50, last: 500 };
 const SEAT_MS = 30_000;
 
 export function readers(deps: Deps): Readers {
+  const seatMs = deps.seatMs ?? SEAT_MS;
   const pools = new Map<string, Pooled[]>();
   const opening = new Map<string, number>();
   const waiting = new Map<string, (() => void)[]>();
@@ -65,7 +68,7 @@ export function readers(deps: Deps): Readers {
   const open = async (mailbox: Mailbox): Promise<Pooled | undefined> => {
     opening.set(mailbox.id, (opening.get(mailbox.id) ?? 0) + 1);
     try {
-      const seat = await deps.seats.take(mailbox.id, deps.perMailbox, SEAT_MS);
+      const seat = await deps.seats.take(mailbox.id, deps.perMailbox, seatMs);
       if (seat === undefined) return undefined;
       const one = { connection: deps.connect(mailbox), seat, revision: mailbox.revision, idleSince: 0, busy: true };
       pools.set(mailbox.id, [...(pools.get(mailbox.id) ?? []), one]);
@@ -129,7 +132,7 @@ export function readers(deps: Deps): Readers {
     await Promise.all([...pools.keys()].map((mailbox) => close(mailbox, (one) => one.idleSince <= now - keepIdleMs)));
     const seats = [...pools].flatMap(([mailbox, pool]) => pool.map(({ seat }) => ({ mailbox, seat })));
     // Redis is away: others say so, and while it is nobody else gets a seat either.
-    if (seats.length > 0) await deps.seats.keep(seats, SEAT_MS).catch(() => undefined);
+    if (seats.length > 0) await deps.seats.keep(seats, seatMs).catch(() => undefined);
   };
 
   return {
@@ -147,7 +150,7 @@ export function readers(deps: Deps): Readers {
         wishes.set(mailbox, performance.now() + WISH_MS);
         void close(mailbox, () => true);
       });
-      while (await slept(LOOK_EVERY_MS, signal)) await tend();
+      while (await slept(Math.min(LOOK_EVERY_MS, seatMs / 4), signal)) await tend();
       unlisten();
       keepIdleMs = 0;
       await Promise.all([...pools.keys()].map((mailbox) => close(mailbox, () => true)));
