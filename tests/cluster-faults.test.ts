@@ -101,9 +101,9 @@ describe("several nodes when something fails", () => {
       await sleep(500);
       await redis.kill();
       await sleep(500);
-      for (const path of ["/api/v1/mailboxes", "/api/v1/mailboxes/box-1", "/api/v1/nodes", "/api/v1/deliveries"]) {
-        const answer = await one.call("GET", path);
-        assert.equal(answer.status, 503, path);
+      const paths = ["/api/v1/mailboxes", "/api/v1/mailboxes/box-1", "/api/v1/nodes", "/api/v1/deliveries"];
+      for (const answer of await Promise.all(paths.map((path) => one.call("GET", path)))) {
+        assert.equal(answer.status, 503);
         assert.match(answer.headers.get("content-type") ?? "", /problem\+json/);
         assert.equal(answer.body.code, "store");
       }
