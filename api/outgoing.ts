@@ -48,7 +48,7 @@ export async function takeUp(
     mailbox: mailbox.id,
     revision: 0,
     key,
-    contentHash: createHash("sha256").update(JSON.stringify(message)).digest("base64url"),
+    contentHash: key === null ? "" : createHash("sha256").update(JSON.stringify(message)).digest("base64url"),
     state: "queued",
     messageId: composed.messageId,
     serverMessageId: null,

@@ -14,8 +14,10 @@ export type TaskRows = {
   drop(id: number): Promise<void>;
   /** Back in the queue under the same id, with another task if given. */
   putBack(id: number, to: { dueAt: number; attempt: number; task?: Task }): Promise<void>;
-  /** The first `limit` due tasks of a lane. */
-  due(lane: string, now: number, limit: number): Row[];
+  /** The ids of the first `limit` due tasks of a lane. */
+  due(lane: string, now: number, limit: number): number[];
+  /** Undefined when it is done meanwhile. */
+  row(id: number): Row | undefined;
   /** Lanes with tasks that became due in this span of time, both ends included. */
   lanesDue(from: number, to: number): string[];
   /** When the next task after `now` comes due; undefined when none waits. */
@@ -44,13 +46,14 @@ export function taskRows(db: Database): TaskRows {
       return write(sql, dueAt, attempt, json, id);
     },
     due(lane, now, limit) {
-      const sql = "select * from tasks where lane = ? and due_at <= ? order by due_at, id limit ?";
-      return db.all(sql, lane, now, limit).map((row) => ({
-        id: integer(row, "id"),
-        lane,
-        attempt: integer(row, "attempt"),
-        read: () => parsed(text(row, "task")),
-      }));
+      const sql = "select id from tasks where lane = ? and due_at <= ? order by due_at, id limit ?";
+      return db.all(sql, lane, now, limit).map((row) => integer(row, "id"));
+    },
+    row(id) {
+      const row = db.get("select lane, attempt, task from tasks where id = ?", id);
+      return (
+        row && { id, lane: text(row, "lane"), attempt: integer(row, "attempt"), read: () => parsed(text(row, "task")) }
+      );
     },
     lanesDue(from, to) {
       const sql = "select distinct lane from tasks where due_at between ? and ? order by due_at";

@@ -6,7 +6,7 @@ export type Fresh = {
   drop(id: string): void;
 };
 
-/** Keeps the newest, up to `most` bytes. What it gives is not to be changed. */
+/** Keeps up to `most` bytes; those that come when it is full are not kept, since the oldest are read first. What it gives is not to be changed. */
 export function freshBytes(most: number): Fresh {
   const kept = new Map<string, Uint8Array>();
   let held = 0;
@@ -17,13 +17,9 @@ export function freshBytes(most: number): Fresh {
   return {
     put(id, raw) {
       drop(id);
-      if (raw.byteLength > most) return;
+      if (held + raw.byteLength > most) return;
       kept.set(id, raw);
       held += raw.byteLength;
-      for (const oldest of kept.keys()) {
-        if (held <= most) return;
-        drop(oldest);
-      }
     },
     get: (id) => kept.get(id),
     drop,

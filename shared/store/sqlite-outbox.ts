@@ -7,6 +7,7 @@ import { packed, unpacked } from "./packing.ts";
 import type { Database } from "./sqlite-database.ts";
 import { cut, readMark } from "./sqlite-pages.ts";
 import { bytes, integer, json, readInTurns, type Row, text } from "./sqlite-row.ts";
+import { hourShares, type Shares } from "./sqlite-shares.ts";
 import type { Acceptance, AutomaticTraffic, Outbox, Page, SendingQuery } from "./store.ts";
 
 const HOUR_MS = 3_600_000;
@@ -16,11 +17,12 @@ const FRESH_BYTES = 8 * 1024 * 1024;
 /** `spoolBytes` bounds the compressed bytes of outgoing messages, apart from those of deliveries. */
 export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
   const fresh = freshBytes(FRESH_BYTES);
+  const shares = hourShares(db);
   return {
     async accept(sending, raw, perHour) {
       const spooled = await packed(raw);
-      const acceptance = await db.durablyTogether(() => accept(db, sending, { spooled, perHour, spoolBytes }));
-      if (acceptance.kind === "accepted") fresh.put(sending.id, raw);
+      const acceptance = await db.durablyTogether(() => accept(db, sending, { spooled, perHour, spoolBytes, shares }));
+      if (acceptance.kind === "accepted" && Date.parse(sending.sendAt) <= Date.now()) fresh.put(sending.id, raw);
       return acceptance;
     },
     get: async (id) => one(db.get("select doc from outbox where id = ?", id)),
@@ -39,7 +41,7 @@ export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
       }),
     async save(sending, holdMs = 0) {
       const saved = await db.durablyTogether(() => save(db, sending, holdMs));
-      if (saved.state !== "queued") fresh.drop(saved.id);
+      if (saved.transmitting.length === 0) fresh.drop(saved.id);
       return saved;
     },
     async find(mailbox, messageId) {
@@ -72,17 +74,15 @@ export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
   };
 }
 
-type Intake = { spooled: Buffer; perHour: number; spoolBytes: number };
+type Intake = { spooled: Buffer; perHour: number; spoolBytes: number; shares: Shares };
 
-function accept(db: Database, sending: Sending, { spooled, perHour, spoolBytes }: Intake): Acceptance {
+function accept(db: Database, sending: Sending, { spooled, perHour, spoolBytes, shares }: Intake): Acceptance {
   const { mailbox, key } = sending;
   const before =
     key === null ? undefined : one(db.get("select doc from outbox where mailbox = ? and key = ?", mailbox, key));
   if (before) return { kind: before.contentHash === sending.contentHash ? "known" : "differs", sending: before };
-  const nth =
-    "select created_at from outbox where mailbox = ? and created_at > ? order by created_at desc limit 1 offset ?";
-  const full = db.get(nth, mailbox, Date.now() - HOUR_MS, perHour - 1);
-  if (full) return { kind: "limited", until: new Date(integer(full, "created_at") + HOUR_MS) };
+  const until = shares.full(mailbox, perHour);
+  if (until) return { kind: "limited", until };
   const held = integer(db.get("select n from tallies where name = 'outboxBytes'"), "n");
   if (held + spooled.length > spoolBytes) {
     const room = `${held} of ${spoolBytes} bytes are taken, this message needs ${spooled.length}`;
