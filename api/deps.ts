@@ -19,8 +19,11 @@ export type MailVisits = {
   since(mailbox: Mailbox, from: { date: Date; cursors: Cursor[] }, signal: AbortSignal): AsyncIterable<MessageRef[]>;
 };
 
-/** The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all. */
-export type Subscriptions = { wake(id?: string): void; connections(): { open: number } };
+/**
+ * The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all; `unserved` counts the
+ * mailboxes that no node has room for.
+ */
+export type Subscriptions = { wake(id?: string): void; connections(): { open: number }; unserved(): number };
 
 /** Calls to CRMs on behalf of a request, through the same guard and deadlines as deliveries. It rejects only by the signal. */
 export type CrmCalls = {

@@ -1,4 +1,5 @@
 /** Which store and which queue a node stands on, by its settings: the embedded ones, Redis alone, or Redis with RabbitMQ. */
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { Problem } from "./contract/problem.ts";
@@ -73,8 +74,7 @@ async function embedded({ config, emit, backoff }: Deps, keys: Vault): Promise<B
 async function shared(deps: Deps, keys: Vault): Promise<Backends> {
   const { config } = deps;
   const { redisStore } = await import("./store/redis.ts");
-  const url = config.REDIS_URL?.reveal() ?? "";
-  const store = await redisStore({ url, prefix: config.REDIS_PREFIX, vault: keys, ...bounds(config) });
+  const store = await redisStore({ ...(await redisPlace(config)), vault: keys, ...bounds(config) });
   const broker = config.RABBITMQ_URL.length > 0 ? await rabbit(deps) : undefined;
   return {
     store,
@@ -92,10 +92,7 @@ async function rabbit({ config, emit, backoff }: Deps) {
   const { rabbitQueue } = await import("./queue/rabbit.ts");
   const onFailed = failed(emit);
   const broker = rabbitQueue({
-    urls: config.RABBITMQ_URL.map((url) => url.reveal()),
-    exchange: config.RABBITMQ_EXCHANGE,
-    queue: config.RABBITMQ_QUEUE,
-    queueType: config.RABBITMQ_QUEUE_TYPE,
+    ...(await brokerPlace(config)),
     backoff,
     onFailed,
     onAway: ({ code, message }) => emit({ kind: "queue.away", failure: { code, cause: message } }),
@@ -135,6 +132,37 @@ function withoutBroker({ emit, backoff }: Deps): NodeQueue {
     depth: async () => ({ ready: 0, delayed: 0, running: 0 }),
     overdueMs: 0,
   };
+}
+
+/** Where the shared store is. Throws `config` when the file that REDIS_CA names cannot be read. */
+export async function redisPlace(config: Config) {
+  const ca = await authority(config, "REDIS_CA");
+  return { url: config.REDIS_URL?.reveal() ?? "", ca, prefix: config.REDIS_PREFIX };
+}
+
+/** Where the broker is and what is ours there. Throws `config` when the file that RABBITMQ_CA names cannot be read. */
+export async function brokerPlace(config: Config) {
+  return {
+    urls: config.RABBITMQ_URL.map((url) => url.reveal()),
+    ca: await authority(config, "RABBITMQ_CA"),
+    exchange: config.RABBITMQ_EXCHANGE,
+    queue: config.RABBITMQ_QUEUE,
+    queueType: config.RABBITMQ_QUEUE_TYPE,
+  };
+}
+
+/** PEM of the authorities to trust; undefined for those of the system. */
+async function authority(config: Config, setting: "REDIS_CA" | "RABBITMQ_CA"): Promise<string | undefined> {
+  const given = config[setting];
+  const begin = "-----BEGIN CERTIFICATE-----";
+  if (given === "" || given.includes(begin)) return given || undefined;
+  const wrong = (why: string, cause?: unknown) =>
+    new Problem("config", `${setting}: ${why}`, { retry: "never", errors: [{ path: setting, message: why }], cause });
+  const text = await readFile(given, "utf8").catch((error: unknown) => {
+    throw wrong(`the file ${given} cannot be read`, error);
+  });
+  if (!text.includes(begin)) throw wrong(`the file ${given} holds no certificate in PEM`);
+  return text;
 }
 
 function bounds(config: Config) {

@@ -6,7 +6,7 @@ import type { Config } from "./config.ts";
 import type { Auth, Mailbox } from "./contract/mailbox.ts";
 import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
-import { admission } from "./mail/admission.ts";
+import { type Admission, admission } from "./mail/admission.ts";
 import { exchange } from "./mail/ews/exchange.ts";
 import type { MailConnection } from "./mail/mail.ts";
 import { maildrops } from "./mail/pop3/maildrops.ts";
@@ -15,7 +15,7 @@ import { type MailDeps, openMailbox } from "./mail/open.ts";
 import { SENDING } from "./mail/smtp/connect.ts";
 import type { Mailboxes } from "./store/store.ts";
 import { type Facts, factStream } from "./telemetry/events.ts";
-import { logTo } from "./telemetry/log.ts";
+import { byTurn, logTo } from "./telemetry/log.ts";
 import { type Backoff, backoffs } from "./time.ts";
 
 export type Node = Omit<Backends, "warnings"> & {
@@ -25,6 +25,8 @@ export type Node = Omit<Backends, "warnings"> & {
   backoff: Backoff;
   egress: Egress;
   mail: MailDeps;
+  /** How fast connections to each mail host are opened. */
+  pace: Pick<Admission, "went">;
   /** A connection to this mailbox, not yet opened. */
   connect: (mailbox: Mailbox) => MailConnection;
 };
@@ -33,24 +35,26 @@ export type Node = Omit<Backends, "warnings"> & {
 export async function openNode(config: Config): Promise<Node> {
   const facts = factStream();
   const { emit } = facts;
-  facts.subscribe(logTo(process.stdout, config));
+  facts.subscribe(logTo(byTurn(process.stdout), config));
   const backoff = backoffs(config.BACKOFF_SCALE);
   const { warnings, ...backends } = await openBackends({ config, emit, backoff });
   for (const about of warnings) emit({ kind: "service.warned", about });
   const guard = egress(config.EGRESS_PRIVATE);
+  const pace = admission(config.CONNECTIONS_PER_HOST_PER_SECOND);
   const mail: MailDeps = {
     egress: guard,
     tokens: oauthTokens({ egress: guard, onRotated: rotatedInto(backends.store.mailboxes) }),
     timeouts: { command: config.COMMAND_TIMEOUT_SECONDS * 1000 },
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
-    gate: admission(config.CONNECTIONS_PER_HOST_PER_SECOND),
+    gate: pace.enter,
     emit,
     maildrops: maildrops(),
     exchange: exchange(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
-  return { ...backends, config, name: config.NODE_NAME || hostname(), facts, backoff, egress: guard, mail, connect };
+  const name = config.NODE_NAME || hostname();
+  return { ...backends, config, name, facts, backoff, egress: guard, mail, pace, connect };
 }
 
 /** Keeps a refresh token that the provider exchanged for a new one; the old one may be void from now on. */

@@ -54,7 +54,11 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const told: Fact[] = [];
   facts.subscribe((fact) => told.push(fact));
   const woken: (string | undefined)[] = [];
-  const subscriptions = { wake: (id?: string) => void woken.push(id), connections: () => ({ open: 7 }) };
+  const subscriptions = {
+    wake: (id?: string) => void woken.push(id),
+    connections: () => ({ open: 7 }),
+    unserved: () => 0,
+  };
   const measured = metrics(async () => ({
     ...(await counted({ store, tasks: queue })),
     connections: subscriptions.connections(),

@@ -77,6 +77,7 @@ export function worker(given: WorkerDeps): Worker {
     seats: store.seats,
     perMailbox: config.READERS_PER_MAILBOX,
     refusals: refusals(backoff),
+    seatMs: config.TAKEN_SECONDS * 1000,
   });
   const deps: DeliverDeps = {
     store,
@@ -99,6 +100,7 @@ export function worker(given: WorkerDeps): Worker {
     readers: pool,
     budget: byteBudget(BUDGET_BYTES),
     retryHours: config.RETRY_HOURS,
+    takenMs: config.TAKEN_SECONDS * 1000,
   };
   const outgoing = senders(given.mail);
   const sending: SendDeps = { ...deps, senders: outgoing, holds: holdsOf(given.mail) };

@@ -1,21 +1,20 @@
 /** The two that are compared, behind one interface: the service, and a bare imapflow loop that does nothing it need not. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Dovecot } from "../servers/dovecot.ts";
 import { eventually } from "../servers/waiting.ts";
-import { startService } from "../service.ts";
+import { type Service, startService } from "../service.ts";
 import type { Order } from "./bare.ts";
+import { startProgram } from "./program.ts";
 import { type Sink, startSink } from "./sink.ts";
 
 export type Runtime = "bun" | "node";
 export type Mail = { server: Dovecot; password: string; tls: boolean };
 
-/** Somebody who listens to mailboxes in a process of its own and posts what arrives to a sink of its own. */
+/** Somebody who listens to mailboxes in processes of its own and posts what arrives to a sink of its own. */
 export type Rival = {
   name: string;
-  pid: number;
+  /** All its processes. */
+  pids: number[];
   sink: Sink;
   /** Resolves once all of them are listened to, from now on. */
   listen(users: string[]): Promise<void>;
@@ -38,9 +37,14 @@ export function command(runtime: Runtime): [string, ...string[]] {
 }
 
 /** The service as one API node on its embedded default. */
-export const startOurs: StartRival = async (runtime, { server, password, tls }) => {
+export const startOurs: StartRival = async (runtime, mail) =>
+  asRival("service", [await startService({}, command(runtime))], mail);
+
+/** Nodes of the service as one rival: the first is asked, all are measured. */
+export async function asRival(name: string, nodes: [Service, ...Service[]], mail: Mail): Promise<Rival> {
+  const { server, password, tls } = mail;
+  const [service] = nodes;
   const sink = await startSink();
-  const service = await startService({}, command(runtime));
   const register = async (user: string) => {
     const receive = {
       protocol: "imap",
@@ -55,8 +59,8 @@ export const startOurs: StartRival = async (runtime, { server, password, tls }) 
   };
   let registered = 0;
   return {
-    name: "service",
-    pid: service.pid,
+    name,
+    pids: nodes.map(({ pid }) => pid),
     sink,
     async listen(users) {
       await inParallel(users, REGISTERED_AT_ONCE, register);
@@ -68,42 +72,31 @@ export const startOurs: StartRival = async (runtime, { server, password, tls }) 
       await eventually(listening, `${registered} mailboxes to be listened to`, LISTENING_MS, 250);
     },
     async end() {
-      await service.end();
+      await Promise.all(nodes.map((node) => node.end()));
       await sink.close();
     },
   };
-};
+}
 
 /** The bare loop. */
 export const startBare: StartRival = async (runtime, { server, password, tls }) => {
   const sink = await startSink();
-  const [program, ...args] = command(runtime);
-  const child = spawn(program, [...args, file("./bare.ts")], { stdio: ["pipe", "pipe", "inherit"] });
-  const answers = createInterface({ input: child.stdout });
+  const bare = startProgram([...command(runtime), file("./bare.ts")]);
   return {
     name: "bare loop",
-    pid: child.pid ?? 0,
+    pids: [bare.pid],
     sink,
     async listen(users) {
       const port = tls ? server.imapsPort : server.imapPort;
       const order: Order = { users, password, port, ca: tls ? (server.ca ?? null) : null, url: sink.url };
-      const done = once(answers, "line", { signal: AbortSignal.timeout(LISTENING_MS) });
-      child.stdin.write(`${JSON.stringify(order)}\n`);
-      await done;
+      await bare.order(order);
     },
     async end() {
-      await killed(child);
+      await bare.end();
       await sink.close();
     },
   };
 };
-
-async function killed(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exit = once(child, "exit");
-  child.kill("SIGKILL");
-  await exit;
-}
 
 /** Does the work for every item, so many at once. */
 export async function inParallel<T>(items: T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
