@@ -69,7 +69,17 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
   });
   const ready = () => readiness(node);
   const { crm } = work;
-  const given = { ...counts, config, version: manifest.version, facts, metrics: measured, mail, crm, ready };
+  const given = {
+    ...counts,
+    parked: queue.parked,
+    config,
+    version: manifest.version,
+    facts,
+    metrics: measured,
+    mail,
+    crm,
+    ready,
+  };
   const app = createApp({ ...given, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const served = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   started(node, served.url + config.BASE_PATH);
