@@ -288,5 +288,5 @@ function delivered(node: { facts: readonly { kind: string }[] }): number {
 function started(role: "api" | "worker", env: Record<string, string>) {
   const main = fileURLToPath(new URL(`../${role}/main.ts`, import.meta.url));
   const all = { ...process.env, PORT: "0", DATA_DIR: ":memory:", REDIS_URL: "", RABBITMQ_URL: "", ...env };
-  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 30_000 });
+  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 120_000 });
 }

@@ -9,7 +9,7 @@ import { type Outgoing, outgoing } from "./stories/outgoing.ts";
 
 const base64 = (text: string) => Buffer.from(text, "latin1").toString("base64");
 
-describe("sending", { timeout: 240_000 }, () => {
+describe("sending", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing();
@@ -271,7 +271,7 @@ describe("sending", { timeout: 240_000 }, () => {
   });
 });
 
-describe("the way to the server", { timeout: 120_000 }, () => {
+describe("the way to the server", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing();
