@@ -109,6 +109,24 @@ describe("sending", () => {
     assert.ok((times.at(-1) ?? 0) - (times[0] ?? 0) >= 1000, "the last ones waited");
   });
 
+  test("messages leave over as many connections at once as the mailbox allows", async () => {
+    const { id } = await s.sender({ connections: 5 });
+    const release = Promise.withResolvers<undefined>();
+    let atOnce = 0;
+    let most = 0;
+    s.smtp.play(async ({ step }) => {
+      if (step !== "end") return undefined;
+      most = Math.max(most, ++atOnce);
+      if (atOnce === 5) setTimeout(release.resolve, 200);
+      await release.promise;
+      atOnce--;
+      return undefined;
+    });
+    const all = await Promise.all(Array.from({ length: 8 }, () => s.send(id, {}, { wait: 20 })));
+    assert.ok(all.every(({ body }) => body.state === "sent"));
+    assert.equal(most, 5);
+  });
+
   test("a message for later goes out then, also when the service was killed meanwhile", async () => {
     const { id } = await s.sender();
     const earlier = s.smtp.taken.length;
