@@ -5,6 +5,7 @@ import type { Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import { within } from "../../time.ts";
+import { atPace, type Paced } from "../admission.ts";
 import type { Credentials } from "../credentials.ts";
 import type { Tokens } from "../oauth.ts";
 import { pinProblem, secured, trusting } from "../wire.ts";
@@ -13,11 +14,10 @@ import { type SmtpSession, smtpSession, type SmtpTimeouts, tlsSocketOf } from ".
 import { smtpProblem } from "./verdicts.ts";
 
 /** What an SMTP connection needs; `command` in milliseconds, the same as for receiving. */
-export type SmtpDeps = {
+export type SmtpDeps = Paced & {
   egress: Egress;
   tokens?: Tokens;
   timeouts: { command: number };
-  gate?: (host: string, signal: AbortSignal) => Promise<void>;
 };
 
 /** Sending servers are slower than receiving ones on purpose (tarpits), and the end of a message may take 10 minutes. */
@@ -27,7 +27,15 @@ const END = 40;
 /** Connects, secures, greets and logs in. Throws the Problem of the step that failed; nothing stays open then. */
 export async function openSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SmtpSession> {
   const place = smtpPlace(mailbox);
-  await deps.gate?.(place.host, signal);
+  return atPace(deps, place.host, () => connected(deps, mailbox, place, signal), signal);
+}
+
+async function connected(
+  deps: SmtpDeps,
+  mailbox: Mailbox,
+  place: SmtpPlace,
+  signal: AbortSignal,
+): Promise<SmtpSession> {
   const auth = await smtpCredentials(deps, mailbox, place, signal);
   const timeouts = timeoutsOf(deps);
   const raw = await deps.egress.connect(
