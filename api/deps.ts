@@ -4,7 +4,7 @@ import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
 import type { About } from "../shared/nodes/sessions.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
-import type { TaskSender, TaskSource } from "../shared/queue/queue.ts";
+import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
 
@@ -42,6 +42,7 @@ export type ApiDeps = {
   version: string;
   store: Store;
   tasks: TaskSender & Pick<TaskSource, "depth">;
+  parked: ParkedTasks;
   facts: Facts;
   metrics: { render(): Promise<string>; contentType: string };
   subscriptions: Subscriptions;

@@ -37,7 +37,7 @@ export async function apiNode(config: Config, stop: AbortSignal): Promise<void> 
 }
 
 async function runApi(node: Node, stop: AbortSignal): Promise<void> {
-  const { config, store, queue, facts, backoff, connect, pace } = node;
+  const { config, store, queue, facts, backoff, connect } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
   // Doing tasks sends tasks, and while the broker is away sending does them: the two know each other through this.
@@ -48,7 +48,7 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
   const board = stateBoard({ mailboxes: store.mailboxes, emit, node: node.name });
   const ownership = await openOwnership(node, () => listeners.connections().subscriptions);
   const listening = { mailboxes: store.mailboxes, cursors: store.cursors, tasks, ownership, board, backoff };
-  const listeners = subscriptions({ ...listening, connect, pace, watched, emit });
+  const listeners = subscriptions({ ...listening, connect, watched, emit });
   const connections = () => ({ ...listeners.connections(), readers: work.readers.count() });
   const counts = { store, tasks: { ...tasks, depth: queue.depth } };
   const { unserved } = listeners;
@@ -69,7 +69,17 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
   });
   const ready = () => readiness(node);
   const { crm } = work;
-  const given = { ...counts, config, version: manifest.version, facts, metrics: measured, mail, crm, ready };
+  const given = {
+    ...counts,
+    parked: queue.parked,
+    config,
+    version: manifest.version,
+    facts,
+    metrics: measured,
+    mail,
+    crm,
+    ready,
+  };
   const app = createApp({ ...given, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const served = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   started(node, served.url + config.BASE_PATH);

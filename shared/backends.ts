@@ -5,7 +5,7 @@ import type { Config } from "./config.ts";
 import { Problem } from "./contract/problem.ts";
 import { fallbackQueue } from "./queue/fallback.ts";
 import { inlineQueue } from "./queue/inline.ts";
-import type { Perform, TaskDepth, TaskFailure, TaskSender } from "./queue/queue.ts";
+import type { ParkedTasks, Perform, TaskDepth, TaskFailure, TaskSender } from "./queue/queue.ts";
 import type { RedisConnection } from "./store/redis-client.ts";
 import { loadKeys } from "./store/keys.ts";
 import type { Store } from "./store/store.ts";
@@ -22,6 +22,8 @@ export type NodeQueue = {
   /** Takes tasks until the signal aborts. `standIn`: only those that no worker has room for. */
   run(perform: Perform, options: { concurrency: number; standIn: boolean }, signal: AbortSignal): Promise<void>;
   depth(): Promise<TaskDepth>;
+  /** Only a broker parks tasks; elsewhere one that can never be done is told as a fact and dropped. */
+  readonly parked: ParkedTasks;
   /** A retrying delivery overdue by this much has no task any more. */
   readonly overdueMs: number;
 };
@@ -39,6 +41,11 @@ export type Backends = {
 type Deps = { config: Config; emit: Emit; backoff: Backoff };
 
 const OVERDUE_MS = 120_000;
+const NOTHING_PARKED: ParkedTasks = {
+  parked: async () => [],
+  replayParked: async () => 0,
+  dropParked: async () => 0,
+};
 /** How long a start waits for a broker before it goes on without. */
 const BROKER_MS = 5_000;
 
@@ -62,6 +69,7 @@ async function embedded({ config, emit, backoff }: Deps, keys: Vault): Promise<B
       sender: () => queue,
       run: (perform, { concurrency }, signal) => queue.run(perform, { concurrency }, signal),
       depth: queue.depth,
+      parked: NOTHING_PARKED,
       overdueMs: OVERDUE_MS,
     },
     redis: undefined,
@@ -108,6 +116,7 @@ async function rabbit({ config, emit, backoff }: Deps) {
     run: (perform, { concurrency, standIn }, signal) =>
       broker.run(perform, { concurrency, ...(standIn && { priority: STAND_IN }) }, signal),
     depth: broker.counts,
+    parked: broker,
     overdueMs: OVERDUE_MS,
   };
   return { queue, warnings: missing, close: broker.close };
@@ -130,6 +139,7 @@ function withoutBroker({ emit, backoff }: Deps): NodeQueue {
     run: (_perform, _options, signal) =>
       new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
     depth: async () => ({ ready: 0, delayed: 0, running: 0 }),
+    parked: NOTHING_PARKED,
     overdueMs: 0,
   };
 }

@@ -6,7 +6,7 @@ import type { Config } from "./config.ts";
 import type { Auth, Mailbox } from "./contract/mailbox.ts";
 import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
-import { type Admission, admission } from "./mail/admission.ts";
+import { admission } from "./mail/admission.ts";
 import { exchange } from "./mail/ews/exchange.ts";
 import type { MailConnection } from "./mail/mail.ts";
 import { maildrops } from "./mail/pop3/maildrops.ts";
@@ -25,8 +25,6 @@ export type Node = Omit<Backends, "warnings"> & {
   backoff: Backoff;
   egress: Egress;
   mail: MailDeps;
-  /** How fast connections to each mail host are opened. */
-  pace: Pick<Admission, "went">;
   /** A connection to this mailbox, not yet opened. */
   connect: (mailbox: Mailbox) => MailConnection;
 };
@@ -48,13 +46,14 @@ export async function openNode(config: Config): Promise<Node> {
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
     gate: pace.enter,
+    went: pace.went,
     emit,
     maildrops: maildrops(),
     exchange: exchange(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
   const name = config.NODE_NAME || hostname();
-  return { ...backends, config, name, facts, backoff, egress: guard, mail, pace, connect };
+  return { ...backends, config, name, facts, backoff, egress: guard, mail, connect };
 }
 
 /** Keeps a refresh token that the provider exchanged for a new one; the old one may be void from now on. */

@@ -77,7 +77,9 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
   const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
-  const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail, crm };
+  const parked = { parked: async () => [], replayParked: async () => 0, dropParked: async () => 0 };
+  const watching = { facts, metrics: measured, subscriptions };
+  const deps = { config, version: "1.2.3", store, tasks: queue, parked, ...watching, mail, crm };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };

@@ -191,6 +191,40 @@ describe("several nodes", () => {
       { alone: true },
     ));
 
+  test("tasks that nobody can do are listed, put back to work and dropped over the API", (t) =>
+    withRig(t, async (rig) => {
+      const one = await rig.api("api-0");
+      const published = ["a", "b", "c"].map((id) => {
+        const properties = { message_id: id, delivery_mode: 2 };
+        const payload = JSON.stringify({ version: 1, kind: "unheard of", mailbox: "box-0" });
+        const order = { routing_key: rig.env["RABBITMQ_QUEUE"], payload, payload_encoding: "string", properties };
+        return rabbit?.api("POST", `/exchanges/%2F/${rig.env["RABBITMQ_EXCHANGE"]}/publish`, order);
+      });
+      await Promise.all(published);
+      const parked = async () => expect(await one.call("GET", "/api/v1/tasks/parked"), 200);
+      const listed = (count: number) =>
+        one.until(`${count} parked tasks`, async () => {
+          const { items, total } = await parked();
+          return items.length === count && total === count && items;
+        });
+      const found = await listed(3);
+      assert.deepEqual(found.map(({ id }: { id: string }) => id).toSorted(), ["a", "b", "c"]);
+      assert.equal(found[0].task, null);
+      assert.match(found[0].reason, /another version/);
+      const drop = { ids: ["b", "nobody"] };
+      assert.deepEqual(expect(await one.call("POST", "/api/v1/tasks/parked/drop", drop), 200), { dropped: 1 });
+      await listed(2);
+      const again = expect(await one.call("POST", "/api/v1/tasks/parked/replay", { ids: ["a"] }), 202);
+      assert.deepEqual(again, { replayed: 1 });
+      const since = found.find(({ id }: { id: string }) => id === "a").parkedAt;
+      await one.until("it to be tried and parked again", async () =>
+        (await parked()).items.some(
+          ({ id, parkedAt }: { id: string; parkedAt: string }) => id === "a" && parkedAt > since,
+        ),
+      );
+      expect(await one.call("POST", "/api/v1/tasks/parked/drop", {}), 422);
+    }));
+
   test("mailboxes that no node has room for are told, once, and so is when they have one", (t) =>
     withRig(
       t,
@@ -254,5 +288,5 @@ function delivered(node: { facts: readonly { kind: string }[] }): number {
 function started(role: "api" | "worker", env: Record<string, string>) {
   const main = fileURLToPath(new URL(`../${role}/main.ts`, import.meta.url));
   const all = { ...process.env, PORT: "0", DATA_DIR: ":memory:", REDIS_URL: "", RABBITMQ_URL: "", ...env };
-  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 30_000 });
+  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 120_000 });
 }

@@ -13,7 +13,7 @@ const COUNT = 3_000;
 const subject = (n: number) => `Message ${String(n).padStart(5, "0")}`;
 const wanted = Array.from({ length: COUNT }, (_, n) => subject(n));
 
-describe("two nodes and one maildrop", { timeout: 240_000 }, () => {
+describe("two nodes and one maildrop", () => {
   let redis: Redis | undefined;
   before(async () => {
     redis = (await provide("redis"))?.server;

@@ -125,8 +125,9 @@ function perform({ name, command, count, failures }: Step, aside: boolean): Prom
         Object.assign(counts, code === 0 && count === fromExit ? { passed: 1 } : { failed: 1 });
       else if (code !== 0 && counts.failed === 0) counts.failed = 1;
       if (counts.failed > 0) {
-        const found = failures(output);
-        failed.push(...(found.length > 0 ? found : lastLines(output)).map((failure) => `== ${name}\n${failure}\n`));
+        // With any other code than 1 it broke down: what it said last may tell why.
+        const found = new Set([...failures(output), ...(code === 1 ? [] : lastLines(output))]);
+        for (const failure of found.size > 0 ? found : lastLines(output)) failed.push(`== ${name}\n${failure}\n`);
       }
       console.log(
         `== ${name}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${Math.round((performance.now() - began) / 1000)} s`,

@@ -16,7 +16,7 @@ const range = (from: number, to: number) => Array.from({ length: to - from + 1 }
 const subject = (n: number) => `Message ${String(n).padStart(5, "0")}`;
 const mail = (n: number, more = {}) => numbered(n, { subject: subject(n), ...more });
 
-describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
+describe("one node, its mail and its endpoint", () => {
   test("a mail arrives and the endpoint has it, parsed and signed", async () => {
     const s = await scene();
     try {

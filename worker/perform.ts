@@ -19,7 +19,7 @@ import { type CrmCalls, crmCalls } from "./crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { endpointGates } from "./endpoint/gate.ts";
 import { httpPost } from "./endpoint/http.ts";
-import { turns } from "./endpoint/turns.ts";
+import { turnsOfAll } from "./endpoint/turns.ts";
 import { load } from "./load.ts";
 import { notify } from "./notify.ts";
 import { sweep } from "./overdue.ts";
@@ -94,7 +94,7 @@ export function worker(given: WorkerDeps): Worker {
       emit,
       onRecovered: recovered,
     }),
-    turns: turns(),
+    turns: turnsOfAll(store.seats),
     parse: parser.parse,
     post,
     readers: pool,

@@ -1,7 +1,6 @@
 /** Keeps one mailbox listened to: connects, watches, waits after failures, and rests where only a person can help. */
 import type { Mailbox, MailboxState } from "../../shared/contract/mailbox.ts";
 import { asProblem, type Problem } from "../../shared/contract/problem.ts";
-import type { Admission } from "../../shared/mail/admission.ts";
 import { isPolled } from "../../shared/mail/defaults.ts";
 import type { MailConnection, WatchSign } from "../../shared/mail/mail.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
@@ -14,8 +13,6 @@ export type Listening = Watching & {
   mailboxes: Pick<Mailboxes, "get">;
   board: StateBoard;
   backoff: Backoff;
-  /** Told how each connection was taken by its mail host. */
-  pace: Pick<Admission, "went">;
   /** A connection to this mailbox, not yet opened. */
   connect: (mailbox: Mailbox) => MailConnection;
   /** The connections that are being watched now, by mailbox: workers in this process may borrow them. */
@@ -24,14 +21,6 @@ export type Listening = Watching & {
 
 /** A provider locks the account after some refused logins; the third refusal is the last one a day. */
 const LOGINS_BEFORE_ATTENTION = 3;
-/** A host that answers so to a new connection gets too many of them. */
-const TURNED_AWAY = new Set<Problem["code"]>([
-  "too_many_connections",
-  "throttled",
-  "unavailable",
-  "connect",
-  "timeout",
-]);
 const DAY_MS = 24 * 3_600_000;
 const HOUR_MS = 3_600_000;
 /** A subscription that lived this long was a good one: the next failure is the first again. */
@@ -83,15 +72,9 @@ async function listenOnce(
   lease: Lease,
 ): Promise<{ problem?: Problem; goodMs: number }> {
   let goodSince: number | undefined;
-  const went = (well: boolean) => {
-    // Where Exchange's server is found by autodiscover, mailboxes share few connections: they need no pace.
-    const { host } = mailbox.receive;
-    if (host !== undefined) deps.pace.went(host, well);
-  };
   const tell = (sign: WatchSign | { kind: "arrival" }) => {
     if (sign.kind === "connected") {
       goodSince = performance.now();
-      went(true);
       pen.loggedIn();
       pen.verified();
       pen.to(sign.push ? "listening" : "polling", null);
@@ -110,9 +93,7 @@ async function listenOnce(
     return { goodMs: good() };
   } catch (error) {
     if (lease.signal.aborted) return { goodMs: good() };
-    const problem = asProblem(error);
-    if (goodSince === undefined && TURNED_AWAY.has(problem.code)) went(false);
-    return { problem, goodMs: good() };
+    return { problem: asProblem(error), goodMs: good() };
   } finally {
     deps.watched.delete(mailbox.id);
     await connection.close();

@@ -2,6 +2,7 @@
  * The admission gate: connections to one mail host are opened at a bounded pace that follows how the host takes them, so that a restart
  * of thousands of mailboxes is no login storm, and a take-over of some hundreds no long wait.
  */
+import { asProblem, type Problem } from "../contract/problem.ts";
 import { jittered } from "../time.ts";
 
 export interface Admission {
@@ -9,6 +10,36 @@ export interface Admission {
   enter(host: string, signal: AbortSignal): Promise<void>;
   /** How an opened connection went: the host let it in, or turned it away. */
   went(host: string, well: boolean): void;
+}
+
+/** What a client of mail hosts needs to keep their pace; without it, connections are opened at once. */
+export type Paced = { gate?: Admission["enter"]; went?: Admission["went"] };
+
+/** A host that answers so to a new connection gets too many of them. */
+const TURNED_AWAY = new Set<Problem["code"]>([
+  "too_many_connections",
+  "throttled",
+  "unavailable",
+  "connect",
+  "timeout",
+]);
+
+/** Opens a connection (up to its login) when its turn has come, and tells the gate how the host took it. */
+export async function atPace<T>(
+  { gate, went }: Paced,
+  host: string,
+  open: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  await gate?.(host, signal);
+  try {
+    const opened = await open();
+    went?.(host, true);
+    return opened;
+  } catch (error) {
+    if (!signal.aborted && TURNED_AWAY.has(asProblem(error).code)) went?.(host, false);
+    throw error;
+  }
 }
 
 /** Connections a second to a host of which nothing is known yet; as many pass at once after a quiet time. */
@@ -61,7 +92,9 @@ export function admission(perSecond: number): Admission {
     went(host, well) {
       const house = houses.get(host);
       if (!house) return;
-      house.pace = well ? Math.min(perSecond, house.pace + GROWTH) : Math.max(Math.min(LEAST, perSecond), house.pace / 2);
+      house.pace = well
+        ? Math.min(perSecond, house.pace + GROWTH)
+        : Math.max(Math.min(LEAST, perSecond), house.pace / 2);
     },
   };
 }

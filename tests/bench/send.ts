@@ -11,10 +11,10 @@ import { type Bench, ratio, type Row, shown } from "./report.ts";
 import type { LoadOrder } from "./send-load.ts";
 
 type Result = { perSecond: number; cpu: number };
-type MailServer = { port: number; sink: Program };
+type Way = { port: number; sink: Program; connections: number };
 
-/** Connections to one server: what the service takes for one mailbox. */
-const CONNECTIONS = 2;
+/** Connections to one server: what the service takes for a mailbox that does not say, and what a relay of one's own stands. */
+const CONNECTIONS = [2, 8];
 const REQUESTS_AT_ONCE = 32;
 const WARM_UP = 500;
 
@@ -23,20 +23,9 @@ export async function sending({ sizes, runtime }: Bench): Promise<Row[]> {
   const sink = startProgram([...command(runtime), file("./send-sink.ts")]);
   try {
     const to = { sink, port: Number(await sink.order()) };
-    const ours = await byService(to, runtime, sizes);
-    const bare = await byPool(to, runtime, sizes);
-    const name = `${sizes.burst} sent of ${sizes.bytes} bytes`;
-    const row = (what: string, a: number, b: number, unit = ""): Row => ({
-      what: `${name}, ${what}`,
-      ours: shown(a, unit),
-      bare: shown(b, unit),
-      compared: ratio(a, b),
-    });
-    return [
-      row("per second", ours.perSecond, bare.perSecond),
-      row("per second of one core", 1000 / ours.cpu, 1000 / bare.cpu),
-      row("CPU per 1,000", ours.cpu, bare.cpu, "s"),
-    ];
+    const rows: Row[] = [];
+    for (const connections of CONNECTIONS) rows.push(...(await compared({ ...to, connections }, runtime, sizes)));
+    return rows;
   } finally {
     await sink.end();
   }
@@ -44,11 +33,28 @@ export async function sending({ sizes, runtime }: Bench): Promise<Row[]> {
 
 type Sizes = Bench["sizes"];
 
-async function byService(to: MailServer, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {
+async function compared(to: Way, runtime: Bench["runtime"], sizes: Sizes): Promise<Row[]> {
+  const ours = await byService(to, runtime, sizes);
+  const bare = await byPool(to, runtime, sizes);
+  const name = `${sizes.burst} sent of ${sizes.bytes} bytes over ${to.connections}`;
+  const row = (what: string, a: number, b: number, unit = ""): Row => ({
+    what: `${name}, ${what}`,
+    ours: shown(a, unit),
+    bare: shown(b, unit),
+    compared: ratio(a, b),
+  });
+  return [
+    row("per second", ours.perSecond, bare.perSecond),
+    row("per second of one core", 1000 / ours.cpu, 1000 / bare.cpu),
+    row("CPU per 1,000", ours.cpu, bare.cpu, "s"),
+  ];
+}
+
+async function byService(to: Way, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {
   const service = await startService({}, command(runtime));
   const load = startProgram([...command(runtime), file("./send-load.ts")]);
   try {
-    const url = `${service.url}/api/v1/mailboxes/${await registered(service, to.port)}/messages`;
+    const url = `${service.url}/api/v1/mailboxes/${await registered(service, to)}/messages`;
     return await timed(service.pid, to.sink, burst, async (count) => {
       const order: LoadOrder = { url, token: TOKEN, count, atOnce: REQUESTS_AT_ONCE, bytes };
       await load.order(order);
@@ -59,12 +65,12 @@ async function byService(to: MailServer, runtime: Bench["runtime"], { burst, byt
   }
 }
 
-async function registered(service: Service, port: number): Promise<string> {
+async function registered(service: Service, { port, connections }: Way): Promise<string> {
   const body = {
     address: "bench@example.com",
     // Nobody listens there: only sending is measured.
     receive: { protocol: "imap", host: "127.0.0.1", port: 1, tls: "none", auth: { user: "bench", password: "bench" } },
-    send: { host: "127.0.0.1", port, tls: "none", perHour: 100_000, saveSent: "never" },
+    send: { host: "127.0.0.1", port, tls: "none", perHour: 100_000, connections, saveSent: "never" },
     deliver: { url: "http://127.0.0.1:1/" },
   };
   const answer = await service.call("POST", "/api/v1/mailboxes", body);
@@ -72,11 +78,11 @@ async function registered(service: Service, port: number): Promise<string> {
   return answer.body.id;
 }
 
-async function byPool(to: MailServer, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {
+async function byPool(to: Way, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {
   const pool = startProgram([...command(runtime), file("./bare-send.ts")]);
   try {
     return await timed(pool.pid, to.sink, burst, async (count) => {
-      const order: SendOrder = { port: to.port, count, bytes, connections: CONNECTIONS };
+      const order: SendOrder = { port: to.port, count, bytes, connections: to.connections };
       await pool.order(order);
     });
   } finally {

@@ -97,7 +97,7 @@ export function rabbitFaultPromises(rabbit: () => RabbitRig): void {
           for (const line of child.lines()) if (line.startsWith("done ")) done.add(line.slice(5));
           return done.size === 30;
         };
-        const spared = eventually(async () => finished() && (await parkedNow()), "the end of all tasks", 30_000, 100);
+        const spared = eventually(async () => finished() && (await parkedNow()), "the end of all tasks", 120_000, 100);
         survived = await Promise.race([child.ended.then(() => false), spared]);
         spared.catch(() => undefined);
         if (!survived) deaths += 1;
