@@ -89,6 +89,11 @@ describe("what a CRM says of an Exchange mailbox", () => {
       assert.deepEqual({ ...after.receive, auth: null }, { ...before.receive, auth: null });
       await post(node, "update", [credentials({ ...oauth, ServiceUrl: null, IsAutodiscover: true })]);
       assert.equal((await stored(node)).receive.host, undefined);
+      const imap = { ServerTypeId: "844f0837-eaa0-4f40-b965-71f5db9eae6e", ServiceUrl: "imap.example.com" };
+      await post(node, "update", [credentials(imap)]);
+      assert.equal((await node.store.mailboxes.get(ID))?.mailbox.receive.protocol, "imap");
+      await post(node, "update", [credentials()]);
+      assert.equal((await stored(node)).receive.host, "mail.example.com");
     } finally {
       await node.close();
     }
@@ -226,6 +231,13 @@ describe("a CRM with an Exchange mailbox", { timeout: 240_000 }, () => {
       await s.service.until("the good news again", () => s.crm.states.length === 3);
       assert.equal(s.crm.states[2]?.Avaliable, true);
       await status(s.service, id, "listening");
+      exchange.faults.always("*", { responseCode: "ErrorAccessDenied" });
+      exchange.disconnectAll();
+      await s.service.until("the other bad news", () => s.crm.states.length === 4, 60_000);
+      const denied = s.crm.states[3];
+      assert.equal(denied?.Avaliable, false);
+      assert.match(denied?.ExceptionClassName ?? "", /\.ServiceResponseException$/);
+      assert.match(denied?.ExceptionMessage ?? "", /ErrorAccessDenied/);
     } finally {
       await end();
     }

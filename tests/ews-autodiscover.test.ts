@@ -96,13 +96,13 @@ describe("autodiscover", () => {
   const here = (path = "/autodiscover/autodiscover.xml", host = "autodiscover.example.test") =>
     `https://${host}:${web.port}${path}`;
 
-  async function find(more: { redirects?: string; srv?: string; pass?: string } = {}) {
+  async function find(more: { redirects?: string; srv?: string; pass?: string; command?: number } = {}) {
     const deps = exchangeDeps({ egress: egress("allow", { resolve }), timeouts: { command: 5000 } });
     const { account, over } = exchange().account(deps, { key: "test", trust: { ca: undefined, fingerprint } });
     const search = {
       http: ewsHttp(account, { user: ADDRESS, pass: more.pass ?? PASSWORD, secrets: () => [] }),
       stranger: ewsHttp(account, "nobody"),
-      command: 5000,
+      command: more.command ?? 5000,
       ports: { secure: web.port, plain: plain.port },
       srv: () => Promise.resolve(more.srv ? [{ name: more.srv, port: web.port, priority: 1, weight: 1 }] : []),
     };
@@ -176,6 +176,38 @@ describe("autodiscover", () => {
     assert.match(refused.evidence ?? "", /cloud\.other\.test.*receive\.redirects/);
     assert.ok(!shownTo().includes(`cloud.other.test:${web.port}`));
     assert.equal((await find({ redirects: "^https://[a-z.]+\\.other\\.test[:/]" })).url, EWS);
+  });
+
+  test("redirects in plain XML are followed by the same rules", async () => {
+    const elsewhere = here(undefined, "other.example.test");
+    hosts = {
+      "example.test": exchangeSays(status(404), (response, visit) =>
+        (visit.body.includes("new@")
+          ? pox(`<Action>redirectUrl</Action><RedirectUrl>${elsewhere}</RedirectUrl>`)
+          : pox("<Action>redirectAddr</Action><RedirectAddr>new@example.test</RedirectAddr>"))(response, visit),
+      ),
+      "other.example.test": exchangeSays(
+        status(404),
+        pox(`<Action>settings</Action><Protocol><Type>EXPR</Type><EwsUrl>${EWS}</EwsUrl></Protocol>`),
+      ),
+    };
+    assert.equal((await find()).url, EWS);
+  });
+
+  test("a server that says nothing does not keep the next one from being asked", async () => {
+    hosts = { "example.test": () => undefined, "autodiscover.example.test": exchangeSays(settings(EWS)) };
+    assert.equal((await find({ command: 1000 })).url, EWS);
+  });
+
+  test("a search is given up, to be tried again, where every step is slow", async () => {
+    for (let n = 0; n < 13; n++) {
+      const next = status(302, { location: here(undefined, `h${n + 1}.example.test`) });
+      hosts[n === 0 ? "example.test" : `h${n}.example.test`] = (response, visit) =>
+        void setTimeout(() => next(response, visit), 150);
+    }
+    const refused = await failure(find({ command: 200 }));
+    assert.ok(isProblem("autodiscover", "later")(refused), String(refused));
+    assert.ok(web.visits.length < 10, String(web.visits.length));
   });
 
   test("redirects without end are given up", async () => {

@@ -1,5 +1,6 @@
 /** What a session with an Exchange server promises: proven connections, logins that lock nobody out, and failures in plain words. */
 import assert from "node:assert/strict";
+import { createHash, X509Certificate } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
@@ -15,7 +16,8 @@ import {
   webServer,
 } from "./promises/exchange-rig.ts";
 import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
-import { challengeMessage, messageType } from "./servers/exchange/ntlm.ts";
+import { makeCertificates } from "./servers/certificates.ts";
+import { challengeMessage, messageType, readAnswer } from "./servers/exchange/ntlm.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 
 const signal = AbortSignal.timeout(300_000);
@@ -164,6 +166,20 @@ describe("a session with an Exchange server", () => {
     assert.ok(refused.retry.getTime() > Date.now() + 50_000);
   });
 
+  test("what a streamed answer says of the server is learnt as well", async () => {
+    const session = await open(server.url, trusted());
+    server.faults.once("GetFolder", { responseCode: "ErrorServerBusy", backOffMs: 60_000 });
+    await all(await session.raw("GetFolder", GET_FOLDER, signal));
+    await assert.rejects(session.raw("GetFolder", GET_FOLDER, signal), isProblem("throttled"));
+    assert.equal(server.calls.length, 1);
+    const other = await open(server.url, trusted());
+    server.faults.once("GetFolder", { responseCode: "ErrorExceededConnectionCount" });
+    await all(await other.raw("GetFolder", GET_FOLDER, signal));
+    server.faults.once("GetFolder", { responseCode: "ErrorNonExistentMailbox" });
+    await all(await other.raw("GetFolder", GET_FOLDER, signal));
+    assert.equal(other.open, false);
+  });
+
   test("an older server is spoken to in its own version of the schema", async () => {
     const session = await open(server.url, trusted());
     server.faults.once("GetFolder", { soapFault: "ErrorInvalidServerVersion" });
@@ -277,6 +293,27 @@ describe("a refused login", () => {
     await assert.rejects(inboxName(session, signal), isProblem("auth", "never"));
     assert.equal(web.visits.length, 1);
     await web.stop();
+  });
+
+  test("an answer by NTLM is bound to the certificate of its connection, as Extended Protection wants it", async () => {
+    const { ca, server } = await makeCertificates();
+    const web = await webServer((_, response) => {
+      const challenge = challengeMessage("CORP").message.toString("base64");
+      response.writeHead(401, { "www-authenticate": `NTLM ${challenge}` }).end();
+    }, server);
+    const session = await open(web.url, { ca });
+    await assert.rejects(inboxName(session, signal), isProblem("auth", "never"));
+    await web.stop();
+    const answer = readAnswer(bytesOf(web.visits.at(-1)?.authorization ?? ""));
+    const end = createHash("sha256").update(new X509Certificate(server.cert).raw).digest();
+    const binding = Buffer.concat([
+      Buffer.alloc(16),
+      Buffer.from([53, 0, 0, 0]),
+      Buffer.from("tls-server-end-point:"),
+      end,
+    ]);
+    const pair = Buffer.concat([Buffer.from([10, 0, 16, 0]), createHash("md5").update(binding).digest()]);
+    assert.ok(answer.response.includes(pair));
   });
 
   test("NTLM without its second version is not safe, and not used", async () => {

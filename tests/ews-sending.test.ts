@@ -161,6 +161,22 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
     assert.match(body.reason, /refused user name or password/);
   });
 
+  test("with NTLM the login comes before the message, which goes on its way once", async () => {
+    const earlier = s.exchange.schemes;
+    s.exchange.schemes = ["ntlm"];
+    try {
+      const { id } = await s.sender();
+      const first = s.exchange.calls.length;
+      await sent(id);
+      assert.deepEqual(
+        s.exchange.calls.slice(first).map(({ operation }) => operation),
+        ["CreateItem"],
+      );
+    } finally {
+      s.exchange.schemes = earlier;
+    }
+  });
+
   test("trying it out asks the server, with the login that sends", async () => {
     const { id, address } = await s.sender();
     const { body } = await s.service.call("GET", `/api/v1/mailboxes/${id}`);

@@ -1,7 +1,8 @@
 /** What listening to Exchange promises: hints after everything that could have brought mail, on few connections, whatever happens to them. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, test } from "node:test";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { Secret } from "../shared/contract/secret.ts";
+import PostalMime from "postal-mime";
 import { type Egress, egress } from "../shared/egress.ts";
 import { ewsHints, type HubLimits } from "../shared/mail/ews/hub.ts";
 import { mimeOf } from "../shared/mail/ews/mime.ts";
@@ -10,7 +11,7 @@ import { stopping } from "../shared/run.ts";
 import { exchangeDeps, exchangeMailbox, type EwsWish } from "./promises/exchange-rig.ts";
 import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
 import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
-import { numbered } from "./servers/mail.ts";
+import { message, numbered } from "./servers/mail.ts";
 import { waitingRoom } from "./servers/waiting.ts";
 
 const signal = AbortSignal.timeout(300_000);
@@ -264,6 +265,13 @@ describe("Listening to Exchange", () => {
     assert.ok(server.calls.filter(({ operation }) => operation === "GetStreamingEvents").length >= 4);
   });
 
+  test("a server that ends every connection at once, in good order, is asked every few seconds", async () => {
+    const { server, follow } = await started({ patienceMs: 300 }, { minuteMs: 1 });
+    const one = await follow("a@example.com");
+    await one.until(() => one.how.at(-1) === false);
+    assert.equal(server.streams().length, 0);
+  });
+
   test("a connection without heartbeats is deaf: it is opened anew", async () => {
     const { server, follow } = await started({ silenceMs: 1000 });
     const one = await follow("a@example.com");
@@ -402,7 +410,27 @@ describe("Listening to Exchange", () => {
     const earlier = dialled();
     server.disconnectAll();
     for (const one of three) assert.ok(isProblem("auth", "never")(await one.ended()));
+    for (const { session } of three) {
+      const asked = session.ask("GetFolder", (by) => session.library.Folder.Bind(by, session.folder("inbox")), signal);
+      await assert.rejects(asked, isProblem("auth", "never"));
+    }
     assert.equal(dialled(), earlier + 1);
+  });
+
+  test("however many mailboxes of an account ask at once, they take turns on few connections", async () => {
+    const { server, follow } = await started();
+    const wires = (name: string) =>
+      new Set(server.calls.filter(({ operation }) => operation === name).map(({ wire }) => wire));
+    server.faults.always("Subscribe", { delayMs: 20 });
+    const names = Array.from({ length: 40 }, (_, at) => `user${at}@example.com`);
+    const forty = await Promise.all(names.map((name) => follow(name, { access: "impersonate" })));
+    await Promise.all(forty.map((one) => one.hinted(1)));
+    assert.ok(wires("Subscribe").size <= 8, `${wires("Subscribe").size} connections for subscriptions`);
+    const ids = await Promise.all(names.map((name) => server.append(name, "inbox", numbered(1))));
+    server.faults.always("GetItem", { delayMs: 50 });
+    const got = await Promise.all(forty.map(({ session }, at) => all(mimeOf(session, [ids[at]!], signal))));
+    assert.ok(got.flat().every((one) => "raw" in one));
+    assert.ok(wires("GetItem").size <= 20, `${wires("GetItem").size} connections for downloads`);
   });
 
   test("requests for subscriptions and streams of a group go to one server, by its anchor and cookie", async () => {
@@ -473,12 +501,13 @@ describe("Downloading from Exchange", () => {
   before(async () => {
     server = await startExchange({ chunkBytes: 1000 });
     await server.addUser("a@example.com", PASSWORD);
+  });
+  // Each on its own: what one learnt of a busy server would keep the next one waiting.
+  beforeEach(async () => {
     session = await openEws(exchangeDeps(), mailboxAt(server, "a@example.com", {}), signal);
   });
-  after(async () => {
-    await session.close();
-    await server.stop();
-  });
+  afterEach(() => session.close());
+  after(() => server.stop());
 
   test("several messages come in one request, byte for byte, with what the server knows of them", async () => {
     const raws = [1, 2, 3].map((at) => Buffer.concat([Buffer.from(numbered(at)), Buffer.from([0x80, 0xff, 0x0a])]));
@@ -517,6 +546,60 @@ describe("Downloading from Exchange", () => {
     server.faults.once("GetItem", { responseCode: "ErrorMailboxStoreUnavailable" });
     await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("unavailable", "later"));
     server.faults.once("GetItem", { responseCode: "ErrorServerBusy", backOffMs: 2000 });
+    await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("throttled"));
+  });
+
+  test("a message that the server cannot give as a whole is put together from its parts, always the same way", async () => {
+    const file = Buffer.from(Array.from({ length: 200_000 }, (_, at) => (at * 7) % 256));
+    const attachments = [
+      { filename: "Bericht – März.pdf", type: "application/pdf", content: file },
+      { filename: "logo.png", type: "image/png", content: Buffer.from([1, 2, 3]), cid: "logo@example.com" },
+    ];
+    const subject = "Größe – " + "long ".repeat(300);
+    const raw = message({ subject, from: "Jörg <j@example.com>", html: "<p>Grüße</p>", attachments });
+    const id = await server.append("a@example.com", "inbox", raw, { isRead: true });
+    const got = [];
+    for (const code of ["ErrorMimeContentConversionFailed", "ErrorMessageSizeExceeded"]) {
+      server.faults.once("GetItem", { responseCode: code });
+      got.push(...(await all(mimeOf(session, [id], signal))));
+    }
+    const [one, two] = got;
+    assert.ok(one && two && "raw" in one && "raw" in two);
+    assert.deepEqual(one.flags, ["\\Seen"]);
+    assert.deepEqual(Buffer.from(one.raw), Buffer.from(two.raw));
+    const [was, is] = [await PostalMime.parse(raw), await PostalMime.parse(one.raw)];
+    const told = ({ subject: about, from, to, date, messageId, html }: typeof was) => ({
+      about: about?.trim(),
+      from,
+      to,
+      date,
+      messageId,
+      html: html?.trim(),
+    });
+    assert.deepEqual(told(is), told(was));
+    const filesOf = (letter: typeof was) =>
+      letter.attachments.map(({ filename, mimeType, contentId, content }) => ({
+        filename,
+        mimeType,
+        contentId,
+        content: Buffer.from(content as ArrayBuffer),
+      }));
+    assert.deepEqual(filesOf(is), filesOf(was));
+    assert.ok(
+      Buffer.from(one.raw)
+        .toString("latin1")
+        .split("\r\n")
+        .every((line) => line.length <= 998),
+    );
+  });
+
+  test("parts that cannot be had either are a Problem of that message alone", async () => {
+    const ids = await server.appendMany("a@example.com", "inbox", [numbered(20)]);
+    server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" }, { times: 2 });
+    const [got] = await all(mimeOf(session, ids, signal));
+    assert.ok(got && "problem" in got && isProblem("message")(got.problem));
+    server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" });
+    server.faults.once("GetItem", { responseCode: "ErrorServerBusy" });
     await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("throttled"));
   });
 

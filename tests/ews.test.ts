@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { MailboxOf } from "../shared/contract/mailbox.ts";
 import { AGAIN, type Cursor } from "../shared/contract/message.ts";
+import { exchange } from "../shared/mail/ews/exchange.ts";
+import { ewsHints } from "../shared/mail/ews/hub.ts";
 import { openMailbox } from "../shared/mail/open.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
 import { all, depsFor, exchangeMailboxOn, PASSWORD, type Watch, watchOn } from "./promises/mailbox-rig.ts";
@@ -10,37 +12,37 @@ import { type Host, mailboxPromises } from "./promises/mailboxes.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
 
-type Hosted = Host & { exchange: Exchange };
+type Hosted = Host & { real: Exchange };
 
 const addressOf = (user: string) => `${user}@example.com`;
 const placeOf = (folder: string) => (folder === "INBOX" ? "inbox" : folder);
 
 /** An Exchange server, as the suite asks for one. */
 async function hosted(): Promise<Hosted> {
-  const exchange = await startExchange({ tls: true });
-  const items = (user: string, folder: string) => exchange.items(addressOf(user), placeOf(folder));
+  const real = await startExchange({ tls: true });
+  const items = (user: string, folder: string) => real.items(addressOf(user), placeOf(folder));
   return {
-    exchange,
-    addUser: (user, password) => exchange.addUser(addressOf(user), password),
-    append: (user, folder, raw) => exchange.append(addressOf(user), placeOf(folder), raw),
-    appendMany: (user, folder, raws) => exchange.appendMany(addressOf(user), placeOf(folder), raws),
-    createFolder: async (user, folder) => void (await exchange.createFolder(addressOf(user), folder)),
-    expunge: async (user, _, name) => exchange.remove(addressOf(user), String(name)),
+    real,
+    addUser: (user, password) => real.addUser(addressOf(user), password),
+    append: (user, folder, raw) => real.append(addressOf(user), placeOf(folder), raw),
+    appendMany: (user, folder, raws) => real.appendMany(addressOf(user), placeOf(folder), raws),
+    createFolder: async (user, folder) => void (await real.createFolder(addressOf(user), folder)),
+    expunge: async (user, _, name) => real.remove(addressOf(user), String(name)),
     flags: async (user, folder) => new Map(items(user, folder).map(({ id, isRead }) => [id, isRead ? ["\\Seen"] : []])),
     count: async (user, folder) => items(user, folder).length,
-    stop: () => exchange.stop(),
+    stop: () => real.stop(),
   };
 }
 
 mailboxPromises<Hosted>({
   name: "Exchange",
   start: hosted,
-  mailbox: ({ exchange }, user, wish) => {
+  mailbox: ({ real }, user, wish) => {
     const { auth, ...rest } = wish ?? {};
     const own = auth && "password" in auth ? { auth: { user: addressOf(user), password: auth.password } } : {};
-    return exchangeMailboxOn(exchange, addressOf(user), { ...rest, ...own });
+    return exchangeMailboxOn(real, addressOf(user), { ...rest, ...own });
   },
-  path: ({ exchange }, user, folder) => (folder === "INBOX" ? folder : exchange.folderId(addressOf(user), folder)),
+  path: ({ real }, user, folder) => (folder === "INBOX" ? folder : real.folderId(addressOf(user), folder)),
   breaksInBursts: false,
   oddFolder: 'Say "hi" <now>',
 });
@@ -130,8 +132,9 @@ describe("An Exchange mailbox", () => {
         await put(4, { itemClass: "IPM.Schedule.Meeting.Request" }),
         await put(5, { itemClass: "REPORT.IPM.Note.NDR" }),
         await put(6, { itemClass: "IPM.Note.SMIME.MultipartSigned" }),
+        await put(7, { itemClass: "IPM.Sharing" }),
       ];
-      assert.deepEqual((await watch.until(3)).map(({ key }) => key).toSorted(), wanted.toSorted());
+      assert.deepEqual((await watch.until(4)).map(({ key }) => key).toSorted(), wanted.toSorted());
     });
 
     test("only what is newer after its sync state became invalid, and knows what it handed over", async () => {
@@ -162,7 +165,8 @@ describe("An Exchange mailbox", () => {
   describe("hears", () => {
     test("again after its connections were cut, and of what came meanwhile", async () => {
       const address = await someone();
-      const watch = watching(address);
+      const hints = ewsHints({ gatherMs: 20, settleMs: 50, backoff: () => 50 });
+      const watch = watching(address, {}, [], depsFor({ exchange: { ...exchange(), hints } }));
       await watch.connected();
       for (let round = 1; round <= 3; round += 1) {
         server.disconnectAll();
@@ -253,15 +257,12 @@ describe("An Exchange mailbox", () => {
       const mail = connection(address);
       const folders = await mail.folders(signal);
       const named = (name: string) => folders.find((one) => one.name === name);
-      assert.deepEqual(folders[0], { path: "INBOX", name: "Inbox", parent: null, specialUse: null, selectable: true });
-      assert.deepEqual(named("Orders"), {
-        path: orders,
-        name: "Orders",
-        parent: "INBOX",
-        specialUse: null,
-        selectable: true,
-      });
-      assert.deepEqual([named("Calendar")?.selectable, named("Sent Items")?.specialUse], [false, "\\Sent"]);
+      const forMail = { specialUse: null, selectable: true, class: "IPF.Note" };
+      assert.deepEqual(folders[0], { path: "INBOX", name: "Inbox", parent: null, ...forMail });
+      assert.deepEqual(named("Orders"), { path: orders, name: "Orders", parent: "INBOX", ...forMail });
+      const calendar = named("Calendar");
+      assert.deepEqual([calendar?.selectable, calendar?.class], [false, "IPF.Appointment"]);
+      assert.equal(named("Sent Items")?.specialUse, "\\Sent");
       await mail.close();
     });
   });

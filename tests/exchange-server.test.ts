@@ -1,41 +1,22 @@
 /** Proves the fake Exchange server that other tests rely on. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Exchange, type ExchangeOptions, startExchange } from "./servers/exchange/server.ts";
-import { at, readXml, textAt, type Xml } from "./servers/exchange/xml.ts";
+import { ANN, ask, post, withAnn } from "./servers/exchange/asking.ts";
+import { type Exchange, startExchange } from "./servers/exchange/server.ts";
+import { at, readXml, textAt } from "./servers/exchange/xml.ts";
 import { exchangelibOrSkip } from "./servers/exchangelib.ts";
 import { numbered } from "./servers/mail.ts";
 import { run } from "./servers/program.ts";
 
-const ANN = "ann@corp.example";
-const BASIC = `Basic ${Buffer.from(`${ANN}:secret`).toString("base64")}`;
-
-async function withAnn(t: { after(work: () => Promise<void>): void }, options?: ExchangeOptions): Promise<Exchange> {
-  const server = await startExchange(options);
-  t.after(server.stop);
-  await server.addUser(ANN, "secret");
-  return server;
+function listen(subscription: string): string {
+  return `<GetStreamingEvents><SubscriptionIds><t:SubscriptionId>${subscription}</t:SubscriptionId></SubscriptionIds>
+    <ConnectionTimeout>1</ConnectionTimeout></GetStreamingEvents>`;
 }
 
-function request(content: string, header = ""): string {
-  return `<?xml version="1.0"?><e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"
-    xmlns:t="http://schemas.microsoft.com/exchange/services/2006/types"
-    xmlns="http://schemas.microsoft.com/exchange/services/2006/messages"><e:Header>
-    <t:RequestServerVersion Version="Exchange2013_SP1"/>${header}</e:Header><e:Body>${content}</e:Body></e:Envelope>`;
-}
-
-function post(server: Exchange, content: string, more: { header?: string; authorization?: string } = {}) {
-  const headers = { "content-type": "text/xml; charset=utf-8", authorization: more.authorization ?? BASIC };
-  return fetch(server.url, { method: "POST", headers, body: request(content, more.header) });
-}
-
-/** The first response message. */
-async function ask(server: Exchange, content: string): Promise<Xml> {
-  const answer = readXml(await (await post(server, content)).text());
-  const message = at(answer, "Body")?.children[0]?.children[0]?.children[0];
-  assert.ok(message, "a response message");
-  return message;
-}
+const inboxOf = (address: string) =>
+  `<GetFolder><FolderShape><t:BaseShape>IdOnly</t:BaseShape></FolderShape><FolderIds>
+  <t:DistinguishedFolderId Id="inbox"><t:Mailbox><t:EmailAddress>${address}</t:EmailAddress></t:Mailbox>
+  </t:DistinguishedFolderId></FolderIds></GetFolder>`;
 
 const sync = (state: string, most: number) =>
   `<SyncFolderItems><ItemShape><t:BaseShape>IdOnly</t:BaseShape></ItemShape>
@@ -119,6 +100,101 @@ describe("the fake Exchange server", () => {
     server.faults.once("FindFolder", { responseCode: "ErrorMailboxStoreUnavailable" });
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "ErrorMailboxStoreUnavailable");
     assert.equal(textAt(await ask(server, find), "ResponseCode"), "NoError");
+  });
+
+  test("limits, lost events and restarts are told as Exchange tells them; mail and sync states outlast a restart", async (t) => {
+    const server = await withAnn(t, { minuteMs: 300 });
+    Object.assign(server.limits, { connections: 1, subscriptions: 2 });
+    const subscribe = `<Subscribe><StreamingSubscriptionRequest><t:FolderIds><t:DistinguishedFolderId Id="inbox"/></t:FolderIds>
+      <t:EventTypes><t:EventType>NewMailEvent</t:EventType></t:EventTypes></StreamingSubscriptionRequest></Subscribe>`;
+    const first = textAt(await ask(server, subscribe), "SubscriptionId") ?? "";
+    const second = textAt(await ask(server, subscribe), "SubscriptionId") ?? "";
+    assert.match(await (await post(server, subscribe)).text(), /ErrorExceededSubscriptionCount/);
+    const listening = await post(server, listen(first));
+    assert.match(await (await post(server, listen(second))).text(), /ErrorExceededConnectionCount/);
+    server.missEvents();
+    const said = await listening.text();
+    assert.match(said, /ErrorMissedNotificationEvents.*<m:ErrorSubscriptionIds><t:SubscriptionId>/s);
+    await server.append(ANN, "inbox", numbered(1));
+    const { state } = await synced(server);
+    await server.stop();
+    await server.start();
+    // Connections that fetch has kept are dead, and it says so once.
+    await post(server, listen(second)).catch(() => undefined);
+    assert.match(await (await post(server, listen(second))).text(), /ErrorSubscriptionNotFound/);
+    assert.deepEqual((await synced(server, state)).changes, []);
+    assert.equal(server.items(ANN, "inbox").length, 1);
+  });
+
+  test("pull subscriptions tell what happened since a watermark, and a status when nothing did", async (t) => {
+    const server = await withAnn(t);
+    const subscribed = await ask(
+      server,
+      `<Subscribe><PullSubscriptionRequest><t:FolderIds><t:DistinguishedFolderId Id="inbox"/></t:FolderIds><t:EventTypes>
+      <t:EventType>MovedEvent</t:EventType></t:EventTypes><t:Timeout>10</t:Timeout></PullSubscriptionRequest></Subscribe>`,
+    );
+    const id = await server.append(ANN, "drafts", numbered(1));
+    const events = async (watermark: string | undefined) => {
+      const message = await ask(
+        server,
+        `<GetEvents><SubscriptionId>${textAt(subscribed, "SubscriptionId")}</SubscriptionId>
+        <Watermark>${watermark}</Watermark></GetEvents>`,
+      );
+      return at(message, "Notification")?.children.filter(({ name }) => name.endsWith("Event")) ?? [];
+    };
+    const start = textAt(subscribed, "Watermark");
+    assert.equal((await events(start))[0]?.name, "StatusEvent");
+    const moved = server.move(ANN, id, "inbox");
+    const [event] = await events(start);
+    assert.equal(event?.name, "MovedEvent");
+    assert.equal(at(event, "ItemId")?.attributes["Id"], moved);
+    assert.equal(at(event, "OldItemId")?.attributes["Id"], id);
+    assert.equal((await events(textAt(event, "Watermark")))[0]?.name, "StatusEvent");
+  });
+
+  test("an item that the server refuses does not keep the others of a request from being read", async (t) => {
+    const server = await withAnn(t);
+    const ids = await server.appendMany(ANN, "inbox", [numbered(1), numbered(2), numbered(3)]);
+    server.refuseItem(ids[1] ?? "", "ErrorItemCorrupt");
+    server.remove(ANN, ids[2] ?? "");
+    const wanted = ids.map((id) => `<t:ItemId Id="${id}"/>`).join("");
+    const answer = await post(
+      server,
+      `<GetItem><ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:IncludeMimeContent>true</t:IncludeMimeContent></ItemShape>
+      <ItemIds>${wanted}</ItemIds></GetItem>`,
+    );
+    const text = await answer.text();
+    const codes = [...text.matchAll(/<m:ResponseCode>(\w+)</g)].map(([, code]) => code);
+    assert.deepEqual(codes, ["NoError", "ErrorItemCorrupt", "ErrorItemNotFound"]);
+    const mime = /<t:MimeContent CharacterSet="UTF-8">([^<]*)</.exec(text)?.[1] ?? "";
+    assert.deepEqual(Buffer.from(mime, "base64"), server.items(ANN, "inbox")[0]?.raw);
+  });
+
+  test("answers come in pieces of any size, cut where a test wants, with any prefix", async (t) => {
+    for (const [prefix, element] of [
+      ["soap", "<soap:Envelope"],
+      ["", "<Envelope"],
+    ] as const) {
+      const server = await withAnn(t, { chunkBytes: 1, prefix });
+      const whole = await (await post(server, inboxOf(ANN))).text();
+      assert.ok(whole.includes(element) && whole.includes("<t:FolderId"), whole);
+      server.faults.once("GetFolder", { cut: 300 });
+      await assert.rejects(post(server, inboxOf(ANN)).then((answer) => answer.text()));
+      server.faults.once("GetFolder", { cut: "before" });
+      await assert.rejects(post(server, inboxOf(ANN)));
+    }
+  });
+
+  test("requests that the schema does not allow, and folders of others, are refused", async (t) => {
+    const server = await withAnn(t);
+    await server.addUser("bob@corp.example", "hush");
+    const shape = "<ItemShape><t:BaseShape>IdOnly</t:BaseShape></ItemShape>";
+    const wrong = await post(server, `<GetItem><ItemIds><t:ItemId Id="x"/></ItemIds>${shape}</GetItem>`);
+    assert.equal(wrong.status, 500);
+    assert.match(await wrong.text(), /ErrorSchemaValidation/);
+    assert.equal(textAt(await ask(server, inboxOf("bob@corp.example")), "ResponseCode"), "ErrorAccessDenied");
+    assert.equal(textAt(await ask(server, inboxOf("eve@corp.example")), "ResponseCode"), "ErrorNonExistentMailbox");
+    assert.equal(textAt(await ask(server, inboxOf(ANN)), "ResponseCode"), "NoError");
   });
 
   for (const scheme of ["basic", "NTLM"]) {

@@ -14,6 +14,8 @@ const TRACES = [
   "X-Keywords: \r\n  $Label1",
   "X-Mozilla-Status2: 00000000",
   "X-GM-MSGID: 1278455344230334865",
+  "Keywords: Creatio, Taken",
+  "X-MS-Exchange-Organization-SCL: 1",
 ];
 
 function withTraces(raw: Buffer, places: number[]): Buffer {

@@ -21,10 +21,12 @@ const TRACE_FIELDS = new Set([
   "x-imap", // UW IMAP: state of the folder
   "x-imapbase", // UW IMAP, Dovecot: UIDVALIDITY of the folder
   "content-length", // mbox stores: length with their line ends
+  "keywords", // Exchange writes the categories of this copy into it (MS-OXCMAIL), ours among them
+  "x-message-flag", // Exchange: the flag of this copy
 ]);
 
-/** Families of such fields, by prefix: Thunderbird's folder state and Gmail's labels and ids. */
-const TRACE_PREFIXES = ["x-mozilla-", "x-gm-", "x-gmail-"];
+/** Families of such fields, by prefix: Thunderbird's folder state, Gmail's labels and ids, what Exchange servers tell each other. */
+const TRACE_PREFIXES = ["x-mozilla-", "x-gm-", "x-gmail-", "x-ms-exchange-organization-"];
 
 // No trace field has a longer name; a longer first line without a colon need not be searched for one.
 const NAME_BYTES = 256;

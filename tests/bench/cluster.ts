@@ -6,7 +6,7 @@ import { clusterEnv } from "../cluster-rig.ts";
 import { provide } from "../servers/provide.ts";
 import { type Service, startService } from "../service.ts";
 import { type Bench, compared, type Result, type Row } from "./report.ts";
-import { asRival, command, type Rival, startOurs } from "./rivals.ts";
+import { asRival, byImap, command, type Rival, startOurs } from "./rivals.ts";
 import { burst, warmedUp } from "./throughput.ts";
 
 const WORKERS = [1, 2, 4];
@@ -21,7 +21,7 @@ export async function cluster(bench: Bench): Promise<Row[]> {
     for (const workers of WORKERS) {
       const nodes = await startNodes(bench, backends, workers);
       const name = `${bench.sizes.burst} over ${bench.sizes.mailboxes} mailboxes, ${workers} worker${workers > 1 ? "s" : ""}`;
-      rows.push(...compared(name, await measured(bench, await asRival("nodes", nodes, bench.mail)), alone));
+      rows.push(...compared(name, await measured(bench, await asRival("nodes", nodes, byImap(bench.mail))), alone));
     }
     return rows;
   });

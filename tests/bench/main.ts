@@ -1,8 +1,9 @@
 /**
- * The bench: the service beside a bare imapflow loop on the same Dovecot, and many nodes beside one, each in one run. Prints tables and
+ * The bench: the service beside a bare imapflow loop on the same Dovecot, its Exchange mailboxes beside its IMAP ones, and many nodes
+ * beside one, each in one run. Prints tables and
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
- *   bun run bench [latency] [throughput] [memory] [send] [cluster] [idle] [failover] [--mailboxes 200] [--mails 200] [--burst 2000]
+ *   bun run bench [latency] [throughput] [memory] [send] [exchange] [cluster] [idle] [failover] [--mailboxes 200] [--mails 200] [--burst 2000]
  *                 [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
@@ -10,6 +11,7 @@ import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
 import { cluster } from "./cluster.ts";
 import { failover, idle } from "./held.ts";
+import { exchange } from "./exchange.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
@@ -27,6 +29,7 @@ const PARTS: Record<string, Part> = {
   throughput: { heads: BARE, run: onDovecot(throughput) },
   memory: { heads: BARE, run: onDovecot(memory) },
   send: { heads: BARE, run: onDovecot(sending) },
+  exchange: { heads: ["Exchange", "IMAP"], run: onDovecot(exchange) },
   cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
   idle: { heads: GOAL, run: idle },
   failover: { heads: GOAL, run: failover },

@@ -36,24 +36,34 @@ export function command(runtime: Runtime): [string, ...string[]] {
   return [programs[runtime], "--expose-gc", loads[runtime], file("./collect.ts")];
 }
 
+/** What a user's mailbox is received from. */
+type Receive = (user: string) => object;
+
+/** The service as one API node on its embedded default, listening by IMAP. */
+export const startOurs: StartRival = (runtime, mail) => startListening(runtime, byImap(mail));
+
+/** How a user's mailbox on this server is received. */
+export function byImap({ server, password, tls }: Mail): Receive {
+  return (user) => ({
+    protocol: "imap",
+    host: "localhost",
+    port: tls ? server.imapsPort : server.imapPort,
+    ...(tls ? { tls: "implicit", ca: server.ca } : { tls: "none" }),
+    auth: { user, password },
+  });
+}
+
 /** The service as one API node on its embedded default. */
-export const startOurs: StartRival = async (runtime, mail) =>
-  asRival("service", [await startService({}, command(runtime))], mail);
+export async function startListening(runtime: Runtime, receive: Receive): Promise<Rival> {
+  return asRival("service", [await startService({}, command(runtime))], receive);
+}
 
 /** Nodes of the service as one rival: the first is asked, all are measured. */
-export async function asRival(name: string, nodes: [Service, ...Service[]], mail: Mail): Promise<Rival> {
-  const { server, password, tls } = mail;
+export async function asRival(name: string, nodes: [Service, ...Service[]], receive: Receive): Promise<Rival> {
   const [service] = nodes;
   const sink = await startSink();
   const register = async (user: string) => {
-    const receive = {
-      protocol: "imap",
-      host: "localhost",
-      port: tls ? server.imapsPort : server.imapPort,
-      ...(tls ? { tls: "implicit", ca: server.ca } : { tls: "none" }),
-      auth: { user, password },
-    };
-    const body = { address: `${user}@example.com`, receive, deliver: { url: sink.url } };
+    const body = { address: `${user}@example.com`, receive: receive(user), deliver: { url: sink.url } };
     const answer = await service.call("POST", "/api/v1/mailboxes", body);
     if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
   };

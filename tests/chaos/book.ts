@@ -2,7 +2,7 @@
 import type { EndpointRequest } from "../servers/endpoint.ts";
 import { message } from "../servers/mail.ts";
 import { subjectOf } from "../stories/scene.ts";
-import type { World } from "./world.ts";
+import type { ChaosMailbox, World } from "./world.ts";
 
 export type Result = {
   sent: number;
@@ -19,14 +19,14 @@ export type Result = {
 
 export type Book = {
   /** Sends one message into a mailbox, whatever else happens. */
-  send(mailbox: string): Promise<void>;
+  send(mailbox: ChaosMailbox): Promise<void>;
   readonly sent: number;
   /** How many of the first `count` messages have not arrived. */
   missing(count: number): number;
   result(parked: number): Result;
 };
 
-export function openBook({ dovecot, endpoint }: World): Book {
+export function openBook({ endpoint }: World): Book {
   const sentAt = new Map<string, number>();
   const arrivedAt = new Map<string, number>();
   let read = 0;
@@ -44,9 +44,9 @@ export function openBook({ dovecot, endpoint }: World): Book {
   return {
     async send(mailbox) {
       const subject = `mail ${String(sentAt.size).padStart(6, "0")}`;
-      const raw = message({ subject, to: `${mailbox}@example.com`, text: subject, bytes: 2_000 });
+      const raw = message({ subject, to: mailbox.address, text: subject, bytes: 2_000 });
       sentAt.set(subject, Date.now());
-      await dovecot.deliver(mailbox, raw);
+      await mailbox.deliver(raw);
     },
     get sent() {
       return sentAt.size;

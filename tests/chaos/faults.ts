@@ -1,6 +1,7 @@
 /** What goes wrong, each for some seconds: processes die or stand still, lines are cut, the endpoint misbehaves. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Answer } from "../servers/endpoint.ts";
+import type { Fault as ExchangeFault } from "../servers/exchange/faults.ts";
 import type { Proxy } from "../servers/proxy.ts";
 import type { Random } from "./random.ts";
 import { type ChaosNode, SESSION_SECONDS, type World } from "./world.ts";
@@ -26,6 +27,15 @@ export const KINDS: readonly Kind[] = [
     return cut(`${node.name} - rabbitmq`, node.toRabbit, random);
   },
   (world, random) => cut("all nodes - dovecot", world.toDovecot, random),
+  (world, random) => cut("all nodes - exchange", world.toExchange, random),
+  (world, random) => restarted("exchange", world.exchange, random),
+  (world, random) =>
+    exchangeFault("exchange is busy", world, { soapFault: "ErrorServerBusy", backOffMs: 1_000 }, random),
+  (world, random) => exchangeFault("exchange answers 503", world, { status: 503, retryAfter: 1 }, random),
+  (world, random) => exchangeFault("exchange cuts every answer", world, { cut: random.whole(1, 2_000) }, random),
+  (world) => atOnce("exchange forgets subscriptions", () => world.exchange.expireSubscriptions()),
+  (world) => atOnce("exchange refuses old sync states", () => world.exchange.invalidateSyncStates()),
+  (world) => atOnce("exchange loses events", () => world.exchange.missEvents()),
   (world, random) => cut("all nodes - endpoint", world.toEndpoint, random),
   (world, random) => answering("endpoint answers 500", world, { status: 500 }, random),
   (world, random) => answering("endpoint hangs", world, { hang: true }, random),
@@ -95,4 +105,19 @@ function answering(name: string, { endpoint }: World, answer: Answer, random: Ra
     endpoint.answer(() => ({}));
   };
   return { name, happen };
+}
+
+function exchangeFault(name: string, { exchange }: World, fault: ExchangeFault, random: Random): Fault {
+  const ms = random.whole(2_000, 6_000);
+  const happen = async () => {
+    exchange.faults.always("*", fault);
+    exchange.disconnectAll();
+    await sleep(ms);
+    exchange.faults.clear();
+  };
+  return { name, happen };
+}
+
+function atOnce(name: string, work: () => void): Fault {
+  return { name, happen: async () => work() };
 }

@@ -1,7 +1,11 @@
-/** What chaos breaks: two API nodes, two workers, Redis, RabbitMQ, Dovecot and an endpoint, with a proxy on each line between them. */
+/**
+ * What chaos breaks: two API nodes, two workers, Redis, RabbitMQ, Dovecot, an Exchange server and an endpoint, with a proxy on each
+ * line between them. Every third mailbox is on Exchange; half of those are reached by one login that acts for them.
+ */
 import { randomBytes } from "node:crypto";
 import { type Endpoint, startEndpoint } from "../servers/endpoint.ts";
 import type { Dovecot } from "../servers/dovecot.ts";
+import { type Exchange, startExchange } from "../servers/exchange/server.ts";
 import { provide } from "../servers/provide.ts";
 import { type Proxy, startProxy } from "../servers/proxy.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
@@ -10,16 +14,21 @@ import { type Service, startService } from "../service.ts";
 
 export type ChaosNode = { name: string; service: Service; toRedis: Proxy; toRabbit: Proxy };
 
+/** `deliver` hands a message to its mail server. */
+export type ChaosMailbox = { id: string; address: string; deliver(raw: Buffer): Promise<unknown> };
+
 export type World = {
   redis: Redis;
   rabbit: RabbitMq;
   dovecot: Dovecot;
+  exchange: Exchange;
   endpoint: Endpoint;
   apis: ChaosNode[];
   workers: ChaosNode[];
   toDovecot: Proxy;
+  toExchange: Proxy;
   toEndpoint: Proxy;
-  mailboxes: string[];
+  mailboxes: ChaosMailbox[];
   end(): Promise<void>;
 };
 
@@ -45,9 +54,10 @@ export async function startWorld(mailboxes: number): Promise<World | undefined> 
   const remove = () => Promise.all(servers.map((server) => server?.remove()));
   const [redis, rabbit, dovecot] = servers;
   if (!redis || !rabbit || !dovecot) return remove().then(() => undefined);
-  const endpoint = await startEndpoint();
-  const [toDovecot, toEndpoint] = await Promise.all([
+  const [endpoint, exchange] = await Promise.all([startEndpoint(), startExchange()]);
+  const [toDovecot, toExchange, toEndpoint] = await Promise.all([
     startProxy({ port: dovecot.imapPort }),
+    startProxy({ port: exchange.port }),
     startProxy({ port: endpoint.port }),
   ]);
   const keys = { ENCRYPTION_KEYS: `k1:${randomBytes(32).toString("base64")}` };
@@ -70,21 +80,28 @@ export async function startWorld(mailboxes: number): Promise<World | undefined> 
     redis,
     rabbit,
     dovecot,
+    exchange,
     endpoint,
     apis: [await start("api", "api-0"), await start("api", "api-1")],
     workers: [await start("worker", "worker-0"), await start("worker", "worker-1")],
     toDovecot,
+    toExchange,
     toEndpoint,
-    mailboxes: Array.from({ length: mailboxes }, (_, n) => `box-${n}`),
+    mailboxes: [],
     async end() {
       await Promise.all(nodes.map(({ service }) => service.end()));
-      const proxies = [toDovecot, toEndpoint, ...nodes.flatMap(({ toRedis, toRabbit }) => [toRedis, toRabbit])];
+      const proxies = [
+        toDovecot,
+        toExchange,
+        toEndpoint,
+        ...nodes.flatMap(({ toRedis, toRabbit }) => [toRedis, toRabbit]),
+      ];
       await Promise.all(proxies.map((proxy) => proxy.stop()));
-      await endpoint.stop();
+      await Promise.all([endpoint.stop(), exchange.stop()]);
       await remove();
     },
   };
-  await register(world).catch((error: unknown) => world.end().then(() => Promise.reject(error)));
+  await register(world, mailboxes).catch((error: unknown) => world.end().then(() => Promise.reject(error)));
   return world;
 }
 
@@ -95,25 +112,46 @@ function through(url: string, { host, port }: Proxy): string {
   return changed.href;
 }
 
-async function register({ apis: [first], dovecot, endpoint, toDovecot, toEndpoint, mailboxes }: World): Promise<void> {
-  for (const id of mailboxes) {
-    await dovecot.addUser(id, "correct horse");
-    const answer = await first!.service.call("POST", "/api/v1/mailboxes", {
-      id,
-      address: `${id}@example.com`,
-      receive: {
-        protocol: "imap",
-        host: toDovecot.host,
-        port: toDovecot.port,
-        tls: "none",
-        auth: { user: id, password: "correct horse" },
-      },
-      deliver: { url: `http://${toEndpoint.host}:${toEndpoint.port}/`, secret: endpoint.secret },
-    });
+const PASSWORD = "correct horse";
+/** Acts for mailboxes on Exchange. */
+const ACTING = "service@example.com";
+
+async function register(world: World, count: number): Promise<void> {
+  const { endpoint, exchange, toEndpoint } = world;
+  const [{ service }] = world.apis as [ChaosNode];
+  await exchange.addUser(ACTING, PASSWORD);
+  for (let n = 0; n < count; n++) {
+    const [mailbox, receive] = n % 3 === 2 ? await onExchange(world, n) : await onDovecot(world, n);
+    const { id, address } = mailbox;
+    const deliver = { url: `http://${toEndpoint.host}:${toEndpoint.port}/`, secret: endpoint.secret };
+    const answer = await service.call("POST", "/api/v1/mailboxes", { id, address, receive, deliver });
     if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
+    world.mailboxes.push(mailbox);
   }
-  await first!.service.until("all mailboxes to be listened to", async () => {
-    const { body } = await first!.service.call("GET", "/api/v1/mailboxes?limit=1&status=listening");
-    return body.total === mailboxes.length;
+  await service.until("all mailboxes to be listened to", async () => {
+    const { body } = await service.call("GET", "/api/v1/mailboxes?limit=1&status=listening");
+    return body.total === count;
   });
+}
+
+type Placed = [mailbox: ChaosMailbox, receive: object];
+
+async function onDovecot({ dovecot, toDovecot: { host, port } }: World, n: number): Promise<Placed> {
+  const id = `box-${n}`;
+  await dovecot.addUser(id, PASSWORD);
+  const mailbox = { id, address: `${id}@example.com`, deliver: (raw: Buffer) => dovecot.deliver(id, raw) };
+  return [mailbox, { protocol: "imap", host, port, tls: "none", auth: { user: id, password: PASSWORD } }];
+}
+
+async function onExchange({ exchange, toExchange }: World, n: number): Promise<Placed> {
+  const address = `box-${n}@example.com`;
+  await exchange.addUser(address, PASSWORD, { impersonators: [ACTING] });
+  const acting = n % 2 === 0;
+  const receive = {
+    protocol: "ews",
+    url: through(exchange.url, toExchange),
+    access: acting ? "impersonate" : "own",
+    auth: { user: acting ? ACTING : address, password: PASSWORD },
+  };
+  return [{ id: `box-${n}`, address, deliver: (raw) => exchange.append(address, "inbox", raw) }, receive];
 }

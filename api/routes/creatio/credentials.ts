@@ -111,10 +111,14 @@ function imapPlace(value: unknown): Record<string, unknown> {
   return { protocol: "imap", host: hostOf(value), ...(port !== undefined && port > 0 && { port }), tls: tlsOf(value) };
 }
 
+/** Whether the mailbox was and is of Exchange, or neither. */
+export function sameKind(value: unknown, was: Mailbox): boolean {
+  return isExchange(value, was) === (was.receive.protocol === "ews");
+}
+
 /** How the mailbox sends stays as it is, unless it became one of another kind: the next message says how from then on. */
 function sendingKept(value: unknown, was: Mailbox): unknown {
-  const same = isExchange(value, was) === (was.receive.protocol === "ews");
-  return same ? wireForm(was)["send"] : undefined;
+  return sameKind(value, was) ? wireForm(was)["send"] : undefined;
 }
 
 /** The mailbox with those parts replaced that the credentials carry: an update may hold little more than a new token. */

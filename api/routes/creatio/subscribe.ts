@@ -6,7 +6,7 @@ import type { ApiDeps } from "../../deps.ts";
 import { differs, mailboxFrom } from "../../mailboxes.ts";
 import { notFound } from "../../problems.ts";
 import { restarted } from "../mailboxes.ts";
-import { idOf, updatedMailbox, wholeMailbox } from "./credentials.ts";
+import { idOf, sameKind, updatedMailbox, wholeMailbox } from "./credentials.ts";
 import { text } from "./members.ts";
 
 type Deps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions">;
@@ -41,7 +41,7 @@ async function registerOnce(deps: Deps, credentials: unknown, how: How): Promise
   if (was && how === "load") return was.mailbox;
   if (!was && how === "update" && text(credentials, "BpmEndpoint") === undefined) throw notFound("mailbox", id);
   const keyword = deps.config.LISTENERS_KEYWORD;
-  const updates = how === "update" ? was : undefined;
+  const updates = how === "update" && was && sameKind(credentials, was.mailbox) ? was : undefined;
   const input = updates
     ? updatedMailbox(credentials, updates.mailbox)
     : wholeMailbox(credentials, { was: was?.mailbox, keyword, subscribed: how !== "load" });

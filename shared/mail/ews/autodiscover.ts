@@ -145,7 +145,7 @@ async function asked(walk: Walk, { origin }: URL, question: Question, signal: Ab
 /** A look without credentials, in clear by GET as Microsoft documents it; the Problem where nobody is there. */
 async function visited({ search }: Walk, url: URL, signal: AbortSignal): Promise<EwsResponse | Problem> {
   try {
-    const order = { url: url.href, body: "", what: "Autodiscover" };
+    const order = { url: url.href, body: "", what: "Autodiscover", answerMs: search.command };
     const method = url.protocol === "http:" ? ({ method: "GET" } as const) : {};
     const response = await search.stranger.post({ ...order, ...method }, signal);
     await response.chunks.return?.();

@@ -37,8 +37,12 @@ export function fateOf(code: string): Fate | undefined {
   return FATES[code];
 }
 
-/** What a Problem of the server means, by the code that stands in its evidence. */
+/** What a Problem of the server means for a subscription. */
 export function fateOfProblem(problem: Problem): Fate | undefined {
-  const [code = ""] = /\bError[A-Za-z0-9]+/.exec(problem.evidence ?? "") ?? [];
-  return fateOf(code);
+  return fateOf(codeOf(problem));
+}
+
+/** The code of Exchange that a Problem tells in its evidence; empty where there is none. */
+export function codeOf({ evidence }: Problem): string {
+  return /\bError[A-Za-z0-9]+/.exec(evidence ?? "")?.[0] ?? "";
 }

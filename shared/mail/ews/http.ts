@@ -5,6 +5,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { problemOf } from "../problems.ts";
 import { answerFrom } from "./answer.ts";
+import type { Body } from "./body.ts";
 import type { Cookies } from "./cookies.ts";
 import type { Lines, Use, Wire } from "./lines.ts";
 import { authorization, Closed, type Login, logsInConnection, type Shown } from "./login.ts";
@@ -20,11 +21,11 @@ export type EwsOrder = {
   method?: "GET";
   /** What a late answer is called. */
   what?: string;
-  body: string | Buffer;
+  body: Body;
   headers?: Record<string, string>;
   /** How long the answer may pause; where it is given the request hangs, and has a connection of its own. */
   idleMs?: number;
-  /** Reads the answer at the reader's pace, so it takes no turn from the account's other requests. */
+  /** Reads the answer at the reader's pace, so it takes no turn from the account's short requests. */
   flowing?: boolean;
   /**
    * Awaited when all but the last byte is on its way: until it resolves the server cannot have taken the request, afterwards only
@@ -51,6 +52,8 @@ export type Account = {
 
 /** An answer may begin late where the server has a long list to make. */
 const ANSWER = 4;
+/** Two hundred mailboxes that share a login must not lock it by two hundred tries of an old password. */
+const REFUSED_MS = 5 * 60 * 1000;
 
 type Caller = { account: Account; login: Login; signal: AbortSignal };
 type Ask = Caller & { order: EwsOrder; url: URL; lines: Lines };
@@ -60,7 +63,9 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
   return {
     async post(order, signal) {
       const url = new URL(order.url);
-      const ask: Ask = { account, login, signal, order, url, lines: account.linesTo(url) };
+      const lines = account.linesTo(url);
+      if (lines.refused && performance.now() < lines.refused.until) throw lines.refused.problem;
+      const ask: Ask = { account, login, signal, order, url, lines };
       const answer = await onLine(ask, useOf(order));
       // The server closed a connection just as it was used again: nothing was answered, and nothing was taken.
       const second = answer ?? (await onLine(ask, "fresh"));
@@ -114,8 +119,10 @@ async function answered(ask: Ask, wire: Wire, release: (again: boolean) => void)
   }
   // Whatever becomes of the rest of the answer: a refused password must never look like something to try again.
   message.destroy();
+  const problem = loginProblem(message.headers, "token" in login ? "token" : "password");
   if ("token" in login) login.refused();
-  throw loginProblem(message.headers, "token" in login ? "token" : "password");
+  else lines.refused = { problem, until: performance.now() + REFUSED_MS };
+  throw problem;
 }
 
 function headersOf({ account, order, url }: Ask, shown: Shown, anchor: string): Record<string, string> {

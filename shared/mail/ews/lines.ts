@@ -4,6 +4,7 @@
  */
 import { Agent } from "node:http";
 import type { Socket } from "node:net";
+import type { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import { secured, type Trust } from "../wire.ts";
 
@@ -16,8 +17,8 @@ export type LineDeps = {
 export type Target = Trust & { port: number; secure: boolean };
 
 /**
- * How a connection is used: `short` shares a few with all of the account, `flow` (read at the reader's pace) takes a kept one or one
- * more, `fresh` always a new one that is closed afterwards.
+ * How a connection is used: `short` shares a few with all of the account, `flow` (a download, read at the reader's pace) shares others,
+ * `fresh` has always a new one that is closed afterwards.
  */
 export type Use = "short" | "flow" | "fresh";
 
@@ -36,12 +37,14 @@ export type Scheme = "basic" | "ntlm";
 export interface Lines {
   /** How the server wants to see a password, as far as that is known. */
   scheme: Scheme | undefined;
+  /** The password was refused: until then (as performance.now() counts) the account's other mailboxes need not show it as well. */
+  refused: { problem: Problem; until: number } | undefined;
   take(use: Use, signal: AbortSignal): Promise<Line>;
   close(): void;
 }
 
-/** Short requests of one account at once; the others wait their turn. Exchange allows 27 (EWSMaxConcurrency). */
-const MOST_SHORT = 8;
+/** Requests of one account at once, short ones and downloads; the others wait their turn. Exchange allows 27 (EWSMaxConcurrency). */
+const MOST = { short: 8, flow: 12, fresh: Infinity };
 const MOST_KEPT = 8;
 /** Shorter than the two minutes after which IIS closes an idle connection. */
 const KEPT_MS = 30_000;
@@ -52,7 +55,7 @@ type Held = Wire & { idle: NodeJS.Timeout | undefined };
 /** The connections to a target; none is opened before the first use. */
 export function linesTo(deps: LineDeps, target: Target): Lines {
   const kept: Held[] = [];
-  const seats = turns(MOST_SHORT);
+  const seats = { short: turns(MOST.short), flow: turns(MOST.flow), fresh: turns(MOST.fresh) };
   const open = new Set<Held>();
 
   async function opened(signal: AbortSignal): Promise<Held> {
@@ -74,19 +77,19 @@ export function linesTo(deps: LineDeps, target: Target): Lines {
 
   return {
     scheme: undefined,
+    refused: undefined,
     async take(use, signal) {
-      if (use === "short") await seats.take(signal);
+      await seats[use].take(signal);
       try {
-        const old = use === "fresh" ? undefined : kept.pop();
-        clearTimeout(old?.idle);
+        const old = use === "fresh" ? undefined : alive(kept);
         const wire = old ?? (await opened(signal));
         return lineOver(wire, (again) => {
-          if (use === "short") seats.give();
+          seats[use].give();
           if (again && use !== "fresh") keep(wire);
           else end(wire);
         });
       } catch (error) {
-        if (use === "short") seats.give();
+        seats[use].give();
         throw error;
       }
     },
@@ -94,6 +97,15 @@ export function linesTo(deps: LineDeps, target: Target): Lines {
       for (const wire of open) end(wire);
     },
   };
+}
+
+/** The connection that was used last, if it is still one. */
+function alive(kept: Held[]): Held | undefined {
+  for (let wire = kept.pop(); wire; wire = kept.pop()) {
+    clearTimeout(wire.idle);
+    if (!wire.socket.destroyed) return wire;
+  }
+  return undefined;
 }
 
 function lineOver(wire: Wire, over: (again: boolean) => void): Line {
@@ -133,7 +145,7 @@ async function dialled(deps: LineDeps, target: Target, signal: AbortSignal): Pro
 
 /** An agent that has this one connection and never another. */
 function agentOver(socket: Socket): Agent {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1, maxFreeSockets: 1 });
+  const agent = new Agent({ keepAlive: true, keepAliveMsecs: KEEP_ALIVE_MS, maxSockets: 1, maxFreeSockets: 1 });
   agent.createConnection = () => socket;
   return agent;
 }

@@ -1,5 +1,6 @@
 /** Who logs in to Exchange, and how that is shown: bearer and basic with every request, NTLM once for a connection. */
 import type { IncomingMessage } from "node:http";
+import { TLSSocket } from "node:tls";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Tokens } from "../oauth.ts";
@@ -68,7 +69,7 @@ export async function authorization(
   const challenge = ntlmChallenge(offered);
   if (challenge !== undefined) {
     lines.scheme = "ntlm";
-    return ntlmAnswer(challenge, user, pass);
+    return ntlmAnswer(challenge, { user, pass }, certificateOf(wire));
   }
   if (statusCode !== 401) return undefined;
   if (scheme === "ntlm" || !/\bBasic\b/i.test(offered ?? "")) throw methodProblem(scheme, headers);
@@ -80,4 +81,8 @@ export async function authorization(
 /** True where what was shown logs in the connection itself. */
 export function logsInConnection(shown: Shown): boolean {
   return shown?.startsWith("NTLM ") ?? false;
+}
+
+function certificateOf({ socket }: Wire): Uint8Array | undefined {
+  return socket instanceof TLSSocket ? socket.getPeerCertificate().raw : undefined;
 }

@@ -16,7 +16,6 @@ export type Notice = Said & {
   news: Map<string, Stirred>;
   /** Where GetEvents goes on. */
   watermark: string | null;
-  moreEvents: boolean;
 };
 
 /** Children of a notification that are no event. */
@@ -53,7 +52,6 @@ function noticeOf(message: Element): Notice {
         .flatMap((one) => allWithin(one, "Watermark"))
         .at(-1)
         ?.text.trim() ?? null,
-    moreEvents: notifications.some((one) => textWithin(one, "MoreEvents") === "true"),
   };
 }
 

@@ -1,4 +1,5 @@
 /** NTLMv2 for HTTP ([MS-NLMP], [MS-NTHT]): the two messages that a client says; older versions of NTLM are refused. */
+import { createHash } from "node:crypto";
 import ntlm from "@ewsjs/ntlm-client";
 import { Problem } from "../../contract/problem.ts";
 
@@ -22,17 +23,25 @@ export function ntlmChallenge(offered: string | undefined): string | undefined {
   return /\bNTLM ([A-Za-z0-9+/=]{16,})/.exec(offered ?? "")?.[1];
 }
 
-/** The value of `Authorization` that answers a challenge. The user is DOMAIN\user, user@domain, or a bare name of the server's own domain. */
-export function ntlmAnswer(challenge: string, user: string, password: string): string {
-  const heard = decoded(challenge);
+/**
+ * The value of `Authorization` that answers a challenge. The user is DOMAIN\user, user@domain, or a bare name of the server's own domain.
+ * With the `certificate` of the connection (DER) the answer is of use on that connection alone, which servers may demand (Windows
+ * Extended Protection).
+ */
+export function ntlmAnswer(
+  challenge: string,
+  { user, pass }: { user: string; pass: string },
+  certificate: Uint8Array | undefined,
+): string {
+  const heard = decoded(challenge, certificate);
   const [domain, name] = parted(user);
   const used = (heard.targetInfo?.buffer?.length ?? 0) + 2 * ((domain ?? heard.targetName).length + name.length);
   if (used > MOST_BYTES)
     throw new Problem("auth_method", "The server's NTLM challenge is too long", { retry: "never" });
-  return ntlm.createType3Message(heard, name, password, "", domain);
+  return ntlm.createType3Message(heard, name, pass, "", domain);
 }
 
-function decoded(challenge: string) {
+function decoded(challenge: string, certificate: Uint8Array | undefined) {
   let heard;
   try {
     heard = ntlm.decodeType2Message(`NTLM ${challenge}`);
@@ -41,7 +50,50 @@ function decoded(challenge: string) {
   }
   if (heard.version !== 2 || !heard.targetInfo?.buffer)
     throw new Problem("auth_method", "The server allows only versions of NTLM that are not safe", { retry: "never" });
-  return { ...heard, encoding: heard.flags & UNICODE ? ("ucs2" as const) : ("ascii" as const) };
+  const told = heard.targetInfo.buffer;
+  const buffer = certificate ? bound(told, certificate) : told;
+  return { ...heard, targetInfo: { buffer }, encoding: heard.flags & UNICODE ? ("ucs2" as const) : ("ascii" as const) };
+}
+
+/** [MS-NLMP] section 2.2.2.1: the end of a list of pairs, and the pair that holds the hash of a channel binding. */
+const END = 0;
+const CHANNEL_BINDINGS = 10;
+
+/** What the server told of itself, with the connection's binding added. */
+function bound(told: Buffer, certificate: Uint8Array): Buffer {
+  const pairs: Buffer[] = [];
+  for (let at = 0; at + 4 <= told.length;) {
+    const id = told.readUInt16LE(at);
+    const next = at + 4 + told.readUInt16LE(at + 2);
+    if (id === END) break;
+    if (id !== CHANNEL_BINDINGS) pairs.push(told.subarray(at, next));
+    at = next;
+  }
+  const head = Buffer.from([CHANNEL_BINDINGS, 0, 16, 0]);
+  return Buffer.concat([...pairs, head, channelBinding(certificate), Buffer.alloc(4)]);
+}
+
+/** The MD5 of a channel binding of kind tls-server-end-point (RFC 5929 section 4.1) without addresses (RFC 2744 section 3.11). */
+function channelBinding(certificate: Uint8Array): Buffer {
+  const hash = createHash(signedWith(certificate)).update(certificate).digest();
+  const application = Buffer.concat([Buffer.from("tls-server-end-point:"), hash]);
+  const frame = Buffer.alloc(20);
+  frame.writeUInt32LE(application.length, 16);
+  return createHash("md5").update(frame).update(application).digest();
+}
+
+/** Object identifiers of signatures with larger hashes: RSA, then ECDSA. All others count as SHA-256, as RFC 5929 has it for old ones. */
+const SIGNATURES = [
+  ["sha384", "06092a864886f70d01010c", "06082a8648ce3d040303"],
+  ["sha512", "06092a864886f70d01010d", "06082a8648ce3d040304"],
+] as const;
+
+function signedWith(certificate: Uint8Array): string {
+  const bytes = Buffer.from(certificate);
+  const found = SIGNATURES.find(([, rsa, ecdsa]) =>
+    [rsa, ecdsa].some((oid) => bytes.includes(Buffer.from(oid, "hex"))),
+  );
+  return found?.[0] ?? "sha256";
 }
 
 function parted(user: string): [domain: string | undefined, name: string] {

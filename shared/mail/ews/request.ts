@@ -3,6 +3,7 @@ import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
 import { patiently } from "../patience.ts";
+import { type Body, bytesOf, piecesOf } from "./body.ts";
 import type { Wire } from "./lines.ts";
 
 /** `beforeEnd` is awaited when all but the last byte is on its way. */
@@ -10,7 +11,7 @@ export type Part = {
   method?: string | undefined;
   url: URL;
   headers: Record<string, string>;
-  body: string | Buffer;
+  body: Body;
   beforeEnd?: (() => Promise<void>) | undefined;
 };
 
@@ -59,23 +60,32 @@ function optionsFor({ method = "POST", url, headers, body }: Part, { agent }: Wi
       "user-agent": "EmailListener/0.1",
       ...headers,
       host: url.host,
-      "content-length": Buffer.byteLength(body),
+      "content-length": bytesOf(body),
       connection: "keep-alive",
     },
   };
 }
 
 async function written(asked: ClientRequest, { body, beforeEnd }: Part): Promise<void> {
-  if (!beforeEnd) {
+  if (!beforeEnd && typeof body === "string") {
     asked.end(body);
     return;
   }
-  const bytes = Buffer.from(body);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  asked.write(bytes.subarray(0, -1), (error) => (error ? reject(error) : resolve()));
-  await promise;
-  await beforeEnd();
-  asked.end(bytes.subarray(-1));
+  let last: Buffer = Buffer.alloc(0);
+  for (const piece of piecesOf(body)) {
+    if (last.length > 0) await passed(asked, last);
+    last = piece;
+  }
+  await passed(asked, last.subarray(0, -1));
+  await beforeEnd?.();
+  asked.end(last.subarray(-1));
+}
+
+/** Resolves once the bytes are on their way. */
+function passed(asked: ClientRequest, bytes: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    asked.write(bytes, (error) => (error ? reject(error) : resolve()));
+  });
 }
 
 /** Reads an answer that nobody wants, so that its connection can be used again. */

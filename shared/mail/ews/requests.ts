@@ -16,14 +16,17 @@ export type Operation = { name: string; attributes?: string; content: string };
 /** The answer to one part of a request. A problem is that part's alone. */
 export type Answer = { message: Element; code: string; problem: Problem | null };
 
-/** Asks, and yields one answer for each part of the request, in its order, while they are still coming in. */
+/**
+ * Asks, and yields one answer for each part of the request, in its order, while they are still coming in. Take them without asking
+ * for anything else meanwhile: until the last one the request has one of the account's few turns.
+ */
 export async function* answersTo(
   session: EwsSession,
   operation: Operation,
   signal: AbortSignal,
 ): AsyncGenerator<Answer, void, undefined> {
   const { name } = operation;
-  const chunks = await session.raw(name, bodyOf(operation), signal);
+  const chunks = await session.raw(name, bodyOf(operation), signal, { flowing: false });
   let some = false;
   for await (const message of elementsOf(chunks, { names: [`${name}ResponseMessage`, "Fault"] })) {
     some = true;
@@ -43,11 +46,12 @@ export function bodyOf({ name, attributes = "", content }: Operation): string {
 
 /** The answer to a request of one part; throws its Problem. */
 export async function answerTo(session: EwsSession, operation: Operation, signal: AbortSignal): Promise<Element> {
-  for await (const { message, problem } of answersTo(session, operation, signal)) {
-    if (problem) throw problem;
-    return message;
-  }
-  throw unreadable("nothing");
+  let only: Answer | undefined;
+  // To the end: an answer that is left half read costs its connection.
+  for await (const answer of answersTo(session, operation, signal)) only ??= answer;
+  if (!only) throw unreadable("nothing");
+  if (only.problem) throw only.problem;
+  return only.message;
 }
 
 /** The element that names a folder, with its owner where the login has access by delegation. */

@@ -1,4 +1,5 @@
 /** One mailbox on its Exchange server: operations of the library and streamed answers, over the account's connections, every failure a Problem. */
+import type { Body } from "./body.ts";
 import type { ExchangeService, FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
@@ -42,14 +43,15 @@ export interface EwsSession {
    * One SOAP request, given as the content of soap:Body; version, impersonation and affinity headers are added. Resolves once a 200
    * begins, else throws its Problem. Errors inside a 200 are the reader's to find.
    */
-  raw(what: string, body: string, signal: AbortSignal, options?: RawOptions): Promise<AsyncIterableIterator<Buffer>>;
+  raw(what: string, body: Body, signal: AbortSignal, options?: RawOptions): Promise<AsyncIterableIterator<Buffer>>;
   /** A distinguished folder of this mailbox ("inbox", "sentitems", "msgfolderroot", ...), named with its owner where access is by delegation. */
   folder(name: string): FolderId;
   /** Gives up the account's connections, which close after their last user. Never throws. */
   close(): Promise<void>;
 }
 
-export type RawOptions = Pick<EwsOrder, "idleMs" | "headers" | "beforeEnd" | "answerMs">;
+/** `flowing: false` takes a turn among the account's short requests: for an answer that is read at once, with no other request amid it. */
+export type RawOptions = Pick<EwsOrder, "idleMs" | "headers" | "beforeEnd" | "answerMs" | "flowing">;
 
 /** The mailbox's session. Finds its server where need be, and proves nothing else. Throws the Problem of what could not be found or read. */
 export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: AbortSignal): Promise<EwsSession> {

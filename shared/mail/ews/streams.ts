@@ -36,8 +36,8 @@ type Outcome = { proven: boolean; problem: Problem | null };
 const FAREWELL_MS = 1000;
 /** A connection that ended sooner than this does not begin the schedule of waits anew. */
 const PROVEN_MS = 10_000;
-/** The server may count the connection that was just closed until it notices. */
-const CROWDED_TRIES = 4;
+/** The server may count the connection that was just closed until its next heartbeat finds nobody there. */
+const CROWDED_TRIES = 7;
 const ACCOUNT_WIDE = new Set(["auth", "auth_method", "token"]);
 
 export class EventStream {
@@ -84,7 +84,7 @@ export class EventStream {
   async #seated(follower: Follower, id: string, signal: AbortSignal): Promise<Ending> {
     const { promise, resolve, reject } = Promise.withResolvers<Ending>();
     const end = (how: Ending | Problem) => (how instanceof Problem ? reject(how) : resolve(how));
-    const seat: Taken = { follower, id, fresh: true, end, lost: () => end("lost") };
+    const seat: Taken = { follower, id, fresh: true, end, lost: () => this.#endOne(seat, "lost") };
     const stop = () => reject(signal.reason);
     signal.addEventListener("abort", stop, { once: true });
     // A Problem is no occasion to ask the server for more: a refused password would be shown once more for each seat.
@@ -137,12 +137,11 @@ export class EventStream {
       if (!problem && (proven || this.#connection.signal.aborted)) continue;
       failures++;
       const late = performance.now() - failingSince >= this.#times.patienceMs;
-      const ms = this.#times.backoff(failures);
-      if (problem && this.#judged(problem, carrier, { late, failures })) continue;
-      await slept(problem ? waitFor(problem, ms) : ms, this.#empty.signal);
+      if (this.#judged(problem, carrier, { late, failures })) continue;
+      await slept(waitFor(problem, this.#times.backoff(failures)), this.#empty.signal);
     }
-    clearTimeout(this.#settling);
-    this.#settling = undefined;
+    for (const timer of [this.#gathering, this.#settling]) clearTimeout(timer);
+    [this.#gathering, this.#settling] = [undefined, undefined];
     this.#running = false;
   }
 
@@ -190,14 +189,13 @@ export class EventStream {
     }, this.#times.settleMs);
   }
 
-  /** Ends whom a Problem concerns. True when there is no need to wait before the next connection. */
-  #judged(problem: Problem, carrier: Taken, { late, failures }: { late: boolean; failures: number }): boolean {
-    const fate = fateOfProblem(problem);
+  /** Ends whom a failure concerns. True when there is no need to wait before the next connection. */
+  #judged(problem: Problem | null, carrier: Taken, { late, failures }: { late: boolean; failures: number }): boolean {
+    const fate = problem ? fateOfProblem(problem) : undefined;
     if (fate === "crowded" && this.#opened && failures < CROWDED_TRIES) return false;
     if (fate !== undefined) this.#endAll(fate);
-    else if (problem.retry === "never" && ACCOUNT_WIDE.has(problem.code)) this.#endAll(problem);
-    else if (problem.retry === "never" || !carrier.follower.session.open) this.#endOne(carrier, problem);
-    else if (tooFar(problem.retry, this.#times.patienceMs)) this.#endAll(problem);
+    else if (problem && isOfAll(problem, this.#times.patienceMs)) this.#endAll(problem);
+    else if (problem && (problem.retry === "never" || !carrier.follower.session.open)) this.#endOne(carrier, problem);
     else if (late) this.#endAll("deaf");
     else return this.#passOn(carrier);
     return true;
@@ -219,13 +217,14 @@ export class EventStream {
   }
 }
 
-function tooFar(retry: Problem["retry"], patienceMs: number): boolean {
-  return retry instanceof Date && retry.getTime() - Date.now() > patienceMs;
+/** What concerns a login, or a server that wants to be left alone for long, concerns all mailboxes on the stream. */
+function isOfAll({ code, retry }: Problem, patienceMs: number): boolean {
+  if (retry instanceof Date) return retry.getTime() - Date.now() > patienceMs;
+  return retry === "never" && ACCOUNT_WIDE.has(code);
 }
 
 /** As long as the server asks for; but that it counts a connection too many may be over in a moment. */
-function waitFor(problem: Problem, ms: number): number {
-  const { retry } = problem;
-  if (!(retry instanceof Date) || fateOfProblem(problem) === "crowded") return ms;
-  return Math.max(ms, retry.getTime() - Date.now());
+function waitFor(problem: Problem | null, ms: number): number {
+  if (!(problem?.retry instanceof Date) || fateOfProblem(problem) === "crowded") return ms;
+  return Math.max(ms, problem.retry.getTime() - Date.now());
 }

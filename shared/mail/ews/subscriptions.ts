@@ -5,13 +5,11 @@ import { type Element, elementsOf, textWithin } from "./envelopes.ts";
 import { escaped, unreadable } from "./markup.ts";
 import { type Notice, noticesIn, saidBy } from "./notices.ts";
 import { problemOfCode } from "./problems.ts";
+import { bodyOf, folderXml } from "./requests.ts";
 import type { EwsSession } from "./session.ts";
 
 /** Folders of one mailbox; `all` of the login's own, or of the one it acts as (with access by delegation they must be named). */
 export type Folders = FolderId[] | "all";
-
-const NAMESPACES =
-  'xmlns:m="http://schemas.microsoft.com/exchange/services/2006/messages" xmlns:t="http://schemas.microsoft.com/exchange/services/2006/types"';
 
 /** New mail, and whatever else puts a message into a folder: rules, other programs, people. */
 const EVENTS = ["NewMailEvent", "CreatedEvent", "MovedEvent", "CopiedEvent"];
@@ -48,7 +46,7 @@ export async function pullSubscribed(session: EwsSession, folders: Folders, sign
 /** What happened since the watermark. */
 export async function pulled(session: EwsSession, at: Pulled, signal: AbortSignal): Promise<Notice> {
   const place = `<m:SubscriptionId>${escaped(at.id)}</m:SubscriptionId><m:Watermark>${escaped(at.watermark)}</m:Watermark>`;
-  const body = `<m:GetEvents ${NAMESPACES}>${place}</m:GetEvents>`;
+  const body = bodyOf({ name: "GetEvents", content: place });
   const answer = await answered(session, { what: "GetEvents", body, anchor: session.anchor }, signal);
   const [notice] = noticesIn(answer);
   if (!notice) throw unreadable("something else");
@@ -62,7 +60,7 @@ export async function unsubscribed(
   anchor: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const body = `<m:Unsubscribe ${NAMESPACES}><m:SubscriptionId>${escaped(id)}</m:SubscriptionId></m:Unsubscribe>`;
+  const body = bodyOf({ name: "Unsubscribe", content: `<m:SubscriptionId>${escaped(id)}</m:SubscriptionId>` });
   try {
     await answered(session, { what: "Unsubscribe", body, anchor }, signal);
   } catch (error) {
@@ -74,7 +72,7 @@ export async function unsubscribed(
 export function streamRequest(ids: readonly string[], minutes: number): string {
   const list = ids.map((id) => `<t:SubscriptionId>${escaped(id)}</t:SubscriptionId>`).join("");
   const timeout = `<m:ConnectionTimeout>${minutes}</m:ConnectionTimeout>`;
-  return `<m:GetStreamingEvents ${NAMESPACES}><m:SubscriptionIds>${list}</m:SubscriptionIds>${timeout}</m:GetStreamingEvents>`;
+  return bodyOf({ name: "GetStreamingEvents", content: `<m:SubscriptionIds>${list}</m:SubscriptionIds>${timeout}` });
 }
 
 function subscribe(session: EwsSession, kind: string, folders: Folders, more: string): string {
@@ -83,22 +81,14 @@ function subscribe(session: EwsSession, kind: string, folders: Folders, more: st
     folders === "all" ? "" : `<t:FolderIds>${folders.map((one) => folderXml(session, one)).join("")}</t:FolderIds>`;
   const events = EVENTS.map((event) => `<t:EventType>${event}</t:EventType>`).join("");
   const request = `<m:${kind}${all}>${named}<t:EventTypes>${events}</t:EventTypes>${more}</m:${kind}>`;
-  return `<m:Subscribe ${NAMESPACES}>${request}</m:Subscribe>`;
-}
-
-function folderXml({ library }: EwsSession, folder: FolderId): string {
-  if (folder.UniqueId) return `<t:FolderId Id="${escaped(folder.UniqueId)}"/>`;
-  const name = library.WellKnownFolderName[folder.FolderName].toLowerCase();
-  const address = folder.Mailbox?.Address;
-  const owner = address ? `<t:Mailbox><t:EmailAddress>${escaped(address)}</t:EmailAddress></t:Mailbox>` : "";
-  return `<t:DistinguishedFolderId Id="${escaped(name)}">${owner}</t:DistinguishedFolderId>`;
+  return bodyOf({ name: "Subscribe", content: request });
 }
 
 type Asked = { what: string; body: string; anchor: string };
 
 /** The one envelope that answers a request; throws the Problem that its code stands for. */
 async function answered(session: EwsSession, { what, body, anchor }: Asked, signal: AbortSignal): Promise<Element> {
-  const chunks = await session.raw(what, body, signal, { headers: affinity(anchor) });
+  const chunks = await session.raw(what, body, signal, { headers: affinity(anchor), flowing: false });
   let answer: Element | undefined;
   for await (const envelope of elementsOf(chunks, { names: ["Envelope"] })) answer = envelope;
   if (!answer) throw unreadable("nothing");

@@ -21,9 +21,12 @@ export const ITEM_FIELDS = [
 ];
 /** The most that Exchange gives at once. */
 const CHANGES_AT_ONCE = 512;
-/** Mail, meeting requests and their answers, reports; no contacts, appointments, tasks, notes, and no chats. */
-const MAIL =
-  /^(IPM\.Note(?!\.Microsoft\.Conversation)|IPM\.Schedule|REPORT|IPM\.Outlook\.Recall|IPM\.Recall\.Report)(\.|$)/i;
+/** What is mail by its class: messages, meeting requests and their answers, reports, invitations to shared folders. */
+const MAIL = /^(IPM\.Note|IPM\.Schedule|IPM\.Sharing|REPORT)(\.|$)/i;
+/** What Exchange gives as a message is one, whatever its class: forms and recalls have classes of their own. */
+const MESSAGE = /^(Message|Meeting\w+|SharingMessage)$/;
+/** What chats leave behind as messages. */
+const CHAT = /^IPM\.(Note\.Microsoft\.Conversation|SkypeTeams)(\.|$)/i;
 /** What a folder that is not there is called here. */
 const NO_FOLDER = new Set([
   "ErrorSyncFolderNotFound",
@@ -70,8 +73,8 @@ function pageOf(message: Element): Page {
 /** An item as a message; none where it is no mail, or one that nobody has sent yet. */
 export function itemOf(item: Element): Item[] {
   const key = within(item, "ItemId")?.attributes["Id"];
-  const kind = textWithin(item, "ItemClass");
-  const mail = kind === null ? /^(Message|Meeting\w+)$/.test(item.name) : MAIL.test(kind);
+  const kind = textWithin(item, "ItemClass") ?? "";
+  const mail = (MAIL.test(kind) || MESSAGE.test(item.name)) && !CHAT.test(kind);
   if (key === undefined || !mail || textWithin(item, "IsDraft") === "true") return [];
   const received = textWithin(item, "DateTimeReceived") ?? textWithin(item, "DateTimeCreated");
   const at = received === null ? Number.NaN : Date.parse(received);

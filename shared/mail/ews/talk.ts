@@ -7,12 +7,13 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
 import { whole } from "./answer.ts";
+import { HOLE, placed } from "./body.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Account, EwsHttp, EwsOrder, EwsResponse } from "./http.ts";
 import type { EwsLibrary } from "./library.ts";
 import type { Known } from "./login.ts";
 import type { Found } from "./place.ts";
-import { faultIn, libraryProblem, statusProblem } from "./problems.ts";
+import { faultIn, libraryProblem, problemOfCode, statusProblem } from "./problems.ts";
 import { withoutLogin } from "./refusals.ts";
 import { enveloped, serviceOver, VERSIONS } from "./service.ts";
 
@@ -38,6 +39,9 @@ export type Talk = Parts & {
 const MOST_BYTES = 128 * 1024 * 1024;
 const MOST_REFUSAL = 256 * 1024;
 const WHOLE = 40;
+const BEGINNING = 4096;
+/** Too many connections, subscriptions or messages say nothing about other requests; these do. */
+const BUSY = /^(ErrorServerBusy|ErrorTooManyObjectsOpened|HTTP (429|503))\b/;
 /** After these a session is of no more use: another one may have a new token, or find the mailbox elsewhere. */
 const ENDS = new Set<ProblemCode>(["auth", "token", "no_mailbox"]);
 
@@ -65,13 +69,32 @@ export function asked<T>(talk: Talk, work: Work<T>, signal: AbortSignal): Promis
 /** Sends the content of a SOAP body; resolves with the bytes of a 200 as they come. */
 export function streamed(
   talk: Talk,
-  order: Omit<EwsOrder, "url"> & { body: string },
+  order: Omit<EwsOrder, "url">,
   signal: AbortSignal,
 ): Promise<AsyncIterableIterator<Buffer>> {
   return versioned(talk, async () => {
-    const body = enveloped(order.body, talk.account.version, talk.impersonated);
-    return (await posted(talk, { ...order, body, flowing: true }, signal)).chunks;
+    const body = placed(enveloped(HOLE, talk.account.version, talk.impersonated), order.body);
+    return overheard(talk, (await posted(talk, { flowing: true, ...order, body }, signal)).chunks);
   });
+}
+
+/** The chunks as they are; an error that the answer begins with is the reader's to find, and ours to learn from. */
+function overheard(talk: Talk, chunks: AsyncIterableIterator<Buffer>): AsyncIterableIterator<Buffer> {
+  let begun = false;
+  const same: AsyncIterableIterator<Buffer> = {
+    async next() {
+      const step = await chunks.next();
+      if (!begun && !step.done) {
+        begun = true;
+        const fault = faultIn(step.value.toString("latin1", 0, BEGINNING));
+        if (fault) learnt(talk, problemOfCode(fault));
+      }
+      return step;
+    },
+    return: async () => (await chunks.return?.()) ?? { done: true, value: undefined },
+    [Symbol.asyncIterator]: () => same,
+  };
+  return same;
 }
 
 async function attempted<T>(talk: Talk, { what, work }: Work<T>, signal: AbortSignal): Promise<T> {
@@ -128,9 +151,8 @@ function isTooNew(error: unknown): boolean {
 
 function learnt(talk: Talk, error: unknown): unknown {
   if (!(error instanceof Problem)) return error;
-  const { code, retry } = error;
-  // A connection or subscription too many says nothing about other requests.
-  if (code !== "too_many_connections" && retry instanceof Date) talk.exchange.busy.note(talk.payer, retry);
+  const { code, retry, evidence } = error;
+  if (retry instanceof Date && BUSY.test(evidence ?? "")) talk.exchange.busy.note(talk.payer, retry);
   if (ENDS.has(code) || isElsewhere(error)) talk.open = false;
   return isElsewhere(error) || code === "auth" ? talk.found.doubted(error) : error;
 }

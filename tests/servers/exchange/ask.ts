@@ -30,6 +30,8 @@ export type World = {
   subscriptions: Subscriptions;
   limits: Limits;
   sent: Sent[];
+  /** Items that cannot be read, with the code that is said. */
+  refused: Map<string, string>;
   /** Sync states of another generation are invalid. */
   generation: number;
   build: [number, number, number, number];
@@ -84,6 +86,8 @@ export function itemOf(ask: Ask, element: Xml | undefined): Item {
   if (!/^[A-Za-z0-9+/]+=*$/.test(id) || id.length < 20) throw new EwsError("ErrorInvalidIdMalformed");
   const item = ask.world.store.items.get(id);
   if (!item) throw new EwsError("ErrorItemNotFound");
+  const code = ask.world.refused.get(id);
+  if (code !== undefined) throw new EwsError(code);
   checked(ask.acting, item.folder.mailbox);
   return item;
 }

@@ -1,5 +1,7 @@
 /** What a test does with the mail of the fake Exchange server: users, folders, messages, seen from the owner's side. */
 import { addItem, moveItem, removeItem } from "./items.ts";
+import type { Beat } from "./notify.ts";
+import type { World } from "./ask.ts";
 import { folderAt, folderNamed, type Item, type Mailbox, newFolder, newMailbox, type Store } from "./store.ts";
 
 export type NewMessage = { receivedAt?: Date; isRead?: boolean; itemClass?: string; isDraft?: boolean };
@@ -83,4 +85,37 @@ function seen(item: Item): ExchangeItem {
   const categories = [...item.categories];
   const folder = item.folder.distinguished ?? item.folder.id;
   return { id, raw, subject: item.head.subject, isRead, isDraft, itemClass, categories, folder, receivedAt };
+}
+
+/** What a test does to clients, beside the faults of single requests. */
+export type Mischief = {
+  /** This item is refused with this code, however it is asked for; without one it is well again. */
+  refuseItem(id: string, responseCode: string | undefined): void;
+  invalidateSyncStates(): void;
+  /** Ends every subscription, as a restart of the server does; open streams say so. */
+  expireSubscriptions(): void;
+  /** Every subscription has lost events. */
+  missEvents(): void;
+  stopHeartbeats(): void;
+  startHeartbeats(): void;
+  rejectStreaming(reject?: boolean): void;
+};
+
+/** The mischief of a server. */
+export function mischief(world: World, beat: Beat): Mischief {
+  const { subscriptions, refused } = world;
+  return {
+    refuseItem: (id, code) => void (code === undefined ? refused.delete(id) : refused.set(id, code)),
+    invalidateSyncStates: () => void world.generation++,
+    expireSubscriptions: () => subscriptions.expire(),
+    missEvents() {
+      for (const one of subscriptions.byId.values()) {
+        one.missed = true;
+        one.stream?.wake(one);
+      }
+    },
+    stopHeartbeats: () => void (beat.heartbeats = false),
+    startHeartbeats: () => void (beat.heartbeats = true),
+    rejectStreaming: (reject = true) => void (beat.streaming = !reject),
+  };
 }

@@ -77,74 +77,91 @@ export async function listenHttp(options: HttpOptions, handler: Handler): Promis
 }
 
 function serve(socket: Socket, wire: Wire, options: HttpOptions, handler: Handler): void {
-  let pieces: Buffer[] = [];
-  let size = 0;
-  let wanted = 0;
   let turn = Promise.resolve();
+  const read = requestReader(
+    wire,
+    () => void socket.write("HTTP/1.1 100 Continue\r\n\r\n"),
+    (request) => {
+      turn = turn
+        .then(() => handler(request, replyOn(socket, request, options)))
+        .catch((error: unknown) => {
+          console.error("The test server failed:", error);
+          socket.destroy();
+        });
+    },
+  );
   socket.on("error", () => undefined);
-  socket.on("data", (piece: Buffer) => {
-    pieces.push(piece);
-    size += piece.length;
-    if (size < wanted) return;
-    let bytes = pieces.length === 1 ? piece : Buffer.concat(pieces);
-    for (;;) {
-      const found = readRequest(bytes, wire, () => socket.write("HTTP/1.1 100 Continue\r\n\r\n"));
-      wanted = found.wanted;
-      if (!found.request) break;
-      const { request } = found;
-      bytes = bytes.subarray(found.used);
-      turn = turn.then(() => handler(request, replyOn(socket, request, options))).catch(() => void socket.destroy());
-    }
-    pieces = bytes.length > 0 ? [bytes] : [];
-    size = bytes.length;
-  });
+  socket.on("data", read);
 }
 
-type Found = { request?: HttpRequest; used: number; wanted: number };
+type Head = Pick<HttpRequest, "method" | "path" | "headers">;
 
-function readRequest(bytes: Buffer, wire: Wire, proceed: () => void): Found {
-  const end = bytes.indexOf("\r\n\r\n");
-  if (end < 0) return { used: 0, wanted: 0 };
-  const [first = "", ...lines] = bytes.subarray(0, end).toString("latin1").split("\r\n");
+/** What comes next: the head, so many bytes of the body, the line before a chunk, or the line after the last one. */
+type State = { kind: "head" | "size" | "trailer" } | { kind: "body" | "chunk"; left: number };
+
+/** Reads requests from the pieces of a connection, each byte once. */
+function requestReader(wire: Wire, proceed: () => void, take: (request: HttpRequest) => void) {
+  let rest = Buffer.alloc(0);
+  let head: Head = { method: "", path: "", headers: {} };
+  let body: Buffer[] = [];
+  let state: State = { kind: "head" };
+  const whole = (): State => {
+    take({ ...head, body: body.length === 1 && body[0] ? body[0] : Buffer.concat(body), wire });
+    body = [];
+    return { kind: "head" };
+  };
+  const line = (end: string): string | undefined => {
+    const found = rest.indexOf(end);
+    if (found < 0) return undefined;
+    const text = rest.subarray(0, found).toString("latin1");
+    rest = rest.subarray(found + end.length);
+    return text;
+  };
+  const steps: Record<State["kind"], () => State | undefined> = {
+    head() {
+      const text = line("\r\n\r\n");
+      if (text === undefined) return undefined;
+      head = readHead(text);
+      if (/100-continue/i.test(head.headers["expect"] ?? "")) proceed();
+      if (/chunked/i.test(head.headers["transfer-encoding"] ?? "")) return { kind: "size" };
+      const left = Number(head.headers["content-length"] ?? 0);
+      return left > 0 ? { kind: "body", left } : whole();
+    },
+    size() {
+      const left = Number.parseInt(line("\r\n") ?? "", 16);
+      if (Number.isNaN(left)) return undefined;
+      // The line end after the chunk is counted with it.
+      return left > 0 ? { kind: "chunk", left: left + 2 } : { kind: "trailer" };
+    },
+    trailer: () => (line("\r\n") === undefined ? undefined : whole()),
+    body: () => (swallow(0) > 0 ? undefined : whole()),
+    chunk: () => (swallow(2) > 0 ? undefined : { kind: "size" }),
+  };
+  /** Takes what is there of the body, but the last so many bytes of a chunk; says what is still to come. */
+  const swallow = (lineEnd: number): number => {
+    if (!("left" in state)) return 0;
+    const some = rest.subarray(0, state.left);
+    rest = rest.subarray(some.length);
+    const content = some.subarray(0, Math.max(0, state.left - lineEnd));
+    if (content.length > 0) body.push(content);
+    state.left -= some.length;
+    return state.left;
+  };
+  return (piece: Buffer): void => {
+    rest = rest.length === 0 ? Buffer.from(piece) : Buffer.concat([rest, piece]);
+    for (let next = steps[state.kind](); next; next = steps[state.kind]()) state = next;
+  };
+}
+
+function readHead(text: string): Head {
+  const [first = "", ...lines] = text.split("\r\n");
   const [method = "", path = ""] = first.split(" ");
   const headers: Record<string, string> = {};
-  for (const line of lines) {
-    const colon = line.indexOf(":");
-    headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
+  for (const one of lines) {
+    const colon = one.indexOf(":");
+    headers[one.slice(0, colon).toLowerCase()] = one.slice(colon + 1).trim();
   }
-  if (/100-continue/i.test(headers["expect"] ?? "") && !wire.memory.get("continued")) {
-    wire.memory.set("continued", true);
-    proceed();
-  }
-  const start = end + 4;
-  const body = /chunked/i.test(headers["transfer-encoding"] ?? "")
-    ? readChunks(bytes, start)
-    : readLength(bytes, start, Number(headers["content-length"] ?? 0));
-  if (!body.content) return { used: 0, wanted: body.wanted };
-  wire.memory.delete("continued");
-  return { request: { method, path, headers, body: body.content, wire }, used: body.end, wanted: 0 };
-}
-
-type Body = { content?: Buffer; end: number; wanted: number };
-
-function readLength(bytes: Buffer, start: number, length: number): Body {
-  const end = start + length;
-  return bytes.length < end ? { end, wanted: end } : { content: bytes.subarray(start, end), end, wanted: 0 };
-}
-
-function readChunks(bytes: Buffer, start: number): Body {
-  const chunks: Buffer[] = [];
-  let at = start;
-  for (;;) {
-    const line = bytes.indexOf("\r\n", at);
-    if (line < 0) return { end: 0, wanted: bytes.length + 1 };
-    const length = Number.parseInt(bytes.subarray(at, line).toString("latin1"), 16);
-    const end = line + 2 + length + 2;
-    if (bytes.length < end) return { end: 0, wanted: end };
-    if (length === 0) return { content: Buffer.concat(chunks), end, wanted: 0 };
-    chunks.push(bytes.subarray(line + 2, end - 2));
-    at = end;
-  }
+  return { method, path, headers };
 }
 
 const REASONS: Record<number, string> = { 200: "OK", 302: "Found", 401: "Unauthorized", 404: "Not Found" };

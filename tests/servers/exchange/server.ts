@@ -5,7 +5,7 @@
 import { makeCertificates } from "../certificates.ts";
 import type { Limits, Sent, World } from "./ask.ts";
 import { type Discovery, discover, newDiscovery, redirected, servicePath } from "./autodiscover.ts";
-import { type MailControls, mailControls } from "./controls.ts";
+import { type MailControls, mailControls, type Mischief, mischief } from "./controls.ts";
 import { type Faults, newFaults } from "./faults.ts";
 import { type HttpReply, type HttpRequest, type HttpServer, listenHttp } from "./http.ts";
 import { logIn, type Scheme } from "./login.ts";
@@ -29,48 +29,43 @@ export type ExchangeOptions = {
   minuteMs?: number;
 };
 
-export type Exchange = MailControls & {
-  name: string;
-  host: string;
-  port: number;
-  url: string;
-  ca: string | undefined;
-  /** .../autodiscover/autodiscover.xml; the SOAP service is next to it. */
-  autodiscoverUrl: string;
-  /** What autodiscover says; may be changed at any time. */
-  discovery: Discovery;
-  /** A token that logs this user in. */
-  tokens: { accept(token: string, address: string): void; forget(token: string): void };
-  sent: Sent[];
-  calls: Call[];
-  /** The hanging connections, each with the number of its subscriptions. */
-  streams(): number[];
-  /** How many subscriptions there are, streamed or not. */
-  subscriptions(): number;
-  connections(): number;
-  faults: Faults;
-  limits: Limits;
-  /** May be changed at any time. */
-  schemes: Scheme[];
-  invalidateSyncStates(): void;
-  /** Ends every subscription, as a restart of the server does; open streams say so. */
-  expireSubscriptions(): void;
-  /** Every subscription has lost events. */
-  missEvents(): void;
-  stopHeartbeats(): void;
-  startHeartbeats(): void;
-  rejectStreaming(reject?: boolean): void;
-  disconnectAll(): void;
-  /** Mail and sync states outlast it; subscriptions do not. */
-  stop(): Promise<void>;
-  kill(): Promise<void>;
-  start(): Promise<void>;
-};
+export type Exchange = MailControls &
+  Mischief & {
+    name: string;
+    host: string;
+    port: number;
+    url: string;
+    ca: string | undefined;
+    /** .../autodiscover/autodiscover.xml; the SOAP service is next to it. */
+    autodiscoverUrl: string;
+    /** What autodiscover says; may be changed at any time. */
+    discovery: Discovery;
+    /** A token that logs this user in. */
+    tokens: { accept(token: string, address: string): void; forget(token: string): void };
+    sent: Sent[];
+    calls: Call[];
+    /** The hanging connections, each with the number of its subscriptions. */
+    streams(): number[];
+    /** How many subscriptions there are, streamed or not. */
+    subscriptions(): number;
+    connections(): number;
+    faults: Faults;
+    limits: Limits;
+    /** May be changed at any time. */
+    schemes: Scheme[];
+    disconnectAll(): void;
+    /** Mail and sync states outlast it; subscriptions do not. */
+    stop(): Promise<void>;
+    kill(): Promise<void>;
+    start(): Promise<void>;
+  };
 
 const BUILDS: Record<string, { build: [number, number, number, number]; schema: string }> = {
   "2013": { build: [15, 0, 1497, 2], schema: "V2_23" },
   "2016": { build: [15, 1, 2507, 6], schema: "V2017_07_11" },
 };
+
+const LIMITS = { subscriptions: 5000, requestBytes: 64e6, messageBytes: 36e6 };
 
 /** Starts a server without mailboxes on a free port. */
 export async function startExchange(options: ExchangeOptions = {}): Promise<Exchange> {
@@ -79,14 +74,10 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   const store = newStore();
   const subscriptions = newSubscriptions();
   store.happened = subscriptions.happened;
-  const limits: Limits = { connections: 10, subscriptions: 5000, requestBytes: 64e6, messageBytes: 36e6 };
-  const world: World = { store, subscriptions, limits, sent: [], generation: 1, build };
-  const beat: Beat = {
-    heartbeatMs: options.heartbeatMs ?? 45_000,
-    minuteMs: options.minuteMs ?? 60_000,
-    heartbeats: true,
-    streaming: true,
-  };
+  const limits: Limits = { ...LIMITS, connections: options.version === "2013" ? 3 : 10 };
+  const world: World = { store, subscriptions, limits, sent: [], refused: new Map(), generation: 1, build };
+  const { heartbeatMs = 45_000, minuteMs = 60_000 } = options;
+  const beat: Beat = { heartbeatMs, minuteMs, heartbeats: true, streaming: true };
   const style: Style = { prefix: options.prefix, build, schema };
   const { faults, take } = newFaults();
   const calls: Call[] = [];
@@ -130,17 +121,7 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
     set schemes(list) {
       front.schemes = list;
     },
-    invalidateSyncStates: () => void world.generation++,
-    expireSubscriptions: () => subscriptions.expire(),
-    missEvents() {
-      for (const one of subscriptions.byId.values()) {
-        one.missed = true;
-        one.stream?.wake(one);
-      }
-    },
-    stopHeartbeats: () => void (beat.heartbeats = false),
-    startHeartbeats: () => void (beat.heartbeats = true),
-    rejectStreaming: (reject = true) => void (beat.streaming = !reject),
+    ...mischief(world, beat),
     disconnectAll: () => server.disconnectAll(),
     stop,
     kill: stop,

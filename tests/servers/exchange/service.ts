@@ -6,7 +6,7 @@ import type { Fault } from "./faults.ts";
 import { FIND_OPERATIONS } from "./find.ts";
 import { FOLDER_OPERATIONS } from "./folders.ts";
 import type { HttpReply, HttpRequest } from "./http.ts";
-import { type Beat, notifyOperations, stream } from "./notify.ts";
+import { type Beat, notifyOperations } from "./notify.ts";
 import {
   answer,
   envelope,
@@ -20,6 +20,7 @@ import {
 } from "./soap.ts";
 import { validate } from "./schema.ts";
 import type { Mailbox } from "./store.ts";
+import { stream } from "./streams.ts";
 import { SYNC_OPERATIONS } from "./sync.ts";
 import { WRITE_OPERATIONS } from "./write.ts";
 
@@ -72,9 +73,15 @@ export async function serve(service: Service, request: HttpRequest, user: Mailbo
     if (fault && "cut" in fault && fault.cut === "after") return reply.cut();
     reply.whole(200, headers, envelope(service.style, body));
   } catch (error) {
-    if (!(error instanceof SoapFault)) throw error;
-    reply.whole(500, headers, faulted(service.style, error));
+    const own =
+      error instanceof SoapFault ? error : new SoapFault("ErrorInternalServerError", { message: said(error) });
+    reply.whole(500, headers, faulted(service.style, own));
   }
+}
+
+/** A mistake of this server, told to the client so that a test that fails shows it. */
+function said(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 function faulted(style: Style, fault: SoapFault): string {

@@ -67,6 +67,7 @@ export function newSubscriptions(): Subscriptions {
     streams,
     remove,
     add(wish, limit) {
+      for (const one of byId.values()) if (!one.stream && one.expiresAt < Date.now()) remove(one);
       const own = [...byId.values()].filter((one) => one.payer === wish.payer).length;
       if (own >= limit) throw new SoapFault("ErrorExceededSubscriptionCount");
       const id = `JQB${randomBytes(36).toString("base64")}EAAAA${randomBytes(16).toString("base64").replaceAll("=", "")}=`;

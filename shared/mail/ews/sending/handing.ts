@@ -4,18 +4,18 @@ import type { BeforeEnd, Order, Transmission, Verdict } from "../../outgoing.ts"
 import { type Element, elementsOf } from "../envelopes.ts";
 import { unreadable } from "../markup.ts";
 import { saidBy } from "../notices.ts";
-import { bodyOf, type Operation } from "../requests.ts";
 import type { EwsSession } from "../session.ts";
+import type { Asking } from "./orders.ts";
 import { judged, leavesOpen, refusal } from "./verdicts.ts";
 
 /** `endMs` is how long the server may be silent once it has the whole message. */
 export type Wire = { session: EwsSession; endMs: number };
-export type Handing = { operation: Operation; order: Order; beforeEnd: BeforeEnd };
+export type Handing = { operation: Asking; order: Order; beforeEnd: BeforeEnd };
 
 /** Does something that hands nothing over, and must not be done twice: it is never repeated silently. The server's error is thrown. */
-export async function done({ session, endMs }: Wire, operation: Operation, signal: AbortSignal): Promise<Element> {
+export async function done({ session, endMs }: Wire, operation: Asking, signal: AbortSignal): Promise<Element> {
   const options = { beforeEnd: () => Promise.resolve(), answerMs: endMs };
-  const chunks = await session.raw(operation.name, bodyOf(operation), signal, options);
+  const chunks = await session.raw(operation.name, operation.body, signal, options);
   const message = await messageIn(chunks, operation.name);
   if (message.attributes["ResponseClass"] === "Success") return message;
   throw refusal(saidBy(message));
@@ -38,7 +38,7 @@ export async function handedOver(
   const unknown = (why: string) => all("unknown", `The message was handed over and no answer came: ${why}`);
   try {
     const options = { beforeEnd: end.pass, answerMs: wire.endMs };
-    const chunks = await wire.session.raw(operation.name, bodyOf(operation), signal, options);
+    const chunks = await wire.session.raw(operation.name, operation.body, signal, options);
     const message = await messageIn(chunks, operation.name);
     if (message.attributes["ResponseClass"] === "Success") return all("sent", "Exchange took the message");
     throw refusal(saidBy(message));
