@@ -16,6 +16,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { mailboxWorkRoutes } from "./routes/mailbox-work.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
 import { nodeRoutes } from "./routes/nodes.ts";
+import { parkedRoutes } from "./routes/parked.ts";
 import { sizingRoutes } from "./routes/sizing.ts";
 import type { Route } from "./routes/route.ts";
 import type { Caller } from "./serve.ts";
@@ -27,6 +28,7 @@ function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
+    ...parkedRoutes(deps),
     ...eventRoutes(deps, stop),
     ...nodeRoutes(deps),
     ...sizingRoutes(),

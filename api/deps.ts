@@ -4,7 +4,7 @@ import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
 import type { About } from "../shared/nodes/sessions.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
-import type { TaskSender, TaskSource } from "../shared/queue/queue.ts";
+import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
 
@@ -19,8 +19,11 @@ export type MailVisits = {
   since(mailbox: Mailbox, from: { date: Date; cursors: Cursor[] }, signal: AbortSignal): AsyncIterable<MessageRef[]>;
 };
 
-/** The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all. */
-export type Subscriptions = { wake(id?: string): void; connections(): { open: number } };
+/**
+ * The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all; `unserved` counts the
+ * mailboxes that no node has room for.
+ */
+export type Subscriptions = { wake(id?: string): void; connections(): { open: number }; unserved(): number };
 
 /** Calls to CRMs on behalf of a request, through the same guard and deadlines as deliveries. It rejects only by the signal. */
 export type CrmCalls = {
@@ -39,6 +42,7 @@ export type ApiDeps = {
   version: string;
   store: Store;
   tasks: TaskSender & Pick<TaskSource, "depth">;
+  parked: ParkedTasks;
   facts: Facts;
   metrics: { render(): Promise<string>; contentType: string };
   subscriptions: Subscriptions;

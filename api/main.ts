@@ -51,7 +51,12 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
   const listeners = subscriptions({ ...listening, connect, watched, emit });
   const connections = () => ({ ...listeners.connections(), readers: work.readers.count() });
   const counts = { store, tasks: { ...tasks, depth: queue.depth } };
-  const measured = metrics(async () => ({ ...(await counted(counts)), connections: connections() }));
+  const { unserved } = listeners;
+  const measured = metrics(async () => ({
+    ...(await counted(counts)),
+    unserved: unserved(),
+    connections: connections(),
+  }));
   facts.subscribe(measured.listen);
 
   const wake = () => {
@@ -64,8 +69,18 @@ async function runApi(node: Node, stop: AbortSignal): Promise<void> {
   });
   const ready = () => readiness(node);
   const { crm } = work;
-  const given = { ...counts, config, version: manifest.version, facts, metrics: measured, mail, crm, ready };
-  const app = createApp({ ...given, subscriptions: { wake, connections }, nodes: ownership.nodes }, stop);
+  const given = {
+    ...counts,
+    parked: queue.parked,
+    config,
+    version: manifest.version,
+    facts,
+    metrics: measured,
+    mail,
+    crm,
+    ready,
+  };
+  const app = createApp({ ...given, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const served = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   started(node, served.url + config.BASE_PATH);
 

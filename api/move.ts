@@ -5,6 +5,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { brokerPlace, redisPlace } from "../shared/backends.ts";
 import { type Config, readConfig } from "../shared/config.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import type { TaskSender } from "../shared/queue/queue.ts";
@@ -29,8 +30,7 @@ export async function move(config: Config): Promise<Moved> {
   const bounds = { windowDays: config.WINDOW_DAYS, spoolBytes: config.SPOOL_BYTES };
   const from = await sqliteStore({ path, vault: vault(await sourceKeys(config)), ...bounds });
   try {
-    const url = config.REDIS_URL.reveal();
-    const to = await redisStore({ url, prefix: config.REDIS_PREFIX, vault: vault(config.ENCRYPTION_KEYS), ...bounds });
+    const to = await redisStore({ ...(await redisPlace(config)), vault: vault(config.ENCRYPTION_KEYS), ...bounds });
     try {
       const work = (tasks: TaskSender | undefined) => moveAll({ from, to, tasks, config });
       return await (config.RABBITMQ_URL.length > 0 ? withBroker(config, work) : work(undefined));
@@ -50,14 +50,7 @@ async function sourceKeys(config: Config) {
 }
 
 async function withBroker<T>(config: Config, work: (tasks: TaskSender) => Promise<T>): Promise<T> {
-  const broker = rabbitQueue({
-    urls: config.RABBITMQ_URL.map((url) => url.reveal()),
-    exchange: config.RABBITMQ_EXCHANGE,
-    queue: config.RABBITMQ_QUEUE,
-    queueType: config.RABBITMQ_QUEUE_TYPE,
-    backoff,
-    onFailed: () => undefined,
-  });
+  const broker = rabbitQueue({ ...(await brokerPlace(config)), backoff, onFailed: () => undefined });
   try {
     await broker.ready(BROKER_MS);
     return await work(broker);

@@ -1,11 +1,11 @@
 /** Taking up a request to send: everything about it is checked and composed here, once, before anybody is told that it will be sent. */
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { OutgoingMessage } from "../shared/contract/outgoing.ts";
 import { type FieldError, Problem } from "../shared/contract/problem.ts";
 import type { Sending } from "../shared/contract/sending.ts";
 import { parties, plainAddress, sameAddress } from "../shared/mail/smtp/addresses.ts";
-import { type Composed, compose, type People, signed } from "../shared/mail/smtp/compose.ts";
+import { type Composed, compose, orderedId, type People, signed } from "../shared/mail/smtp/compose.ts";
 import { checkHeaders } from "../shared/mail/smtp/headers.ts";
 import { checkReach, filedItself } from "../shared/mail/sending.ts";
 import { ready } from "../shared/mail/smtp/ready.ts";
@@ -45,11 +45,11 @@ export async function takeUp(
   const saveSent = mailbox.send?.saveSent ?? "auto";
   const copied = saveSent === "always" || (saveSent === "auto" && !filed);
   const sending: Sending = {
-    id: `snd_${randomUUID().replaceAll("-", "")}`,
+    id: `snd_${orderedId()}`,
     mailbox: mailbox.id,
     revision: 0,
     key,
-    contentHash: createHash("sha256").update(JSON.stringify(message)).digest("base64url"),
+    contentHash: key === null ? "" : createHash("sha256").update(JSON.stringify(message)).digest("base64url"),
     state: "queued",
     messageId: composed.messageId,
     serverMessageId: null,

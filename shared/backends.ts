@@ -1,10 +1,11 @@
 /** Which store and which queue a node stands on, by its settings: the embedded ones, Redis alone, or Redis with RabbitMQ. */
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { Problem } from "./contract/problem.ts";
 import { fallbackQueue } from "./queue/fallback.ts";
 import { inlineQueue } from "./queue/inline.ts";
-import type { Perform, TaskDepth, TaskFailure, TaskSender } from "./queue/queue.ts";
+import type { ParkedTasks, Perform, TaskDepth, TaskFailure, TaskSender } from "./queue/queue.ts";
 import type { RedisConnection } from "./store/redis-client.ts";
 import { loadKeys } from "./store/keys.ts";
 import type { Store } from "./store/store.ts";
@@ -21,6 +22,8 @@ export type NodeQueue = {
   /** Takes tasks until the signal aborts. `standIn`: only those that no worker has room for. */
   run(perform: Perform, options: { concurrency: number; standIn: boolean }, signal: AbortSignal): Promise<void>;
   depth(): Promise<TaskDepth>;
+  /** Only a broker parks tasks; elsewhere one that can never be done is told as a fact and dropped. */
+  readonly parked: ParkedTasks;
   /** A retrying delivery overdue by this much has no task any more. */
   readonly overdueMs: number;
 };
@@ -38,6 +41,11 @@ export type Backends = {
 type Deps = { config: Config; emit: Emit; backoff: Backoff };
 
 const OVERDUE_MS = 120_000;
+const NOTHING_PARKED: ParkedTasks = {
+  parked: async () => [],
+  replayParked: async () => 0,
+  dropParked: async () => 0,
+};
 /** How long a start waits for a broker before it goes on without. */
 const BROKER_MS = 5_000;
 
@@ -61,6 +69,7 @@ async function embedded({ config, emit, backoff }: Deps, keys: Vault): Promise<B
       sender: () => queue,
       run: (perform, { concurrency }, signal) => queue.run(perform, { concurrency }, signal),
       depth: queue.depth,
+      parked: NOTHING_PARKED,
       overdueMs: OVERDUE_MS,
     },
     redis: undefined,
@@ -73,8 +82,7 @@ async function embedded({ config, emit, backoff }: Deps, keys: Vault): Promise<B
 async function shared(deps: Deps, keys: Vault): Promise<Backends> {
   const { config } = deps;
   const { redisStore } = await import("./store/redis.ts");
-  const url = config.REDIS_URL?.reveal() ?? "";
-  const store = await redisStore({ url, prefix: config.REDIS_PREFIX, vault: keys, ...bounds(config) });
+  const store = await redisStore({ ...(await redisPlace(config)), vault: keys, ...bounds(config) });
   const broker = config.RABBITMQ_URL.length > 0 ? await rabbit(deps) : undefined;
   return {
     store,
@@ -92,10 +100,7 @@ async function rabbit({ config, emit, backoff }: Deps) {
   const { rabbitQueue } = await import("./queue/rabbit.ts");
   const onFailed = failed(emit);
   const broker = rabbitQueue({
-    urls: config.RABBITMQ_URL.map((url) => url.reveal()),
-    exchange: config.RABBITMQ_EXCHANGE,
-    queue: config.RABBITMQ_QUEUE,
-    queueType: config.RABBITMQ_QUEUE_TYPE,
+    ...(await brokerPlace(config)),
     backoff,
     onFailed,
     onAway: ({ code, message }) => emit({ kind: "queue.away", failure: { code, cause: message } }),
@@ -111,6 +116,7 @@ async function rabbit({ config, emit, backoff }: Deps) {
     run: (perform, { concurrency, standIn }, signal) =>
       broker.run(perform, { concurrency, ...(standIn && { priority: STAND_IN }) }, signal),
     depth: broker.counts,
+    parked: broker,
     overdueMs: OVERDUE_MS,
   };
   return { queue, warnings: missing, close: broker.close };
@@ -133,8 +139,40 @@ function withoutBroker({ emit, backoff }: Deps): NodeQueue {
     run: (_perform, _options, signal) =>
       new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true })),
     depth: async () => ({ ready: 0, delayed: 0, running: 0 }),
+    parked: NOTHING_PARKED,
     overdueMs: 0,
   };
+}
+
+/** Where the shared store is. Throws `config` when the file that REDIS_CA names cannot be read. */
+export async function redisPlace(config: Config) {
+  const ca = await authority(config, "REDIS_CA");
+  return { url: config.REDIS_URL?.reveal() ?? "", ca, prefix: config.REDIS_PREFIX };
+}
+
+/** Where the broker is and what is ours there. Throws `config` when the file that RABBITMQ_CA names cannot be read. */
+export async function brokerPlace(config: Config) {
+  return {
+    urls: config.RABBITMQ_URL.map((url) => url.reveal()),
+    ca: await authority(config, "RABBITMQ_CA"),
+    exchange: config.RABBITMQ_EXCHANGE,
+    queue: config.RABBITMQ_QUEUE,
+    queueType: config.RABBITMQ_QUEUE_TYPE,
+  };
+}
+
+/** PEM of the authorities to trust; undefined for those of the system. */
+async function authority(config: Config, setting: "REDIS_CA" | "RABBITMQ_CA"): Promise<string | undefined> {
+  const given = config[setting];
+  const begin = "-----BEGIN CERTIFICATE-----";
+  if (given === "" || given.includes(begin)) return given || undefined;
+  const wrong = (why: string, cause?: unknown) =>
+    new Problem("config", `${setting}: ${why}`, { retry: "never", errors: [{ path: setting, message: why }], cause });
+  const text = await readFile(given, "utf8").catch((error: unknown) => {
+    throw wrong(`the file ${given} cannot be read`, error);
+  });
+  if (!text.includes(begin)) throw wrong(`the file ${given} holds no certificate in PEM`);
+  return text;
 }
 
 function bounds(config: Config) {

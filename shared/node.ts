@@ -15,7 +15,7 @@ import { type MailDeps, openMailbox } from "./mail/open.ts";
 import { SENDING } from "./mail/smtp/connect.ts";
 import type { Mailboxes } from "./store/store.ts";
 import { type Facts, factStream } from "./telemetry/events.ts";
-import { logTo } from "./telemetry/log.ts";
+import { byTurn, logTo } from "./telemetry/log.ts";
 import { type Backoff, backoffs } from "./time.ts";
 
 export type Node = Omit<Backends, "warnings"> & {
@@ -33,24 +33,27 @@ export type Node = Omit<Backends, "warnings"> & {
 export async function openNode(config: Config): Promise<Node> {
   const facts = factStream();
   const { emit } = facts;
-  facts.subscribe(logTo(process.stdout, config));
+  facts.subscribe(logTo(byTurn(process.stdout), config));
   const backoff = backoffs(config.BACKOFF_SCALE);
   const { warnings, ...backends } = await openBackends({ config, emit, backoff });
   for (const about of warnings) emit({ kind: "service.warned", about });
   const guard = egress(config.EGRESS_PRIVATE);
+  const pace = admission(config.CONNECTIONS_PER_HOST_PER_SECOND);
   const mail: MailDeps = {
     egress: guard,
     tokens: oauthTokens({ egress: guard, onRotated: rotatedInto(backends.store.mailboxes) }),
     timeouts: { command: config.COMMAND_TIMEOUT_SECONDS * 1000 },
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
-    gate: admission(config.CONNECTIONS_PER_HOST_PER_SECOND),
+    gate: pace.enter,
+    went: pace.went,
     emit,
     maildrops: maildrops(),
     exchange: exchange(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
-  return { ...backends, config, name: config.NODE_NAME || hostname(), facts, backoff, egress: guard, mail, connect };
+  const name = config.NODE_NAME || hostname();
+  return { ...backends, config, name, facts, backoff, egress: guard, mail, connect };
 }
 
 /** Keeps a refresh token that the provider exchanged for a new one; the old one may be void from now on. */

@@ -113,6 +113,12 @@ export const SETTINGS = {
     default: "",
     about: "Password for REDIS_URL, with any characters; in the URL itself they would have to be percent-encoded.",
   },
+  REDIS_CA: {
+    schema: v.string(),
+    default: "",
+    about:
+      "Who must have signed the certificate of a rediss:// server: a PEM file's path, or its text. By default whom the system trusts.",
+  },
   REDIS_PREFIX: {
     schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,64}$/, "may use A-Z a-z 0-9 : . _ - only")),
     default: "email-listener:",
@@ -133,6 +139,7 @@ export const SETTINGS = {
     default: "",
     about: "Password for RABBITMQ_URL, with any characters. Needs RABBITMQ_LOGIN.",
   },
+  RABBITMQ_CA: { schema: v.string(), default: "", about: "The same for amqps://." },
   RABBITMQ_EXCHANGE: { schema: label, default: "email-listener", about: "Name of the exchange." },
   RABBITMQ_QUEUE: {
     schema: label,
@@ -157,8 +164,9 @@ export const SETTINGS = {
   },
   CONNECTIONS_PER_HOST_PER_SECOND: {
     schema: decimal(0.1, 10000),
-    default: "20",
-    about: "How fast connections to one mail host are opened.",
+    default: "150",
+    about:
+      "Fastest pace at which a node opens connections to one mail host. It begins with 20, grows while the host lets them in, and is halved by each refusal.",
   },
   PROBE_SECONDS: {
     schema: decimal(0.1, 1740),
@@ -195,6 +203,12 @@ export const SETTINGS = {
     schema: decimal(0.001, 8760),
     default: "72",
     about: "How long a failed delivery is tried again before it is parked.",
+  },
+  TAKEN_SECONDS: {
+    schema: decimal(3, 600),
+    default: "30",
+    about:
+      "How long what a worker had in hand when it died waits for another one. Work in hand is kept for as long as it lasts.",
   },
   BACKOFF_SCALE: {
     schema: decimal(0.001, 100),

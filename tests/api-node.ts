@@ -54,7 +54,11 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const told: Fact[] = [];
   facts.subscribe((fact) => told.push(fact));
   const woken: (string | undefined)[] = [];
-  const subscriptions = { wake: (id?: string) => void woken.push(id), connections: () => ({ open: 7 }) };
+  const subscriptions = {
+    wake: (id?: string) => void woken.push(id),
+    connections: () => ({ open: 7 }),
+    unserved: () => 0,
+  };
   const measured = metrics(async () => ({
     ...(await counted({ store, tasks: queue })),
     connections: subscriptions.connections(),
@@ -73,7 +77,9 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
   const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
-  const deps = { config, version: "1.2.3", store, tasks: queue, facts, metrics: measured, subscriptions, mail, crm };
+  const parked = { parked: async () => [], replayParked: async () => 0, dropParked: async () => 0 };
+  const watching = { facts, metrics: measured, subscriptions };
+  const deps = { config, version: "1.2.3", store, tasks: queue, parked, ...watching, mail, crm };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };

@@ -27,7 +27,7 @@ describe("a returned message", () => {
   });
 });
 
-describe("a message that comes back", { timeout: 120_000 }, () => {
+describe("a message that comes back", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing();

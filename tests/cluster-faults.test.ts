@@ -1,25 +1,38 @@
 /** Stories of several nodes whose Redis, RabbitMQ or processes fail: nothing is lost, nothing gets two ids, all come back by themselves. */
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { clusterRig, expect, flowing, listenedBy, type Rig, SESSION_SECONDS, shared } from "./cluster-rig.ts";
 import { type EndpointRequest } from "./servers/endpoint.ts";
-import { rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
+import { provide, rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";
 import { subjectOf } from "./stories/scene.ts";
 
-/** Servers of its own for each story: they are stopped in it. */
-async function withOwn(
+let sharedRedis: Redis | undefined;
+let sharedRabbit: RabbitMq | undefined;
+before(async () => {
+  [sharedRedis, sharedRabbit] = await Promise.all([
+    provide("redis").then((provided) => provided?.server),
+    provide("rabbitmq").then((provided) => provided?.server),
+  ]);
+});
+after(async () => {
+  await sharedRedis?.remove();
+  await sharedRabbit?.remove();
+});
+
+/** A server that a story stops is its own. */
+async function withServers(
   t: TestContext,
+  own: "redis" | "rabbit" | "none",
   story: (rig: Rig, servers: { redis: Redis; rabbit: RabbitMq }) => Promise<void>,
 ) {
-  const [redis, rabbit] = await Promise.all([
-    redisOrSkip(t, {}, { owned: true }),
-    rabbitMqOrSkip(t, {}, { owned: true }),
-  ]);
-  if (!redis || !rabbit) return;
-  const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url });
+  const redis = own === "redis" ? await redisOrSkip(t, {}, { owned: true }) : sharedRedis;
+  const rabbit = own === "rabbit" ? await rabbitMqOrSkip(t, {}, { owned: true }) : sharedRabbit;
+  if (!redis || !rabbit) return t.skip("a server is missing");
+  // What the dead had in hand is waited for, so it is held for less than in production.
+  const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url, env: { TAKEN_SECONDS: "8" } });
   await story(rig, { redis, rabbit }).finally(() => rig.end());
 }
 
@@ -35,7 +48,7 @@ function oneIdEach(received: readonly EndpointRequest[]): void {
 
 describe("several nodes when something fails", () => {
   test("a node that stood still longer than its session delivers nothing under another id and moves no cursor", (t) =>
-    withOwn(t, async (rig) => {
+    withServers(t, "none", async (rig) => {
       const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
       await rig.register(one, 12);
       await shared(two, 12, { "api-0": 1, "api-1": 1 });
@@ -48,12 +61,12 @@ describe("several nodes when something fails", () => {
       await shared(two, 12, { "api-0": 1, "api-1": 1 });
       await flow.end();
       await rig.arrived();
+      // What it had in hand it may post once more, as nothing protects a POST: the id does.
       oneIdEach(rig.endpoint.received);
-      assert.equal(rig.endpoint.repeats.length, 0);
     }));
 
   test("while RabbitMQ is away mail arrives through the API nodes; when it is back the workers get the work", (t) =>
-    withOwn(t, async (rig, { rabbit }) => {
+    withServers(t, "rabbit", async (rig, { rabbit }) => {
       const [one, , worker] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
       await rig.register(one, 10);
       await shared(one, 10, { "api-0": 1, "api-1": 1 });
@@ -80,7 +93,7 @@ describe("several nodes when something fails", () => {
     }));
 
   test("while Redis is away what needs it says so, the process stays alive, and all goes on when it is back", (t) =>
-    withOwn(t, async (rig, { redis }) => {
+    withServers(t, "redis", async (rig, { redis }) => {
       const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
       await rig.register(one, 10);
       await shared(two, 10, { "api-0": 1, "api-1": 1 });
@@ -88,9 +101,9 @@ describe("several nodes when something fails", () => {
       await sleep(500);
       await redis.kill();
       await sleep(500);
-      for (const path of ["/api/v1/mailboxes", "/api/v1/mailboxes/box-1", "/api/v1/nodes", "/api/v1/deliveries"]) {
-        const answer = await one.call("GET", path);
-        assert.equal(answer.status, 503, path);
+      const paths = ["/api/v1/mailboxes", "/api/v1/mailboxes/box-1", "/api/v1/nodes", "/api/v1/deliveries"];
+      for (const answer of await Promise.all(paths.map((path) => one.call("GET", path)))) {
+        assert.equal(answer.status, 503);
         assert.match(answer.headers.get("content-type") ?? "", /problem\+json/);
         assert.equal(answer.body.code, "store");
       }
@@ -111,7 +124,7 @@ describe("several nodes when something fails", () => {
     }));
 
   test("when all nodes are killed at once, those that start take up what was under way", (t) =>
-    withOwn(t, async (rig) => {
+    withServers(t, "none", async (rig) => {
       const nodes = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
       await rig.register(nodes[0], 10);
       await shared(nodes[0], 10, { "api-0": 1, "api-1": 1 });
@@ -119,9 +132,11 @@ describe("several nodes when something fails", () => {
       for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
       await rig.endpoint.waitFor(() => rig.endpoint.requests.length > 15);
       await Promise.all(nodes.map((node) => node.kill()));
+      // Else how long it takes is a matter of chance: an endpoint that refuses is asked with one message after each rest.
+      rig.endpoint.answer(() => ({}));
       for (let n = 0; n < 30; n++) await rig.send(`box-${n % 10}`);
       await Promise.all(nodes.map((node) => node.start()));
-      // What lost its task in the crash is searched for after two minutes.
+      // What lost its task would be searched for after two minutes.
       await rig.arrived(200_000);
       oneIdEach(rig.endpoint.received);
       assert.equal(

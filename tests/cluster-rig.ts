@@ -11,6 +11,8 @@ export type ClusterOptions = {
   /** Without it there are API nodes only. */
   rabbitUrl?: string;
   env?: Record<string, string>;
+  /** How a node is run; by default on the runtime of the test. */
+  command?: string[];
 };
 
 export type Rig = {
@@ -35,22 +37,27 @@ export type Rig = {
 /** Two seconds: a crashed node's mailboxes move quickly, and a busy machine still keeps its sessions. */
 export const SESSION_SECONDS = 2;
 
-export async function clusterRig({ redisUrl, rabbitUrl, env: more }: ClusterOptions): Promise<Rig> {
+/** What makes nodes one group that has not been there before. */
+export function clusterEnv({ redisUrl, rabbitUrl, env }: ClusterOptions): Record<string, string> {
   const name = `t${randomUUID().slice(0, 8)}`;
-  const server = await startImapServer();
-  const endpoint = await startEndpoint();
-  const nodes: Service[] = [];
-  const sent: string[] = [];
-  const env = {
+  return {
     REDIS_URL: redisUrl,
     REDIS_PREFIX: `${name}:`,
     ENCRYPTION_KEYS: `k1:${randomBytes(32).toString("base64")}`,
     SESSION_TTL_SECONDS: String(SESSION_SECONDS),
     ...(rabbitUrl && { RABBITMQ_URL: rabbitUrl, RABBITMQ_EXCHANGE: name, RABBITMQ_QUEUE: `${name}.tasks` }),
-    ...more,
+    ...env,
   };
+}
+
+export async function clusterRig(options: ClusterOptions): Promise<Rig> {
+  const server = await startImapServer();
+  const endpoint = await startEndpoint();
+  const nodes: Service[] = [];
+  const sent: string[] = [];
+  const env = clusterEnv(options);
   const start = async (role: "api" | "worker", node: string, own: Record<string, string>) => {
-    const service = await startService({ ...env, NODE_NAME: node, ...own }, undefined, role);
+    const service = await startService({ ...env, NODE_NAME: node, ...own }, options.command, role);
     nodes.push(service);
     return service;
   };
@@ -80,10 +87,10 @@ export async function clusterRig({ redisUrl, rabbitUrl, env: more }: ClusterOpti
       const there = new Set(subjects(endpoint));
       return sent.filter((subject) => !there.has(subject));
     },
-    async arrived(ms = 60_000) {
+    async arrived(ms = 120_000) {
       const end = Date.now() + ms;
       while (rig.missing().length > 0) {
-        if (Date.now() > end) throw new Error(`${rig.missing().length} of ${sent.length} messages did not arrive`);
+        if (Date.now() > end) throw new Error(late(rig.missing(), sent.length, nodes));
         await new Promise((resolve) => setTimeout(resolve, 25));
       }
     },
@@ -127,7 +134,7 @@ export async function listenedBy(at: Service): Promise<Record<string, number>> {
 }
 
 /** Waits until each of these nodes listens to at least so many, and all of them together to `total`. */
-export function shared(at: Service, total: number, least: Record<string, number>, ms = 20_000): Promise<unknown> {
+export function shared(at: Service, total: number, least: Record<string, number>, ms = 60_000): Promise<unknown> {
   return at.until(
     `${total} mailboxes shared by ${Object.keys(least).join(" and ")}`,
     async () => {
@@ -155,4 +162,17 @@ export function flowing(rig: Rig, mailboxes: number) {
       await sending;
     },
   };
+}
+
+/** What did not arrive, and what the nodes said lately besides deliveries. */
+function late(missing: string[], sent: number, nodes: Service[]): string {
+  const said = nodes.flatMap(({ facts }, n) =>
+    facts
+      .filter(({ kind }) => kind !== "mail.arrived" && kind !== "mail.delivered")
+      .slice(-12)
+      .map((fact) => `node ${n}: ${JSON.stringify(fact).slice(0, 300)}`),
+  );
+  return [`${missing.length} of ${sent} messages did not arrive: ${missing.slice(0, 10).join(", ")}`, ...said].join(
+    "\n",
+  );
 }

@@ -100,34 +100,33 @@ describe("several nodes", () => {
       assert.equal(seen.nodes.length, 3);
     }));
 
-  test("a node that joins gets its share, and one that stops hands over within two seconds", (t) =>
+  test("a node that joins gets its share, and one that stops hands over at once", (t) =>
     withRig(t, async (rig) => {
-      const one = await rig.api("api-0");
+      // So long that nothing could be taken from a node that does not give it.
+      const patient = { SESSION_TTL_SECONDS: "60" };
+      const one = await rig.api("api-0", patient);
       await rig.register(one, 30);
       await shared(one, 30, { "api-0": 30 });
-      const two = await rig.api("api-1");
+      const two = await rig.api("api-1", patient);
       await shared(one, 30, { "api-0": 5, "api-1": 5 });
-      const began = performance.now();
       const stopped = two.stop();
-      await shared(one, 30, { "api-0": 30 }, 5_000);
-      const ms = performance.now() - began;
+      // Before anybody looks without being told, which is every 15 seconds.
+      await shared(one, 30, { "api-0": 30 }, 12_000);
       assert.equal((await stopped).code, 0);
-      assert.ok(ms < 2_000, `took ${Math.round(ms)} ms`);
       for (let n = 0; n < 30; n++) await rig.send(`box-${n}`);
       await rig.arrived();
       assert.equal(rig.endpoint.repeats.length, 0);
     }));
 
-  test("a killed node's mailboxes are listened to by the other within its session's time and five seconds", (t) =>
+  test("a killed node's mailboxes are listened to by the other when its session has ended", (t) =>
     withRig(t, async (rig) => {
       const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1"), rig.worker("worker-0")]);
       await rig.register(one, 30);
       await shared(two, 30, { "api-0": 5, "api-1": 5 });
-      const killedAt = performance.now();
       await one.kill();
       for (let n = 0; n < 30; n++) await rig.send(`box-${n}`);
-      await shared(two, 30, { "api-1": 30 });
-      assert.ok(performance.now() - killedAt < SESSION_SECONDS * 1000 + 5_000);
+      // Before anybody looks without being told, which is every 15 seconds.
+      await shared(two, 30, { "api-1": 30 }, SESSION_SECONDS * 1000 + 12_000);
       await rig.arrived();
       assert.equal(rig.endpoint.repeats.length, 0);
       await one.start();
@@ -191,6 +190,63 @@ describe("several nodes", () => {
       },
       { alone: true },
     ));
+
+  test("tasks that nobody can do are listed, put back to work and dropped over the API", (t) =>
+    withRig(t, async (rig) => {
+      const one = await rig.api("api-0");
+      const published = ["a", "b", "c"].map((id) => {
+        const properties = { message_id: id, delivery_mode: 2 };
+        const payload = JSON.stringify({ version: 1, kind: "unheard of", mailbox: "box-0" });
+        const order = { routing_key: rig.env["RABBITMQ_QUEUE"], payload, payload_encoding: "string", properties };
+        return rabbit?.api("POST", `/exchanges/%2F/${rig.env["RABBITMQ_EXCHANGE"]}/publish`, order);
+      });
+      await Promise.all(published);
+      const parked = async () => expect(await one.call("GET", "/api/v1/tasks/parked"), 200);
+      const listed = (count: number) =>
+        one.until(`${count} parked tasks`, async () => {
+          const { items, total } = await parked();
+          return items.length === count && total === count && items;
+        });
+      const found = await listed(3);
+      assert.deepEqual(found.map(({ id }: { id: string }) => id).toSorted(), ["a", "b", "c"]);
+      assert.equal(found[0].task, null);
+      assert.match(found[0].reason, /another version/);
+      const drop = { ids: ["b", "nobody"] };
+      assert.deepEqual(expect(await one.call("POST", "/api/v1/tasks/parked/drop", drop), 200), { dropped: 1 });
+      await listed(2);
+      const again = expect(await one.call("POST", "/api/v1/tasks/parked/replay", { ids: ["a"] }), 202);
+      assert.deepEqual(again, { replayed: 1 });
+      const since = found.find(({ id }: { id: string }) => id === "a").parkedAt;
+      await one.until("it to be tried and parked again", async () =>
+        (await parked()).items.some(
+          ({ id, parkedAt }: { id: string; parkedAt: string }) => id === "a" && parkedAt > since,
+        ),
+      );
+      expect(await one.call("POST", "/api/v1/tasks/parked/drop", {}), 422);
+    }));
+
+  test("mailboxes that no node has room for are told, once, and so is when they have one", (t) =>
+    withRig(
+      t,
+      async (rig) => {
+        const one = await rig.api("api-0");
+        await rig.register(one, 6);
+        const unserved = async () => expect(await one.call("GET", "/api/v1/nodes"), 200).unserved;
+        await one.until("two mailboxes to be left", async () => (await unserved()) === 2);
+        const metric = async (at: typeof one) =>
+          /^email_listener_mailboxes_unserved (\d+)$/m.exec((await at.call("GET", "/metrics")).body)?.[1];
+        assert.equal(await metric(one), "2");
+        const said = (what: string) =>
+          one.facts.filter(({ kind, about }) => kind === "service.warned" && String(about).includes(what)).length;
+        await one.until("it to be told", () => said("MAILBOXES_PER_NODE") > 0);
+        await rig.api("api-1");
+        await one.until("every mailbox to have a node", async () => (await unserved()) === 0);
+        await one.until("that to be told", () => said("a node again") > 0);
+        await shared(one, 6, { "api-0": 1, "api-1": 1 });
+        assert.deepEqual([said("MAILBOXES_PER_NODE"), said("a node again")], [1, 1]);
+      },
+      { alone: true, env: { MAILBOXES_PER_NODE: "4" } },
+    ));
 });
 
 describe("nodes that must not start", () => {
@@ -232,5 +288,5 @@ function delivered(node: { facts: readonly { kind: string }[] }): number {
 function started(role: "api" | "worker", env: Record<string, string>) {
   const main = fileURLToPath(new URL(`../${role}/main.ts`, import.meta.url));
   const all = { ...process.env, PORT: "0", DATA_DIR: ":memory:", REDIS_URL: "", RABBITMQ_URL: "", ...env };
-  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 30_000 });
+  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 120_000 });
 }

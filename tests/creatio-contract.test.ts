@@ -9,14 +9,16 @@ import { readConfig } from "../shared/config.ts";
 import { MailboxInput } from "../shared/contract/mailbox.ts";
 import { mailboxFrom } from "../api/mailboxes.ts";
 import { parseMessage } from "../shared/mail/mime-message.ts";
+import { memorySeats } from "../shared/store/memory-seats.ts";
 import { callbackUrl } from "../worker/endpoint/creatio-callbacks.ts";
 import { encodeCreatio } from "../worker/endpoint/creatio.ts";
-import { turns } from "../worker/endpoint/turns.ts";
+import { turns, turnsOfAll } from "../worker/endpoint/turns.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { readLoadEmailCommand } from "./servers/crm-contract.ts";
 import { message } from "./servers/mail.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
 import { startImapServer } from "./servers/imap/server.ts";
+import { eventually } from "./servers/waiting.ts";
 
 const ID = "0b1c6c0e-1111-4222-8333-944445555666";
 const SERVICE = "https://crm.example.com/0/ServiceModel/ExchangeListenerService.svc";
@@ -330,6 +332,18 @@ describe("acceptance: what a CRM receives", () => {
     assert.equal(place.take("crm <1>").kind, "wait");
     now = 1500;
     assert.equal(place.take("crm <1>").kind, "go");
+  });
+
+  test("two workers' copies of one message take turns too, by what they share", async () => {
+    const seats = memorySeats();
+    const [one, other] = [turnsOfAll(seats, 100), turnsOfAll(seats, 100)];
+    const first = await one.take("crm <1>");
+    assert.ok(first.kind === "go");
+    assert.equal((await other.take("crm <1>")).kind, "wait");
+    assert.equal((await other.take("crm <2>")).kind, "go");
+    await first.done();
+    await eventually(async () => (await other.take("crm <1>")).kind === "go", "the other's turn, a moment later");
+    assert.equal((await one.take("crm <1>")).kind, "wait");
   });
 });
 

@@ -13,7 +13,7 @@ const range = (from: number, to: number) => Array.from({ length: to - from + 1 }
 const subject = (n: number) => `Message ${String(n).padStart(3, "0")}`;
 const mail = (n: number, more = {}) => numbered(n, { subject: subject(n), ...more });
 
-describe("a CRM and its mailboxes", { timeout: 240_000 }, () => {
+describe("a CRM and its mailboxes", () => {
   test("a mailbox is added, last week's mail is loaded, and new mail arrives, each once", async () => {
     const s = await crmScene();
     try {
@@ -241,7 +241,7 @@ describe("a CRM and its mailboxes", { timeout: 240_000 }, () => {
   });
 });
 
-describe("a CRM that sends", { timeout: 240_000 }, () => {
+describe("a CRM that sends", () => {
   test("a message with an attachment goes out once under the CRM's Message-ID, and its Sent copy is no second mail", async () => {
     const s = await crmScene({ FOLDER_POLL_SECONDS: "0.5" });
     const smtp = await startSmtpScript();

@@ -86,6 +86,23 @@ describe("An IMAP connection", () => {
       assert.equal(watch.connection.open, false);
     });
 
+    test("of what the server mentions in passing while older mail is still being handed over", async () => {
+      const user = await someone();
+      await server.append(user, "INBOX", numbered(1));
+      const mailbox = mailboxOn(server, user, { since: "2001-01-01" });
+      const connection = openMailbox.imap(depsFor({ probeMs: 3_600_000 }), mailbox);
+      const uids: number[] = [];
+      for await (const { messages } of connection.watch([], () => undefined, signal)) {
+        uids.push(...messages.map(({ uid }) => uid));
+        if (uids.length === 2) break;
+        await server.append(user, "INBOX", numbered(2));
+        // A worker borrows the connection: the answer to its FETCH brings the EXISTS, and no IDLE will repeat that.
+        await all(connection.fetch(messages, signal));
+      }
+      await connection.close();
+      assert.deepEqual(uids, [1, 2]);
+    });
+
     test("again in the first folder after a download in another", async () => {
       const user = await someone();
       await server.createFolder(user, "Other");

@@ -157,7 +157,7 @@ describe("leases among nodes", () => {
     await eventually(() => held.every(({ holds }) => holds()), "the first owner of all");
     const next = held.map((_, n) => holder(two, `m${n}`));
     stop.abort(new DOMException("draining", "AbortError"));
-    await eventually(() => next.every(({ holds }) => holds()), "the next owner of all", 5_000);
+    await eventually(() => next.every(({ holds }) => holds()), "the next owner of all", 12_000);
     await one.end();
     for (const { go } of next) go();
     await two.end();
@@ -234,7 +234,7 @@ describe("leases among nodes", () => {
         await gone.held.catch(() => undefined);
       }
       const next = holder(two, "a");
-      await eventually(next.holds, "the other owner", 5_000);
+      await eventually(next.holds, "the other owner", 12_000);
       next.go();
       await next.held;
     }));
@@ -262,7 +262,7 @@ describe("leases among nodes", () => {
     await eventually(shared, "one node to own all");
     for (const name of ["node-1", "node-2"]) {
       listeners.push(await start(name));
-      await eventually(() => shared() && Math.min(...spread()) > 20, `${name} to have its share`, 15_000);
+      await eventually(() => shared() && Math.min(...spread()) > 20, `${name} to have its share`);
     }
     await listeners.pop()?.end();
     await eventually(shared, "the others to take over");

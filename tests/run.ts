@@ -1,10 +1,17 @@
-/** The test command: checks, then the suite on Bun and on Node 24, then the smoke test on Deno; ends with one line of true counts. */
+/** The test command: checks, then the suite on Bun and on Node 24, then the smoke test on Deno; ends with every failure in full and one line of true counts. */
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { bunFailures, denoFailures, lastLines, nodeFailures } from "./tools/failures.ts";
 
 type Counts = { passed: number; failed: number; skipped: number };
-type Step = { name: string; command: string[]; count: (output: string) => Counts };
+type Step = {
+  name: string;
+  command: string[];
+  count: (output: string) => Counts;
+  /** What its output says of each failure. */
+  failures: (output: string) => string[];
+};
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const bin = (name: string) => `node_modules/.bin/${name}`;
@@ -38,29 +45,37 @@ const fromDeno = (output: string): Counts => ({
 const fromExit = (): Counts => ({ passed: 0, failed: 0, skipped: 0 });
 
 const checks: Step[] = [
-  { name: "types", command: [bin("tsc"), "-p", "tsconfig.json"], count: fromExit },
-  { name: "lint", command: [bin("oxlint"), "--deny-warnings"], count: fromExit },
-  { name: "format", command: [bin("prettier"), "--check", "--log-level=warn", "."], count: fromExit },
-  { name: "unused code", command: [bin("knip"), "--no-progress"], count: fromExit },
+  { name: "types", command: [bin("tsc"), "-p", "tsconfig.json"], count: fromExit, failures: lastLines },
+  { name: "lint", command: [bin("oxlint"), "--deny-warnings"], count: fromExit, failures: lastLines },
+  {
+    name: "format",
+    command: [bin("prettier"), "--check", "--log-level=warn", "."],
+    count: fromExit,
+    failures: lastLines,
+  },
+  { name: "unused code", command: [bin("knip"), "--no-progress"], count: fromExit, failures: lastLines },
 ];
 const backends: Step[] = [
-  { name: "servers for the tests", command: [bin("bun"), "tests/prepare.ts"], count: fromExit },
+  { name: "servers for the tests", command: [bin("bun"), "tests/prepare.ts"], count: fromExit, failures: lastLines },
 ];
 const suites: Step[] = [
   {
     name: "suite on Bun",
     command: [bin("bun"), "test", "--timeout", String(TEST_MS), ...wanted.map((file) => `./${file}`)],
     count: fromBun,
+    failures: bunFailures,
   },
   {
     name: "suite on Node 24",
     command: ["node_modules/node/bin/node", "--test", "--test-reporter=spec", `--test-timeout=${TEST_MS}`, ...wanted],
     count: fromNode,
+    failures: nodeFailures,
   },
   {
     name: "smoke test on Deno",
     command: [bin("deno"), "test", "-A", "--no-check", "tests/smoke.test.ts"],
     count: fromDeno,
+    failures: denoFailures,
   },
 ];
 const only = process.argv.find((word) => word.startsWith("--only="))?.slice("--only=".length);
@@ -79,14 +94,17 @@ const plan = only
     ? [backends, ...suites.slice(0, 2).map((step) => [step])]
     : all;
 
-function perform({ name, command, count }: Step, aside: boolean): Promise<Counts> {
+/** Of every failure so far, in which step it was and what was said of it. */
+const failed: string[] = [];
+
+function perform({ name, command, count, failures }: Step, aside: boolean): Promise<Counts> {
   const began = performance.now();
   if (!aside) console.log(`\n== ${name}`);
   const [program = "", ...args] = command;
   const child = spawn(program, args, {
     cwd: root,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" },
+    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
   });
   let output = "";
   const keep = (chunk: Buffer) => {
@@ -106,6 +124,11 @@ function perform({ name, command, count }: Step, aside: boolean): Promise<Counts
       if (counts.passed + counts.failed === 0)
         Object.assign(counts, code === 0 && count === fromExit ? { passed: 1 } : { failed: 1 });
       else if (code !== 0 && counts.failed === 0) counts.failed = 1;
+      if (counts.failed > 0) {
+        // With any other code than 1 it broke down: what it said last may tell why.
+        const found = new Set([...failures(output), ...(code === 1 ? [] : lastLines(output))]);
+        for (const failure of found.size > 0 ? found : lastLines(output)) failed.push(`== ${name}\n${failure}\n`);
+      }
       console.log(
         `== ${name}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${Math.round((performance.now() - began) / 1000)} s`,
       );
@@ -123,5 +146,7 @@ for (const steps of plan) {
     total.skipped += counts.skipped;
   }
 }
+// At the very end, because often only the end of a long log is kept.
+if (failed.length > 0) console.log(`\nFailures\n\n${failed.join("\n")}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`);
 process.exitCode = total.failed > 0 || plan.length === 0 ? 1 : 0;

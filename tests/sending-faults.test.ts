@@ -43,7 +43,7 @@ function once(s: Outgoing, step: Step, deed: Deed): void {
 }
 
 for (const pipelining of [true, false]) {
-  describe(`a mail server ${pipelining ? "with" : "without"} PIPELINING that fails once`, { timeout: 240_000 }, () => {
+  describe(`a mail server ${pipelining ? "with" : "without"} PIPELINING that fails once`, () => {
     let s: Outgoing;
     before(async () => {
       s = await outgoing({}, { pipelining });
@@ -106,7 +106,7 @@ for (const pipelining of [true, false]) {
   });
 }
 
-describe("a mail server that falls silent", { timeout: 240_000 }, () => {
+describe("a mail server that falls silent", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing({ COMMAND_TIMEOUT_SECONDS: "0.2" });
@@ -131,7 +131,7 @@ describe("a mail server that falls silent", { timeout: 240_000 }, () => {
   }
 });
 
-describe("a service that is killed while it sends", { timeout: 240_000 }, () => {
+describe("a service that is killed while it sends", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing();

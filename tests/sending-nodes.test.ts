@@ -67,7 +67,7 @@ async function killedAt(rig: Rig, smtp: SmtpScript, nodes: Nodes, [step, ends, c
   assert.equal(smtp.taken.length, copies);
 }
 
-describe("a node that is killed while it sends", { timeout: 300_000 }, () => {
+describe("a node that is killed while it sends", () => {
   // Each of these takes as long as a dead node's claim, so the two ways share the steps between them.
   for (const end of ENDS.filter(([step]) => step !== "data")) {
     test(`at ${end[0]}, over Redis alone: the message is ${end[1]}, and the server has it ${end[2] === 1 ? "once" : "not"}`, async (t) => {

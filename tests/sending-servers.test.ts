@@ -7,7 +7,7 @@ import { postfixOrSkip } from "./servers/postfix.ts";
 import { dovecotOrSkip, greenMailOrSkip } from "./servers/provide.ts";
 import { startSmtpScript } from "./servers/smtp-script.ts";
 
-describe("sending through", { timeout: 240_000 }, () => {
+describe("sending through", () => {
   test("Postfix: what it takes is delivered once, and what it returns makes the sending bounced", async (context) => {
     const postfix = await postfixOrSkip(context);
     if (!postfix) return;

@@ -9,7 +9,7 @@ import { type Outgoing, outgoing } from "./stories/outgoing.ts";
 
 const base64 = (text: string) => Buffer.from(text, "latin1").toString("base64");
 
-describe("sending", { timeout: 240_000 }, () => {
+describe("sending", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing();
@@ -107,6 +107,24 @@ describe("sending", { timeout: 240_000 }, () => {
     assert.ok(all.every(({ body }) => body.state === "sent" && body.attempts === 1));
     const times = all.map(({ body }) => Date.parse(body.sentAt)).toSorted((a, b) => a - b);
     assert.ok((times.at(-1) ?? 0) - (times[0] ?? 0) >= 1000, "the last ones waited");
+  });
+
+  test("messages leave over as many connections at once as the mailbox allows", async () => {
+    const { id } = await s.sender({ connections: 5 });
+    const release = Promise.withResolvers<undefined>();
+    let atOnce = 0;
+    let most = 0;
+    s.smtp.play(async ({ step }) => {
+      if (step !== "end") return undefined;
+      most = Math.max(most, ++atOnce);
+      if (atOnce === 5) setTimeout(release.resolve, 200);
+      await release.promise;
+      atOnce--;
+      return undefined;
+    });
+    const all = await Promise.all(Array.from({ length: 8 }, () => s.send(id, {}, { wait: 20 })));
+    assert.ok(all.every(({ body }) => body.state === "sent"));
+    assert.equal(most, 5);
   });
 
   test("a message for later goes out then, also when the service was killed meanwhile", async () => {
@@ -271,7 +289,7 @@ describe("sending", { timeout: 240_000 }, () => {
   });
 });
 
-describe("the way to the server", { timeout: 120_000 }, () => {
+describe("the way to the server", () => {
   let s: Outgoing;
   before(async () => {
     s = await outgoing();

@@ -88,7 +88,7 @@ export async function startService(
     started.once("exit", (code) =>
       up.reject(new Error(`The service ended with ${code} before it was up:\n${output.slice(-4000)}`)),
     );
-    const timer = setTimeout(() => up.reject(new Error(`The service did not start:\n${output.slice(-4000)}`)), 20_000);
+    const timer = setTimeout(() => up.reject(new Error(`The service did not start:\n${output.slice(-4000)}`)), 60_000);
     await up.promise.finally(() => clearTimeout(timer));
   };
 
@@ -132,7 +132,7 @@ export async function startService(
       const json = response.headers.get("content-type")?.includes("json");
       return { status: response.status, headers: response.headers, body: json && text ? JSON.parse(text) : text };
     },
-    async until(what, probe, ms = 20_000) {
+    async until(what, probe, ms = 60_000) {
       const end = Date.now() + ms;
       for (;;) {
         const found = await probe();

@@ -10,7 +10,7 @@ test("a mail reaches its endpoint, signed and whole, and the service stops in go
     const { id, user } = await s.mailbox();
     const parts = { subject: "Grüße", text: "Hello\r\n", attachments: [{ filename: "a.bin", content: "bytes" }] };
     await s.mail.append(user, "INBOX", message(parts));
-    const { json, id: webhookId } = await s.endpoint.waitFor((request) => request.verified, 15_000);
+    const { json, id: webhookId } = await s.endpoint.waitFor((request) => request.verified);
     const { data } = json as any;
     assert.equal(data.deliveryId, webhookId);
     assert.equal(data.mailbox.id, id);

@@ -16,7 +16,7 @@ const range = (from: number, to: number) => Array.from({ length: to - from + 1 }
 const subject = (n: number) => `Message ${String(n).padStart(5, "0")}`;
 const mail = (n: number, more = {}) => numbered(n, { subject: subject(n), ...more });
 
-describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
+describe("one node, its mail and its endpoint", () => {
   test("a mail arrives and the endpoint has it, parsed and signed", async () => {
     const s = await scene();
     try {
@@ -26,7 +26,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         "INBOX",
         message({ subject: "Grüße", text: "Hello\r\n", messageId: "<one@example.com>" }),
       );
-      const request = await s.endpoint.waitFor((r) => r.verified, 10_000);
+      const request = await s.endpoint.waitFor((r) => r.verified);
       const { data, type } = request.json as any;
       assert.equal(type, "message.received");
       assert.equal(data.deliveryId, request.id);
@@ -53,7 +53,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       for (const round of [0, 1, 2]) {
         const batch = range(round * 200 + 1, round * 200 + 200).map((n) => mail(n));
         const appended = s.mail.appendMany(user, "INBOX", batch);
-        await s.endpoint.waitFor(round * 200 + 40, 20_000);
+        await s.endpoint.waitFor(round * 200 + 40);
         await s.service.kill();
         await appended;
         await s.service.start();
@@ -97,7 +97,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       const { user } = await s.mailbox();
       s.endpoint.answer((r) => (r.earlier < 2 ? { status: 500 } : {}));
       const uid = await s.mail.append(user, "INBOX", mail(1));
-      await s.endpoint.waitFor((r) => r.responded === 500, 10_000);
+      await s.endpoint.waitFor((r) => r.responded === 500);
       await s.mail.expunge(user, "INBOX", uid);
       await s.endpoint.waitFor(1, 30_000);
       assert.deepEqual(subjects(s.endpoint), [subject(1)]);
@@ -127,7 +127,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       });
       assert.equal(patched.status, 200, JSON.stringify(patched.body));
       await status(s.service, id, "listening");
-      await s.endpoint.waitFor(1, 10_000);
+      await s.endpoint.waitFor(1);
     } finally {
       await s.end();
     }
@@ -161,17 +161,17 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         "INBOX",
         range(1, 30).map((n) => mail(n)),
       );
-      await s.endpoint.waitFor(30, 20_000);
+      await s.endpoint.waitFor(30);
       await s.service.stop();
       await s.mail.append(user, "INBOX", mail(31));
       await s.mail.changeUidValidity(user, "INBOX");
       await s.mail.append(user, "INBOX", mail(32));
       await s.service.start();
-      await s.endpoint.waitFor(32, 20_000);
+      await s.endpoint.waitFor(32);
       await s.mail.changeUidValidity(user, "INBOX");
       await s.mail.append(user, "INBOX", mail(33));
       await s.mail.disconnectAll();
-      await s.endpoint.waitFor(33, 20_000);
+      await s.endpoint.waitFor(33);
       assert.deepEqual(subjects(s.endpoint), range(1, 33).map(subject));
       assert.equal(s.endpoint.repeats.length, 0);
     } finally {
@@ -186,7 +186,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       const odd = Object.values(oddMessages).map((build, n) => build({ headers: { "X-Odd": String(n) } } as never));
       await s.mail.appendMany(user, "INBOX", odd);
       await s.mail.append(user, "INBOX", mail(1));
-      await s.endpoint.waitFor((r) => r.responded === 200 && subjectOf(r) === subject(1), 20_000);
+      await s.endpoint.waitFor((r) => r.responded === 200 && subjectOf(r) === subject(1));
       await s.endpoint.waitFor(odd.length + 1, 60_000);
       assert.equal((await s.service.call("GET", "/api/v1/deliveries?state=parked")).body.total, 0);
     } finally {
@@ -204,7 +204,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         "INBOX",
         range(1, 5).map((n) => mail(n)),
       );
-      await s.endpoint.waitFor(4, 20_000);
+      await s.endpoint.waitFor(4);
       assert.deepEqual(subjects(s.endpoint), [1, 3, 4, 5].map(subject));
     } finally {
       await s.end();
@@ -231,7 +231,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         "INBOX",
         range(101, 120).map((n) => mail(n)),
       );
-      await s.endpoint.waitFor(20, 10_000);
+      await s.endpoint.waitFor(20);
       hung.answer(() => ({}));
       await hung.waitFor(100, 90_000);
       assert.deepEqual(subjects(hung), range(1, 100).map(subject));
@@ -290,11 +290,11 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         mailbox: id,
       });
       assert.ok(replay.status < 300, JSON.stringify(replay.body));
-      await next.waitFor(3, 20_000);
+      await next.waitFor(3);
       assert.deepEqual(subjects(next), range(1, 3).map(subject));
       await status(s.service, id, "listening");
       await s.mail.append(user, "INBOX", mail(4));
-      await next.waitFor(4, 20_000);
+      await next.waitFor(4);
     } finally {
       await next.stop();
       await s.end();
@@ -311,7 +311,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       await s.service.until("the connection to be closed", () => s.mail.connections === 0);
       assert.equal(s.endpoint.requests.length, 0);
       assert.ok((await s.service.call("POST", `/api/v1/mailboxes/${id}/resume`)).status < 300);
-      await s.endpoint.waitFor(1, 20_000);
+      await s.endpoint.waitFor(1);
     } finally {
       await s.end();
     }
@@ -329,9 +329,9 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
       );
       const { id } = await s.mailbox({ user, known: true });
       await s.mail.append(user, "INBOX", mail(6));
-      await s.endpoint.waitFor(1, 10_000);
+      await s.endpoint.waitFor(1);
       await s.service.call("POST", `/api/v1/mailboxes/${id}/resync`, { since: "2020-01-01T00:00:00Z" });
-      await s.endpoint.waitFor(6, 20_000);
+      await s.endpoint.waitFor(6);
       assert.deepEqual(subjects(s.endpoint), range(1, 6).map(subject));
       assert.equal(s.endpoint.repeats.length, 0);
       await s.service.call("POST", `/api/v1/mailboxes/${id}/resync`, {
@@ -361,7 +361,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
         await s.mail.append(user, "INBOX", mail(1));
         await s.service.until("a second attempt", () => s.endpoint.requests.length >= 2);
         assert.deepEqual([...(await s.mail.flags(user, "INBOX")).values()], [[]], "untouched while refused");
-        await s.endpoint.waitFor(1, 20_000);
+        await s.endpoint.waitFor(1);
         await s.service.until("the message to be tidied", async () => {
           const flags = [...(await s.mail.flags(user, "INBOX")).values()];
           return JSON.stringify(flags) === JSON.stringify(left);
@@ -421,7 +421,7 @@ describe("one node, its mail and its endpoint", { timeout: 240_000 }, () => {
     try {
       const { id, user } = await s.mailbox();
       await s.mail.append(user, "INBOX", message({ subject: "Quarterly", text: "the body nobody may log" }));
-      await s.endpoint.waitFor(1, 10_000);
+      await s.endpoint.waitFor(1);
       const shown = JSON.stringify([
         (await s.service.call("GET", `/api/v1/mailboxes/${id}`)).body,
         (await s.service.call("GET", `/api/v1/mailboxes/${id}/events`)).body,

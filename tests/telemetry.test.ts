@@ -1,10 +1,11 @@
 /** Facts as log lines, as metrics and as each mailbox's history. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import type { Fact, FactBody } from "../shared/telemetry/events.ts";
 import { factStream } from "../shared/telemetry/events.ts";
 import { history } from "../shared/telemetry/history.ts";
-import { logTo } from "../shared/telemetry/log.ts";
+import { byTurn, logTo } from "../shared/telemetry/log.ts";
 import { recentWaits } from "../shared/queue/waits.ts";
 import { type Counted, metrics } from "../shared/telemetry/metrics.ts";
 import { mailbox, startApi } from "./api-node.ts";
@@ -56,6 +57,17 @@ describe("the log", () => {
     assert.match(first, /^05:00:00\.123 info {2}mail\.delivered {7}mailbox=m1 delivery=msg_1/);
     assert.equal(second.split("\n").length, 2);
     assert.ok(second.includes(JSON.stringify(about)));
+  });
+
+  test("is written once for each turn of the event loop, in order", async () => {
+    const written: string[] = [];
+    const out = byTurn({ write: (text: string) => written.push(text) });
+    for (const text of ["a\n", "b\n"]) out.write(text);
+    assert.deepEqual(written, []);
+    await turn();
+    out.write("c\n");
+    await turn();
+    assert.deepEqual(written, ["a\nb\n", "c\n"]);
   });
 
   test("leaves out what is quieter than its level; requests are for debugging only", () => {

@@ -53,12 +53,12 @@ export async function attempt(
   if (mailbox.endpointGone)
     return park(deps, delivery, raw, "the endpoint answered 410 Gone; set a new deliver.url and replay");
   const key = MANNERS[mailbox.deliver.dialect]?.turn(mailbox, raw);
-  const turn = key === undefined ? undefined : deps.turns.take(key);
+  const turn = key === undefined ? undefined : await deps.turns.take(key);
   if (turn?.kind === "wait") return postpone(deps, delivery, raw, turn.until, TWIN);
   try {
     await attemptNow(deps, mailbox, delivery, raw, signal);
   } finally {
-    turn?.done();
+    await turn?.done();
   }
 }
 

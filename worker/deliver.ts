@@ -10,17 +10,21 @@ import type { Store } from "../shared/store/store.ts";
 import { attempt, type Delivering } from "./attempt.ts";
 import type { Budget } from "./budget.ts";
 import { MANNERS } from "./endpoint/manners.ts";
-import { holding, TAKEN_MS } from "./holding.ts";
+import { holding, lookAgainMs } from "./holding.ts";
 import { awaitsLogin, forLater } from "./load.ts";
 import { filteredAfter, filteredBefore } from "./filtered.ts";
 import type { Readers } from "./readers.ts";
 
-export type DeliverDeps = Delivering & { store: Store; readers: Readers; budget: Budget; retryHours: number };
+export type DeliverDeps = Delivering & {
+  store: Store;
+  readers: Readers;
+  budget: Budget;
+  retryHours: number;
+  takenMs: number;
+};
 
 /** How long content that is being delivered from one place keeps the same content elsewhere waiting. */
 const CONTENT_MS = 150_000;
-/** When to look again at messages that somebody else holds. */
-const BUSY_MS = 5_000;
 /** Tries (about half an hour of them) after which a message the server refuses to give is parked. */
 const TRIES_TO_FETCH = 10;
 
@@ -42,14 +46,15 @@ export async function deliver(
   const bytes = task.messages.reduce((sum, { size }) => sum + size, 0);
   const release = await deps.budget.take(bytes, signal);
   try {
-    const claims = await deps.store.ledger.claim(mailbox.id, task.messages, TAKEN_MS);
+    const claims = await deps.store.ledger.claim(mailbox.id, task.messages, deps.takenMs);
     const mine = task.messages.filter((_, index) => claims[index] === "yours");
     const busy = task.messages.filter((_, index) => claims[index] === "busy");
     const left = await deliverClaimed(deps, mailbox, { mine, bytes, again: task.again, tries }, signal);
     const rest = [...busy, ...left];
     if (rest.length === 0) return { kind: "done" };
     // Whoever holds the busy ones may have died: they are looked at again soon, not by the schedule of failures.
-    const wait = busy.length === 0 && left.length === mine.length ? deps.backoff.task(tries) : BUSY_MS;
+    const wait =
+      busy.length === 0 && left.length === mine.length ? deps.backoff.task(tries) : lookAgainMs(deps.takenMs);
     return { kind: "again", task: { ...task, messages: rest }, at: new Date(Date.now() + wait) };
   } finally {
     release();
@@ -86,7 +91,7 @@ async function deliverClaimed(
     return rest;
   };
   try {
-    return await holding(() => deps.store.ledger.keep(mailbox.id, [...open], TAKEN_MS), work);
+    return await holding(deps.takenMs, () => deps.store.ledger.keep(mailbox.id, [...open], deps.takenMs), work);
   } finally {
     if (open.size > 0) await deps.store.ledger.release(mailbox.id, [...open]);
   }

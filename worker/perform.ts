@@ -19,7 +19,7 @@ import { type CrmCalls, crmCalls } from "./crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { endpointGates } from "./endpoint/gate.ts";
 import { httpPost } from "./endpoint/http.ts";
-import { turns } from "./endpoint/turns.ts";
+import { turnsOfAll } from "./endpoint/turns.ts";
 import { load } from "./load.ts";
 import { notify } from "./notify.ts";
 import { sweep } from "./overdue.ts";
@@ -77,6 +77,7 @@ export function worker(given: WorkerDeps): Worker {
     seats: store.seats,
     perMailbox: config.READERS_PER_MAILBOX,
     refusals: refusals(backoff),
+    seatMs: config.TAKEN_SECONDS * 1000,
   });
   const deps: DeliverDeps = {
     store,
@@ -93,12 +94,13 @@ export function worker(given: WorkerDeps): Worker {
       emit,
       onRecovered: recovered,
     }),
-    turns: turns(),
+    turns: turnsOfAll(store.seats),
     parse: parser.parse,
     post,
     readers: pool,
     budget: byteBudget(BUDGET_BYTES),
     retryHours: config.RETRY_HOURS,
+    takenMs: config.TAKEN_SECONDS * 1000,
   };
   const outgoing = senders(given.mail);
   const sending: SendDeps = { ...deps, senders: outgoing, holds: holdsOf(given.mail) };

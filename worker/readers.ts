@@ -29,6 +29,8 @@ type Deps = {
   refusals: Refusals;
   /** How long to wait for one of them, 15 s if not given. */
   waitMs?: number;
+  /** How long the seat of a node that died stays taken, 30 s if not given. */
+  seatMs?: number;
 };
 type Pooled = { connection: MailConnection; seat: string; revision: number; idleSince: number; busy: boolean };
 
@@ -39,10 +41,12 @@ const LOOK_EVERY_MS = 5_000;
 const WAIT_MS = 15_000;
 /** A wish of another node is remembered for so long: who gives a connection back meanwhile closes it. */
 const WISH_MS = 3_000;
-const ASK_AGAIN_MS = 500;
+/** Whoever hears a wish closes what it does not use at once, so the first look is soon; each further one waits twice as long. */
+const ASK_AGAIN_MS = { first: 50, last: 500 };
 const SEAT_MS = 30_000;
 
 export function readers(deps: Deps): Readers {
+  const seatMs = deps.seatMs ?? SEAT_MS;
   const pools = new Map<string, Pooled[]>();
   const opening = new Map<string, number>();
   const waiting = new Map<string, (() => void)[]>();
@@ -64,7 +68,7 @@ export function readers(deps: Deps): Readers {
   const open = async (mailbox: Mailbox): Promise<Pooled | undefined> => {
     opening.set(mailbox.id, (opening.get(mailbox.id) ?? 0) + 1);
     try {
-      const seat = await deps.seats.take(mailbox.id, deps.perMailbox, SEAT_MS);
+      const seat = await deps.seats.take(mailbox.id, deps.perMailbox, seatMs);
       if (seat === undefined) return undefined;
       const one = { connection: deps.connect(mailbox), seat, revision: mailbox.revision, idleSince: 0, busy: true };
       pools.set(mailbox.id, [...(pools.get(mailbox.id) ?? []), one]);
@@ -94,12 +98,12 @@ export function readers(deps: Deps): Readers {
 
   const take = async (mailbox: Mailbox, signal: AbortSignal): Promise<Pooled> => {
     const until = performance.now() + (deps.waitMs ?? WAIT_MS);
-    for (;;) {
+    for (let askMs = ASK_AGAIN_MS.first; ; askMs = Math.min(ASK_AGAIN_MS.last, 2 * askMs)) {
       signal.throwIfAborted();
       const one = await found(mailbox);
       if (one) return one;
       if (performance.now() >= until) throw crowded(deps.perMailbox);
-      await turn(waiting, mailbox.id, signal);
+      await turn(waiting, mailbox.id, askMs, signal);
     }
   };
 
@@ -128,7 +132,7 @@ export function readers(deps: Deps): Readers {
     await Promise.all([...pools.keys()].map((mailbox) => close(mailbox, (one) => one.idleSince <= now - keepIdleMs)));
     const seats = [...pools].flatMap(([mailbox, pool]) => pool.map(({ seat }) => ({ mailbox, seat })));
     // Redis is away: others say so, and while it is nobody else gets a seat either.
-    if (seats.length > 0) await deps.seats.keep(seats, SEAT_MS).catch(() => undefined);
+    if (seats.length > 0) await deps.seats.keep(seats, seatMs).catch(() => undefined);
   };
 
   return {
@@ -146,7 +150,7 @@ export function readers(deps: Deps): Readers {
         wishes.set(mailbox, performance.now() + WISH_MS);
         void close(mailbox, () => true);
       });
-      while (await slept(LOOK_EVERY_MS, signal)) await tend();
+      while (await slept(Math.min(LOOK_EVERY_MS, seatMs / 4), signal)) await tend();
       unlisten();
       keepIdleMs = 0;
       await Promise.all([...pools.keys()].map((mailbox) => close(mailbox, () => true)));
@@ -159,9 +163,14 @@ function crowded(limit: number): Problem {
   return new Problem("too_many_connections", `All ${limit} connections that workers may have to this mailbox are busy`);
 }
 
-/** Resolves when a connection of this mailbox is given back here, or after a moment: others do not tell when they give theirs back. */
-function turn(waiting: Map<string, (() => void)[]>, mailbox: string, signal: AbortSignal): Promise<void> {
+/** Resolves when a connection of this mailbox is given back here, or after `askMs`: others do not tell when they give theirs back. */
+function turn(
+  waiting: Map<string, (() => void)[]>,
+  mailbox: string,
+  askMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   const woken = new AbortController();
   waiting.set(mailbox, [...(waiting.get(mailbox) ?? []), () => woken.abort()]);
-  return slept(jittered(ASK_AGAIN_MS), AbortSignal.any([signal, woken.signal])).then(() => undefined);
+  return slept(jittered(askMs), AbortSignal.any([signal, woken.signal])).then(() => undefined);
 }

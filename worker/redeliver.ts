@@ -3,9 +3,8 @@ import type { Delivery } from "../shared/contract/delivery.ts";
 import type { RedeliverTask, TaskOutcome } from "../shared/contract/task.ts";
 import { attempt } from "./attempt.ts";
 import type { DeliverDeps } from "./deliver.ts";
-import { holding, TAKEN_MS } from "./holding.ts";
+import { holding, lookAgainMs } from "./holding.ts";
 
-const LOOK_MS = 5_000;
 const LOOKS_FOR_ABSENT = 3;
 
 /**
@@ -20,7 +19,7 @@ export async function redeliver(
 ): Promise<TaskOutcome> {
   const { deliveries, mailboxes } = deps.store;
   const found = await mailboxes.get(task.mailbox);
-  const delivery = found && (await deliveries.take(task.delivery, TAKEN_MS, task.early));
+  const delivery = found && (await deliveries.take(task.delivery, deps.takenMs, task.early));
   if (!found) return { kind: "done" };
   if (!delivery) return untaken(deps, task, tries);
   const work = async (): Promise<TaskOutcome> => {
@@ -32,7 +31,7 @@ export async function redeliver(
     return { kind: "done" };
   };
   try {
-    return await holding(() => deliveries.keep(delivery.id, TAKEN_MS), work);
+    return await holding(deps.takenMs, () => deliveries.keep(delivery.id, deps.takenMs), work);
   } catch (error) {
     await deliveries.save(delivery);
     throw error;
@@ -44,7 +43,7 @@ async function untaken(deps: DeliverDeps, task: RedeliverTask, tries: number): P
   const delivery = await deps.deliveries.get(task.delivery);
   const due = task.early || Date.parse(delivery?.nextAttemptAt ?? "") <= Date.now();
   const look = delivery === undefined ? tries < LOOKS_FOR_ABSENT : delivery.state === "retrying" && due;
-  return look ? { kind: "again", task, at: new Date(Date.now() + LOOK_MS) } : { kind: "done" };
+  return look ? { kind: "again", task, at: new Date(Date.now() + lookAgainMs(deps.takenMs)) } : { kind: "done" };
 }
 
 /** Nothing can be delivered any more; a person should see it. */

@@ -16,6 +16,7 @@ export interface Senders {
 
 type Pooled = { session: SendSession | undefined; revision: number; idleSince: number; busy: boolean; used: boolean };
 
+/** Where the mailbox does not say. */
 const PER_MAILBOX = 2;
 const IDLE_MS = 15_000;
 const LOOK_EVERY_MS = 5_000;
@@ -43,7 +44,7 @@ export function senders(deps: SendingDeps): Senders {
       const pool = pools.get(mailbox.id) ?? [];
       const kept = pool.find((one) => !one.busy);
       if (kept) return Object.assign(kept, { busy: true });
-      if (pool.length < PER_MAILBOX) {
+      if (pool.length < (mailbox.send?.connections ?? PER_MAILBOX)) {
         const one = { session: undefined, revision: mailbox.revision, idleSince: 0, busy: true, used: false };
         pools.set(mailbox.id, [...pool, one]);
         return one;

@@ -11,8 +11,14 @@ import { singleLeases } from "./single.ts";
 
 export interface Ownership {
   leases: Leases;
-  /** Which of the wanted mailboxes this node should hold, given those it holds now; `surplus` leaves bit by bit: ask again soon. */
-  share(wanted: readonly string[], held: ReadonlySet<string>): { mine: ReadonlySet<string>; surplus: number };
+  /**
+   * Which of the wanted mailboxes this node should hold, given those it holds now; `surplus` leaves bit by bit: ask again soon.
+   * `unserved` are those that no node has room for.
+   */
+  share(
+    wanted: readonly string[],
+    held: ReadonlySet<string>,
+  ): { mine: ReadonlySet<string>; surplus: number; unserved: number };
   /** Calls `changed` when nodes come or go, or another node changed mailboxes. */
   onChange(changed: () => void): void;
   /** Tells the other nodes that mailboxes changed. */
@@ -67,5 +73,5 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
 }
 
 function everything(wanted: readonly string[]) {
-  return { mine: new Set(wanted), surplus: 0 };
+  return { mine: new Set(wanted), surplus: 0, unserved: 0 };
 }

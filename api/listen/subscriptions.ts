@@ -11,6 +11,8 @@ export interface Subscriptions {
   /** Something about the mailboxes changed: look now. */
   wake(): void;
   connections(): { subscriptions: number; open: number };
+  /** How many wanted mailboxes no node had room for at the last look. */
+  unserved(): number;
 }
 
 type Deps = Listening & { ownership: Ownership; mailboxes: Pick<Mailboxes, "get" | "wanted"> };
@@ -25,6 +27,7 @@ const RESTART_AFTER_MS = 2_000;
 export function subscriptions(deps: Deps): Subscriptions {
   const running = new Map<string, Running>();
   let woken = new AbortController();
+  let unserved = 0;
 
   const start = (id: string, revision: number, signal: AbortSignal) => {
     const stop = new AbortController();
@@ -42,7 +45,9 @@ export function subscriptions(deps: Deps): Subscriptions {
   /** Resolves with when to look again. */
   const reconcile = async (signal: AbortSignal): Promise<number> => {
     const wanted = new Map((await deps.mailboxes.wanted()).map(({ id, revision }) => [id, revision]));
-    const { mine, surplus } = deps.ownership.share([...wanted.keys()], new Set(running.keys()));
+    const { mine, surplus, ...left } = deps.ownership.share([...wanted.keys()], new Set(running.keys()));
+    if (left.unserved > 0 !== unserved > 0) sayUnserved(deps, left.unserved);
+    unserved = left.unserved;
     const over = [...running].filter(([id, { revision }]) => wanted.get(id) !== revision || !mine.has(id));
     await Promise.all(over.map(([id, one]) => end(id, one)));
     await Promise.all(over.filter(([id]) => !wanted.has(id)).map(([id]) => sayPaused(deps, id)));
@@ -69,6 +74,7 @@ export function subscriptions(deps: Deps): Subscriptions {
       subscriptions: running.size,
       open: [...deps.watched.values()].filter((connection) => connection.open).length,
     }),
+    unserved: () => unserved,
   };
 }
 
@@ -88,6 +94,15 @@ async function sayPaused(deps: Deps, id: string): Promise<void> {
   const found = await deps.mailboxes.get(id);
   if (!found?.mailbox.paused) return;
   deps.emit({ kind: "mailbox.status", mailbox: id, status: "paused" });
+}
+
+/** Said when it begins and when it is over; how many there are meanwhile the metrics tell. */
+function sayUnserved({ emit }: Deps, unserved: number): void {
+  const about =
+    unserved > 0
+      ? `Nobody listens to ${unserved} mailboxes: all nodes are full. Start another API node, or raise MAILBOXES_PER_NODE`
+      : "There is a node again for every mailbox";
+  emit({ kind: "service.warned", about });
 }
 
 function reportFailure(deps: Deps, what: string, error: unknown): void {

@@ -14,6 +14,7 @@ const Node = v.object({
 });
 const Nodes = v.object({
   items: v.array(Node),
+  unserved: v.number(),
   tasks: v.nullable(
     v.object({
       ready: v.number(),
@@ -27,7 +28,11 @@ const Nodes = v.object({
   problem: v.nullable(v.string()),
 });
 
-export function nodeRoutes({ nodes, tasks }: Pick<ApiDeps, "nodes" | "tasks">): Route[] {
+export function nodeRoutes({
+  nodes,
+  tasks,
+  subscriptions,
+}: Pick<ApiDeps, "nodes" | "tasks" | "subscriptions">): Route[] {
   return [
     route({
       method: "get",
@@ -35,13 +40,13 @@ export function nodeRoutes({ nodes, tasks }: Pick<ApiDeps, "nodes" | "tasks">): 
       tag: "Operation",
       summary: "List the nodes",
       about:
-        "Every live node with the mailboxes it listens to (a worker has capacity 0), and the tasks that wait for workers. With a broker also its `consumers` (workers, and API nodes that " +
+        "Every live node with the mailboxes it listens to (a worker has capacity 0), and the tasks that wait for workers. `unserved` mailboxes are listened to by nobody, because no node has room for them. With a broker also its `consumers` (workers, and API nodes that " +
         "stand in for them) and the tasks that are `parked` there. While the broker is away `tasks` is null and `problem` says why; the API nodes do the tasks then.",
       answers: { 200: { about: "The nodes now", schema: Nodes } },
       problems: ["store"],
       async handle() {
         const [live, waiting] = await Promise.all([nodes.now(), tasksNow(tasks)]);
-        return json({ items: live.map((node) => v.parse(Node, node)), ...waiting });
+        return json({ items: live.map((node) => v.parse(Node, node)), unserved: subscriptions.unserved(), ...waiting });
       },
     }),
   ];

@@ -173,6 +173,8 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     from: v.optional(v.pipe(v.array(Address), v.maxLength(100))),
     ratePerMinute: v.optional(v.pipe(v.number(), v.minValue(1), v.maxValue(10000))),
     perHour: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100000)), 500),
+    /** To its server at once, from each process; 2 when absent. Providers refuse more than a few, a relay of one's own gains by them. */
+    connections: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(20))),
     saveSent: v.optional(v.picklist(["auto", "always", "never"]), "auto"),
     notify: v.optional(v.boolean(), false),
     allowSelf: v.optional(v.boolean(), false),

@@ -258,3 +258,8 @@ export function asProblem(error: unknown): Problem {
   const text = error instanceof Error ? error.message : String(error);
   return new Problem("internal", text || "An unknown error", { cause: error });
 }
+
+/** Whether a TLS connection failed because of the peer's certificate: untrusted, expired, or for another name. */
+export function isUntrusted(error: unknown): boolean {
+  return error instanceof Error && "code" in error && /CERT|UNABLE_TO_(GET|VERIFY)/.test(String(error.code));
+}

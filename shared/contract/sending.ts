@@ -24,7 +24,8 @@ export type StatusWish = v.InferOutput<typeof StatusWish>;
  * A sending as the store keeps it; its RFC 822 bytes lie beside it, the same for every attempt. `revision` grows with every
  * change, and a change is refused when it is not made to the newest one. `transmitting` holds the addresses whose message was
  * about to be ended on the wire: when a crash leaves some there, nobody knows what became of those. `copy` is what is left to do
- * about the copy in the Sent folder. `serverMessageId` is the Message-ID a provider put in place of ours.
+ * about the copy in the Sent folder. `serverMessageId` is the Message-ID a provider put in place of ours. `contentHash` tells what
+ * comes again under one key from other content, and is empty where there is no key.
  */
 export const Sending = v.object({
   id: v.string(),

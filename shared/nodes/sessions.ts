@@ -8,7 +8,7 @@ import { Problem } from "../contract/problem.ts";
 import { type RedisConnection, redisScript } from "../store/redis-client.ts";
 import type { RedisKeys } from "../store/redis-keys.ts";
 import { LUA_CLOCK } from "../store/redis-ledger.ts";
-import { listOf, textsOf } from "../store/redis-reply.ts";
+import { listOf, numberOf, textsOf } from "../store/redis-reply.ts";
 import { slept } from "../time.ts";
 import type { News } from "./news.ts";
 
@@ -55,7 +55,8 @@ type Deps = {
 
 /**
  * Renews the session `ARGV[1]` and answers all live ones. A session that has expired is never revived: 0 is answered then, also when
- * its entry was not dropped yet. ARGV[4] is the former session of the same node, which ends when a new one begins.
+ * its entry was not dropped yet. ARGV[4] is the former session of the same node, which ends when a new one begins. Last it answers in
+ * how many milliseconds the first of all sessions ends if nobody renews it.
  */
 const RENEW = redisScript(
   LUA_CLOCK,
@@ -80,7 +81,8 @@ const RENEW = redisScript(
     end
   end
   local ids = redis.call('ZRANGE', sessions, 0, -1)
-  return { alive, ids, #ids > 0 and redis.call('HMGET', nodes, unpack(ids)) or {} }`,
+  local first = redis.call('ZRANGE', sessions, 0, 0, 'WITHSCORES')[2]
+  return { alive, ids, #ids > 0 and redis.call('HMGET', nodes, unpack(ids)) or {}, first and first - now or 0 }`,
 );
 
 const END = redisScript(
@@ -128,26 +130,31 @@ export function redisSessions(deps: Deps): Sessions {
     if (changed) for (const listener of listeners) listener();
   };
 
-  const ask = async (args: (string | number)[]): Promise<boolean> => {
+  const ask = async (args: (string | number)[]): Promise<{ alive: boolean; firstEndsMs: number }> => {
     const reply = listOf(await redis.run(RENEW, keys.all, args, ttlMs / RENEWALS));
     learn(nodesOf(reply));
-    return reply[0] === 1;
+    return { alive: reply[0] === 1, firstEndsMs: numberOf(reply[3]) };
   };
 
-  const begin = async () => {
+  /** Both resolve with when the next session ends that nobody renews: its mailboxes are to be taken then, not with the next renewal. */
+  const begin = async (): Promise<number> => {
     const sentAt = performance.now();
-    await ask([next, ttlMs, JSON.stringify(deps.about()), former]);
+    const { firstEndsMs } = await ask([next, ttlMs, JSON.stringify(deps.about()), former]);
     extend(next, sentAt);
     next = randomUUID();
     await deps.news.tell({ kind: "nodes" });
+    return firstEndsMs;
   };
 
-  const renew = async (id: string) => {
+  const renew = async (id: string): Promise<number> => {
     const sentAt = performance.now();
-    const alive = await ask([id, ttlMs, JSON.stringify(deps.about())]);
+    const { alive, firstEndsMs } = await ask([id, ttlMs, JSON.stringify(deps.about())]);
     // A late answer must not bring back a session that was given up meanwhile.
-    if (own?.id !== id) return;
-    if (alive) return extend(id, sentAt);
+    if (own?.id !== id) return 0;
+    if (alive) {
+      extend(id, sentAt);
+      return firstEndsMs;
+    }
     lose("Redis no longer knows the node's session");
     throw new Problem("store", "Redis no longer knew this node: it was away too long, or Redis lost its data");
   };
@@ -158,16 +165,13 @@ export function redisSessions(deps: Deps): Sessions {
       const stopListening = deps.news.listen((news) => news.kind === "nodes" && woken.abort());
       while (!signal.aborted) {
         woken = new AbortController();
-        const failed = await (own === undefined ? begin() : renew(own.id)).then(
-          () => false,
-          (error: unknown) => {
-            if (!failing) deps.report(error);
-            return true;
-          },
-        );
-        failing = failed;
-        const wait = failed ? Math.min(1_000, ttlMs / 15) : ttlMs / RENEWALS;
-        await slept(wait, failed ? signal : AbortSignal.any([signal, woken.signal]));
+        const endsMs = await (own === undefined ? begin() : renew(own.id)).catch((error: unknown) => {
+          if (!failing) deps.report(error);
+          return undefined;
+        });
+        failing = endsMs === undefined;
+        const wait = endsMs === undefined ? Math.min(1_000, ttlMs / 15) : Math.min(ttlMs / RENEWALS, endsMs + LATE_MS);
+        await slept(wait, failing ? signal : AbortSignal.any([signal, woken.signal]));
         // Several nodes that come and go at once are looked at together.
         if (woken.signal.aborted) await slept(SETTLE_MS, signal);
       }
@@ -204,6 +208,8 @@ const RENEWALS = 3;
 /** The part of its lifetime in which a session is certain; what work does in the rest of it, the fences judge. */
 const CERTAIN = 0.9;
 const SETTLE_MS = 100;
+/** A session is looked at so long after its end. */
+const LATE_MS = 20;
 
 function nodesOf([, ids, abouts]: unknown[]): NodeInfo[] {
   const told = textsOf(abouts);

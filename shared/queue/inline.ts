@@ -37,7 +37,7 @@ export function inlineQueue(deps: Deps): InlineQueue {
   let taken = false;
   return {
     async send(task, options = {}) {
-      rows.add(task, Math.max(options.notBefore?.getTime() ?? 0, Date.now()));
+      await rows.add(task, options.notBefore?.getTime() ?? 0);
       wake.ring();
     },
     async run(perform, { concurrency }, signal) {
@@ -112,7 +112,7 @@ async function performed(deps: Running, perform: Perform, row: Row, until: Until
   let written = false;
   while (!written && !until.end.aborted) {
     try {
-      write();
+      await write();
       written = true;
     } catch (error) {
       // Performing it again because its outcome cannot be written would be a loop of deliveries: it waits, still running.
@@ -124,7 +124,7 @@ async function performed(deps: Running, perform: Perform, row: Row, until: Until
 }
 
 /** Performs the task and returns what to write. */
-async function outcomeOf(deps: Running, perform: Perform, row: Row, signal: AbortSignal): Promise<() => void> {
+async function outcomeOf(deps: Running, perform: Perform, row: Row, signal: AbortSignal): Promise<() => Promise<void>> {
   const { rows } = deps;
   const attempt = row.attempt + 1;
   const task = row.read();
@@ -140,7 +140,7 @@ async function outcomeOf(deps: Running, perform: Perform, row: Row, signal: Abor
     return () => rows.putBack(row.id, { dueAt, attempt, task: outcome.task });
   } catch (error) {
     // Whatever a task throws while it is being stopped, it is no attempt: its row stays as it was.
-    if (signal.aborted) return () => undefined;
+    if (signal.aborted) return async () => undefined;
     const problem = asProblem(error);
     const retryAt = again(deps.backoff, problem, attempt);
     deps.onFailed({ task, mailbox: row.lane, attempt, problem, retryAt });

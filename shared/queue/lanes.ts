@@ -42,6 +42,7 @@ export function lanes({ rows, running, perLane }: Deps): Lanes {
   function first(lane: string, now: number): Row | undefined {
     const busy = [...running.values()].filter((other) => other === lane).length;
     if (busy >= perLane) return undefined;
-    return rows.due(lane, now, busy + 1).find((row) => !running.has(row.id));
+    const id = rows.due(lane, now, busy + 1).find((one) => !running.has(one));
+    return id === undefined ? undefined : rows.row(id);
   }
 }

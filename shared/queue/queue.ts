@@ -32,6 +32,27 @@ export type TaskDepth = {
   waitedSeconds?: number;
 };
 
+/**
+ * A task that nobody tries any more. `task` is null when this version cannot read it; `reason` and `parkedAt` are null when the broker
+ * parked it, because it was handed out too often without an answer.
+ */
+export type ParkedTask = {
+  id: string;
+  task: Task | null;
+  tries: number;
+  reason: string | null;
+  parkedAt: string | null;
+};
+
+export interface ParkedTasks {
+  /** The first parked tasks, at most `limit`; they stay parked. */
+  parked(limit: number): Promise<ParkedTask[]>;
+  /** Makes those with these ids, or all that are parked now, due again as if they were new. Returns how many. */
+  replayParked(ids?: readonly string[]): Promise<number>;
+  /** Forgets those with these ids for good. Returns how many. */
+  dropParked(ids: readonly string[]): Promise<number>;
+}
+
 export interface TaskSource {
   /**
    * Takes tasks and performs them until the signal aborts, then waits for those in flight (whose signal aborts too) and puts

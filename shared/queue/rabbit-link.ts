@@ -4,7 +4,7 @@
  */
 import { Duplex } from "node:stream";
 import { type ChannelModel, connect } from "amqplib";
-import { Problem } from "../contract/problem.ts";
+import { isUntrusted, Problem } from "../contract/problem.ts";
 import { jittered, slept, within } from "../time.ts";
 import type { RabbitAddress } from "./rabbit-address.ts";
 import type { Pulse } from "./rabbit-health.ts";
@@ -193,6 +193,14 @@ function asQueueProblem(error: unknown, { shown }: RabbitAddress): Problem {
   const evidence = error instanceof Error ? error.message : String(error);
   if (evidence.includes("ACCESS_REFUSED") || evidence.includes("ACCESS-REFUSED"))
     return new Problem("queue", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
+  if (isUntrusted(error))
+    return new Problem(
+      "queue",
+      `The certificate of ${shown} is not trusted (RABBITMQ_CA says who signs it): ${evidence}`,
+      {
+        cause: error,
+      },
+    );
   // The broker says more, but the client keeps it to itself.
   if (evidence.startsWith("Expected ConnectionOpenOk"))
     return new Problem("queue", `The virtual host of ${shown} does not exist, or is not for this user`, {

@@ -1,31 +1,19 @@
 /** The parked queue: tasks that nobody tries any more, kept until a person looks at them. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Channel, GetMessage } from "amqplib";
 import { Problem } from "../contract/problem.ts";
-import type { Task } from "../contract/task.ts";
 import { within } from "../time.ts";
+import type { ParkedTask } from "./queue.ts";
 import type { Session } from "./rabbit-link.ts";
 import { arrival, copied } from "./rabbit-message.ts";
 import type { Publisher } from "./rabbit-publisher.ts";
 import { type Layout, parkedQueue } from "./rabbit-topology.ts";
 
-/** `task` is null when this version cannot read it. `reason` and `parkedAt` are null when the broker parked it. */
-export type ParkedTask = {
-  id: string;
-  task: Task | null;
-  tries: number;
-  reason: string | null;
-  parkedAt: string | null;
-};
-
-export interface Parked {
-  /** The first parked tasks, at most `limit`; they stay parked. */
-  parked(limit: number): Promise<ParkedTask[]>;
-  /** Makes every task that is parked now due again, as if it were new. Returns how many. */
-  replayParked(): Promise<number>;
-}
-
 const STEP_MS = 10_000;
+/** What somebody has just looked at is back in the queue after this. */
+const GIVEN_BACK_MS = 300;
 
+/** The first parked tasks, which stay parked. */
 export async function listParked(session: Session, layout: Layout, limit: number): Promise<ParkedTask[]> {
   return onChannel(session, async (channel) => {
     const taken: GetMessage[] = [];
@@ -42,18 +30,52 @@ export async function listParked(session: Session, layout: Layout, limit: number
   });
 }
 
-export async function replayAll(session: Session, layout: Layout, publisher: Publisher): Promise<number> {
-  const began = new Date().toISOString();
+/** Makes parked tasks due again, those with these ids or all. */
+export function replay(
+  { session, layout, publisher }: { session: Session; layout: Layout; publisher: Publisher },
+  ids: readonly string[] | undefined,
+): Promise<number> {
+  return answered(session, layout, ids, (message) => publisher.publish(copied(layout.queue, arrival(message), {})));
+}
+
+/** Forgets parked tasks for good. */
+export function drop(session: Session, layout: Layout, ids: readonly string[]): Promise<number> {
+  return answered(session, layout, ids, async () => undefined);
+}
+
+type Answering = { left: Set<string> | undefined; began: string; work: (message: GetMessage) => Promise<void> };
+
+/** Takes what is parked now (with these ids, or all of it) off the queue, each after its `work`. Returns how many. */
+async function answered(
+  session: Session,
+  layout: Layout,
+  ids: readonly string[] | undefined,
+  work: (message: GetMessage) => Promise<void>,
+): Promise<number> {
+  const answering = { left: ids && new Set(ids), began: new Date().toISOString(), work };
+  const count = await pass(session, layout, answering);
+  if (answering.left ? answering.left.size === 0 : count > 0) return count;
+  await sleep(GIVEN_BACK_MS);
+  return count + (await pass(session, layout, answering));
+}
+
+function pass(session: Session, layout: Layout, { left, began, work }: Answering): Promise<number> {
   return onChannel(session, async (channel) => {
-    for (let count = 0; ; count += 1) {
-      const message = await next(channel, layout);
-      if (!message) return count;
-      // Parked again meanwhile: everything before it has been replayed.
-      const again = (shown(message).parkedAt ?? "") > began;
-      if (again) return count;
-      await publisher.publish(copied(layout.queue, arrival(message), {}));
+    let count = 0;
+    // What is not answered goes back when the channel is closed.
+    for (;;) {
+      const message = left?.size === 0 ? false : await next(channel, layout);
+      if (!message) break;
+      const { id, parkedAt } = shown(message);
+      // Parked again meanwhile: everything before it has been seen.
+      if ((parkedAt ?? "") > began) break;
+      if (left && !left.has(id)) continue;
+      await work(message);
       channel.ack(message);
+      left?.delete(id);
+      count += 1;
     }
+    return count;
   });
 }
 

@@ -1,13 +1,13 @@
 /** The queue on RabbitMQ: every task confirmed when sent, acknowledged when done, delayed and parked on the broker itself. */
 import type { Problem } from "../contract/problem.ts";
 import { type Backoff, within } from "../time.ts";
-import type { Perform, TaskDepth, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
+import type { ParkedTasks, Perform, TaskDepth, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
 import { rabbitAddress } from "./rabbit-address.ts";
 import { routeFor } from "./rabbit-handling.ts";
 import { type Pulse, rabbitHealth } from "./rabbit-health.ts";
 import { type Link, rabbitLink, type Session } from "./rabbit-link.ts";
 import { outgoing } from "./rabbit-message.ts";
-import { listParked, onChannel, type Parked, replayAll } from "./rabbit-parked.ts";
+import { drop, listParked, onChannel, replay } from "./rabbit-parked.ts";
 import type { Places } from "./rabbit-places.ts";
 import { openOutlet, type Outlet, rabbitPublisher } from "./rabbit-publisher.ts";
 import { consume, type Consumer } from "./rabbit-source.ts";
@@ -43,7 +43,7 @@ export type RabbitOptions = {
 /** `consumers` are those of all nodes, `running` is of this process. */
 type RabbitCounts = Required<TaskDepth>;
 
-export interface RabbitQueue extends TaskSender, TaskSource, Parked {
+export interface RabbitQueue extends TaskSender, TaskSource, ParkedTasks {
   /** For the start message, without the password. */
   readonly description: string;
   /** Why the broker takes no tasks at the moment, as far as it is known; null when nothing speaks against it. */
@@ -123,7 +123,8 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     },
     counts,
     parked: async (limit) => listParked(await session(), layout, limit),
-    replayParked: async () => replayAll(await session(), layout, publisher),
+    replayParked: async (ids) => replay({ session: await session(), layout, publisher }, ids),
+    dropParked: async (ids) => drop(await session(), layout, ids),
     close: () => outlets.close(),
   };
 }

@@ -9,13 +9,15 @@ import { integer, text } from "../store/sqlite-row.ts";
 export type Row = { id: number; lane: string; attempt: number; read: () => Task | Problem };
 
 export type TaskRows = {
-  /** Durable against kill -9 when it returns. */
-  add(task: Task, dueAt: number): void;
-  drop(id: number): void;
+  /** Durable against kill -9 when it resolves, as all that is written here. */
+  add(task: Task, notBefore: number): Promise<void>;
+  drop(id: number): Promise<void>;
   /** Back in the queue under the same id, with another task if given. */
-  putBack(id: number, to: { dueAt: number; attempt: number; task?: Task }): void;
-  /** The first `limit` due tasks of a lane. */
-  due(lane: string, now: number, limit: number): Row[];
+  putBack(id: number, to: { dueAt: number; attempt: number; task?: Task }): Promise<void>;
+  /** The ids of the first `limit` due tasks of a lane. */
+  due(lane: string, now: number, limit: number): number[];
+  /** Undefined when it is done meanwhile. */
+  row(id: number): Row | undefined;
   /** Lanes with tasks that became due in this span of time, both ends included. */
   lanesDue(from: number, to: number): string[];
   /** When the next task after `now` comes due; undefined when none waits. */
@@ -24,27 +26,34 @@ export type TaskRows = {
 };
 
 export function taskRows(db: Database): TaskRows {
+  const write = async (sql: string, ...values: (string | number | null)[]) => {
+    await db.together(() => db.run(sql, ...values));
+  };
   return {
-    add(task, dueAt) {
+    async add(task, notBefore) {
       const sql = "insert into tasks (lane, task, due_at, attempt, created_at) values (?, ?, ?, 0, ?)";
-      db.run(sql, task.mailbox, JSON.stringify(task), dueAt, Date.now());
+      const json = JSON.stringify(task);
+      await db.together(() => {
+        // When it is written: who looked for what became due before that would not see it.
+        const now = Date.now();
+        db.run(sql, task.mailbox, json, Math.max(notBefore, now), now);
+      });
     },
-    drop(id) {
-      db.run("delete from tasks where id = ?", id);
-    },
+    drop: (id) => write("delete from tasks where id = ?", id),
     putBack(id, { dueAt, attempt, task }) {
       const json = task === undefined ? null : JSON.stringify(task);
       const sql = "update tasks set due_at = ?, attempt = ?, task = coalesce(?, task) where id = ?";
-      db.run(sql, dueAt, attempt, json, id);
+      return write(sql, dueAt, attempt, json, id);
     },
     due(lane, now, limit) {
-      const sql = "select * from tasks where lane = ? and due_at <= ? order by due_at, id limit ?";
-      return db.all(sql, lane, now, limit).map((row) => ({
-        id: integer(row, "id"),
-        lane,
-        attempt: integer(row, "attempt"),
-        read: () => parsed(text(row, "task")),
-      }));
+      const sql = "select id from tasks where lane = ? and due_at <= ? order by due_at, id limit ?";
+      return db.all(sql, lane, now, limit).map((row) => integer(row, "id"));
+    },
+    row(id) {
+      const row = db.get("select lane, attempt, task from tasks where id = ?", id);
+      return (
+        row && { id, lane: text(row, "lane"), attempt: integer(row, "attempt"), read: () => parsed(text(row, "task")) }
+      );
     },
     lanesDue(from, to) {
       const sql = "select distinct lane from tasks where due_at between ? and ? order by due_at";

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
-import { Problem } from "../contract/problem.ts";
+import { isUntrusted, Problem } from "../contract/problem.ts";
 import { jittered, within } from "../time.ts";
 import { type RedisPlace, redisPlace } from "./redis-url.ts";
 
@@ -43,12 +43,12 @@ export function redisScript(...parts: string[]): RedisScript {
 /**
  * Connects to the server, the master that the Sentinels name, or the cluster, and keeps the connection alive: it is made again after
  * every loss, also after a fail-over (a demoted master answers READONLY; a server that is LOADING is waited for). What was under way when
- * it broke is reported as failed and never sent again by itself. Throws `config` for an unreadable URL, `store` when there is
- * no answer.
+ * it broke is reported as failed and never sent again by itself. `ca` is PEM of the authorities to trust, instead of the system's.
+ * Throws `config` for an unreadable URL, refused credentials and a certificate that is not trusted, `store` when there is no answer.
  */
-export async function redisConnection(url: string): Promise<RedisConnection> {
+export async function redisConnection(url: string, ca?: string): Promise<RedisConnection> {
   const place = redisPlace(url);
-  const main = openLane(clientFor(place));
+  const main = openLane(clientFor(place, ca));
   const { client, ask } = main;
   let large: Lane | undefined;
   const subscribers: (Redis | Cluster)[] = [];
@@ -56,7 +56,7 @@ export async function redisConnection(url: string): Promise<RedisConnection> {
   /** Made with its first use. */
   const largeLane = () => {
     if (large !== undefined) return large;
-    large = openLane(clientFor(place));
+    large = openLane(clientFor(place, ca));
     large.client.connect().catch(() => undefined);
     return large;
   };
@@ -97,7 +97,7 @@ export async function redisConnection(url: string): Promise<RedisConnection> {
       return Promise.all(nodes.map((node) => ask(command, COMMAND_MS, () => node.call(command, ...args))));
     },
     async subscribe(channel, heard) {
-      const subscriber = clientFor(place);
+      const subscriber = clientFor(place, ca);
       subscribers.push(subscriber);
       subscriber.on("error", () => undefined);
       subscriber.on("message", (_channel: string, message: string) => heard(message));
@@ -165,21 +165,25 @@ function openLane(client: Redis | Cluster): Lane {
   };
 }
 
-/** Connects, and rejects when the server wants other credentials: waiting would not help. Else it stays pending. */
+/** Connects, and rejects when the server wants other credentials or is not trusted: waiting would not help. Else it stays pending. */
 function refusal(client: Redis | Cluster): Promise<never> {
   return new Promise((_resolve, reject) => {
     client.on("error", (error: Error) => {
-      if (!/WRONGPASS|NOAUTH|invalid password|without any password configured/i.test(error.message)) return;
-      const message = `Redis does not accept the user and password of REDIS_URL: ${error.message}`;
-      reject(new Problem("config", message, { retry: "never" }));
+      const why = CREDENTIALS.test(error.message)
+        ? "Redis does not accept the user and password of REDIS_URL"
+        : isUntrusted(error) && "The certificate of Redis is not trusted (REDIS_CA says who signs it)";
+      if (why) reject(new Problem("config", `${why}: ${error.message}`, { retry: "never" }));
     });
     // What else goes wrong is told by the error event, and tried again by the client itself.
     client.connect().catch(() => undefined);
   });
 }
 
-function clientFor(place: RedisPlace): Redis | Cluster {
+const CREDENTIALS = /WRONGPASS|NOAUTH|invalid password|without any password configured/i;
+
+function clientFor(place: RedisPlace, ca: string | undefined): Redis | Cluster {
   const [first] = place.hosts;
+  const tls = place.tls && { ...(ca !== undefined && { ca }), ...(!isIP(first.host) && { servername: first.host }) };
   const options = {
     // The older protocol: its replies are the same from every version of the server.
     protocol: 2,
@@ -195,7 +199,7 @@ function clientFor(place: RedisPlace): Redis | Cluster {
     reconnectOnError: (error: Error) => error.message.startsWith("READONLY"),
     ...(place.user !== undefined && { username: place.user }),
     ...(place.password && { password: place.password.reveal() }),
-    ...(place.tls && { tls: isIP(first.host) ? {} : { servername: first.host } }),
+    ...(tls && { tls }),
   } satisfies RedisOptions;
   if (place.kind === "cluster") {
     const { enableOfflineQueue, retryStrategy: _, lazyConnect, ...redisOptions } = options;
@@ -208,13 +212,13 @@ function clientFor(place: RedisPlace): Redis | Cluster {
   }
   if (place.kind === "sentinel") {
     // Without the detector, writes went to a demoted master for seconds and were lost without an error.
-    const { master: name, db, tls } = place;
+    const { master: name, db } = place;
     return new Redis({
       ...options,
       sentinels: place.hosts,
       name,
       db,
-      enableTLSForSentinelMode: tls,
+      ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: tls }),
       failoverDetector: true,
     });
   }

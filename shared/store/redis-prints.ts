@@ -2,7 +2,7 @@
  * The window of content fingerprints in Redis. Claimed prints are in flight and whole; delivered ones are the bulk, so each is
  * packed into about 20 bytes: an 8-byte field and a value of place, time and uid in small hashes that expire as a whole.
  *
- * Time is cut into generations of a quarter of the window; a generation's hashes expire one window after its end. In a
+ * Time is cut into generations of half a window; a generation's hashes expire one window after its end. In a
  * generation, level n has 8^n hashes, chosen by other bytes of the print than the field holds; once a hash has LIMIT entries
  * the next level is used. So a hash stays a listpack (below hash-max-listpack-entries, 512 by default), a quiet mailbox has
  * one small hash in a generation, and a busy one is never searched for more than one entry per level and generation.
@@ -29,7 +29,7 @@ export function printWindow(windowDays: number): PrintWindow {
 export const LUA_PRINTS = `
   local LIMIT = 384
   local window = tonumber(ARGV[1])
-  local period = math.ceil(window / 4)
+  local period = math.ceil(window / 2)
   local function bytesOf(hex) return (hex:gsub('..', function(two) return string.char(tonumber(two, 16)) end)) end
   local function tagOf(folder, epoch) return bytesOf(redis.sha1hex(epoch .. '\\0' .. folder):sub(1, 6)) end
   local function hashOf(generation, level, print)

@@ -24,6 +24,8 @@ export type RedisStore = Store & { readonly redis: RedisConnection; readonly war
 export type RedisOptions = {
   /** REDIS_URL, see redis-url.ts. */
   url: string;
+  /** PEM of the authorities to trust for rediss://, instead of the system's. */
+  ca?: string | undefined;
   /** What all keys begin with, so that one Redis can serve several installations. */
   prefix: string;
   vault: Vault;
@@ -47,7 +49,7 @@ const PING_MS = 1_000;
 export async function redisStore(options: RedisOptions): Promise<RedisStore> {
   const { vault, windowDays, spoolBytes } = options;
   const keys = redisKeys(options.prefix);
-  const redis = await redisConnection(options.url);
+  const redis = await redisConnection(options.url, options.ca);
   try {
     const warnings = await checkServer(redis);
     const registry = redisRegistry(redis, keys);

@@ -3,6 +3,7 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { Problem } from "../contract/problem.ts";
+import { type Disk, nowhere, walOnDisk } from "./sqlite-disk.ts";
 import { grouped } from "./sqlite-group.ts";
 import { lockFile } from "./sqlite-lock.ts";
 import { integer, type Row } from "./sqlite-row.ts";
@@ -18,9 +19,9 @@ export type Database = {
    * Resolves after the commit; what throws is undone and rejects alone. `work` may be run twice.
    */
   together<T>(work: () => T): Promise<T>;
-  /** A step that is on the disk, not only with the operating system, when it returns. */
+  /** A step that is on the disk, not only with the operating system, when it returns. Everybody else waits meanwhile. */
   durably<T>(work: () => T): T;
-  /** As `together`, on the disk when it resolves: many waiting clients share one wait for the disk. */
+  /** As `together`, on the disk when it resolves: many waiting clients share one wait for the disk, and nobody else waits. */
   durablyTogether<T>(work: () => T): Promise<T>;
   get(sql: string, ...values: SQLInputValue[]): Row | undefined;
   all(sql: string, ...values: SQLInputValue[]): Row[];
@@ -46,7 +47,7 @@ export function openDatabase(path: string): Database {
     // auto_vacuum has to come first: it cannot be turned on once there are tables.
     db.exec("pragma auto_vacuum = incremental; pragma journal_mode = wal; pragma synchronous = normal");
     db.exec("pragma busy_timeout = 2000; pragma journal_size_limit = 67108864");
-    const database = wrapped(db, path, unlock);
+    const database = wrapped(db, { path, unlock, disk: path === ":memory:" ? nowhere : walOnDisk(path) });
     migrate(db, database);
     freeClaims(database);
     return database;
@@ -64,7 +65,9 @@ function prepared(path: string): string {
   });
 }
 
-function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
+type File = { path: string; unlock: () => void; disk: Disk };
+
+function wrapped(db: DatabaseSync, { path, unlock, disk }: File): Database {
   const statements = new Map<string, StatementSync>();
   const statement = (sql: string): StatementSync => {
     const known = statements.get(sql);
@@ -87,29 +90,31 @@ function wrapped(db: DatabaseSync, path: string, unlock: () => void): Database {
     }
   };
   const durably = <T>(work: () => T): T => {
-    execute("pragma synchronous = full");
-    try {
-      return step(work);
-    } finally {
-      execute("pragma synchronous = normal");
-    }
+    const result = step(work);
+    guarded(path, disk.syncNow);
+    return result;
   };
-  const group = grouped(step);
-  const durableGroup = grouped(durably);
+  const sync = () =>
+    disk.sync().catch((error: unknown) => {
+      throw translated(path, error);
+    });
+  const group = grouped({ step, sync });
   return {
     path,
     step,
-    together: group.add,
+    together: (work) => group.add(work),
     durably,
-    durablyTogether: durableGroup.add,
+    durablyTogether: (work) => group.add(work, true),
     get: (sql, ...values) => guarded(path, () => statement(sql).get(...values)),
     all: (sql, ...values) => guarded(path, () => statement(sql).all(...values)),
     run: (sql, ...values) => guarded(path, () => Number(statement(sql).run(...values).changes)),
     close() {
-      group.flush();
-      durableGroup.flush();
+      const { saved } = group.close();
       statements.clear();
+      disk.close();
+      // The last one to close a database brings its log into it, on the disk.
       if (db.isOpen) db.close();
+      saved();
       unlock();
     },
   };

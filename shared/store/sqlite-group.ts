@@ -1,45 +1,97 @@
-/** Group commit: the small writes of one turn of the event loop share one transaction, whose commit is what they cost most. */
+/**
+ * Group commit: the small writes of one turn of the event loop share one transaction, whose commit is what they cost most, and those
+ * that have to be on the disk share one wait for it, which holds up nobody else.
+ */
 
-/** `again` repeats the work in a step of its own. */
-type Job = { run: () => () => void; again: () => void };
+/** How the one who asked is told. */
+type Told = { done: () => void; failed: (error: unknown) => void };
+/** `run` does the work, within a step, and gives what to say once it counts. */
+type Job = { run: () => Told; durable: boolean; failed: (error: unknown) => void };
+
+type Deps = {
+  step: <T>(work: () => T) => T;
+  /** Resolves once everything committed before the call is on the disk. */
+  sync: () => Promise<void>;
+};
 
 /**
- * `add` collects work until the turn of the event loop ends, then does all of it in one step, in the order it came; its promises
- * settle after the commit. When one throws, each is done again in a step of its own, so that it rejects alone: work must do
- * nothing but read and write the database. `flush` does what is waiting at once.
+ * `add` collects work until the turn ends, then does all of it in one step, in the order it came; its promises settle after the commit,
+ * the durable ones when that is on the disk. While the disk is busy, further durable work gathers for the next step. When one throws,
+ * each is done again in a step of its own, so that it rejects alone: work must do nothing but read and write the database.
+ * Where the disk refuses, durable work rejects although it may be there. `close` does what is waiting at once; `saved` is then to be
+ * called when all of it is on the disk.
  */
-export function grouped(step: <T>(work: () => T) => T) {
+export function grouped({ step, sync }: Deps) {
   let waiting: Job[] = [];
-  const flush = () => {
-    const jobs = waiting;
-    waiting = [];
-    for (const settle of committed(step, jobs)) settle();
+  let unsaved: Told[] = [];
+  let [scheduled, syncing] = [false, false];
+
+  const schedule = () => {
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(flush);
   };
-  const add = <T>(work: () => T): Promise<T> =>
+  const commit = (jobs: Job[]) => {
+    for (const [job, told] of committed(step, jobs)) {
+      if (job.durable) unsaved.push(told);
+      else told.done();
+    }
+  };
+  const flush = () => {
+    scheduled = false;
+    const jobs = syncing ? waiting.filter(({ durable }) => !durable) : waiting;
+    waiting = syncing ? waiting.filter(({ durable }) => durable) : [];
+    commit(jobs);
+    if (unsaved.length > 0 && !syncing) void save();
+  };
+  const save = async () => {
+    const those = unsaved;
+    unsaved = [];
+    syncing = true;
+    try {
+      await sync();
+      for (const { done } of those) done();
+    } catch (error) {
+      for (const { failed } of those) failed(error);
+    }
+    syncing = false;
+    // What these were waited for with comes along.
+    if (waiting.length > 0) schedule();
+  };
+  const add = <T>(work: () => T, durable = false): Promise<T> =>
     new Promise((resolve, reject) => {
       const run = () => {
         const result = work();
-        return () => resolve(result);
+        return { done: () => resolve(result), failed: reject };
       };
-      const again = () => {
-        try {
-          resolve(step(work));
-        } catch (error) {
-          reject(error);
-        }
-      };
-      waiting.push({ run, again });
-      if (waiting.length === 1) setImmediate(flush);
+      waiting.push({ run, durable, failed: reject });
+      if (!(durable && syncing)) schedule();
     });
-  return { add, flush };
+  return {
+    add,
+    close(): { saved: () => void } {
+      const jobs = waiting;
+      waiting = [];
+      commit(jobs);
+      const those = unsaved;
+      unsaved = [];
+      return { saved: () => those.forEach(({ done }) => done()) };
+    },
+  };
 }
 
-function committed(step: <T>(work: () => T) => T, jobs: Job[]): (() => void)[] {
-  if (jobs.length < 2) return jobs.map(({ again }) => again);
+function committed(step: Deps["step"], jobs: Job[]): [Job, Told][] {
   try {
-    return step(() => jobs.map(({ run }) => run()));
+    if (jobs.length > 1) return step(() => jobs.map((job) => [job, job.run()]));
   } catch {
     // Undone as a whole; the one at fault will throw again, into its own promise.
-    return jobs.map(({ again }) => again);
   }
+  return jobs.flatMap((job): [Job, Told][] => {
+    try {
+      return [[job, step(job.run)]];
+    } catch (error) {
+      job.failed(error);
+      return [];
+    }
+  });
 }

@@ -2,23 +2,33 @@
 import * as v from "valibot";
 import { Problem } from "../contract/problem.ts";
 import { Sending } from "../contract/sending.ts";
+import { freshBytes } from "./fresh.ts";
 import { packed, unpacked } from "./packing.ts";
 import type { Database } from "./sqlite-database.ts";
 import { cut, readMark } from "./sqlite-pages.ts";
 import { bytes, integer, json, readInTurns, type Row, text } from "./sqlite-row.ts";
+import { hourShares, type Shares } from "./sqlite-shares.ts";
 import type { Acceptance, AutomaticTraffic, Outbox, Page, SendingQuery } from "./store.ts";
 
 const HOUR_MS = 3_600_000;
+/** Outgoing bytes kept at hand: most messages are sent within moments. */
+const FRESH_BYTES = 8 * 1024 * 1024;
 
 /** `spoolBytes` bounds the compressed bytes of outgoing messages, apart from those of deliveries. */
 export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
+  const fresh = freshBytes(FRESH_BYTES);
+  const shares = hourShares(db);
   return {
     async accept(sending, raw, perHour) {
       const spooled = await packed(raw);
-      return db.durablyTogether(() => accept(db, sending, { spooled, perHour, spoolBytes }));
+      const acceptance = await db.durablyTogether(() => accept(db, sending, { spooled, perHour, spoolBytes, shares }));
+      if (acceptance.kind === "accepted" && Date.parse(sending.sendAt) <= Date.now()) fresh.put(sending.id, raw);
+      return acceptance;
     },
     get: async (id) => one(db.get("select doc from outbox where id = ?", id)),
     async raw(id) {
+      const known = fresh.get(id);
+      if (known && db.get("select 1 from outbox_spool where id = ?", id)) return known;
       const row = db.get("select raw from outbox_spool where id = ?", id);
       return row && unpacked(bytes(row, "raw"));
     },
@@ -29,7 +39,11 @@ export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
         const sql = `update outbox set taken_until = ? where id = ? and ${free} returning doc`;
         return one(db.get(sql, now + ttlMs, id, now, now));
       }),
-    save: (sending, holdMs = 0) => db.durablyTogether(() => save(db, sending, holdMs)),
+    async save(sending, holdMs = 0) {
+      const saved = await db.durablyTogether(() => save(db, sending, holdMs));
+      if (saved.transmitting.length === 0) fresh.drop(saved.id);
+      return saved;
+    },
     async find(mailbox, messageId) {
       const sql = `select doc from outbox where mailbox = ? and (message_id = ? or server_message_id = ?)
         order by created_at desc limit 1`;
@@ -60,61 +74,63 @@ export function sqliteOutbox(db: Database, spoolBytes: number): Outbox {
   };
 }
 
-type Intake = { spooled: Buffer; perHour: number; spoolBytes: number };
+type Intake = { spooled: Buffer; perHour: number; spoolBytes: number; shares: Shares };
 
-function accept(db: Database, sending: Sending, { spooled, perHour, spoolBytes }: Intake): Acceptance {
+function accept(db: Database, sending: Sending, { spooled, perHour, spoolBytes, shares }: Intake): Acceptance {
   const { mailbox, key } = sending;
   const before =
     key === null ? undefined : one(db.get("select doc from outbox where mailbox = ? and key = ?", mailbox, key));
   if (before) return { kind: before.contentHash === sending.contentHash ? "known" : "differs", sending: before };
-  const nth =
-    "select created_at from outbox where mailbox = ? and created_at > ? order by created_at desc limit 1 offset ?";
-  const full = db.get(nth, mailbox, Date.now() - HOUR_MS, perHour - 1);
-  if (full) return { kind: "limited", until: new Date(integer(full, "created_at") + HOUR_MS) };
+  const until = shares.full(mailbox, perHour);
+  if (until) return { kind: "limited", until };
   const held = integer(db.get("select n from tallies where name = 'outboxBytes'"), "n");
   if (held + spooled.length > spoolBytes) {
     const room = `${held} of ${spoolBytes} bytes are taken, this message needs ${spooled.length}`;
     throw new Problem("full", `There is no room for another outgoing message: ${room}`);
   }
   const accepted = { ...sending, revision: 1 };
-  db.run(INSERT, accepted.id, mailbox, key, Date.parse(accepted.createdAt), ...changing(accepted), 0);
-  db.run("insert into outbox_spool (id, bytes, raw) values (?, ?, ?)", accepted.id, spooled.length, spooled);
+  const { id, createdAt, messageId } = accepted;
+  db.run(INSERT, id, mailbox, key, Date.parse(createdAt), messageId, JSON.stringify(accepted), ...searchable(accepted));
+  db.run("insert into outbox_spool (id, bytes, raw) values (?, ?, ?)", id, spooled.length, spooled);
   return { kind: "accepted", sending: accepted };
 }
 
 const INSERT = `
-  insert into outbox (id, mailbox, key, created_at, state, revision, updated_at, due_at, message_id, server_message_id, doc,
-    taken_until) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+  insert into outbox (id, mailbox, key, created_at, message_id, doc, state, updated_at, due_at, server_message_id, revision,
+    taken_until) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)`;
 
 function save(db: Database, sending: Sending, holdMs: number): Sending {
   const saved = { ...sending, revision: sending.revision + 1 };
-  const sql = `update outbox set state = ?, revision = ?, updated_at = ?, due_at = ?, message_id = ?, server_message_id = ?,
-    doc = ?, taken_until = ? where id = ? and revision = ?`;
   const until = holdMs === 0 ? 0 : Date.now() + holdMs;
-  if (db.run(sql, ...changing(saved), until, sending.id, sending.revision) === 0) {
-    throw new Problem("conflict", `The sending ${sending.id} was changed meanwhile`, { retry: "never" });
+  const { id, revision } = sending;
+  const found = searchable(saved);
+  const doc = JSON.stringify(saved);
+  // A mark changes nothing that is searched by, and so leaves the indexes alone.
+  const marked = db.run(MARK, saved.revision, doc, until, id, revision, ...found);
+  if (marked === 0 && db.run(SAVE, saved.revision, doc, until, ...found, id, revision) === 0) {
+    throw new Problem("conflict", `The sending ${id} was changed meanwhile`, { retry: "never" });
   }
-  if (isSpent(saved)) db.run("delete from outbox_spool where id = ?", sending.id);
+  if (isSpent(saved)) db.run("delete from outbox_spool where id = ?", id);
   return saved;
 }
+
+const MARK = `
+  update outbox set revision = ?, doc = ?, taken_until = ? where id = ? and revision = ?
+    and state = ? and updated_at = ? and due_at = ? and server_message_id is ?`;
+/** The Message-ID is not among it: it is the same from the beginning. */
+const SAVE = `
+  update outbox set revision = ?, doc = ?, taken_until = ?, state = ?, updated_at = ?, due_at = ?, server_message_id = ?
+    where id = ? and revision = ?`;
 
 /** True when nobody will ask for the bytes again. Those of a failed or doubtful one stay for a person to look at. */
 export function isSpent({ state, copy }: Sending): boolean {
   return (state === "sent" || state === "bounced") && copy !== "wanted";
 }
 
-function changing(sending: Sending) {
-  const { state, revision, messageId, serverMessageId, nextAttemptAt } = sending;
+/** Columns beside the document that change and are searched by. */
+function searchable({ state, updatedAt, nextAttemptAt, serverMessageId }: Sending) {
   const due = nextAttemptAt === null ? 0 : Date.parse(nextAttemptAt);
-  return [
-    state,
-    revision,
-    Date.parse(sending.updatedAt),
-    due,
-    messageId,
-    serverMessageId,
-    JSON.stringify(sending),
-  ] as const;
+  return [state, Date.parse(updatedAt), due, serverMessageId] as const;
 }
 
 function listed(db: Database, query: SendingQuery): Page<Row> {

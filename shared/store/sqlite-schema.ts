@@ -121,5 +121,60 @@ const outbox = `
   create index automatic_at on automatic (at);
 `;
 
+/**
+ * Documents lie in the order they came, found by indexes on their keys: a tree of documents by random keys writes, for each new one, whole
+ * pages of old ones.
+ */
+const inOrder = `
+  create table deliveries_in_order (
+    id text not null unique, mailbox text not null, endpoint text not null, state text not null,
+    created_at integer not null, updated_at integer not null, next_attempt_at integer not null,
+    taken_until integer not null, doc text not null
+  );
+  insert into deliveries_in_order
+    select id, mailbox, endpoint, state, created_at, updated_at, next_attempt_at, taken_until, doc
+    from deliveries order by created_at;
+  drop table deliveries;
+  alter table deliveries_in_order rename to deliveries;
+  create index deliveries_newest on deliveries (created_at, id);
+  create index deliveries_state on deliveries (state, created_at, id);
+  create index deliveries_mailbox on deliveries (mailbox, created_at, id);
+  create index deliveries_retrying on deliveries (endpoint, created_at, id) where state = 'retrying';
+  create index deliveries_due on deliveries (next_attempt_at) where state = 'retrying';
+  create index deliveries_delivered on deliveries (updated_at) where state = 'delivered';
+  create trigger delivery_added after insert on deliveries begin
+    update tallies set n = n + 1 where name = new.state;
+  end;
+  create trigger delivery_moved after update of state on deliveries when old.state <> new.state begin
+    update tallies set n = n - 1 where name = old.state;
+    update tallies set n = n + 1 where name = new.state;
+  end;
+  create trigger delivery_dropped after delete on deliveries begin
+    update tallies set n = n - 1 where name = old.state;
+    delete from spool where id = old.id;
+  end;
+
+  create table outbox_in_order (
+    id text not null unique, mailbox text not null, key text, created_at integer not null, state text not null,
+    revision integer not null, updated_at integer not null, due_at integer not null, taken_until integer not null,
+    message_id text not null, server_message_id text, doc text not null
+  );
+  insert into outbox_in_order
+    select id, mailbox, key, created_at, state, revision, updated_at, due_at, taken_until, message_id, server_message_id, doc
+    from outbox order by created_at;
+  drop table outbox;
+  alter table outbox_in_order rename to outbox;
+  create unique index outbox_key on outbox (mailbox, key) where key is not null;
+  create index outbox_newest on outbox (mailbox, created_at, id);
+  create index outbox_state on outbox (mailbox, state, created_at, id);
+  create index outbox_due on outbox (due_at) where state = 'queued';
+  create index outbox_over on outbox (updated_at) where state <> 'queued';
+  create index outbox_message on outbox (mailbox, message_id);
+  create index outbox_renamed on outbox (mailbox, server_message_id) where server_message_id is not null;
+  create trigger outbox_dropped after delete on outbox begin
+    delete from outbox_spool where id = old.id;
+  end;
+`;
+
 /** The n-th entry brings a file from version n to n + 1. Entries are never changed once released, only added. */
-export const MIGRATIONS: readonly string[] = [first, outbox];
+export const MIGRATIONS: readonly string[] = [first, outbox, inOrder];

@@ -9,7 +9,7 @@ export type FactBody =
   /** The node is up: what it runs on. */
   | { kind: "service.started"; version: string; url: string; store: string; queue: string }
   | { kind: "service.stopping"; because: string }
-  /** Something an administrator should change, said once at start. */
+  /** Something an administrator should change, said once at start or when it begins. */
   | { kind: "service.warned"; about: string }
   /** A part of the node failed in a way nothing else reports. */
   | { kind: "service.failed"; what: string; failure: Failure }

@@ -70,6 +70,23 @@ export function logTo(out: Out, config: Pick<Config, "LOG_LEVEL" | "NODE_ENV">):
   };
 }
 
+/** Writes the lines of one turn of the event loop together, as it ends: a line a mail would be a system call a mail. */
+export function byTurn(out: Out): Out {
+  let lines = "";
+  const write = () => {
+    const all = lines;
+    lines = "";
+    out.write(all);
+  };
+  return {
+    isTTY: out.isTTY === true,
+    write(text) {
+      if (lines === "") setImmediate(write);
+      lines += text;
+    },
+  };
+}
+
 /** A mailbox that waits for a person and a task that is given up are louder than their kind. */
 function levelOf(fact: Fact): Level {
   if (fact.kind === "mailbox.status" && fact.status === "needs_attention") return "error";

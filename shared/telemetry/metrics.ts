@@ -7,6 +7,8 @@ type Counts = Record<string, number>;
 /** What is counted when somebody asks, rather than kept up with. */
 export type Counted = {
   mailboxes: { byStatus: Counts; wanted?: number };
+  /** Mailboxes that no node has room for. */
+  unserved?: number;
   /** Deliveries by state, and `spoolBytes`. */
   deliveries: Counts;
   /** Null while the broker is away. `waitedSeconds` is no count but how long tasks taken lately had waited. */
@@ -85,6 +87,7 @@ function gaugesIn(registry: prometheus.Registry) {
       "Mailboxes that should be listened to, by all nodes together, connected or not",
       [],
     ),
+    unserved: gauge("mailboxes_unserved", "Mailboxes that nobody listens to because no node has room for them", []),
     kept: gauge("deliveries", "Deliveries remembered by state", ["state"]),
     spool: gauge("spool_bytes", "Raw bytes kept of messages that wait or are parked", []),
     tasks: gauge("tasks", "Tasks in the queue by state", ["state"]),
@@ -93,7 +96,8 @@ function gaugesIn(registry: prometheus.Registry) {
   };
 }
 
-function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, tasks, connections }: Counted): void {
+function gauged(gauges: ReturnType<typeof gaugesIn>, known: Counted): void {
+  const { mailboxes, unserved, deliveries, tasks, connections } = known;
   const { spoolBytes = 0, ...states } = deliveries;
   // A status nobody has any more must not keep its last count.
   gauges.mailboxes.reset();
@@ -106,6 +110,8 @@ function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, ta
   // A worker does not know, which is not the same as none.
   if (mailboxes.wanted === undefined) gauges.wanted.remove();
   else gauges.wanted.set(mailboxes.wanted);
+  if (unserved === undefined) gauges.unserved.remove();
+  else gauges.unserved.set(unserved);
   gauges.spool.set(spoolBytes);
   gauges.connections.set(connections.open);
 }
@@ -113,7 +119,7 @@ function gauged(gauges: ReturnType<typeof gaugesIn>, { mailboxes, deliveries, ta
 /** What was counted last is not told as if it still held. */
 function unknown(gauges: ReturnType<typeof gaugesIn>): void {
   for (const gauge of [gauges.mailboxes, gauges.kept, gauges.tasks]) gauge.reset();
-  for (const gauge of [gauges.wanted, gauges.wait, gauges.spool, gauges.connections]) gauge.remove();
+  for (const gauge of [gauges.wanted, gauges.unserved, gauges.wait, gauges.spool, gauges.connections]) gauge.remove();
 }
 
 type Counters = ReturnType<typeof countersIn>;

@@ -65,16 +65,17 @@ export async function exchange(bench: Bench): Promise<Row[]> {
 async function measured(rival: Rival, { users, sizes }: Bench, far: Far): Promise<Figures> {
   const mailboxes = users(sizes.idle);
   const half = Math.floor(mailboxes.length / 2);
+  const [pid = 0] = rival.pids;
   try {
     await rival.listen(mailboxes.slice(0, 1));
-    const base = await settledMemory(rival.pid);
+    const base = await settledMemory(pid);
     await rival.listen(mailboxes.slice(1, half));
-    const some = await settledMemory(rival.pid);
+    const some = await settledMemory(pid);
     await rival.listen(mailboxes.slice(half));
-    const all = await settledMemory(rival.pid);
-    const before = await cpuSeconds(rival.pid);
+    const all = await settledMemory(pid);
+    const before = await cpuSeconds(pid);
     await sleep(IDLE_MS);
-    const idle = ((await cpuSeconds(rival.pid)) - before) / (IDLE_MS / 1000);
+    const idle = ((await cpuSeconds(pid)) - before) / (IDLE_MS / 1000);
     const streams = far.streams();
     const delays = await latencies(rival, mailboxes, sizes, far.deliver);
     const each = (all - base) / (mailboxes.length - 1);

@@ -1,29 +1,39 @@
 /**
- * The bench: the service beside a bare imapflow loop on the same Dovecot, and its Exchange mailboxes beside its IMAP ones, in one run.
- * Prints tables and writes nothing. Figures of two machines cannot be compared, the ratios can.
+ * The bench: the service beside a bare imapflow loop on the same Dovecot, its Exchange mailboxes beside its IMAP ones, and many nodes
+ * beside one, each in one run. Prints tables and
+ * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
- *   bun run bench [latency] [throughput] [memory] [send] [exchange] [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000]
- *                 [--idle 1000] [--runtime bun|node] [--tls]
+ *   bun run bench [latency] [throughput] [memory] [send] [exchange] [cluster] [idle] [failover] [--mailboxes 200] [--mails 200] [--burst 2000]
+ *                 [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
+import { cluster } from "./cluster.ts";
+import { failover, idle } from "./held.ts";
 import { exchange } from "./exchange.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
-import { type Bench, type Row, table } from "./report.ts";
+import { type Bench, type Row, type Setup, table } from "./report.ts";
 import { inParallel, type Runtime } from "./rivals.ts";
 import { sending } from "./send.ts";
 import { throughput } from "./throughput.ts";
 
-const PARTS: Record<string, (bench: Bench) => Promise<Row[]>> = {
-  latency,
-  throughput,
-  memory,
-  send: sending,
-  exchange,
-};
+type Part = { heads: [string, string]; run: (setup: Setup) => Promise<Row[]> };
+
 const PASSWORD = "only for the bench";
+const BARE: [string, string] = ["service", "bare loop"];
+const GOAL: [string, string] = ["measured", "goal"];
+const PARTS: Record<string, Part> = {
+  latency: { heads: BARE, run: onDovecot(latency) },
+  throughput: { heads: BARE, run: onDovecot(throughput) },
+  memory: { heads: BARE, run: onDovecot(memory) },
+  send: { heads: BARE, run: onDovecot(sending) },
+  exchange: { heads: ["Exchange", "IMAP"], run: onDovecot(exchange) },
+  cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
+  idle: { heads: GOAL, run: idle },
+  failover: { heads: GOAL, run: failover },
+};
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -33,6 +43,7 @@ const { values, positionals } = parseArgs({
     burst: { type: "string", default: "2000" },
     bytes: { type: "string", default: "10000" },
     idle: { type: "string", default: "1000" },
+    held: { type: "string", default: "500" },
     runtime: { type: "string", default: "bun" },
     tls: { type: "boolean", default: false },
   },
@@ -45,6 +56,7 @@ const sizes = {
   burst: Number(numbers.burst),
   bytes: Number(numbers.bytes),
   idle: Number(numbers.idle),
+  held: Number(numbers.held),
 };
 if (values.runtime !== runtime) throw new Error("--runtime must be bun or node");
 for (const [name, size] of Object.entries(sizes)) if (!(size >= 1)) throw new Error(`--${name} must be a number`);
@@ -52,26 +64,26 @@ const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
 const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
-const rows: Row[] = [];
-const exchangeRows: Row[] = [];
 for (const name of chosen) {
+  const part = PARTS[name];
   const load = loadavg()[0]?.toFixed(1);
   console.log(`${name}, on ${runtime}${tls ? ", TLS" : ""}, ${cpus().length} CPUs, load ${load} ...`);
-  const server = await startDovecot();
-  try {
-    const most = Math.max(sizes.mailboxes, sizes.idle);
-    const all = Array.from({ length: most }, (_, index) => `${name}-${index}`);
-    await inParallel(all, 20, (user) => server.addUser(user, PASSWORD));
-    const bench = {
-      mail: { server, password: PASSWORD, tls },
-      users: (count: number) => all.slice(0, count),
-      sizes,
-      runtime,
-    };
-    (name === "exchange" ? exchangeRows : rows).push(...((await PARTS[name]?.(bench)) ?? []));
-  } finally {
-    await server.remove();
-  }
+  const rows = (await part?.run({ sizes, runtime })) ?? [];
+  if (part && rows.length > 0) console.log(`\n${table(rows, part.heads)}\n`);
 }
-if (rows.length > 0) console.log(`\n${table(rows)}`);
-if (exchangeRows.length > 0) console.log(`\n${table(exchangeRows, ["Exchange", "IMAP"])}`);
+
+/** Runs with a Dovecot that has as many users as the part may want. */
+function onDovecot(run: (bench: Bench) => Promise<Row[]>): Part["run"] {
+  return async (setup) => {
+    const server = await startDovecot();
+    try {
+      const most = Math.max(setup.sizes.mailboxes, setup.sizes.idle);
+      const all = Array.from({ length: most }, (_, index) => `bench-${index}`);
+      await inParallel(all, 20, (user) => server.addUser(user, PASSWORD));
+      const mail = { server, password: PASSWORD, tls };
+      return await run({ ...setup, mail, users: (count) => all.slice(0, count) });
+    } finally {
+      await server.remove();
+    }
+  };
+}

@@ -7,12 +7,16 @@ const TICK_SECONDS = 0.01;
 const SETTLE_MS = 3000;
 const COLLECTED_MS = 1500;
 
-/** CPU seconds of one process so far, user and system together. */
-export async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  // The name in brackets may hold blanks: fields are counted after it. These are fields 14 and 15.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * TICK_SECONDS;
+/** CPU seconds of these processes together so far, user and system. */
+export async function cpuSeconds(...pids: number[]): Promise<number> {
+  let ticks = 0;
+  for (const pid of pids) {
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+    // The name in brackets may hold blanks: fields are counted after it. These are fields 14 and 15.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    ticks += Number(fields[11]) + Number(fields[12]);
+  }
+  return ticks * TICK_SECONDS;
 }
 
 /** Resident memory in KiB after a rest and two garbage collections. */

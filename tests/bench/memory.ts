@@ -14,11 +14,12 @@ export async function memory({ mail, users, sizes, runtime }: Bench): Promise<Ro
   for (const start of [startOurs, startBare]) {
     const rival = await start(runtime, mail);
     try {
-      const base = await settledMemory(rival.pid);
+      const [pid = 0] = rival.pids;
+      const base = await settledMemory(pid);
       await rival.listen(mailboxes.slice(0, half));
-      const some = await settledMemory(rival.pid);
+      const some = await settledMemory(pid);
       await rival.listen(mailboxes.slice(half));
-      const all = await settledMemory(rival.pid);
+      const all = await settledMemory(pid);
       const more = (all - some) / (mailboxes.length - half);
       grown.push([base, (some - base) / half, (all - base) / mailboxes.length, more]);
     } finally {

@@ -1,21 +1,20 @@
 /** The two that are compared, behind one interface: the service, and a bare imapflow loop that does nothing it need not. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Dovecot } from "../servers/dovecot.ts";
 import { eventually } from "../servers/waiting.ts";
-import { startService } from "../service.ts";
+import { type Service, startService } from "../service.ts";
 import type { Order } from "./bare.ts";
+import { startProgram } from "./program.ts";
 import { type Sink, startSink } from "./sink.ts";
 
 export type Runtime = "bun" | "node";
 export type Mail = { server: Dovecot; password: string; tls: boolean };
 
-/** Somebody who listens to mailboxes in a process of its own and posts what arrives to a sink of its own. */
+/** Somebody who listens to mailboxes in processes of its own and posts what arrives to a sink of its own. */
 export type Rival = {
   name: string;
-  pid: number;
+  /** All its processes. */
+  pids: number[];
   sink: Sink;
   /** Resolves once all of them are listened to, from now on. */
   listen(users: string[]): Promise<void>;
@@ -37,20 +36,32 @@ export function command(runtime: Runtime): [string, ...string[]] {
   return [programs[runtime], "--expose-gc", loads[runtime], file("./collect.ts")];
 }
 
+/** What a user's mailbox is received from. */
+type Receive = (user: string) => object;
+
 /** The service as one API node on its embedded default, listening by IMAP. */
-export const startOurs: StartRival = (runtime, { server, password, tls }) =>
-  startListening(runtime, (user) => ({
+export const startOurs: StartRival = (runtime, mail) => startListening(runtime, byImap(mail));
+
+/** How a user's mailbox on this server is received. */
+export function byImap({ server, password, tls }: Mail): Receive {
+  return (user) => ({
     protocol: "imap",
     host: "localhost",
     port: tls ? server.imapsPort : server.imapPort,
     ...(tls ? { tls: "implicit", ca: server.ca } : { tls: "none" }),
     auth: { user, password },
-  }));
+  });
+}
 
-/** The service, with what its mailboxes receive from said by the caller. */
-export async function startListening(runtime: Runtime, receive: (user: string) => object): Promise<Rival> {
+/** The service as one API node on its embedded default. */
+export async function startListening(runtime: Runtime, receive: Receive): Promise<Rival> {
+  return asRival("service", [await startService({}, command(runtime))], receive);
+}
+
+/** Nodes of the service as one rival: the first is asked, all are measured. */
+export async function asRival(name: string, nodes: [Service, ...Service[]], receive: Receive): Promise<Rival> {
+  const [service] = nodes;
   const sink = await startSink();
-  const service = await startService({}, command(runtime));
   const register = async (user: string) => {
     const body = { address: `${user}@example.com`, receive: receive(user), deliver: { url: sink.url } };
     const answer = await service.call("POST", "/api/v1/mailboxes", body);
@@ -58,8 +69,8 @@ export async function startListening(runtime: Runtime, receive: (user: string) =
   };
   let registered = 0;
   return {
-    name: "service",
-    pid: service.pid,
+    name,
+    pids: nodes.map(({ pid }) => pid),
     sink,
     async listen(users) {
       await inParallel(users, REGISTERED_AT_ONCE, register);
@@ -71,7 +82,7 @@ export async function startListening(runtime: Runtime, receive: (user: string) =
       await eventually(listening, `${registered} mailboxes to be listened to`, LISTENING_MS, 250);
     },
     async end() {
-      await service.end();
+      await Promise.all(nodes.map((node) => node.end()));
       await sink.close();
     },
   };
@@ -80,33 +91,22 @@ export async function startListening(runtime: Runtime, receive: (user: string) =
 /** The bare loop. */
 export const startBare: StartRival = async (runtime, { server, password, tls }) => {
   const sink = await startSink();
-  const [program, ...args] = command(runtime);
-  const child = spawn(program, [...args, file("./bare.ts")], { stdio: ["pipe", "pipe", "inherit"] });
-  const answers = createInterface({ input: child.stdout });
+  const bare = startProgram([...command(runtime), file("./bare.ts")]);
   return {
     name: "bare loop",
-    pid: child.pid ?? 0,
+    pids: [bare.pid],
     sink,
     async listen(users) {
       const port = tls ? server.imapsPort : server.imapPort;
       const order: Order = { users, password, port, ca: tls ? (server.ca ?? null) : null, url: sink.url };
-      const done = once(answers, "line", { signal: AbortSignal.timeout(LISTENING_MS) });
-      child.stdin.write(`${JSON.stringify(order)}\n`);
-      await done;
+      await bare.order(order);
     },
     async end() {
-      await killed(child);
+      await bare.end();
       await sink.close();
     },
   };
 };
-
-async function killed(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exit = once(child, "exit");
-  child.kill("SIGKILL");
-  await exit;
-}
 
 /** Does the work for every item, so many at once. */
 export async function inParallel<T>(items: T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {

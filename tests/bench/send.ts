@@ -1,81 +1,76 @@
 /**
- * How many messages leave per second and what each costs: the service, asked over HTTP and durable at every step, beside
- * nodemailer's own pool, both into one SMTP server in a third process's place, this one.
+ * How many messages leave per second and what each costs: the service, asked over HTTP and durable at every step, beside nodemailer's
+ * own pool over as many connections. Who asks and who takes the messages are processes of their own.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
-import { type SmtpScript, startSmtpScript } from "../servers/smtp-script.ts";
-import { type Service, startService } from "../service.ts";
+import { type Service, startService, TOKEN } from "../service.ts";
 import type { SendOrder } from "./bare-send.ts";
 import { cpuSeconds } from "./measured.ts";
-import { command, file, inParallel } from "./rivals.ts";
+import { type Program, startProgram } from "./program.ts";
+import { command, file } from "./rivals.ts";
 import { type Bench, ratio, type Row, shown } from "./report.ts";
+import type { LoadOrder } from "./send-load.ts";
 
 type Result = { perSecond: number; cpu: number };
+type Way = { port: number; sink: Program; connections: number };
 
-/** Connections to one server: what the service takes for one mailbox. */
-const CONNECTIONS = 2;
+/** Connections to one server: what the service takes for a mailbox that does not say, and what a relay of one's own stands. */
+const CONNECTIONS = [2, 8];
 const REQUESTS_AT_ONCE = 32;
-const WARM_UP = 200;
-const LONGEST_MS = 300_000;
+const WARM_UP = 500;
 
 /** As many messages as a burst has, from one mailbox. */
 export async function sending({ sizes, runtime }: Bench): Promise<Row[]> {
-  const smtp = await startSmtpScript();
+  const sink = startProgram([...command(runtime), file("./send-sink.ts")]);
   try {
-    const ours = await byService(smtp, runtime, sizes);
-    const bare = await byPool(smtp, runtime, sizes);
-    const name = `${sizes.burst} sent of ${sizes.bytes} bytes`;
-    return [
-      {
-        what: `${name}, per second`,
-        ours: shown(ours.perSecond),
-        bare: shown(bare.perSecond),
-        compared: ratio(ours.perSecond, bare.perSecond),
-      },
-      {
-        what: `${name}, CPU per 1,000`,
-        ours: shown(ours.cpu, "s"),
-        bare: shown(bare.cpu, "s"),
-        compared: ratio(ours.cpu, bare.cpu),
-      },
-    ];
+    const to = { sink, port: Number(await sink.order()) };
+    const rows: Row[] = [];
+    for (const connections of CONNECTIONS) rows.push(...(await compared({ ...to, connections }, runtime, sizes)));
+    return rows;
   } finally {
-    await smtp.stop();
+    await sink.end();
   }
 }
 
 type Sizes = Bench["sizes"];
 
-async function byService(smtp: SmtpScript, runtime: Bench["runtime"], sizes: Sizes): Promise<Result> {
+async function compared(to: Way, runtime: Bench["runtime"], sizes: Sizes): Promise<Row[]> {
+  const ours = await byService(to, runtime, sizes);
+  const bare = await byPool(to, runtime, sizes);
+  const name = `${sizes.burst} sent of ${sizes.bytes} bytes over ${to.connections}`;
+  const row = (what: string, a: number, b: number, unit = ""): Row => ({
+    what: `${name}, ${what}`,
+    ours: shown(a, unit),
+    bare: shown(b, unit),
+    compared: ratio(a, b),
+  });
+  return [
+    row("per second", ours.perSecond, bare.perSecond),
+    row("per second of one core", 1000 / ours.cpu, 1000 / bare.cpu),
+    row("CPU per 1,000", ours.cpu, bare.cpu, "s"),
+  ];
+}
+
+async function byService(to: Way, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {
   const service = await startService({}, command(runtime));
+  const load = startProgram([...command(runtime), file("./send-load.ts")]);
   try {
-    const id = await registered(service, smtp.port);
-    const text = "A line of the message.\r\n".repeat(sizes.bytes / 24);
-    const send = async (n: number) => {
-      const body = { to: ["bob@example.net"], subject: `bench-${n}-`, text };
-      const answer = await service.call("POST", `/api/v1/mailboxes/${id}/messages`, body);
-      if (answer.status !== 202) throw new Error(JSON.stringify(answer.body));
-    };
-    return await timed(service.pid, smtp, sizes.burst, (count) =>
-      inParallel(
-        Array.from({ length: count }, (_, n) => n),
-        REQUESTS_AT_ONCE,
-        send,
-      ),
-    );
+    const url = `${service.url}/api/v1/mailboxes/${await registered(service, to)}/messages`;
+    return await timed(service.pid, to.sink, burst, async (count) => {
+      const order: LoadOrder = { url, token: TOKEN, count, atOnce: REQUESTS_AT_ONCE, bytes };
+      await load.order(order);
+    });
   } finally {
+    await load.end();
     await service.end();
   }
 }
 
-async function registered(service: Service, port: number): Promise<string> {
+async function registered(service: Service, { port, connections }: Way): Promise<string> {
   const body = {
     address: "bench@example.com",
     // Nobody listens there: only sending is measured.
     receive: { protocol: "imap", host: "127.0.0.1", port: 1, tls: "none", auth: { user: "bench", password: "bench" } },
-    send: { host: "127.0.0.1", port, tls: "none", perHour: 100_000, saveSent: "never" },
+    send: { host: "127.0.0.1", port, tls: "none", perHour: 100_000, connections, saveSent: "never" },
     deliver: { url: "http://127.0.0.1:1/" },
   };
   const answer = await service.call("POST", "/api/v1/mailboxes", body);
@@ -83,36 +78,30 @@ async function registered(service: Service, port: number): Promise<string> {
   return answer.body.id;
 }
 
-async function byPool(smtp: SmtpScript, runtime: Bench["runtime"], sizes: Sizes): Promise<Result> {
-  const [program, ...args] = command(runtime);
-  const child = spawn(program, [...args, file("./bare-send.ts")], { stdio: ["pipe", "pipe", "inherit"] });
-  const answers = createInterface({ input: child.stdout });
+async function byPool(to: Way, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {
+  const pool = startProgram([...command(runtime), file("./bare-send.ts")]);
   try {
-    return await timed(child.pid ?? 0, smtp, sizes.burst, async (count) => {
-      const order: SendOrder = { port: smtp.port, count, bytes: sizes.bytes, connections: CONNECTIONS };
-      const done = once(answers, "line", { signal: AbortSignal.timeout(LONGEST_MS) });
-      child.stdin.write(`${JSON.stringify(order)}\n`);
-      await done;
+    return await timed(pool.pid, to.sink, burst, async (count) => {
+      const order: SendOrder = { port: to.port, count, bytes, connections: to.connections };
+      await pool.order(order);
     });
   } finally {
-    child.kill("SIGKILL");
+    await pool.end();
   }
 }
 
 /** From the first order to the last message taken; the first messages of a process pay for compiling its code. */
 async function timed(
   pid: number,
-  smtp: SmtpScript,
+  sink: Program,
   count: number,
-  send: (count: number) => Promise<unknown>,
+  send: (count: number) => Promise<void>,
 ): Promise<Result> {
-  await send(WARM_UP);
-  await smtp.waitFor(smtp.taken.length, LONGEST_MS);
-  const already = smtp.taken.length;
+  const sent = (n: number) => Promise.all([sink.order(n), send(n)]);
+  await sent(WARM_UP);
   const before = await cpuSeconds(pid);
   const began = performance.now();
-  await send(count);
-  await smtp.waitFor(already + count, LONGEST_MS);
+  await sent(count);
   const ms = performance.now() - began;
   return { perSecond: (count * 1000) / ms, cpu: (((await cpuSeconds(pid)) - before) * 1000) / count };
 }

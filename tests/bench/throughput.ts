@@ -5,10 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { cpuSeconds } from "./measured.ts";
 import { inParallel, type Rival, startBare, startOurs } from "./rivals.ts";
-import { type Bench, type Row, ratio, shown } from "./report.ts";
+import { type Bench, compared, type Result, type Row } from "./report.ts";
 import { numberedMail } from "./sink.ts";
-
-type Result = { perSecond: number; cpu: number };
 
 const NOTIFIED_MS = 2000;
 const SETTLED_MS = 1000;
@@ -28,8 +26,7 @@ export async function throughput(bench: Bench): Promise<Row[]> {
     const rival = await start(runtime, mail);
     try {
       await rival.listen(mailboxes);
-      // The first messages of a process pay for compiling its code.
-      await burst({ ...bench, sizes: { ...sizes, burst: WARM_UP } }, rival, mailboxes.slice(-1));
+      await warmedUp(bench, rival, mailboxes.slice(-1));
       const bursts: Result[] = [];
       for (const shape of shapes) bursts.push(await burst(bench, rival, shape.mailboxes));
       results.push(bursts);
@@ -37,14 +34,23 @@ export async function throughput(bench: Bench): Promise<Row[]> {
       await rival.end();
     }
   }
-  return shapes.flatMap(({ name }, index) => rows(`${sizes.burst} ${name}`, results[0]?.[index], results[1]?.[index]));
+  return shapes.flatMap(({ name }, index) =>
+    compared(`${sizes.burst} ${name}`, results[0]?.[index], results[1]?.[index]),
+  );
 }
 
-async function burst({ mail, sizes }: Bench, { pid, sink }: Rival, mailboxes: string[]): Promise<Result> {
+/** The first messages of each process pay for compiling its code. */
+export async function warmedUp(bench: Bench, rival: Rival, mailboxes: string[]): Promise<void> {
+  const count = WARM_UP * rival.pids.length;
+  await burst({ ...bench, sizes: { ...bench.sizes, burst: count } }, rival, mailboxes);
+}
+
+/** One burst spread evenly over these mailboxes. */
+export async function burst({ mail, sizes }: Bench, { pids, sink }: Rival, mailboxes: string[]): Promise<Result> {
   const count = Math.floor(sizes.burst / mailboxes.length) * mailboxes.length;
   const each = count / mailboxes.length;
   sink.clear();
-  process.kill(pid, "SIGSTOP");
+  for (const pid of pids) process.kill(pid, "SIGSTOP");
   try {
     const jobs = mailboxes.map((user, index) => ({ user, first: index * each }));
     await inParallel(jobs, 4, async ({ user, first }) => {
@@ -53,31 +59,13 @@ async function burst({ mail, sizes }: Bench, { pid, sink }: Rival, mailboxes: st
     });
     await sleep(NOTIFIED_MS);
   } finally {
-    process.kill(pid, "SIGCONT");
+    for (const pid of pids) process.kill(pid, "SIGCONT");
   }
-  const before = await cpuSeconds(pid);
+  const before = await cpuSeconds(...pids);
   const began = performance.now();
   await sink.all(count, BURST_MS);
   const last = Math.max(...sink.at.values());
   await sleep(SETTLED_MS);
-  const cpu = (await cpuSeconds(pid)) - before;
+  const cpu = (await cpuSeconds(...pids)) - before;
   return { perSecond: (count * 1000) / (last - began), cpu: (cpu * 1000) / count };
-}
-
-function rows(name: string, ours: Result | undefined, bare: Result | undefined): Row[] {
-  if (!ours || !bare) return [];
-  return [
-    {
-      what: `${name}, per second`,
-      ours: shown(ours.perSecond),
-      bare: shown(bare.perSecond),
-      compared: ratio(ours.perSecond, bare.perSecond),
-    },
-    {
-      what: `${name}, CPU per 1,000`,
-      ours: shown(ours.cpu, "s"),
-      bare: shown(bare.cpu, "s"),
-      compared: ratio(ours.cpu, bare.cpu),
-    },
-  ];
 }

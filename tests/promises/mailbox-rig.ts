@@ -104,12 +104,12 @@ export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: C
     signs,
     messages,
     cursors: () => [...new Map(arrivals.map(({ cursor }) => [cursor.folder, cursor])).values()],
-    until: (count, timeoutMs = 20_000) =>
+    until: (count, timeoutMs = 60_000) =>
       room.until(() => orEnded(messages().length >= count ? messages() : undefined), timeoutMs, told),
     connected: async () => {
-      await room.until(() => orEnded(signs.find((one) => one.kind === "connected")), 20_000, told);
+      await room.until(() => orEnded(signs.find((one) => one.kind === "connected")), 60_000, told);
     },
-    ended: async (timeoutMs = 20_000) => (await room.until(() => end, timeoutMs, told)).error,
+    ended: async (timeoutMs = 60_000) => (await room.until(() => end, timeoutMs, told)).error,
     stop: async () => {
       stop.abort();
       await running;

@@ -1,11 +1,12 @@
 /** How the service finds and sets up RabbitMQ: addresses, logins, hosts in turn, TLS, and queues that are not as they should be. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import type { Problem } from "../../shared/contract/problem.ts";
 import { rabbitAddress } from "../../shared/queue/rabbit-address.ts";
 import { freePorts } from "../servers/ports.ts";
 import { eventually } from "../servers/waiting.ts";
 import { taskOf, working } from "./queues.ts";
-import { namer, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
+import { namer, type OpenRabbit, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
 import { onBroker } from "./rabbit-tasks.ts";
 
 export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
@@ -37,15 +38,13 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
     test("a wrong password and a missing virtual host are named, without the password", async () => {
       const { host, port, url } = rabbit();
       const wrong = await openRabbit(optionsNow(`amqp://guest:not-it@${host}:${port}`), 0);
-      await assert.rejects(wrong.tasks.ready(1500), (error: Error) => {
-        assert.match(error.message, /refuses the login of amqp:\/\/guest@/);
-        assert.ok(!JSON.stringify([error.message, String(error.cause)]).includes("not-it"));
-        return true;
-      });
+      const why = await refusal(wrong);
+      assert.match(why.message, /refuses the login of amqp:\/\/guest@/);
+      assert.ok(!JSON.stringify([why.message, String(why.cause)]).includes("not-it"));
       assert.equal(wrong.away.length, 1);
       await wrong.close();
       const lost = await openRabbit(optionsNow(`${url}/nowhere`), 0);
-      await assert.rejects(lost.tasks.ready(1500), /virtual host of .*nowhere does not exist/);
+      assert.match((await refusal(lost)).message, /virtual host of .*nowhere does not exist/);
       await lost.close();
     });
 
@@ -83,7 +82,7 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
         await queue.close();
       }
       const strange = await openRabbit(optionsNow(`amqps://guest:guest@localhost:${tlsPort}`), 0);
-      await assert.rejects(strange.tasks.ready(1500), { code: "queue" });
+      assert.equal((await refusal(strange)).code, "queue");
       await strange.close();
     });
 
@@ -93,13 +92,8 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
         await channel.assertQueue(options.queue, { durable: true });
       });
       const queue = await openRabbit(options, 0);
-      await assert.rejects(queue.tasks.ready(2000), (error: Error) => {
-        assert.match(
-          error.message,
-          new RegExp(`${options.queue} exists on the broker with other arguments; delete it`),
-        );
-        return true;
-      });
+      const expected = new RegExp(`${options.queue} exists on the broker with other arguments; delete it`);
+      assert.match((await refusal(queue)).message, expected);
       // Once somebody has, it goes on by itself.
       await onBroker(options.urls[0], async (channel) => {
         await channel.deleteQueue(options.queue);
@@ -123,4 +117,11 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
       await queue.close();
     });
   });
+}
+
+/** Why there is no connection, as it was told and as whoever waits for one learns it. */
+async function refusal(queue: OpenRabbit): Promise<Problem> {
+  const told = await eventually(() => queue.away[0], "the refusal", 30_000);
+  await assert.rejects(queue.tasks.ready(1), { message: told.message });
+  return told;
 }

@@ -5,7 +5,7 @@ import { connect } from "amqplib";
 import { Problem } from "../../shared/contract/problem.ts";
 import { nextDelay } from "../../shared/queue/rabbit-topology.ts";
 import { eventually } from "../servers/waiting.ts";
-import { taskOf, working } from "./queues.ts";
+import { nameOf, taskOf, working } from "./queues.ts";
 import { namer, type OpenRabbit, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
 
 export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
@@ -32,8 +32,7 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
           const found = await eventually(async () => (await queue.tasks.parked(10))[0], "the parked task");
           assert.deepEqual([found.task, found.reason, found.tries], [taskOf("bad"), "cannot be handled", 1]);
         }
-        // What was looked at comes back to the queue a moment later.
-        await eventually(async () => (await queue.tasks.replayParked()) === 1, "the task replayed");
+        assert.equal(await queue.tasks.replayParked(), 1);
         const seen: [string, number][] = [];
         const second = working(queue, async (_task, attempt) => {
           seen.push(["bad", attempt]);
@@ -43,6 +42,30 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
         await second.stop();
         assert.deepEqual(seen, [["bad", 1]]);
         assert.deepEqual(await queue.tasks.parked(10), []);
+      }));
+
+    test("parked tasks are replayed and dropped by their ids, the others stay", () =>
+      withQueue(async (queue) => {
+        for (const name of ["a", "b", "c"]) await queue.tasks.send(taskOf(name));
+        const first = working(queue, async () => {
+          throw new Problem("message", "cannot be handled", { retry: "never" });
+        });
+        await eventually(async () => (await queue.tasks.counts()).parked === 3, "the parked tasks");
+        await first.stop();
+        const found = await eventually(async () => {
+          const all = await queue.tasks.parked(10);
+          return all.length === 3 && all;
+        }, "all of them");
+        const idOf = (name: string) => found.find(({ task }) => task && nameOf(task) === name)?.id ?? "";
+        assert.equal(await queue.tasks.dropParked([idOf("a"), "nobody's"]), 1);
+        assert.equal(await queue.tasks.replayParked([idOf("b")]), 1);
+        const seen: string[] = [];
+        const second = working(queue, remembering(seen));
+        await eventually(() => seen.length === 1, "the replayed task");
+        await second.stop();
+        assert.deepEqual(seen, ["b"]);
+        const left = await eventually(async () => (await queue.tasks.parked(10))[0], "the one that stayed");
+        assert.deepEqual(left.task, taskOf("c"));
       }));
 
     test("a task that fails on and on is parked after the last of its tries", () =>

@@ -152,7 +152,7 @@ class RequestBook {
     }
   }
 
-  async waitFor(wanted: number | ((request: EndpointRequest) => boolean), timeoutMs = 10_000): Promise<unknown> {
+  async waitFor(wanted: number | ((request: EndpointRequest) => boolean), timeoutMs = 60_000): Promise<unknown> {
     const described = typeof wanted === "number" ? `${wanted} messages` : "a matching request";
     const found = (): unknown => {
       if (typeof wanted === "function") return this.requests.find(wanted);

@@ -38,7 +38,7 @@ export function waitingRoom(): WaitingRoom {
 export async function eventually<Found>(
   find: () => Found | undefined | false | Promise<Found | undefined | false>,
   what: string,
-  timeoutMs = 10_000,
+  timeoutMs = 60_000,
   everyMs = 20,
 ): Promise<Found> {
   const deadline = performance.now() + timeoutMs;

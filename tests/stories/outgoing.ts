@@ -35,7 +35,7 @@ export async function outgoing(env: Record<string, string> = {}, options: SmtpSc
         { to: ["bob@example.net"], subject: "Hello", text: "How are you?", ...message },
         key === undefined ? {} : { "idempotency-key": key },
       ),
-    until: (sending, state, ms = 20_000) =>
+    until: (sending, state, ms = 60_000) =>
       set.service.until(
         `${sending} to be ${state}`,
         async () => {

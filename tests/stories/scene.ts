@@ -73,7 +73,7 @@ export async function sceneWith<M extends MailServer>(mail: M, env: Record<strin
 }
 
 /** Waits until the mailbox has the status; resolves with its state. */
-export function status(service: Service, id: string, wanted: string, ms = 20_000): Promise<any> {
+export function status(service: Service, id: string, wanted: string, ms = 60_000): Promise<any> {
   return service.until(
     `mailbox ${id} to be ${wanted}`,
     async () => {

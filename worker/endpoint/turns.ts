@@ -2,13 +2,17 @@
  * Turns for copies of one message that go to the same endpoint from several mailboxes: one at a time, and a moment apart. Who
  * comes too early is told when to come again, so that nobody waits holding a place.
  */
+import { createHash } from "node:crypto";
+import type { Seats } from "../../shared/store/store.ts";
+import { jittered } from "../../shared/time.ts";
 
-export type Turn =
-  /** Go ahead; call `done` exactly once when the endpoint has answered. */
-  { kind: "go"; done: () => void } | { kind: "wait"; until: Date };
+/** Go ahead, and call `done` exactly once when the endpoint has answered; or come again. */
+type Turn<Done> = { kind: "go"; done: () => Done } | { kind: "wait"; until: Date };
+
+type LocalTurns = { take(key: string): Turn<void> };
 
 export interface Turns {
-  take(key: string): Turn;
+  take(key: string): Promise<Turn<Promise<void>>>;
 }
 
 type Place = { busy: boolean; freeAt: number; lastSlot: number };
@@ -19,7 +23,7 @@ const LOST_MS = 120_000;
 const SWEEP_AT = 1_000;
 
 /** Turns of this process. The slots given out are a moment apart as well, in the order of asking. */
-export function turns(now: () => number = Date.now, apartMs = APART_MS): Turns {
+export function turns(now: () => number = Date.now, apartMs = APART_MS): LocalTurns {
   const places = new Map<string, Place>();
   let sweepAt = SWEEP_AT;
 
@@ -48,6 +52,35 @@ export function turns(now: () => number = Date.now, apartMs = APART_MS): Turns {
         done() {
           taken.busy = false;
           taken.freeAt = now() + apartMs;
+        },
+      };
+    },
+  };
+}
+
+/** The same over all nodes: who has the turn in its process also needs the one seat that there is for the key. Throws `store`. */
+export function turnsOfAll(seats: Pick<Seats, "take" | "keep">, apartMs = APART_MS): Turns {
+  const here = turns(Date.now, apartMs);
+  return {
+    async take(key) {
+      const turn = here.take(key);
+      if (turn.kind === "wait") return turn;
+      // No mailbox has a slash in its id.
+      const name = `turn/${createHash("sha256").update(key).digest("base64url")}`;
+      let seat: string | undefined;
+      try {
+        seat = await seats.take(name, 1, LOST_MS);
+      } finally {
+        if (seat === undefined) turn.done();
+      }
+      if (seat === undefined) return { kind: "wait", until: new Date(Date.now() + jittered(2 * apartMs)) };
+      const mine = { mailbox: name, seat };
+      return {
+        kind: "go",
+        async done() {
+          turn.done();
+          // The seat ends a moment later. One that cannot be shortened now ends by itself.
+          await seats.keep([mine], apartMs).catch(() => undefined);
         },
       };
     },

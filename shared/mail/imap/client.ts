@@ -5,6 +5,7 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
+import { atPace, type Paced } from "../admission.ts";
 import { type Credentials, credentials } from "../credentials.ts";
 import { portOf } from "../defaults.ts";
 import type { Tokens } from "../oauth.ts";
@@ -14,7 +15,7 @@ import { type Session, sessionOver } from "./session.ts";
 import { secured, startTls } from "../wire.ts";
 
 /** What an IMAP connection needs. Times in milliseconds; `command` is how long the server may be silent at any step. */
-export type ImapDeps = {
+export type ImapDeps = Paced & {
   egress: Egress;
   tokens?: Tokens;
   timeouts: { command: number };
@@ -22,8 +23,6 @@ export type ImapDeps = {
   probeMs: number;
   /** How often other folders, or servers that cannot push, are looked at. */
   folderPollMs: number;
-  /** Waits until a connection to this host may be opened. */
-  gate?: (host: string, signal: AbortSignal) => Promise<void>;
   emit?: Emit;
 };
 
@@ -36,9 +35,12 @@ const KEEP_ALIVE_MS = 60_000;
 const UNUSED_MS = 29 * 60_000;
 
 /** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
-export async function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
+export function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
+  return atPace(deps, mailbox.receive.host, () => connected(deps, mailbox, signal), signal);
+}
+
+async function connected(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
   const { receive } = mailbox;
-  await deps.gate?.(receive.host, signal);
   const auth = await credentials(deps, mailbox, signal);
   const timeoutMs = deps.timeouts.command;
   const raw = await deps.egress.connect({ host: receive.host, port: portOf(receive), timeoutMs }, signal);

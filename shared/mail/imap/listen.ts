@@ -17,19 +17,19 @@ export type Listener = {
 export function listenerOf(session: Session, signal: AbortSignal): Listener {
   const { client } = session;
   let push = client.capabilities.has("IDLE");
-  let stirred: string | undefined;
+  const stirred: string[] = [];
   let idling: Idle | undefined;
   let wake = nobody;
   const noticed = ({ path }: { path: string }) => {
-    stirred = path;
+    if (!stirred.some((one) => samePath(one, path))) stirred.push(path);
     wake();
   };
   client.on("exists", noticed);
   signal.addEventListener("abort", () => client.off("exists", noticed), { once: true });
   const taken = (folder: string): boolean => {
-    const yes = stirred !== undefined && samePath(stirred, folder);
-    stirred = undefined;
-    return yes;
+    const at = stirred.findIndex((one) => samePath(one, folder));
+    if (at >= 0) stirred.splice(at, 1);
+    return at >= 0;
   };
 
   /**

@@ -61,13 +61,14 @@ async function* rounds(
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
   const { deps, session, mailbox, tell } = watching;
+  // Before the first look: what the server mentions during that, it does not repeat in IDLE.
+  const listener = listenerOf(session, signal);
   let folders = await watchedFolders(session, mailbox, signal);
   let listedAt = performance.now();
   const known = new Map<string, Known>();
   for (const cursor of cursors) known.set(cursor.folder, { cursor, uidNext: null });
   for (const folder of folders) yield* caughtUp(watching, known, folder, signal);
 
-  const listener = listenerOf(session, signal);
   const capabilities = [...session.client.capabilities.keys()];
   tell({
     kind: "connected",

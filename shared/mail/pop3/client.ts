@@ -5,6 +5,7 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
+import { atPace, type Paced } from "../admission.ts";
 import { type Credentials, credentials } from "../credentials.ts";
 import { portOf } from "../defaults.ts";
 import type { Tokens } from "../oauth.ts";
@@ -13,20 +14,22 @@ import { type Line, lineOver } from "./line.ts";
 import { answer, ask, capabilitiesOf, type Session, sessionOver, type Talk } from "./session.ts";
 
 /** What a POP3 session needs; as for IMAP. */
-export type Pop3Deps = {
+export type Pop3Deps = Paced & {
   egress: Egress;
   tokens?: Tokens;
   timeouts: { command: number };
-  gate?: (host: string, signal: AbortSignal) => Promise<void>;
   emit?: Emit;
 };
 
 export type Pop3Mailbox = MailboxOf<"pop3">;
 
 /** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
-export async function openSession(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
+export function openSession(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
+  return atPace(deps, mailbox.receive.host, () => connected(deps, mailbox, signal), signal);
+}
+
+async function connected(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
   const { receive } = mailbox;
-  await deps.gate?.(receive.host, signal);
   const auth = await credentials(deps, mailbox, signal);
   const timeoutMs = deps.timeouts.command;
   const raw = await deps.egress.connect({ host: receive.host, port: portOf(receive), timeoutMs }, signal);

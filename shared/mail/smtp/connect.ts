@@ -5,6 +5,7 @@ import type { Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import { within } from "../../time.ts";
+import { atPace, type Paced } from "../admission.ts";
 import type { Credentials } from "../credentials.ts";
 import type { Tokens } from "../oauth.ts";
 import type { SendSession } from "../outgoing.ts";
@@ -14,11 +15,10 @@ import { smtpSession, type SmtpTimeouts, tlsSocketOf } from "./session.ts";
 import { smtpProblem } from "./verdicts.ts";
 
 /** What an SMTP connection needs; `command` in milliseconds, the same as for receiving. */
-export type SmtpDeps = {
+export type SmtpDeps = Paced & {
   egress: Egress;
   tokens?: Tokens;
   timeouts: { command: number };
-  gate?: (host: string, signal: AbortSignal) => Promise<void>;
 };
 
 /** Sending servers are slower than receiving ones on purpose (tarpits), and the end of a message may take 10 minutes. */
@@ -28,7 +28,15 @@ const END = 40;
 /** Connects, secures, greets and logs in. Throws the Problem of the step that failed; nothing stays open then. */
 export async function openSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SendSession> {
   const place = smtpPlace(mailbox);
-  await deps.gate?.(place.host, signal);
+  return atPace(deps, place.host, () => connected(deps, mailbox, place, signal), signal);
+}
+
+async function connected(
+  deps: SmtpDeps,
+  mailbox: Mailbox,
+  place: SmtpPlace,
+  signal: AbortSignal,
+): Promise<SendSession> {
   const auth = await smtpCredentials(deps, mailbox, place, signal);
   const timeouts = timeoutsOf(deps);
   const raw = await deps.egress.connect(

@@ -1,4 +1,5 @@
 /** One logged-in SMTP connection: messages go over it one after the other, and each ends in a verdict for every recipient. */
+import { isAscii } from "node:buffer";
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import { TLSSocket } from "node:tls";
@@ -165,7 +166,7 @@ function envelopeOf({ id, from, to, raw, dsn }: Order): SMTPEnvelope {
     from,
     to: [...to],
     size: raw.length,
-    use8BitMime: raw.some((byte) => byte > 127),
+    use8BitMime: !isAscii(raw),
     ...(dsn && notify && { dsn: { envid: id, ret: dsn.return === "full" ? "FULL" : "HDRS", notify } }),
   };
 }
@@ -184,14 +185,19 @@ function refusedOnes(envelope: SMTPEnvelope, secrets: string[]): Verdict[] {
 
 /** The message as a stream that does not end, and so lets nobody end the message on the wire, before `pass` has resolved. */
 function lastly(raw: Buffer, pass: () => Promise<void>): Readable {
-  async function* chunks() {
-    for (let at = 0; at < raw.length; at += CHUNK) yield raw.subarray(at, at + CHUNK);
-    // The library rewrites the error it hears of, so it gets one of its own.
-    await pass().catch((cause: unknown) => {
-      throw new Error("The message must not be ended", { cause });
-    });
-  }
-  return Readable.from(chunks(), { objectMode: false });
+  let at = 0;
+  return new Readable({
+    read() {
+      if (at < raw.length) {
+        this.push(raw.subarray(at, at + CHUNK));
+        at += CHUNK;
+        return;
+      }
+      // The library rewrites the error it hears of, so it gets one of its own.
+      const refuse = (cause: unknown) => this.destroy(new Error("The message must not be ended", { cause }));
+      pass().then(() => this.push(null), refuse);
+    },
+  });
 }
 
 /** What the server cannot take is refused here in clear words; the library would send a non-ASCII address to anybody. */
