@@ -6,13 +6,10 @@ import { Agent } from "node:http";
 import type { Socket } from "node:net";
 import type { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
+import { atPace, type Paced } from "../admission.ts";
 import { secured, type Trust } from "../wire.ts";
 
-export type LineDeps = {
-  egress: Egress;
-  timeouts: { command: number };
-  gate?: (host: string, signal: AbortSignal) => Promise<void>;
-};
+export type LineDeps = Paced & { egress: Egress; timeouts: { command: number } };
 /** Where connections lead, and whom to trust there. */
 export type Target = Trust & { port: number; secure: boolean };
 
@@ -129,8 +126,11 @@ function forget(kept: Held[], wire: Held): void {
   if (at >= 0) kept.splice(at, 1);
 }
 
-async function dialled(deps: LineDeps, target: Target, signal: AbortSignal): Promise<Socket> {
-  await deps.gate?.(target.host, signal);
+function dialled(deps: LineDeps, target: Target, signal: AbortSignal): Promise<Socket> {
+  return atPace(deps, target.host, () => connected(deps, target, signal), signal);
+}
+
+async function connected(deps: LineDeps, target: Target, signal: AbortSignal): Promise<Socket> {
   const timeoutMs = deps.timeouts.command;
   const raw = await deps.egress.connect({ host: target.host, port: target.port, timeoutMs }, signal);
   // An error on a connection that nobody uses would otherwise end the process.

@@ -1,28 +1,21 @@
 /** One mailbox on its Exchange server: operations of the library and streamed answers, over the account's connections, every failure a Problem. */
-import type { Body } from "./body.ts";
 import type { ExchangeService, FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
-import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import type { Tokens } from "../oauth.ts";
+import type { Body } from "./body.ts";
 import { type Exchange, exchange as newExchange } from "./exchange.ts";
 import { type EwsOrder, ewsHttp } from "./http.ts";
 import { type EwsLibrary, ewsLibrary } from "./library.ts";
+import type { LineDeps } from "./lines.ts";
 import { loginOf } from "./login.ts";
 import { accountKey, placeOf } from "./place.ts";
 import { withoutLogin } from "./refusals.ts";
 import { asked, streamed, type Talk, talkAs } from "./talk.ts";
 
 /** What an Exchange mailbox needs; `command` in milliseconds. Without `exchange` nothing is shared with other mailboxes. */
-export type EwsDeps = {
-  egress: Egress;
-  tokens?: Tokens;
-  timeouts: { command: number };
-  gate?: (host: string, signal: AbortSignal) => Promise<void>;
-  emit?: Emit;
-  exchange?: Exchange;
-};
+export type EwsDeps = LineDeps & { tokens?: Tokens; emit?: Emit; exchange?: Exchange };
 
 export interface EwsSession {
   readonly library: EwsLibrary;

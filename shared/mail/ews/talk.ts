@@ -78,7 +78,7 @@ export function streamed(
   });
 }
 
-/** The chunks as they are; an error that the answer begins with is the reader's to find, and ours to learn from. */
+/** The chunks as they are; an error that the answer begins with is the reader's to find, and ours to learn from, unless it means another server. */
 function overheard(talk: Talk, chunks: AsyncIterableIterator<Buffer>): AsyncIterableIterator<Buffer> {
   let begun = false;
   const same: AsyncIterableIterator<Buffer> = {
@@ -87,7 +87,7 @@ function overheard(talk: Talk, chunks: AsyncIterableIterator<Buffer>): AsyncIter
       if (!begun && !step.done) {
         begun = true;
         const fault = faultIn(step.value.toString("latin1", 0, BEGINNING));
-        if (fault) learnt(talk, problemOfCode(fault));
+        if (fault) await judged(talk, problemOfCode(fault), chunks);
       }
       return step;
     },
@@ -95,6 +95,13 @@ function overheard(talk: Talk, chunks: AsyncIterableIterator<Buffer>): AsyncIter
     [Symbol.asyncIterator]: () => same,
   };
   return same;
+}
+
+async function judged(talk: Talk, problem: Problem, chunks: AsyncIterableIterator<Buffer>): Promise<void> {
+  const meant = learnt(talk, problem);
+  if (meant === problem) return;
+  await chunks.return?.();
+  throw meant;
 }
 
 async function attempted<T>(talk: Talk, { what, work }: Work<T>, signal: AbortSignal): Promise<T> {
