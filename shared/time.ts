@@ -57,6 +57,18 @@ export function graceAfter(signal: AbortSignal, ms: number): Grace {
   };
 }
 
+/**
+ * A signal that aborts together with the given one, for work in which many listen for a short while: on a signal that everybody shares,
+ * each that stops listening is searched for among all of them.
+ */
+export function following(signal: AbortSignal): Grace {
+  const own = new AbortController();
+  const end = () => own.abort(signal.reason);
+  if (signal.aborted) end();
+  else signal.addEventListener("abort", end, { once: true });
+  return { signal: own.signal, over: () => signal.removeEventListener("abort", end) };
+}
+
 /** `ms` spread by up to a fifth either way, so that many waiters do not wake at once. */
 export function jittered(ms: number): number {
   return Math.round(ms * (0.8 + Math.random() * 0.4));

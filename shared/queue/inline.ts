@@ -2,7 +2,7 @@
 import { asProblem, Problem } from "../contract/problem.ts";
 import type { TaskOutcome } from "../contract/task.ts";
 import type { Database } from "../store/sqlite-database.ts";
-import { type Backoff, slept, within } from "../time.ts";
+import { type Backoff, following, slept, within } from "../time.ts";
 import { type Bell, bell } from "./bell.ts";
 import { lanes } from "./lanes.ts";
 import type { Perform, TaskFailure, TaskSender, TaskSource } from "./queue.ts";
@@ -133,8 +133,9 @@ async function outcomeOf(deps: Running, perform: Perform, row: Row, signal: Abor
     deps.onFailed({ task: null, mailbox: row.lane, attempt, problem: task, retryAt });
     return () => rows.putBack(row.id, { dueAt: retryAt.getTime(), attempt: row.attempt });
   }
+  const own = following(signal);
   try {
-    const outcome: TaskOutcome = await perform(task, attempt, signal);
+    const outcome: TaskOutcome = await perform(task, attempt, own.signal);
     if (outcome.kind === "done") return () => rows.drop(row.id);
     const dueAt = outcome.at.getTime();
     return () => rows.putBack(row.id, { dueAt, attempt, task: outcome.task });
@@ -147,6 +148,8 @@ async function outcomeOf(deps: Running, perform: Perform, row: Row, signal: Abor
     return retryAt === null
       ? () => rows.drop(row.id)
       : () => rows.putBack(row.id, { dueAt: retryAt.getTime(), attempt });
+  } finally {
+    own.over();
   }
 }
 
