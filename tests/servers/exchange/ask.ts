@@ -57,7 +57,8 @@ export function openMailbox({ world, acting }: Ask, address: string | undefined)
   return checked(acting, mailbox);
 }
 
-function checked(acting: Mailbox, mailbox: Mailbox): Mailbox {
+/** The same mailbox, if it is the acting one or gives it access. */
+export function checked(acting: Mailbox, mailbox: Mailbox): Mailbox {
   const may = mailbox === acting || mailbox.delegates.has(acting.login) || mailbox.delegates.has(acting.address);
   if (!may) throw new EwsError("ErrorAccessDenied");
   return mailbox;

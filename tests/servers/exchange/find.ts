@@ -1,6 +1,6 @@
 /** FindItem with its restrictions, sort orders and pages; GetItem and GetAttachment. */
 import PostalMime from "postal-mime";
-import { type Ask, answerEach, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
+import { type Ask, answerEach, checked, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
 import { fileXml, filesOf, extendedKey, itemXml, readShape, VALUES } from "./shape.ts";
 import { EwsError } from "./soap.ts";
 import type { Item } from "./store.ts";
@@ -121,6 +121,7 @@ const getAttachment: Operation = async (ask) => {
     const item =
       items.get(`${id.slice(0, -10)}=`) ??
       [...items.values()].find(({ files }) => files.some((file) => file.id === id));
+    if (item) checked(ask.acting, item.folder.mailbox);
     const inside = item ? filesOf(item, await PostalMime.parse(item.raw)) : [];
     const file = inside.find((candidate) => candidate.id === id);
     if (!file) throw new EwsError("ErrorItemNotFound");
