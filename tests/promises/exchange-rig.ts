@@ -2,42 +2,18 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { MailboxOf } from "../../shared/contract/mailbox.ts";
-import { Secret } from "../../shared/contract/secret.ts";
 import { egress } from "../../shared/egress.ts";
 import { exchange } from "../../shared/mail/ews/exchange.ts";
 import type { EwsDeps, EwsSession } from "../../shared/mail/ews/session.ts";
 import type { KeyPair } from "../servers/certificates.ts";
 import { listenOn } from "../servers/ports.ts";
-import { PASSWORD } from "./mailbox-rig.ts";
+import { ewsMailbox } from "./mailbox-rig.ts";
 
 export type EwsWish = Partial<MailboxOf<"ews">["receive"]>;
 
 /** A mailbox of this address, served at `url` unless the wish says otherwise. */
 export function exchangeMailbox(address: string, url: string | undefined, wish: EwsWish = {}): MailboxOf<"ews"> {
-  const now = new Date().toISOString();
-  return {
-    id: `box-${address}`,
-    address,
-    receive: {
-      protocol: "ews",
-      ...(url !== undefined && { url }),
-      tls: "implicit",
-      auth: { user: address, password: new Secret(PASSWORD) },
-      access: "own",
-      folders: ["INBOX"],
-      since: "now",
-      mode: "push",
-      poll: { everySeconds: 10 },
-      processLock: false,
-      ...wish,
-    },
-    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
-    paused: false,
-    endpointGone: false,
-    revision: 1,
-    createdAt: now,
-    updatedAt: now,
-  };
+  return ewsMailbox(address, { ...(url !== undefined && { url }), ...wish });
 }
 
 export function exchangeDeps(wish: Partial<EwsDeps> = {}): EwsDeps {

@@ -17,25 +17,30 @@ export type Wish = Partial<MailboxOf<"imap">["receive"]>;
 /** A user's mailbox on a server, over TLS where the server has it. */
 export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): Mailbox {
   const safe = server.imapsPort > 0;
+  return registered(`box-${user}`, "test@example.com", {
+    protocol: "imap",
+    host: server.host,
+    port: safe ? server.imapsPort : server.imapPort,
+    tls: safe ? "implicit" : "none",
+    ...(safe && server.ca !== undefined ? { ca: server.ca } : {}),
+    auth: { user, password: new Secret(PASSWORD) },
+    folders: ["INBOX"],
+    since: "now",
+    mode: "push",
+    poll: { everySeconds: 10 },
+    processLock: false,
+    afterDelivery: "leave",
+    ...wish,
+  });
+}
+
+/** A mailbox as the service keeps it, whose endpoint nobody asks. */
+function registered<R extends Mailbox["receive"]>(id: string, address: string, receive: R): Mailbox & { receive: R } {
   const now = new Date().toISOString();
   return {
-    id: `box-${user}`,
-    address: "test@example.com",
-    receive: {
-      protocol: "imap",
-      host: server.host,
-      port: safe ? server.imapsPort : server.imapPort,
-      tls: safe ? "implicit" : "none",
-      ...(safe && server.ca !== undefined ? { ca: server.ca } : {}),
-      auth: { user, password: new Secret(PASSWORD) },
-      folders: ["INBOX"],
-      since: "now",
-      mode: "push",
-      poll: { everySeconds: 10 },
-      processLock: false,
-      afterDelivery: "leave",
-      ...wish,
-    },
+    id,
+    address,
+    receive,
     deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
     paused: false,
     endpointGone: false,
@@ -137,30 +142,19 @@ export function maildropOn(
   wish: Partial<MailboxOf<"pop3">["receive"]> = {},
 ): MailboxOf<"pop3"> {
   const safe = server.pop3sPort > 0;
-  const now = new Date().toISOString();
-  return {
-    id: `drop-${user}`,
-    address: "test@example.com",
-    receive: {
-      protocol: "pop3",
-      host: server.host,
-      port: safe ? server.pop3sPort : server.pop3Port,
-      tls: safe ? "implicit" : "none",
-      ...(safe && server.ca !== undefined ? { ca: server.ca } : {}),
-      auth: { user, password: new Secret(PASSWORD) },
-      since: "now",
-      mode: "poll",
-      poll: { everySeconds: 0.2 },
-      processLock: false,
-      ...wish,
-    },
-    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
-    paused: false,
-    endpointGone: false,
-    revision: 1,
-    createdAt: now,
-    updatedAt: now,
-  };
+  return registered(`drop-${user}`, "test@example.com", {
+    protocol: "pop3",
+    host: server.host,
+    port: safe ? server.pop3sPort : server.pop3Port,
+    tls: safe ? "implicit" : "none",
+    ...(safe && server.ca !== undefined ? { ca: server.ca } : {}),
+    auth: { user, password: new Secret(PASSWORD) },
+    since: "now",
+    mode: "poll",
+    poll: { everySeconds: 0.2 },
+    processLock: false,
+    ...wish,
+  });
 }
 
 /** A user's mailbox on an Exchange server. */
@@ -169,31 +163,24 @@ export function exchangeMailboxOn(
   address: string,
   wish: Partial<MailboxOf<"ews">["receive"]> = {},
 ): MailboxOf<"ews"> {
-  const now = new Date().toISOString();
-  return {
-    id: `box-${address}`,
-    address,
-    receive: {
-      protocol: "ews",
-      host: server.host,
-      port: server.port,
-      tls: server.ca === undefined ? "none" : "implicit",
-      ...(server.ca !== undefined ? { ca: server.ca } : {}),
-      auth: { user: address, password: new Secret(PASSWORD) },
-      access: "own",
-      folders: ["INBOX"],
-      since: "now",
-      mode: "push",
-      poll: { everySeconds: 10 },
-      processLock: false,
-      afterDelivery: "leave",
-      ...wish,
-    },
-    deliver: { url: "http://127.0.0.1:1/", dialect: "webhook", format: "full", maxAttachmentBytes: 1_000_000 },
-    paused: false,
-    endpointGone: false,
-    revision: 1,
-    createdAt: now,
-    updatedAt: now,
-  };
+  const { host, port, ca } = server;
+  const tls = ca === undefined ? "none" : "implicit";
+  return ewsMailbox(address, { host, port, tls, ...(ca !== undefined && { ca }), ...wish });
+}
+
+/** A mailbox of this address, received by ews as wished. */
+export function ewsMailbox(address: string, wish: Partial<MailboxOf<"ews">["receive"]>): MailboxOf<"ews"> {
+  return registered(`box-${address}`, address, {
+    protocol: "ews",
+    tls: "implicit",
+    auth: { user: address, password: new Secret(PASSWORD) },
+    access: "own",
+    folders: ["INBOX"],
+    since: "now",
+    mode: "push",
+    poll: { everySeconds: 10 },
+    processLock: false,
+    afterDelivery: "leave",
+    ...wish,
+  });
 }

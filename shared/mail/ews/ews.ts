@@ -2,8 +2,8 @@
 import type { FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
 import { isPolled } from "../defaults.ts";
+import { kept } from "../kept.ts";
 import type { MailConnection } from "../mail.ts";
 import { startOf } from "../start.ts";
 import { appendOver } from "./append.ts";
@@ -12,7 +12,7 @@ import { fetchOver } from "./fetch.ts";
 import { folderTree, foundOrMade, INBOX, watchedFolders } from "./folders.ts";
 import { pollOver } from "./poll.ts";
 import { receivedSince, withMessageIds } from "./search.ts";
-import { type EwsDeps, type EwsSession, openEws } from "./session.ts";
+import { type EwsDeps, openEws } from "./session.ts";
 import { tidyOver } from "./tidy.ts";
 import { watchOver } from "./watch.ts";
 
@@ -24,36 +24,18 @@ export type EwsConnectionDeps = EwsDeps & {
   folderPollMs: number;
 };
 
-/** Finding the server and the login each have deadlines of their own, and the gate may let wait; this bounds all of it. */
-const OPENING_MS = 30 * 60 * 1000;
-
 /**
  * A MailConnection over EWS. The first call makes the session; a call after it ended makes another, only a running `watch` never does.
  * After `close` every call throws.
  */
 export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">): MailConnection {
-  const life = new AbortController();
   const shared = deps.exchange ?? exchange();
   const moves = new Map<string, FolderId>();
-  let opening: Promise<EwsSession> | undefined;
-  let current: EwsSession | undefined;
-
-  async function session(signal: AbortSignal): Promise<EwsSession> {
-    signal.throwIfAborted();
-    if (life.signal.aborted) throw closed();
-    if (current?.open) return current;
-    opening ??= opened().finally(() => {
-      opening = undefined;
-    });
-    return within(OPENING_MS, "Connecting", opening, signal);
-  }
-
-  async function opened(): Promise<EwsSession> {
-    await current?.close();
+  const mine = kept((signal) => {
     moves.clear();
-    current = await openEws({ ...deps, exchange: shared }, mailbox, life.signal);
-    return current;
-  }
+    return openEws({ ...deps, exchange: shared }, mailbox, signal);
+  });
+  const { session } = mine;
 
   async function folderFor(name: string, signal: AbortSignal): Promise<FolderId> {
     const known = moves.get(name) ?? (await foundOrMade(await session(signal), name, signal));
@@ -67,7 +49,7 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
       const known = new Map(cursors.map((cursor) => [cursor.folder, cursor]));
       const looking = { mailbox, tell, emit: deps.emit, cursors: known, start: startOf(mailbox, cursors), startedAt };
       if (isPolled(mailbox.receive)) return yield* pollOver({ ...looking, open: () => session(signal) }, signal);
-      const ours = await orNothing(session(signal), signal);
+      const ours = await mine.sessionUnlessStopped(signal);
       const { hints } = shared;
       const { probeMs, folderPollMs: pollMs } = deps;
       if (ours) yield* watchOver({ ...looking, session: ours, hints, probeMs, pollMs }, signal);
@@ -114,25 +96,8 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
       await appendOver(ours, id, message, signal);
     },
     get open() {
-      return current?.open ?? false;
+      return mine.open;
     },
-    async close() {
-      life.abort(closed());
-      await current?.close();
-    },
+    close: mine.close,
   };
-}
-
-/** A watch that is called off while it connects ends quietly. */
-async function orNothing(opening: Promise<EwsSession>, signal: AbortSignal): Promise<EwsSession | undefined> {
-  try {
-    return await opening;
-  } catch (error) {
-    if (signal.aborted) return undefined;
-    throw error;
-  }
-}
-
-function closed(): Problem {
-  return new Problem("connect", "This mail connection was closed");
 }
