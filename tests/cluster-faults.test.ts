@@ -82,10 +82,10 @@ describe("several nodes when something fails", () => {
       await one.until("mail without a broker", () => !rig.missing().includes(sent));
       await rabbit.start();
       await one.until("the broker", () => one.facts.some(({ kind }) => kind === "queue.back"));
-      const before = worker.facts.filter(({ kind }) => kind === "mail.delivered").length;
+      const earlier = worker.facts.filter(({ kind }) => kind === "mail.delivered").length;
       await worker.until(
         "deliveries by the worker",
-        () => worker.facts.filter(({ kind }) => kind === "mail.delivered").length > before + 10,
+        () => worker.facts.filter(({ kind }) => kind === "mail.delivered").length > earlier + 10,
       );
       await flow.end();
       await rig.arrived();
