@@ -25,7 +25,7 @@ const MINUTE_MS = 60_000;
 
 export function senders(deps: SendingDeps): Senders {
   const pools = new Map<string, Pooled[]>();
-  const waiting = new Map<string, (() => void)[]>();
+  const waiting = new Map<string, Set<() => void>>();
   const nextFree = new Map<string, number>();
   let keepIdleMs = IDLE_MS;
 
@@ -49,18 +49,41 @@ export function senders(deps: SendingDeps): Senders {
         pools.set(mailbox.id, [...pool, one]);
         return one;
       }
-      const turn = new Promise<void>((resolve) =>
-        waiting.set(mailbox.id, [...(waiting.get(mailbox.id) ?? []), resolve]),
-      );
-      await within(WAIT_MS, "A free connection to send over", turn, signal);
+      await turn(mailbox.id, signal);
     }
+  };
+
+  /** Resolves when a connection was given back; who cannot wait for it passes it on. */
+  const turn = async (mailbox: string, signal: AbortSignal): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const queue = waiting.get(mailbox) ?? new Set();
+    waiting.set(mailbox, queue.add(resolve));
+    try {
+      await within(WAIT_MS, "A free connection to send over", promise, signal);
+      signal.throwIfAborted();
+    } catch (error) {
+      if (queue.has(resolve)) leave(mailbox, resolve);
+      else wake(mailbox);
+      throw error;
+    }
+  };
+
+  const leave = (mailbox: string, one: () => void) => {
+    waiting.get(mailbox)?.delete(one);
+    if (waiting.get(mailbox)?.size === 0) waiting.delete(mailbox);
+  };
+
+  const wake = (mailbox: string) => {
+    const [next] = waiting.get(mailbox) ?? [];
+    if (!next) return;
+    leave(mailbox, next);
+    next();
   };
 
   const giveBack = (mailbox: string, one: Pooled) => {
     Object.assign(one, { busy: false, used: true, idleSince: performance.now() });
     if (!one.session?.open || keepIdleMs === 0) drop(mailbox, one);
-    for (const wake of waiting.get(mailbox) ?? []) wake();
-    waiting.delete(mailbox);
+    wake(mailbox);
   };
 
   async function over(

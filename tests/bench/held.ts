@@ -23,7 +23,6 @@ const STOPPED_GOAL = 2;
 /** Commands a second, those inside scripts counted. */
 export async function idle({ sizes, runtime }: Setup): Promise<Row[]> {
   return withTwoNodes({ count: sizes.idle, runtime, pace: "500" }, async ({ redis }) => {
-    await sleep(SETTLED_MS);
     const before = await commands(redis);
     await sleep(IDLE_SECONDS * 1000);
     const perSecond = ((await commands(redis)) - before) / IDLE_SECONDS;
@@ -36,9 +35,7 @@ export async function failover({ sizes, runtime }: Setup): Promise<Row[]> {
   return withTwoNodes({ count: sizes.held, runtime }, async ({ a, b, rig }) => {
     const killed = await takenOver(rig, a, b.kill);
     const c = await rig.api("c", DEFAULTS);
-    await eventually(() => connected(c) >= sizes.held * FAIR, "the third node to have its share", LISTENING_MS);
-    await eventually(() => rig.mail.connections === sizes.held, "all to be listened to again", LISTENING_MS);
-    await sleep(SETTLED_MS);
+    await settled(rig, c, sizes.held);
     const stopped = await takenOver(rig, a, c.stop);
     return [
       row(`seconds until ${killed.count} of ${sizes.held} are heard after kill -9`, killed.seconds, KILLED_GOAL, "s"),
@@ -70,12 +67,19 @@ async function withTwoNodes(
     const env = { ...DEFAULTS, CONNECTIONS_PER_HOST_PER_SECOND: pace };
     const [a, b] = [await rig.api("a", env), await rig.api("b", env)];
     await rig.register(a, count);
-    await eventually(() => connected(a) + connected(b) >= count, `${count} mailboxes to be listened to`, LISTENING_MS);
+    await settled(rig, b, count);
     return await work({ a, b, rig, redis: redis.server });
   } finally {
     await rig.end();
     await redis.server.remove();
   }
+}
+
+/** Resolves when this node has its share and every mailbox is listened to, for good. */
+async function settled({ mail }: Rig, node: Service, count: number): Promise<void> {
+  await eventually(() => connected(node) >= count * FAIR, "a node to have its share", LISTENING_MS);
+  await eventually(() => mail.connections === count, `${count} mailboxes to be listened to`, LISTENING_MS);
+  await sleep(SETTLED_MS);
 }
 
 /** From the moment a node is told to end until `left` has connected anew to everything the mail server lost. */
