@@ -39,7 +39,7 @@ const WAYS: Record<SendProtocol, Way> = {
       // Only where a mailbox is received from is it known where its Exchange server is.
       if (receive.protocol !== "ews")
         throw new Problem("no_sending", "Only a mailbox that is received by ews can send by it", { retry: "never" });
-      return { savesItself: true, name: receive.host ?? receive.url ?? "found by autodiscover" };
+      return { savesItself: true, name: "Exchange" };
     },
     pace: (mailbox) => mailbox.send?.ratePerMinute ?? (isOnline(mailbox) ? ONLINE_PER_MINUTE : null),
     check: (raw, to) => void hiddenRecipients(raw, to),
