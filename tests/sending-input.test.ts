@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
+import addressparser from "nodemailer/lib/addressparser";
 import * as v from "valibot";
 import { OutgoingMessage } from "../shared/contract/outgoing.ts";
 import { type FieldError, Problem } from "../shared/contract/problem.ts";
@@ -68,6 +69,20 @@ const FIELDS = new Set([
 const domainOf = (address: string) => address.slice(address.lastIndexOf("@") + 1);
 
 describe("any input", () => {
+  test("a plain address is what the composer's parser makes of it, in angle brackets too", () => {
+    const word = fc.string({ unit: fc.constantFrom(..."abZ09._+-"), maxLength: 15 });
+    const plain = fc.tuple(word, word).map((words) => words.join("@"));
+    fc.assert(
+      fc.property(plain, fc.boolean(), (text, bracketed) => {
+        const [party] = parties([bracketed ? `<${text}>` : text], "to", []);
+        const [read, ...more] = addressparser(bracketed ? `<${text}>` : text);
+        const address = read && more.length === 0 ? plainAddress(read.address ?? "") : undefined;
+        assert.deepEqual(party, address === undefined ? undefined : { name: read?.name, address });
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
   test("makes an address of one plain mailbox or none, which is read as itself wherever it stands", () => {
     fc.assert(
       fc.property(nasty, nasty, (name, address) => {

@@ -56,7 +56,12 @@ function partyOf(one: Correspondent): Party | undefined {
   return again?.address === address ? { name: given.name.trim(), address } : undefined;
 }
 
+/** What no parser can read in two ways: one address of plain characters. */
+const SIMPLE = /^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$/;
+
 function parsed(text: string): Party | undefined {
+  const bare = text.startsWith("<") && text.endsWith(">") ? text.slice(1, -1) : text;
+  if (SIMPLE.test(bare)) return { name: "", address: bare };
   const [first, ...more] = addressparser(text);
   if (!first || more.length > 0 || first.group) return undefined;
   // The parser reads past routes and comments; whoever else reads them may come to another mailbox.
