@@ -15,7 +15,7 @@ import { type MailDeps, openMailbox } from "./mail/open.ts";
 import { SENDING } from "./mail/smtp/connect.ts";
 import type { Mailboxes } from "./store/store.ts";
 import { type Facts, factStream } from "./telemetry/events.ts";
-import { byTurn, logTo } from "./telemetry/log.ts";
+import { gathered, logTo } from "./telemetry/log.ts";
 import { type Backoff, backoffs } from "./time.ts";
 
 export type Node = Omit<Backends, "warnings"> & {
@@ -33,7 +33,7 @@ export type Node = Omit<Backends, "warnings"> & {
 export async function openNode(config: Config): Promise<Node> {
   const facts = factStream();
   const { emit } = facts;
-  facts.subscribe(logTo(byTurn(process.stdout), config));
+  facts.subscribe(logTo(gathered(process.stdout), config));
   const backoff = backoffs(config.BACKOFF_SCALE);
   const { warnings, ...backends } = await openBackends({ config, emit, backoff });
   for (const about of warnings) emit({ kind: "service.warned", about });

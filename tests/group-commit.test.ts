@@ -1,7 +1,11 @@
 /** Group commit: what shares a step, what waits for the disk, and what happens to those who share with one that fails. */
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
+import { openDatabase } from "../shared/store/sqlite-database.ts";
 import { grouped } from "../shared/store/sqlite-group.ts";
 
 /** A group over a step that is counted and a disk that is as slow as the test wants. */
@@ -32,6 +36,22 @@ function rig() {
       );
   return { steps, waits, said, ask, group };
 }
+
+describe("waiting for the disk", () => {
+  test("finds the log of a database that is reached by a link; one in memory has none", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "email-listener-disk-"));
+    after(() => rmSync(directory, { recursive: true }));
+    mkdirSync(join(directory, "elsewhere"));
+    writeFileSync(join(directory, "elsewhere", "real.db"), "");
+    symlinkSync(join(directory, "elsewhere", "real.db"), join(directory, "link.db"));
+    for (const path of [join(directory, "link.db"), ":memory:"]) {
+      const database = openDatabase(path);
+      const one = await database.durablyTogether(() => database.run("insert into meta values ('one', 1)"));
+      assert.equal(one, 1);
+      database.close();
+    }
+  });
+});
 
 describe("group commit", () => {
   test("what is asked for in one turn shares one step", async () => {

@@ -5,7 +5,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Fact, FactBody } from "../shared/telemetry/events.ts";
 import { factStream } from "../shared/telemetry/events.ts";
 import { history } from "../shared/telemetry/history.ts";
-import { byTurn, logTo } from "../shared/telemetry/log.ts";
+import { gathered, logTo } from "../shared/telemetry/log.ts";
 import { recentWaits } from "../shared/queue/waits.ts";
 import { type Counted, metrics } from "../shared/telemetry/metrics.ts";
 import { mailbox, startApi } from "./api-node.ts";
@@ -59,15 +59,16 @@ describe("the log", () => {
     assert.ok(second.includes(JSON.stringify(about)));
   });
 
-  test("is written once for each turn of the event loop, in order", async () => {
+  test("is written at the end of the turn, and together what follows soon, in order", async () => {
     const written: string[] = [];
-    const out = byTurn({ write: (text: string) => written.push(text) });
+    const out = gathered({ write: (text: string) => written.push(text) });
     for (const text of ["a\n", "b\n"]) out.write(text);
     assert.deepEqual(written, []);
     await turn();
-    out.write("c\n");
-    await turn();
-    assert.deepEqual(written, ["a\nb\n", "c\n"]);
+    assert.deepEqual(written, ["a\nb\n"]);
+    for (const text of ["c\n", "d\n"]) out.write(text);
+    await eventually(() => written.length > 1, "the lines that followed");
+    assert.deepEqual(written, ["a\nb\n", "c\nd\n"]);
   });
 
   test("leaves out what is quieter than its level; requests are for debugging only", () => {

@@ -1,5 +1,5 @@
 /** Waiting until a database's newest steps are on the disk, beside everything else this process does. */
-import { closeSync, fdatasync, fdatasyncSync, openSync } from "node:fs";
+import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from "node:fs";
 import { promisify } from "node:util";
 
 const synced = promisify(fdatasync);
@@ -20,7 +20,8 @@ export type Disk = {
  */
 export function walOnDisk(path: string): Disk {
   let opened: number | undefined;
-  const log = () => (opened ??= openSync(`${path}-wal`, "r+"));
+  // A link to a database has its log where the database is.
+  const log = () => (opened ??= openSync(`${realpathSync(path)}-wal`, "r+"));
   let underWay = 0;
   let closing = false;
   const closeWhenFree = () => {

@@ -70,18 +70,27 @@ export function logTo(out: Out, config: Pick<Config, "LOG_LEVEL" | "NODE_ENV">):
   };
 }
 
-/** Writes the lines of one turn of the event loop together, as it ends: a line a mail would be a system call a mail. */
-export function byTurn(out: Out): Out {
+/** Lines that follow each other within this are one write. */
+const GATHER_MS = 10;
+
+/** Writes at the end of the turn, and what comes soon after a write together: a line a mail would be a system call a mail. */
+export function gathered(out: Out): Out {
   let lines = "";
+  let wroteAt = -GATHER_MS;
   const write = () => {
     const all = lines;
     lines = "";
+    wroteAt = performance.now();
     out.write(all);
   };
   return {
     isTTY: out.isTTY === true,
     write(text) {
-      if (lines === "") setImmediate(write);
+      if (lines === "") {
+        const wait = wroteAt + GATHER_MS - performance.now();
+        if (wait > 0) setTimeout(write, wait);
+        else setImmediate(write);
+      }
       lines += text;
     },
   };
