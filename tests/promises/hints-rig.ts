@@ -95,7 +95,7 @@ export async function hintsRig(limits: Partial<HubLimits> = {}, options: Exchang
           if (!found && end) throw end.error;
           return found || undefined;
         },
-        20_000,
+        60_000,
         tell,
       );
     const one = {
@@ -109,7 +109,7 @@ export async function hintsRig(limits: Partial<HubLimits> = {}, options: Exchang
       hintedAt: (folder: string, from: number) =>
         until(() => heard.slice(from).some((stirred) => stirred === "all" || stirred.includes(folder))),
       until,
-      ended: async () => (await room.until(() => end, 20_000, tell)).error,
+      ended: async () => (await room.until(() => end, 60_000, tell)).error,
       async stop() {
         stop.abort(stopping("enough"));
         await running;

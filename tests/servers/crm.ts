@@ -325,11 +325,11 @@ function credentialsOf(endpoint: string, wish: Wish): Record<string, unknown> {
 }
 
 /** Waits until the CRM has saved so many different mails; resolves with their subjects, sorted. */
-export async function savedMails(crm: Crm, count: number, ms = 20_000): Promise<string[]> {
-  await eventually(
-    () => crm.saved.size >= count,
-    `${count} mails in the CRM, which has ${crm.saved.size}, lost ${crm.lost.length}, refused ${crm.violations.join("; ")}`,
-    ms,
-  );
+export async function savedMails(crm: Crm, count: number, ms = 60_000): Promise<string[]> {
+  await eventually(() => crm.saved.size >= count, `${count} mails in the CRM`, ms).catch((cause: unknown) => {
+    const { saved, lost, violations } = crm;
+    const found = `it has ${saved.size}, lost ${lost.length}, refused ${violations.join("; ")}`;
+    throw new Error(`Not ${count} mails in the CRM: ${found}`, { cause });
+  });
   return [...crm.saved.values()].map(({ email }) => email.Subject ?? "").toSorted();
 }

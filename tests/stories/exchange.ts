@@ -10,10 +10,13 @@ export type ExchangeScene = {
   sender(changes?: { send?: object; receive?: object; address?: string }): Promise<{ id: string; address: string }>;
   /** Asks to send; a small message to one person unless told otherwise. */
   send(mailbox: string, message?: object, options?: { key?: string; wait?: number }): Promise<Answer>;
-  /** Resolves with the sending once it is in this state. */
+  /** Resolves with the sending once it is in this state; rejects when it never will be. */
   until(sending: string, state: string, ms?: number): Promise<any>;
   end(): Promise<void>;
 };
+
+/** No attempt follows; what was sent may still bounce. */
+const OVER = new Set(["sent", "failed", "unknown"]);
 
 /** Sets the scene; time is compressed, and what the mail server may take is short. */
 export async function exchangeScene(
@@ -61,7 +64,9 @@ export async function exchangeScene(
         `${sending} to be ${state}`,
         async () => {
           const { body } = await service.call("GET", `/api/v1/messages/${sending}`);
-          return body.state === state && body;
+          if (body.state === state) return body;
+          if (OVER.has(body.state)) throw new Error(`It is ${body.state}, not ${state}: ${body.reason}`);
+          return false;
         },
         ms,
       ),
