@@ -27,6 +27,21 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
+/** Finds a port that nobody listens on, at or above `from`, with free ones at all these distances from it as well. */
+export async function freeRow(from: number, to: number, distances: number[]): Promise<number> {
+  for (let tries = 0; tries < TRIES; tries++) {
+    const first = from + Math.floor(Math.random() * (to - from));
+    const servers = distances.map(() => createServer());
+    const found = await Promise.allSettled(
+      servers.map((server, n) => listen(server, first + (distances[n] ?? 0), "127.0.0.1")),
+    );
+    const listening = servers.filter((server) => server.listening);
+    await Promise.all(listening.map((server) => new Promise((resolve) => server.close(resolve))));
+    if (found.every(({ status }) => status === "fulfilled")) return first;
+  }
+  throw new Error(`No free row of ports between ${from} and ${to}`);
+}
+
 function somePort(): number {
   return FIRST + Math.floor(Math.random() * (LAST - FIRST));
 }

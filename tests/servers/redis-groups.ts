@@ -1,7 +1,7 @@
 /** Several redis-servers for tests that belong together: a cluster of three, or a master with its replica and a Sentinel. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { freePorts } from "./ports.ts";
+import { freePorts, freeRow } from "./ports.ts";
 import { type Program, removeFolder, startProgram, temporaryFolder } from "./program.ts";
 import { redisAnswers, redisArguments, redisCommand } from "./redis.ts";
 import { eventually } from "./waiting.ts";
@@ -13,7 +13,7 @@ export type RedisGroup = { url: string; members: Member[]; remove(): Promise<voi
 /** Three masters that share the slots; resolves once all of them say that the cluster is whole. */
 export async function startRedisCluster(): Promise<RedisGroup> {
   // The bus of the cluster wants 10,000 above the port, so low ports are asked for.
-  const base = 10_500 + Math.floor(Math.random() * 8_000);
+  const base = await freeRow(10_500, 18_500, [0, 1, 2, 10_000, 10_001, 10_002]);
   const settings = { "cluster-enabled": "yes", "cluster-node-timeout": "2000" };
   const members = await Promise.all([0, 1, 2].map((n) => startMember(base + n, settings)));
   const [first] = members;
