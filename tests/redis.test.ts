@@ -1,12 +1,15 @@
 /** The store in Redis: held to the promises of every store, and to those that only a server can break. */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
+import { connect, createServer, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { newKey } from "../shared/store/keys.ts";
+import { redisConnection } from "../shared/store/redis-client.ts";
 import { redisStore } from "../shared/store/redis.ts";
 import { vault } from "../shared/store/vault.ts";
 import { cursorOf, deliveryOf, mailboxOf, printOf, refOf } from "./promises/samples.ts";
 import { storePromises, type StoreSettings } from "./promises/stores.ts";
+import { listenOn } from "./servers/ports.ts";
 import { type Redis, redisCommand, startRedis } from "./servers/redis.ts";
 import { type RedisGroup, startRedisCluster, startRedisSentinel } from "./servers/redis-groups.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -163,6 +166,37 @@ describe("redis, when things fail", () => {
       "the connection to come back",
     );
     await store.close();
+    await server.remove();
+  });
+
+  test("a subscription that breaks while it is made again is made once more, and harms nothing else", async () => {
+    const server = await startRedis();
+    let made = 0;
+    const sockets = new Set<Socket>();
+    const line = createServer((client) => {
+      const upstream = connect(server.port, server.host);
+      client.on("data", (bytes) => {
+        if (bytes.includes("subscribe") && ++made === 2) client.destroy();
+        else upstream.write(bytes);
+      });
+      upstream.on("data", (bytes) => client.write(bytes));
+      for (const [one, other] of [[client, upstream] as const, [upstream, client] as const]) {
+        sockets.add(one);
+        one.on("error", () => undefined).on("close", () => other.destroy());
+      }
+    });
+    const port = await listenOn(line, 0);
+    const connection = await redisConnection(`redis://127.0.0.1:${port}`);
+    const heard: string[] = [];
+    await connection.subscribe("news", (message) => heard.push(message));
+    for (const socket of sockets) socket.destroy();
+    await eventually(() => made >= 3, "the third subscription");
+    await eventually(async () => {
+      await server.command("PUBLISH", "news", "hello");
+      return heard.includes("hello");
+    }, "the news");
+    await connection.close();
+    line.close();
     await server.remove();
   });
 

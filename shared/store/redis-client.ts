@@ -105,6 +105,7 @@ export async function redisConnection(url: string, ca?: string): Promise<RedisCo
       await within(COMMAND_MS, "Redis (subscribe)", subscribed).catch((error: unknown) => {
         throw asStoreProblem(error);
       });
+      if (subscriber instanceof Redis) subscribeAgain(subscriber, channel);
     },
     async close() {
       for (const lane of [main, large]) lane?.close();
@@ -118,6 +119,18 @@ export async function redisConnection(url: string, ca?: string): Promise<RedisCo
     throw error;
   }
   return connection;
+}
+
+/**
+ * Subscribes on every new connection. The library's own way leaves a break at that moment unhandled, which ends the process, and
+ * does not subscribe on the connection after it. For a cluster it has another way, which does.
+ */
+function subscribeAgain(subscriber: Redis, channel: string): void {
+  subscriber.on("ready", () => {
+    subscriber.subscribe(channel).catch(() => {
+      if (subscriber.status === "ready") subscriber.disconnect(true);
+    });
+  });
 }
 
 /** A renewal of this node's session must not wait behind a message of 60 MB. */
@@ -194,6 +207,7 @@ function clientFor(place: RedisPlace, ca: string | undefined): Redis | Cluster {
     // Waiting for a connection is bounded by `guarded`; a command that failed must not be sent behind its caller's back later.
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
     maxRetriesPerRequest: 0,
     retryStrategy: (times: number) => jittered(Math.min(50 * 2 ** Math.min(times, 6), 2_000)),
     reconnectOnError: (error: Error) => error.message.startsWith("READONLY"),
