@@ -316,7 +316,8 @@ describe("Listening to Exchange, whatever happens", () => {
   test("every message is followed by a hint at its folder", async () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const random = seeded(seed);
-    const { server, follow } = await started({ perStream: 3 });
+    // Faults follow each other for longer than the usual patience of these tests, and none of them is for good.
+    const { server, follow } = await started({ perStream: 3, patienceMs: 60_000 });
     const names = ["a", "b", "c", "d", "e"].map((name) => `${name}@example.com`);
     const five = await Promise.all(names.map((name) => follow(name, { access: "impersonate" })));
     const faults = [
