@@ -1,5 +1,6 @@
 /** IMAP over bad lines: half-open, slow, reset and cut connections are told apart, and none is waited for longer than it may. */
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { openMailbox } from "../shared/mail/open.ts";
@@ -54,6 +55,19 @@ describe("Over a bad line", () => {
     assert.ok(isProblem("connect", "later")(await watch.ended()));
     await line.set({ refuse: true });
     assert.ok(isProblem("connect", "later")(await watching().ended()));
+  });
+
+  test("a lost connection is not remembered by the lease that it was listened to under", async () => {
+    const lease = new AbortController();
+    const mail = openMailbox.imap(hasty(), bob());
+    const connected = Promise.withResolvers<void>();
+    const tell = ({ kind }: { kind: string }) => void (kind === "connected" && connected.resolve());
+    const over = assert.rejects(all(mail.watch([], tell, lease.signal)), isProblem("connect", "later"));
+    await connected.promise;
+    line.resetAll();
+    await over;
+    await mail.close();
+    assert.equal(getEventListeners(lease.signal, "abort").length, 0);
   });
 
   test("a download may take longer than a step, as long as it comes", async () => {

@@ -25,7 +25,8 @@ export function listenerOf(session: Session, signal: AbortSignal): Listener {
     wake();
   };
   client.on("exists", noticed);
-  signal.addEventListener("abort", () => client.off("exists", noticed), { once: true });
+  // The signal outlives many connections: it must not keep those that ended.
+  signal.addEventListener("abort", () => client.off("exists", noticed), { once: true, signal: session.ended });
   const taken = (folder: string): boolean => {
     const at = stirred.findIndex((one) => samePath(one, folder));
     if (at >= 0) stirred.splice(at, 1);
