@@ -93,6 +93,31 @@ function oneToOne(pairs: [string, string][], what: string): void {
   }
 }
 
+test("a state that becomes invalid before a folder was read to its end loses none of the old messages", async () => {
+  const address = `numbers${++users}@example.com`;
+  await server.addUser(address, PASSWORD);
+  const receivedAt = new Date(Date.now() - 30 * 24 * 3_600_000);
+  for (let one = 1; one <= 600; one += 1) await server.append(address, "inbox", numbered(one), { receivedAt });
+  const mailbox = exchangeMailboxOn(server, address, { since: "2001-01-01" });
+  const signal = AbortSignal.timeout(60_000);
+  const session = await openEws(depsFor(), mailbox, signal);
+  const place = { session, mailbox, path: "INBOX", folder: session.folder("inbox"), start: 0 };
+  const handed = new Set<string>();
+  let cursor: Cursor | undefined;
+  for await (const arrival of reconcile(place, cursor, () => undefined, signal)) {
+    for (const { key = "" } of arrival.messages) handed.add(key);
+    cursor = arrival.cursor;
+    // The server's first page was handed over, and there are more.
+    if (handed.size >= 512) break;
+  }
+  assert.equal(handed.size, 512);
+  server.invalidateSyncStates();
+  for await (const { messages } of reconcile(place, cursor, () => undefined, signal))
+    for (const { key = "" } of messages) handed.add(key);
+  assert.equal(handed.size, 600);
+  await session.close();
+});
+
 test("no message is lost, none has two numbers in an epoch, and no number means two messages", async () => {
   await fc.assert(
     fc.asyncProperty(steps, async (list) => {

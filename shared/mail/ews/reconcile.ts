@@ -73,13 +73,15 @@ function standingOf(place: Comparing, cursor: Cursor | undefined): Standing {
 }
 
 /**
- * The folder from its beginning, as far back as a day before the newest message handed over. In a new epoch: what was handed over
+ * The folder from its beginning, as far back as a day before the newest message handed over, or as before where it was being read from
+ * its beginning already. In a new epoch: what was handed over
  * gets other numbers, and there its content is recognised instead of being taken for a twin.
  */
 function readAnew({ mailbox, path, emit }: Comparing, { uid, newest, state }: Standing): Standing {
   const epoch = `${EPOCH}-${Date.now().toString(36)}`;
   emit?.({ kind: "mailbox.reset", mailbox: mailbox.id, folder: path, epoch });
-  const from = overlap(mailbox, { folder: path, epoch, uid, state: null, newest });
+  // The newest come first: where the folder was not read to its end, what is missing may be as old as anything asked for.
+  const from = state.from ?? overlap(mailbox, { folder: path, epoch, uid, state: null, newest });
   return { epoch, uid, newest, state: { sync: "", known: passed(state.known, uid), from } };
 }
 
