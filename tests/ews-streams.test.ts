@@ -1,6 +1,7 @@
 /** What listening to Exchange promises: hints after everything that could have brought mail, on few connections, whatever happens to them. */
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
+import { Problem } from "../shared/contract/problem.ts";
 import type { HubLimits } from "../shared/mail/ews/hub.ts";
 import { mimeOf } from "../shared/mail/ews/mime.ts";
 import { hintsRig, type HintsRig, SERVICE, soon } from "./promises/hints-rig.ts";
@@ -262,6 +263,16 @@ describe("Listening to Exchange", () => {
     assert.ok(isProblem("access", "never")(await closed.ended()));
     await server.append("a@example.com", "inbox", numbered(1));
     await good.hintedAt(server.folderId("a@example.com", "inbox"), 1);
+  });
+
+  test("a server that takes no request more is left alone for a while instead of being asked again and again", async () => {
+    const { server, follow } = await started();
+    server.faults.always("Subscribe", { responseCode: "ErrorExceededConnectionCount" });
+    const one = await follow("a@example.com");
+    const problem = await one.ended();
+    assert.ok(problem instanceof Problem && problem.code === "too_many_connections");
+    assert.ok(problem.retry instanceof Date);
+    assert.equal(server.calls.filter(({ operation }) => operation === "Subscribe").length, 1);
   });
 
   test("a password that was changed is shown once, not once for each mailbox of the account", async () => {

@@ -113,7 +113,9 @@ export function ewsHints(wishes: Partial<HubLimits> = {}): EwsHints {
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof Problem)) throw error;
-      return fateOfProblem(error) ?? error;
+      const fate = fateOfProblem(error);
+      // Not said of the stream, which others hear by, but of any request more: the account has to be left alone for a while.
+      return fate === undefined || fate === "crowded" ? error : fate;
     } finally {
       leave(name, held);
     }
