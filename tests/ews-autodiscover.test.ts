@@ -384,6 +384,11 @@ describe("the rule for redirects", () => {
         assert.equal(matcherOf(pattern)(text), new RegExp(pattern, "is").test(text), `${pattern} on ${text}`);
   });
 
+  test("repeats of nothing inside each other cost nothing", () => {
+    assert.equal(matcherOf(`${"(".repeat(9)}${"){99}".repeat(9)}x`)("x"), true);
+    assert.equal(matcherOf("(){3}(a{2}(){5}){2}b")("aaaab"), true);
+  });
+
   for (const pattern of ["(?=a)", "(a)\\1", "(a", "a)", "a**", "[a", "\\", "(((a{100}){100}){100})", "\\bx"])
     test(`${pattern} is refused with a reason`, () => {
       assert.throws(() => allowedBy("example.test", pattern), isProblem("autodiscover", "never"));

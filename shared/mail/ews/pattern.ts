@@ -110,8 +110,16 @@ function parsed(source: string, states: State[]): Part {
     const [all, least = "0", comma, most] = found;
     const often =
       (part_: Part, times: number): Part =>
-      (after) =>
-        Array.from({ length: times }).reduce<number>((following) => part_(following), after);
+      (after) => {
+        let following = after;
+        for (let left = times; left > 0; left -= 1) {
+          const begin = part_(following);
+          // A part of nothing adds no states, whose number ends everything else.
+          if (begin === following) break;
+          following = begin;
+        }
+        return following;
+      };
     const optional: Part = (after) => add({ kind: "fork", ways: [part(after), after] });
     const endless: Part = (after) => {
       const fork: State = { kind: "fork", ways: [after] };
