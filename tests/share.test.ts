@@ -100,4 +100,13 @@ describe("fair share", () => {
     const share = fairShare({ known: () => ({ nodes, own: undefined }), givePerSecond: 20 });
     assert.deepEqual([...share.of(ids, new Set(["mailbox-1", "removed"])).mine], ["mailbox-1"]);
   });
+
+  test("a node that loses its session does not say that there is a node again for every mailbox", () => {
+    const full = [nodeOf("api-0", { capacity: 100 })];
+    let own: string | undefined = full[0]?.session;
+    const share = fairShare({ known: () => ({ nodes: full, own }), givePerSecond: 20 });
+    assert.equal(share.of(ids, new Set()).unserved, 2_900);
+    own = undefined;
+    assert.equal(share.of(ids, new Set()).unserved, 2_900);
+  });
 });

@@ -29,12 +29,14 @@ const SAVED_SECONDS = 2;
 export function fairShare({ known, givePerSecond, now = () => performance.now() }: Deps): Share {
   let last = now();
   let allowance = 0;
+  let unserved = 0;
   return {
     of(wanted, held) {
       const { nodes, own } = known();
-      // Without a session nothing can be taken; what is held ends by itself.
-      if (own === undefined) return { mine: new Set(wanted.filter((id) => held.has(id))), surplus: 0, unserved: 0 };
-      const { parts, unserved } = sharesOf(wanted, nodes);
+      // Without a session nothing can be taken, and nothing new be known; what is held ends by itself.
+      if (own === undefined) return { mine: new Set(wanted.filter((id) => held.has(id))), surplus: 0, unserved };
+      const { parts, ...left } = sharesOf(wanted, nodes);
+      unserved = left.unserved;
       const mine = new Set(parts.get(own));
       const surplus = wanted.filter((id) => held.has(id) && !mine.has(id));
       const passed = (now() - last) / 1_000;
