@@ -168,6 +168,8 @@ async function authority(config: Config, setting: "REDIS_CA" | "RABBITMQ_CA"): P
   if (given === "" || given.includes(begin)) return given || undefined;
   const wrong = (why: string, cause?: unknown) =>
     new Problem("config", `${setting}: ${why}`, { retry: "never", errors: [{ path: setting, message: why }], cause });
+  // Something else in PEM may be a private key: it must not be shown as the name of a file.
+  if (given.includes("-----BEGIN")) throw wrong("holds no certificate in PEM");
   const text = await readFile(given, "utf8").catch((error: unknown) => {
     throw wrong(`the file ${given} cannot be read`, error);
   });

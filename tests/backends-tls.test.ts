@@ -138,4 +138,9 @@ describe("backends over TLS", () => {
       await assert.rejects(refused, (error: Error) => error.message.startsWith(`REDIS_CA: the file ${file}`));
     }
   });
+
+  test("a private key given by mistake is refused and not shown", async () => {
+    const refused = open({ REDIS_URL: `rediss://localhost:${redisPort}`, REDIS_CA: certificates.server.key });
+    await assert.rejects(refused, { code: "config", message: "REDIS_CA: holds no certificate in PEM" });
+  });
 });
