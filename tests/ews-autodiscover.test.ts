@@ -7,7 +7,7 @@ import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
 import { discovered } from "../shared/mail/ews/autodiscover.ts";
-import { exchange } from "../shared/mail/ews/exchange.ts";
+import { type Exchange, exchange } from "../shared/mail/ews/exchange.ts";
 import { ewsHttp } from "../shared/mail/ews/http.ts";
 import { matcherOf } from "../shared/mail/ews/pattern.ts";
 import { allowedBy } from "../shared/mail/ews/redirects.ts";
@@ -101,11 +101,21 @@ describe("autodiscover", () => {
   const here = (path = "/autodiscover/autodiscover.xml", host = "autodiscover.example.test") =>
     `https://${host}:${web.port}${path}`;
 
-  async function find(more: { redirects?: string; srv?: string; pass?: string; command?: number } = {}) {
+  type More = {
+    redirects?: string;
+    srv?: string;
+    pass?: string;
+    command?: number;
+    mailbox?: string;
+    shared?: Exchange;
+  };
+
+  async function find(more: More = {}) {
+    const { mailbox = "anna", shared = exchange() } = more;
     const deps = exchangeDeps({ egress: egress("allow", { resolve }), timeouts: { command: 5000 } });
-    const { account, over } = exchange().account(deps, { key: "test", trust: { ca: undefined, fingerprint } });
+    const { account, over } = shared.account(deps, { key: "test", trust: { ca: undefined, fingerprint }, mailbox });
     const search = {
-      http: ewsHttp(account, { user: ADDRESS, pass: more.pass ?? PASSWORD, secrets: () => [] }),
+      http: ewsHttp(account, { user: ADDRESS, pass: more.pass ?? PASSWORD, mailbox, secrets: () => [] }),
       stranger: ewsHttp(account, "nobody"),
       command: more.command ?? 5000,
       ports: { secure: web.port, plain: plain.port },
@@ -247,7 +257,9 @@ describe("autodiscover", () => {
   test("a refused password ends the search: it is shown to nobody else", async () => {
     const refusing = status(401, { "www-authenticate": "Basic realm=x", "x-feserver": "EX01" });
     hosts = { "example.test": refusing, "autodiscover.example.test": refusing };
-    assert.ok(isProblem("auth", "never")(await failure(find({ pass: "wrong" }))));
+    const shared = exchange();
+    assert.ok(isProblem("auth", "never")(await failure(find({ pass: "wrong", shared }))));
+    assert.ok(isProblem("auth", "never")(await failure(find({ pass: "wrong", shared, mailbox: "another" }))));
     assert.equal(web.visits.filter(({ authorization }) => authorization.startsWith("Basic")).length, 1);
   });
 

@@ -267,6 +267,30 @@ describe("a refused login", () => {
       assert.equal(session.open, false);
     });
 
+  test("a wrong password of many mailboxes is shown once, whether they start together or one after the other", async () => {
+    const web = await webServer(({ authorization }, response) => {
+      const status = authorization.startsWith("Basic") ? 401 : 500;
+      setTimeout(() => response.writeHead(status, { "www-authenticate": "Basic realm=x" }).end(), 50);
+    });
+    const proofs = () => web.visits.filter(({ authorization }) => authorization.startsWith("Basic")).length;
+    const deps = exchangeDeps();
+    const auth = { user: ADDRESS, password: new Secret("wrong horse") };
+    const refused = async (address: string) => {
+      const session = await openEws(deps, exchangeMailbox(address, web.url, { auth, scheme: "basic" }), signal);
+      await assert.rejects(inboxName(session, signal), isProblem("auth", "never"));
+      await session.close();
+    };
+    const addresses = Array.from({ length: 30 }, (_, at) => `box${at}@example.com`);
+    await Promise.all(addresses.map(refused));
+    assert.equal(proofs(), 1);
+    for (const address of ["b@example.com", "c@example.com"]) await refused(address);
+    assert.equal(proofs(), 1);
+    // Only whose try it was may try again.
+    for (const address of addresses) await refused(address);
+    assert.equal(proofs(), 2);
+    await web.stop();
+  });
+
   test("what a server repeats of the login is not told on", async () => {
     for (const auth of [
       { user: ADDRESS, password: new Secret("wrong horse") },

@@ -3,12 +3,12 @@ import { createHmac, randomBytes } from "node:crypto";
 import { cookieJar } from "./cookies.ts";
 import type { Account } from "./http.ts";
 import { type EwsHints, ewsHints } from "./hub.ts";
-import { type LineDeps, type Lines, linesTo, type Target } from "./lines.ts";
+import { type LineDeps, type Lines, linesTo, type Refusal, type Target } from "./lines.ts";
 import { type Places, placeMemory } from "./place.ts";
 import { VERSIONS } from "./service.ts";
 
-/** What is alike for all requests of an account: who pays, whom to trust. */
-export type AccountOf = { key: string; trust: Pick<Target, "ca" | "fingerprint"> };
+/** What is alike for all requests of an account: who pays, whom to trust; and the mailbox that asks for it. */
+export type AccountOf = { key: string; trust: Pick<Target, "ca" | "fingerprint">; mailbox: string };
 
 export interface Exchange {
   readonly places: Places;
@@ -30,13 +30,14 @@ export interface Busy {
 export function exchange(): Exchange {
   const key = randomBytes(32);
   const accounts = new Map<string, { account: Account; users: number; close: () => void }>();
+  const refusals = new Map<string, Refusal>();
   return {
     places: placeMemory(),
     busy: busyTimes(),
     hints: ewsHints(),
     mark: (secret) => createHmac("sha256", key).update(secret).digest("base64url").slice(0, 16),
     account(deps, of) {
-      const found = accounts.get(of.key) ?? { ...accountOver(deps, of), users: 0 };
+      const found = accounts.get(of.key) ?? { ...accountOver(deps, of, refusals), users: 0 };
       accounts.set(of.key, found);
       found.users++;
       let left = false;
@@ -52,7 +53,12 @@ export function exchange(): Exchange {
   };
 }
 
-function accountOver(deps: LineDeps, { key, trust }: AccountOf): { account: Account; close: () => void } {
+/** Refusals outlive the account: its mailboxes may come one after the other. Whose password was refused itself may try again. */
+function accountOver(
+  deps: LineDeps,
+  { key, trust, mailbox }: AccountOf,
+  refusals: Map<string, Refusal>,
+): { account: Account; close: () => void } {
   const servers = new Map<string, Lines>();
   const linesOf = (url: URL): Lines => {
     const found = servers.get(url.origin);
@@ -61,10 +67,16 @@ function accountOver(deps: LineDeps, { key, trust }: AccountOf): { account: Acco
     const port = Number(url.port) || (secure ? 443 : 80);
     const made = linesTo(deps, { ca: trust.ca, fingerprint: trust.fingerprint, host: url.hostname, port, secure });
     servers.set(url.origin, made);
+    const earlier = refusals.get(`${key} ${url.origin}`);
+    if (earlier && earlier.mailbox !== mailbox) made.refused = earlier;
     return made;
   };
   const close = () => {
-    for (const lines of servers.values()) lines.close();
+    for (const [at, { until }] of refusals) if (until < performance.now()) refusals.delete(at);
+    for (const [origin, lines] of servers) {
+      lines.close();
+      if (lines.refused) refusals.set(`${key} ${origin}`, lines.refused);
+    }
   };
   const { command } = deps.timeouts;
   const [version] = VERSIONS;

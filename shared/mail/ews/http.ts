@@ -3,6 +3,7 @@
  * password is shown at most once for a request, and redirects are never followed.
  */
 import type { IncomingHttpHeaders } from "node:http";
+import { within } from "../../time.ts";
 import { problemOf } from "../problems.ts";
 import { answerFrom } from "./answer.ts";
 import type { Body } from "./body.ts";
@@ -52,6 +53,8 @@ export type Account = {
 
 /** An answer may begin late where the server has a long list to make. */
 const ANSWER = 4;
+/** The first login of an account may take as long as the slowest answer. */
+const CAP = 8;
 /** Two hundred mailboxes that share a login must not lock it by two hundred tries of an old password. */
 const REFUSED_MS = 5 * 60 * 1000;
 
@@ -64,8 +67,8 @@ export function ewsHttp(account: Account, login: Login): EwsHttp {
     async post(order, signal) {
       const url = new URL(order.url);
       const lines = account.linesTo(url);
-      if (lines.refused && performance.now() < lines.refused.until) throw lines.refused.problem;
       const ask: Ask = { account, login, signal, order, url, lines };
+      notRefused(ask);
       const answer = await onLine(ask, useOf(order));
       // The server closed a connection just as it was used again: nothing was answered, and nothing was taken.
       const second = answer ?? (await onLine(ask, "fresh"));
@@ -82,13 +85,33 @@ async function onLine(ask: Ask, use: Use): Promise<EwsResponse | undefined> {
   const { wire } = line;
   const kept = wire.used;
   try {
-    return await answered(ask, wire, line.release);
+    return await inTurn(ask, () => answered(ask, wire, line.release));
   } catch (error) {
     line.release(false);
     signal.throwIfAborted();
     if (error instanceof Closed || (kept && isCut(error) && !order.beforeEnd)) return undefined;
     throw problemOf(error, { step: "command" });
   }
+}
+
+/** The first request that shows a password goes alone: a wrong one would else be shown by as many as start at once. */
+async function inTurn<T>(ask: Ask, work: () => Promise<T>): Promise<T> {
+  const { account, lines, login, order, signal } = ask;
+  const { first } = lines;
+  const showing = login !== "nobody" && "pass" in login && !order.beforeEnd;
+  if (showing && !first) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    lines.first = promise;
+    return work().finally(resolve);
+  }
+  if (showing && first) await within(CAP * ANSWER * account.command, "The account's first login", first, signal);
+  // It may have been refused since this request began to wait.
+  notRefused(ask);
+  return work();
+}
+
+function notRefused({ login, lines: { refused } }: Ask): void {
+  if (login !== "nobody" && refused && performance.now() < refused.until) throw refused.problem;
 }
 
 async function answered(ask: Ask, wire: Wire, release: (again: boolean) => void): Promise<EwsResponse> {
@@ -121,7 +144,7 @@ async function answered(ask: Ask, wire: Wire, release: (again: boolean) => void)
   message.destroy();
   const problem = loginProblem(message.headers, "token" in login ? "token" : "password");
   if ("token" in login) login.refused();
-  else lines.refused = { problem, until: performance.now() + REFUSED_MS };
+  else lines.refused = { problem, until: performance.now() + REFUSED_MS, mailbox: login.mailbox };
   throw problem;
 }
 

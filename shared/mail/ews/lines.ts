@@ -31,11 +31,15 @@ export interface Line {
 
 export type Scheme = "basic" | "ntlm";
 
+/** A password that was refused to a mailbox: until then (as performance.now() counts) the account's others need not show it as well. */
+export type Refusal = { problem: Problem; until: number; mailbox: string };
+
 export interface Lines {
   /** How the server wants to see a password, as far as that is known. */
   scheme: Scheme | undefined;
-  /** The password was refused: until then (as performance.now() counts) the account's other mailboxes need not show it as well. */
-  refused: { problem: Problem; until: number } | undefined;
+  refused: Refusal | undefined;
+  /** Settled when the first login was answered, however that ended; the others wait for it, since one refusal is enough. */
+  first: Promise<void> | undefined;
   take(use: Use, signal: AbortSignal): Promise<Line>;
   close(): void;
 }
@@ -75,6 +79,7 @@ export function linesTo(deps: LineDeps, target: Target): Lines {
   return {
     scheme: undefined,
     refused: undefined,
+    first: undefined,
     async take(use, signal) {
       await seats[use].take(signal);
       try {

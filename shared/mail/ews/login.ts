@@ -13,7 +13,7 @@ export type Login = Known | "nobody";
 
 /** `secrets` is what a server might repeat, and no evidence may hold. */
 export type Known = { secrets: () => readonly string[] } & (
-  | { user: string; pass: string; scheme?: Scheme | undefined }
+  | { user: string; pass: string; scheme?: Scheme | undefined; mailbox: string }
   | { token: (signal: AbortSignal) => Promise<string>; refused: () => void }
 );
 
@@ -23,7 +23,7 @@ export function loginOf({ tokens }: { tokens?: Tokens }, mailbox: MailboxOf<"ews
   if ("password" in auth) {
     const { user } = auth;
     const pass = auth.password.reveal();
-    return { user, pass, scheme, secrets: () => [`${user}:${pass}`, pass] };
+    return { user, pass, scheme, mailbox: mailbox.id, secrets: () => [`${user}:${pass}`, pass] };
   }
   let last = "";
   return {

@@ -76,7 +76,7 @@ export async function placeOf(
 async function searched(deps: Deps, mailbox: MailboxOf<"ews">, login: Login, signal: AbortSignal): Promise<Place> {
   const { address, receive } = mailbox;
   const key = accountKey(deps.exchange, mailbox, "autodiscover");
-  const { account, over } = deps.exchange.account(deps, { key, trust: receive });
+  const { account, over } = deps.exchange.account(deps, { key, trust: receive, mailbox: mailbox.id });
   const search = {
     http: ewsHttp(account, login),
     stranger: ewsHttp(account, "nobody"),

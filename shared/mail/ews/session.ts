@@ -56,7 +56,7 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
     throw withoutLogin(error, login.secrets());
   });
   const key = accountKey(exchange, mailbox, new URL(found.place.url).origin);
-  const { account, over } = exchange.account(deps, { key, trust: mailbox.receive });
+  const { account, over } = exchange.account(deps, { key, trust: mailbox.receive, mailbox: mailbox.id });
   const talk = talkAs(mailbox, { library, exchange, account, found, login, http: ewsHttp(account, login) });
   return sessionOver(talk, () => {
     talk.open = false;
