@@ -43,7 +43,12 @@ export function drop(session: Session, layout: Layout, ids: readonly string[]): 
   return answered(session, layout, ids, async () => undefined);
 }
 
-type Answering = { left: Set<string> | undefined; began: string; work: (message: GetMessage) => Promise<void> };
+/** `left` are the ids still to be found, undefined for all there are. */
+type Answering = {
+  left: Set<string> | undefined;
+  done: Set<string>;
+  work: (message: GetMessage) => Promise<void>;
+};
 
 /** Takes what is parked now (with these ids, or all of it) off the queue, each after its `work`. Returns how many. */
 async function answered(
@@ -52,26 +57,26 @@ async function answered(
   ids: readonly string[] | undefined,
   work: (message: GetMessage) => Promise<void>,
 ): Promise<number> {
-  const answering = { left: ids && new Set(ids), began: new Date().toISOString(), work };
+  const answering = { left: ids && new Set(ids), done: new Set<string>(), work };
   const count = await pass(session, layout, answering);
   if (answering.left ? answering.left.size === 0 : count > 0) return count;
   await sleep(GIVEN_BACK_MS);
   return count + (await pass(session, layout, answering));
 }
 
-function pass(session: Session, layout: Layout, { left, began, work }: Answering): Promise<number> {
+function pass(session: Session, layout: Layout, { left, done, work }: Answering): Promise<number> {
   return onChannel(session, async (channel) => {
     let count = 0;
     // What is not answered goes back when the channel is closed.
     for (;;) {
       const message = left?.size === 0 ? false : await next(channel, layout);
       if (!message) break;
-      const { id, parkedAt } = shown(message);
-      // Parked again meanwhile: everything before it has been seen.
-      if ((parkedAt ?? "") > began) break;
-      if (left && !left.has(id)) continue;
+      const { id } = shown(message);
+      // Not asked for, or parked again meanwhile; times would not tell, since other nodes wrote them.
+      if (done.has(id) || (left && !left.has(id))) continue;
       await work(message);
       channel.ack(message);
+      done.add(id);
       left?.delete(id);
       count += 1;
     }

@@ -68,6 +68,27 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
         assert.deepEqual(left.task, taskOf("c"));
       }));
 
+    test("what a node whose clock is fast has parked is replayed and dropped as anything else", () =>
+      withQueue(async (queue) => {
+        const parkedAt = new Date(Date.now() + 3_600_000).toISOString();
+        await onBroker(queue.options.urls[0], (channel) => {
+          for (const name of ["a", "b"]) {
+            const more = { persistent: true, messageId: name, headers: { parkedAt } };
+            const body = Buffer.from(JSON.stringify(taskOf(name)));
+            channel.publish(queue.options.exchange, `${queue.options.queue}.parked`, body, more);
+          }
+        });
+        await eventually(async () => (await queue.tasks.counts()).parked === 2, "the parked tasks");
+        assert.equal(await queue.tasks.dropParked(["b"]), 1);
+        await eventually(async () => (await queue.tasks.counts()).parked === 1, "the other one to be back");
+        assert.equal(await queue.tasks.replayParked(), 1);
+        const seen: string[] = [];
+        const work = working(queue, remembering(seen));
+        await eventually(() => seen.length === 1, "the replayed task");
+        await work.stop();
+        assert.deepEqual(seen, ["a"]);
+      }));
+
     test("a task that fails on and on is parked after the last of its tries", () =>
       withQueue(
         async (queue) => {
