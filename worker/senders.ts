@@ -107,6 +107,7 @@ export function senders(deps: SendingDeps): Senders {
       const hungUp = ["connect", "timeout", "unavailable"].includes(asProblem(error).code);
       if (ending || !hungUp || signal.aborted) throw error;
     }
+    one.session.close();
     one.session = await openSending(deps, mailbox, signal);
     return one.session.transmit(order, beforeEnd, signal);
   }
