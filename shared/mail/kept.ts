@@ -25,6 +25,9 @@ export function kept<S extends Session>(open: (signal: AbortSignal) => Promise<S
   async function opened(): Promise<S> {
     await current?.close();
     current = await open(life.signal);
+    // Closed just as it was ready: nobody else would close it.
+    if (life.signal.aborted) await current.close();
+    life.signal.throwIfAborted();
     return current;
   }
 

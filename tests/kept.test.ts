@@ -1,0 +1,31 @@
+/** What the one session of a mail connection promises at its end: whatever was opened is closed. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { kept } from "../shared/mail/kept.ts";
+import { isProblem } from "./promises/mailbox-rig.ts";
+
+test("a session that is ready just as its connection is closed is closed too, and given to nobody", async () => {
+  const ready = Promise.withResolvers<void>();
+  let open = false;
+  const mine = kept(async () => {
+    await ready.promise;
+    open = true;
+    const close = () => {
+      open = false;
+      return Promise.resolve();
+    };
+    return {
+      get open() {
+        return open;
+      },
+      close,
+    };
+  });
+  const asked = mine.session(AbortSignal.timeout(60_000));
+  const refused = assert.rejects(asked, isProblem("connect", "later"));
+  await mine.close();
+  ready.resolve();
+  await refused;
+  assert.equal(open, false);
+  assert.equal(mine.open, false);
+});
