@@ -118,6 +118,7 @@ function checkPicking(input: MailboxInput): void {
   const { receive: from, deliver: to } = input;
   const wrong = wrongSchedule(from.poll);
   if (wrong) throw wrongField(`receive.poll.${wrong.path}`, wrong.message);
+  checkCertificates(input);
   if (from.protocol === "ews") checkExchange(from);
   const unsendable = wrongSending(input);
   if (unsendable) throw wrongField(unsendable.path, unsendable.message);
@@ -126,6 +127,17 @@ function checkPicking(input: MailboxInput): void {
   if (!to.split.body && !to.split.attachments) throw wrongField("deliver.split", "must have body or attachments true");
   if (to.format === "raw")
     throw wrongField("deliver.split", "needs format full or headers: a raw message is one piece");
+}
+
+/** Certificates are shown to whoever reads the mailbox, and a file often has the private key beside its certificate. */
+function checkCertificates({ receive: from, send: by }: MailboxInput): void {
+  for (const [name, part] of Object.entries({ receive: from, send: by })) {
+    const oauth2 = part?.auth && "oauth2" in part.auth ? part.auth.oauth2 : undefined;
+    const open = [["ca", part?.ca] as const, ["auth.oauth2.certificate", oauth2?.certificate] as const];
+    const wrong = open.find(([, pem]) => pem !== undefined && /PRIVATE KEY-----/.test(pem));
+    if (wrong)
+      throw wrongField(`${name}.${wrong[0]}`, "must not hold a private key: it is shown to whoever reads this");
+  }
 }
 
 /** Where an Exchange mailbox may be looked for, and whom it is shown to, is found here rather than in the middle of autodiscover. */

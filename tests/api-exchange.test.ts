@@ -44,7 +44,11 @@ describe("An Exchange mailbox in the API", () => {
 
   test("is refused with the field that is wrong", async () => {
     const oauth2 = { tokenUrl: "https://login.example.com/token", clientId: "one", privateKey: "secret words" };
+    const pem =
+      "-----BEGIN CERTIFICATE-----\nAAAA\n-----BEGIN PRIVATE KEY-----\nsecret words\n-----END PRIVATE KEY-----";
     const wrong: [object, string][] = [
+      [{ ca: pem }, "receive.ca"],
+      [{ auth: { user: ANN, oauth2: { ...oauth2, certificate: pem } } }, "receive.auth.oauth2.certificate"],
       [{ redirects: "(unfinished" }, "receive.redirects"],
       [{ redirects: "(?=looking ahead)" }, "receive.redirects"],
       [{ tls: "starttls" }, "receive.tls"],
