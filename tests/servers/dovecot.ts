@@ -2,6 +2,7 @@
  * A private Dovecot 2.3 for tests: own configuration, own folders, free ports, no trace outside its temporary folder.
  * It speaks IMAP and POP3 (each plain with STARTTLS/STLS, and TLS) and LMTP, and holds thousands of IDLE connections.
  */
+import { existsSync } from "node:fs";
 import { chmod, chown, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
@@ -189,8 +190,11 @@ async function endSessions(group: number): Promise<void> {
       .filter((entry) => /^\d+$/.test(entry))
       .map((entry) => readFile(`/proc/${entry}/stat`, "utf8").catch(() => "")),
   );
-  for (const stat of stats) {
+  const pids = stats.flatMap((stat) => {
     const [, pid, name, parent] = /^(\d+) \((.*)\) \S+ (\d+)/.exec(stat) ?? [];
-    if (Number(parent) === group && /^(imap|pop3)/.test(name ?? "")) process.kill(Number(pid), "SIGTERM");
-  }
+    return Number(parent) === group && /^(imap|pop3)/.test(name ?? "") ? [Number(pid)] : [];
+  });
+  for (const pid of pids) process.kill(pid, "SIGTERM");
+  // A login process that is about to end still takes connections, to say that it is shutting down.
+  await eventually(() => pids.every((pid) => !existsSync(`/proc/${pid}`)), "the sessions' processes to end");
 }

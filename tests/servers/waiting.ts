@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 /** Wakes everyone who waits for something to be found whenever the world has changed. */
 export type WaitingRoom = {
   wake(): void;
-  /** Resolves with the first value `find` returns that is not undefined; rejects with `explain()` at the deadline. */
+  /** Resolves with the first value `find` returns that is not undefined; rejects with what it throws, or with `explain()` at the deadline. */
   until<Found>(find: () => Found | undefined, timeoutMs: number, explain: () => string): Promise<Found>;
 };
 
@@ -17,16 +17,24 @@ export function waitingRoom(): WaitingRoom {
     },
     until: (find, timeoutMs, explain) =>
       new Promise((resolve, reject) => {
-        const timer = setTimeout(() => {
+        const over = (): void => {
           waiting.delete(look);
+          clearTimeout(timer);
+        };
+        const timer = setTimeout(() => {
+          over();
           reject(new Error(`${explain()} (after ${timeoutMs} ms)`));
         }, timeoutMs);
         const look = (): void => {
-          const found = find();
-          if (found === undefined) return;
-          waiting.delete(look);
-          clearTimeout(timer);
-          resolve(found);
+          try {
+            const found = find();
+            if (found === undefined) return;
+            over();
+            resolve(found);
+          } catch (error) {
+            over();
+            reject(error);
+          }
         };
         waiting.add(look);
         look();
