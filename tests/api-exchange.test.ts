@@ -51,6 +51,7 @@ describe("An Exchange mailbox in the API", () => {
       [{ auth: { user: ANN, oauth2: { ...oauth2, certificate: pem } } }, "receive.auth.oauth2.certificate"],
       [{ redirects: "(unfinished" }, "receive.redirects"],
       [{ redirects: "(?=looking ahead)" }, "receive.redirects"],
+      [{ url: "https://ann:words@mail.example.com/EWS/Exchange.asmx" }, "receive.url"],
       [{ tls: "starttls" }, "receive.tls"],
       [{ access: "owner" }, "receive.access"],
       [{ auth: { user: ANN, oauth2 } }, "receive.auth.oauth2"],

@@ -124,7 +124,9 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     port: v.optional(Port),
     tls: v.optional(v.picklist(["implicit", "none"], "must be implicit or none"), "implicit"),
     /** The whole address of the service, where it is not the usual one. */
-    url: v.optional(HttpUrl),
+    url: v.optional(
+      v.pipe(HttpUrl, v.regex(/^[^/]*\/\/[^/?#@]+([/?#]|$)/, "must not hold a login; it belongs in auth")),
+    ),
     /** A regular expression: redirects of autodiscover to other hosts are followed to URLs that match it. */
     redirects: v.optional(text(1024)),
     ...trusted,
