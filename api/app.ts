@@ -3,23 +3,23 @@ import { type Context, Hono } from "hono";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
-import { gate } from "./auth.ts";
+import { gate } from "./http/auth.ts";
 import type { ApiDeps } from "./deps.ts";
 import { listeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
-import { errorAnswer, problemAnswer } from "./problems.ts";
+import { errorAnswer, problemAnswer } from "./http/problems.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
 import { healthRoutes } from "./routes/health.ts";
-import { mailboxWorkRoutes } from "./routes/mailbox-work.ts";
+import { mailboxWorkRoutes } from "./routes/mailbox-actions.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
 import { nodeRoutes } from "./routes/nodes.ts";
 import { parkedRoutes } from "./routes/parked.ts";
 import { sizingRoutes } from "./routes/sizing.ts";
-import type { Route } from "./routes/route.ts";
-import type { Caller } from "./serve.ts";
+import type { Route } from "./http/route.ts";
+import type { Caller } from "./http/server.ts";
 
 /** Every route of the API; the more particular paths come first. */
 function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {

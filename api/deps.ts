@@ -2,7 +2,7 @@
 import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
-import type { About } from "../shared/nodes/sessions.ts";
+import type { About } from "../shared/nodes/heartbeats.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";

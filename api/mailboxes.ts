@@ -5,11 +5,11 @@ import { Mailbox, MailboxId, MailboxInput, MailboxStatus, SECRET_PATHS } from ".
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { afterDeliveryOf, portOf } from "../shared/mail/defaults.ts";
-import { matcherOf } from "../shared/mail/ews/pattern.ts";
+import { matcherOf } from "../shared/mail/ews/autodiscover/pattern.ts";
 import { wrongSchedule } from "../shared/mail/schedule.ts";
 import { wrongSending } from "../shared/mail/sending.ts";
 import type { MailboxWithState } from "../shared/store/store.ts";
-import { isRecord } from "./fields.ts";
+import { isRecord } from "./http/field-errors.ts";
 
 const ProblemShown = v.object({
   code: v.string(),

@@ -11,16 +11,16 @@ import { type Part, runInside, untilStopped } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
 import { slept } from "../shared/time.ts";
-import { worker } from "../worker/perform.ts";
+import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { counted } from "./counts.ts";
 import type { Readiness } from "./deps.ts";
-import { openOwnership } from "./lease/open.ts";
+import { openOwnership } from "./lease/acquire.ts";
 import { stateBoard } from "./listen/states.ts";
 import { subscriptions } from "./listen/subscriptions.ts";
 import { tellers } from "./routes/creatio/tell.ts";
-import { serve } from "./serve.ts";
-import { mailVisits } from "./visits.ts";
+import { serve } from "./http/server.ts";
+import { mailVisits } from "./mail-visits.ts";
 
 const TRIM_EVERY_MS = 600_000;
 /** Tasks an API node does at once while workers, which should do them, are missing. */

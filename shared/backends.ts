@@ -3,13 +3,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { Problem } from "./contract/problem.ts";
-import { fallbackQueue } from "./queue/fallback.ts";
-import { inlineQueue } from "./queue/inline.ts";
+import { fallbackQueue } from "./queue/redis/queue.ts";
+import { inlineQueue } from "./queue/sqlite/queue.ts";
 import type { ParkedTasks, Perform, TaskDepth, TaskFailure, TaskSender } from "./queue/queue.ts";
 import type { RedisConnection } from "./store/redis-client.ts";
-import { loadKeys } from "./store/keys.ts";
+import { loadKeys } from "./store/encryption-keys.ts";
 import type { Store } from "./store/store.ts";
-import { sqliteStore } from "./store/sqlite.ts";
+import { sqliteStore } from "./store/sqlite/store.ts";
 import { type Vault, vault } from "./store/vault.ts";
 import type { Emit } from "./telemetry/events.ts";
 import type { Backoff } from "./time.ts";
@@ -81,7 +81,7 @@ async function embedded({ config, emit, backoff }: Deps, keys: Vault): Promise<B
 /** The clients of Redis and RabbitMQ are loaded only where they are used: a node that is alone does without their memory. */
 async function shared(deps: Deps, keys: Vault): Promise<Backends> {
   const { config } = deps;
-  const { redisStore } = await import("./store/redis.ts");
+  const { redisStore } = await import("./store/redis/store.ts");
   const store = await redisStore({ ...(await redisPlace(config)), vault: keys, ...bounds(config) });
   const broker = config.RABBITMQ_URL.length > 0 ? await rabbit(deps) : undefined;
   return {
@@ -97,7 +97,7 @@ async function shared(deps: Deps, keys: Vault): Promise<Backends> {
 }
 
 async function rabbit({ config, emit, backoff }: Deps) {
-  const { rabbitQueue } = await import("./queue/rabbit.ts");
+  const { rabbitQueue } = await import("./queue/rabbitmq/queue.ts");
   const onFailed = failed(emit);
   const broker = rabbitQueue({
     ...(await brokerPlace(config)),

@@ -1,7 +1,7 @@
 /** The gate before a mail host: how many connections pass at once, in which order, and what refusals change. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { admission } from "../shared/mail/admission.ts";
+import { admission } from "../shared/mail/net/login-rate.ts";
 import { eventually } from "./servers/waiting.ts";
 
 const never = new AbortController().signal;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { connect, createServer, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { serve } from "../api/serve.ts";
+import { serve } from "../api/http/server.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { eventually } from "./servers/waiting.ts";

@@ -48,7 +48,7 @@ const ROOMS: Record<string, string[]> = {
   "api/lease": ["shared"],
   worker: ["shared", "worker/endpoint"],
   api: ["shared", "api/lease"],
-  "api/main.ts": ["shared", "api", "worker/perform.ts"],
+  "api/main.ts": ["shared", "api", "worker/tasks/dispatch.ts"],
 };
 
 const roomOf = (file: string) =>
@@ -158,7 +158,7 @@ describe("architecture", () => {
       /\b(Bun|Deno)\s*[.?]|globalThis\.(Bun|Deno)|"(Bun|Deno)" in/.test(withoutComments(code)),
     );
     assert.deepEqual(
-      naming.map(([file]) => file).filter((file) => file !== "api/serve.ts"),
+      naming.map(([file]) => file).filter((file) => file !== "api/http/server.ts"),
       [],
     );
   });

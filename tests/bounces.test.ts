@@ -1,7 +1,7 @@
 /** Messages that come back: read in every form, linked to what was sent, told as bounced. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { bounces, notBounces } from "./servers/bounces.ts";
 import { type Outgoing, outgoing } from "./stories/outgoing.ts";
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { patch } from "../api/size.ts";
+import { patch } from "../api/cli/sizing.ts";
 import {
   MAILBOXES_MOST,
   MAILBOXES_TARGET,

@@ -3,7 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { egress } from "../shared/egress.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
 import type { PostOutcome } from "../worker/endpoint/endpoint.ts";
-import { type EndpointGates, endpointGates, type Entry } from "../worker/endpoint/gate.ts";
+import { type EndpointGates, endpointGates, type Entry } from "../worker/endpoint/circuit-breaker.ts";
 import { httpPost, type Post } from "../worker/endpoint/http.ts";
 import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 

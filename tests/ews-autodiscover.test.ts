@@ -6,13 +6,13 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
-import { discovered } from "../shared/mail/ews/autodiscover.ts";
-import { type Exchange, exchange } from "../shared/mail/ews/exchange.ts";
-import { ewsHttp } from "../shared/mail/ews/http.ts";
-import { matcherOf } from "../shared/mail/ews/pattern.ts";
-import { allowedBy } from "../shared/mail/ews/redirects.ts";
-import { answerTo } from "../shared/mail/ews/requests.ts";
-import { openEws } from "../shared/mail/ews/session.ts";
+import { discovered } from "../shared/mail/ews/autodiscover/autodiscover.ts";
+import { type Exchange, exchange } from "../shared/mail/ews/account.ts";
+import { ewsHttp } from "../shared/mail/ews/transport/http.ts";
+import { matcherOf } from "../shared/mail/ews/autodiscover/pattern.ts";
+import { allowedBy } from "../shared/mail/ews/autodiscover/redirects.ts";
+import { answerTo } from "../shared/mail/ews/client/operations.ts";
+import { openEws } from "../shared/mail/ews/client/session.ts";
 import {
   exchangeDeps,
   exchangeMailbox,

@@ -5,8 +5,8 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
-import { exchange } from "../shared/mail/ews/exchange.ts";
-import { type EwsDeps, type EwsSession, openEws } from "../shared/mail/ews/session.ts";
+import { exchange } from "../shared/mail/ews/account.ts";
+import { type EwsDeps, type EwsSession, openEws } from "../shared/mail/ews/client/session.ts";
 import {
   exchangeDeps,
   exchangeMailbox,

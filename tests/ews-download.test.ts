@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import PostalMime from "postal-mime";
-import { mimeOf } from "../shared/mail/ews/mime.ts";
-import { type EwsSession, openEws } from "../shared/mail/ews/session.ts";
+import { mimeOf } from "../shared/mail/ews/items/mime-content.ts";
+import { type EwsSession, openEws } from "../shared/mail/ews/client/session.ts";
 import { exchangeDeps, exchangeMailbox } from "./promises/exchange-rig.ts";
 import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";

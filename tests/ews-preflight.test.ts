@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
-import { onlineNotice } from "../shared/mail/ews/online.ts";
+import { onlineNotice } from "../shared/mail/ews/soap/exchange-online.ts";
 import { preflight } from "../shared/mail/ews/preflight.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import { tryOut as tryAll } from "../shared/mail/open.ts";

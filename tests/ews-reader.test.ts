@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
-import { base64Decoder } from "../shared/mail/ews/base64.ts";
-import { type Element, elementsOf, textWithin, within } from "../shared/mail/ews/envelopes.ts";
-import { escaped, unescaped } from "../shared/mail/ews/markup.ts";
-import { noticesIn } from "../shared/mail/ews/notices.ts";
+import { base64Decoder } from "../shared/mail/ews/soap/base64.ts";
+import { type Element, elementsOf, textWithin, within } from "../shared/mail/ews/soap/elements.ts";
+import { escaped, unescaped } from "../shared/mail/ews/soap/xml.ts";
+import { noticesIn } from "../shared/mail/ews/soap/notifications.ts";
 
 async function* cut(bytes: Buffer, lengths: Iterable<number>): AsyncGenerator<Buffer> {
   let at = 0;

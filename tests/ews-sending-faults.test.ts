@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import type { Fault } from "./servers/exchange/faults.ts";
 import { startSluice } from "./servers/sluice.ts";
 import { type ExchangeScene, exchangeScene } from "./stories/exchange.ts";

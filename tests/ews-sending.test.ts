@@ -1,7 +1,7 @@
 /** Mail that goes out through Exchange: whole, under its own Message-ID, to whom it is for, once; `unknown` only where nobody can know. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import type { Fault } from "./servers/exchange/faults.ts";
 import { type ExchangeScene, exchangeScene } from "./stories/exchange.ts";
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import MailComposer from "nodemailer/lib/mail-composer";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { split } from "../shared/mail/ews/sending/split.ts";
 
 const LIMITS = { maxAttachmentBytes: 1e9 };

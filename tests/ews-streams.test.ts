@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
-import type { HubLimits } from "../shared/mail/ews/hub.ts";
-import { mimeOf } from "../shared/mail/ews/mime.ts";
+import type { HubLimits } from "../shared/mail/ews/notifications/pool.ts";
+import { mimeOf } from "../shared/mail/ews/items/mime-content.ts";
 import { hintsRig, type HintsRig, SERVICE, soon } from "./promises/hints-rig.ts";
 import { all, isProblem } from "./promises/mailbox-rig.ts";
 import type { ExchangeOptions } from "./servers/exchange/server.ts";

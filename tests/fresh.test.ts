@@ -1,7 +1,7 @@
 /** Bytes kept at hand: never more than there is room for, and none that nobody will come for. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { freshBytes } from "../shared/store/fresh.ts";
+import { freshBytes } from "../shared/store/message-window.ts";
 
 const bytes = (length: number) => new Uint8Array(length);
 

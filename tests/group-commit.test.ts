@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { openDatabase } from "../shared/store/sqlite-database.ts";
-import { grouped } from "../shared/store/sqlite-group.ts";
+import { openDatabase } from "../shared/store/sqlite/database.ts";
+import { grouped } from "../shared/store/sqlite/group-commit.ts";
 
 /** A group over a step that is counted and a disk that is as slow as the test wants. */
 function rig() {

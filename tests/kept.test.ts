@@ -1,7 +1,7 @@
 /** What the one session of a mail connection promises at its end: whatever was opened is closed. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { kept } from "../shared/mail/kept.ts";
+import { kept } from "../shared/mail/reconnecting.ts";
 import { isProblem } from "./promises/mailbox-rig.ts";
 
 test("a session that is ready just as its connection is closed is closed too, and given to nobody", async () => {

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { singleLeases } from "../api/lease/single.ts";
-import { newKey } from "../shared/store/keys.ts";
-import { sqliteStore } from "../shared/store/sqlite.ts";
+import { newKey } from "../shared/store/encryption-keys.ts";
+import { sqliteStore } from "../shared/store/sqlite/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { leasePromises } from "./promises/leases.ts";
 import { cursorOf } from "./promises/samples.ts";

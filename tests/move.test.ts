@@ -1,7 +1,7 @@
 /** The story of a node that was alone and becomes one of several: all it remembered comes along. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { move } from "../api/move.ts";
+import { move } from "../api/cli/move.ts";
 import { readConfig } from "../shared/config.ts";
 import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
 import { rabbitMqOrSkip, redisOrSkip } from "./servers/provide.ts";

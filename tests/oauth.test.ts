@@ -7,7 +7,7 @@ import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
-import { oauthTokens } from "../shared/mail/oauth.ts";
+import { oauthTokens } from "../shared/mail/oauth/tokens.ts";
 import { isProblem, mailboxOn } from "./promises/mailbox-rig.ts";
 import { clientCertificate } from "./servers/certificates.ts";
 import { startImapServer } from "./servers/imap/server.ts";

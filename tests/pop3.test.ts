@@ -8,7 +8,7 @@ import type { MailboxOf } from "../shared/contract/mailbox.ts";
 import type { Cursor } from "../shared/contract/message.ts";
 import { openMailbox, preflights } from "../shared/mail/open.ts";
 import { maildrops } from "../shared/mail/pop3/maildrops.ts";
-import { lineOver } from "../shared/mail/pop3/line.ts";
+import { lineOver } from "../shared/mail/pop3/stream.ts";
 import { nextRun, wrongSchedule } from "../shared/mail/schedule.ts";
 import { all, depsFor, isProblem, maildropOn, PASSWORD, type Watch, watchOn } from "./promises/mailbox-rig.ts";
 import { numbered } from "./servers/mail.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
-import { refusals } from "../worker/refusals.ts";
+import { refusals } from "../worker/mail/login-backoff.ts";
 
 const box = (revision: number) => ({ id: "a", revision }) as Mailbox;
 const soon = { login: () => 0 };

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
-import { type Exchange, exchange } from "../shared/mail/ews/exchange.ts";
-import { senders } from "../worker/senders.ts";
+import { type Exchange, exchange } from "../shared/mail/ews/account.ts";
+import { senders } from "../worker/mail/sender-pool.ts";
 import { depsFor, exchangeMailboxOn, PASSWORD } from "./promises/mailbox-rig.ts";
 import { startExchange } from "./servers/exchange/server.ts";
 

@@ -6,7 +6,7 @@ import addressparser from "nodemailer/lib/addressparser";
 import * as v from "valibot";
 import { OutgoingMessage } from "../shared/contract/outgoing.ts";
 import { type FieldError, Problem } from "../shared/contract/problem.ts";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { addressesIn, parties, plainAddress } from "../shared/mail/smtp/addresses.ts";
 import { compose } from "../shared/mail/smtp/compose.ts";
 import { checkHeaders } from "../shared/mail/smtp/headers.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { makeCertificates } from "./servers/certificates.ts";
 import { startSmtpScript } from "./servers/smtp-script.ts";
 import { type Outgoing, outgoing } from "./stories/outgoing.ts";

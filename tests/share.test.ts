@@ -1,8 +1,8 @@
 /** Fair share: what each node reckons to be its own, with nodes that join, leave, are small or share a name. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { fairShare, sharesOf } from "../api/lease/share.ts";
-import type { NodeInfo } from "../shared/nodes/sessions.ts";
+import { fairShare, sharesOf } from "../api/lease/fair-share.ts";
+import type { NodeInfo } from "../shared/nodes/heartbeats.ts";
 
 const ids = Array.from({ length: 3_000 }, (_, n) => `mailbox-${n}`);
 

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { egress } from "../shared/egress.ts";
 import type { PostOutcome } from "../worker/endpoint/endpoint.ts";
 import { httpPost, type Post } from "../worker/endpoint/http.ts";
-import { answered, isTrouble, retryAfter } from "../worker/endpoint/verdict.ts";
+import { answered, isTrouble, retryAfter } from "../worker/endpoint/outcome.ts";
 import { type Answer, type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 
 const never = new AbortController().signal;

@@ -7,7 +7,7 @@ import { Mailbox, MailboxInput } from "../shared/contract/mailbox.ts";
 import { MessageReceived } from "../shared/contract/received.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
-import { parseMessage } from "../shared/mail/mime-message.ts";
+import { parseMessage } from "../shared/mail/mime/message.ts";
 import { DIALECTS } from "../worker/endpoint/dialects.ts";
 import type { Letter, WireRequest } from "../worker/endpoint/endpoint.ts";
 import { httpPost } from "../worker/endpoint/http.ts";

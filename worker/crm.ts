@@ -1,5 +1,5 @@
 /** Short calls to a CRM on behalf of somebody who waits for the answer; nothing is tried again. */
-import { probe } from "./endpoint/creatio-callbacks.ts";
+import { probe } from "./endpoint/creatio/callbacks.ts";
 import type { PostOutcome, WireRequest } from "./endpoint/endpoint.ts";
 
 type Deps = { post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome> };

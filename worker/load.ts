@@ -4,7 +4,7 @@ import { asProblem, Problem } from "../shared/contract/problem.ts";
 import type { Cursor, MessageRef } from "../shared/contract/message.ts";
 import type { LoadTask, TaskOutcome } from "../shared/contract/task.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
-import type { DeliverDeps } from "./deliver.ts";
+import type { DeliverDeps } from "./tasks/deliver.ts";
 
 /** How much is taken to be downloaded by looking up: more than a subscription lends its connection for. */
 const LONG_LOOK_BYTES = 16 * 1024 * 1024;

@@ -11,7 +11,7 @@ import type { TaskSender } from "../shared/queue/queue.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
 import { healthServer } from "./health.ts";
-import { worker } from "./perform.ts";
+import { worker } from "./tasks/dispatch.ts";
 
 /** Tasks done at once while the broker is away: those that this worker's own tasks bring with them. */
 const STAND_IN_CONCURRENCY = 8;

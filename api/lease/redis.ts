@@ -5,14 +5,14 @@
  */
 import { asProblem } from "../../shared/contract/problem.ts";
 import { type RedisConnection, redisScript } from "../../shared/store/redis-client.ts";
-import { LUA_FENCE } from "../../shared/store/redis-cursors.ts";
-import type { RedisKeys } from "../../shared/store/redis-keys.ts";
-import { LUA_CLOCK } from "../../shared/store/redis-ledger.ts";
+import { LUA_FENCE } from "../../shared/store/redis/cursors.ts";
+import type { RedisKeys } from "../../shared/store/redis/keys.ts";
+import { LUA_CLOCK } from "../../shared/store/redis/ledger.ts";
 import { listOf, numberOf, textOf } from "../../shared/store/redis-reply.ts";
 import { jittered, slept } from "../../shared/time.ts";
 import type { Lease, Leases } from "./lease.ts";
-import type { News } from "../../shared/nodes/news.ts";
-import type { NodeInfo, Session, Sessions } from "../../shared/nodes/sessions.ts";
+import type { News } from "../../shared/nodes/cluster-events.ts";
+import type { NodeInfo, Session, Sessions } from "../../shared/nodes/heartbeats.ts";
 import { singleLeases } from "./single.ts";
 
 /** ARGV[2] is a session known to be over: sessions are never revived, so its records may be taken. */

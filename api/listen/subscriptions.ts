@@ -2,7 +2,7 @@
 import { asProblem } from "../../shared/contract/problem.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { slept } from "../../shared/time.ts";
-import type { Ownership } from "../lease/open.ts";
+import type { Ownership } from "../lease/acquire.ts";
 import { keepListening, type Listening } from "./subscription.ts";
 
 export interface Subscriptions {

@@ -4,12 +4,12 @@ import { Delivery, DeliveryState } from "../../shared/contract/delivery.ts";
 import { Problem } from "../../shared/contract/problem.ts";
 import { type Sending, SendingShown, shownSending } from "../../shared/contract/sending.ts";
 import type { ApiDeps } from "../deps.ts";
-import { notFound } from "../problems.ts";
-import { When } from "./dates.ts";
-import { listOf, paging } from "./paging.ts";
+import { notFound } from "../http/problems.ts";
+import { When } from "../http/dates.ts";
+import { listOf, paging } from "../http/paging.ts";
 import { replay, replaySince } from "./replay.ts";
-import { MAIL_PROBLEMS, VISIT_MS } from "./visit.ts";
-import { json, route, type Route } from "./route.ts";
+import { MAIL_PROBLEMS, VISIT_MS } from "../http/mail-problems.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 type Deps = Pick<ApiDeps, "store" | "tasks" | "mail" | "config">;
 

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import type { ApiDeps } from "../deps.ts";
 import { counted } from "../counts.ts";
-import { json, route, type Route } from "./route.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 const Counts = v.record(v.string(), v.number());
 const Diagnostics = v.object({

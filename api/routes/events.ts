@@ -2,8 +2,8 @@
 import * as v from "valibot";
 import type { ApiDeps } from "../deps.ts";
 import type { Fact } from "../../shared/telemetry/events.ts";
-import { eventStream } from "../stream.ts";
-import { route, type Route } from "./route.ts";
+import { eventStream } from "../http/event-stream.ts";
+import { route, type Route } from "../http/route.ts";
 
 const Query = v.strictObject({
   mailbox: v.optional(v.pipe(v.string(), v.description("Only facts about this mailbox."))),

@@ -1,7 +1,7 @@
 /** What machines ask about the node itself: alive, ready, metrics, and the status page of the listeners. */
 import * as v from "valibot";
 import type { ApiDeps } from "../deps.ts";
-import { json, route, type Route } from "./route.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 type Deps = Pick<ApiDeps, "version" | "ready" | "metrics" | "subscriptions" | "nodes">;
 

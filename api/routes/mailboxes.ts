@@ -6,10 +6,10 @@ import type { Secret } from "../../shared/contract/secret.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
 import { differs, MailboxCreated, mailboxFrom, MailboxShown, shownMailbox, wireForm } from "../mailboxes.ts";
-import { merged, replacingCredentials } from "../patch.ts";
-import { notFound } from "../problems.ts";
-import { listOf, paging } from "./paging.ts";
-import { json, parsed, route, type Route } from "./route.ts";
+import { merged, replacingCredentials } from "../http/merge-patch.ts";
+import { notFound } from "../http/problems.ts";
+import { listOf, paging } from "../http/paging.ts";
+import { json, parsed, route, type Route } from "../http/route.ts";
 
 type Deps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions">;
 

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { tasksNow } from "../../shared/queue/depth.ts";
 import type { ApiDeps } from "../deps.ts";
-import { json, route, type Route } from "./route.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 const Node = v.object({
   name: v.string(),

@@ -7,8 +7,8 @@ import { slept } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
 import { takeUp } from "../outgoing.ts";
 import { found } from "./mailboxes.ts";
-import { listOf, paging } from "./paging.ts";
-import { json, route, type Route } from "./route.ts";
+import { listOf, paging } from "../http/paging.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 type Deps = Pick<ApiDeps, "config" | "store" | "tasks" | "facts">;
 

@@ -1,12 +1,12 @@
 /** What people open in a browser, and the document they generate clients from: `/`, /docs and /openapi.json. */
-import type { Gate } from "../auth.ts";
+import type { Gate } from "../http/auth.ts";
 import { counted } from "../counts.ts";
 import type { TaskDepth } from "../../shared/queue/queue.ts";
 import type { ApiDeps } from "../deps.ts";
-import { docsBody } from "../docs.ts";
-import { type Html, html, page } from "../html.ts";
-import { openApiDocument } from "../openapi.ts";
-import { json, route, type Route } from "./route.ts";
+import { docsBody } from "../pages/docs.ts";
+import { type Html, html, page } from "../pages/html.ts";
+import { openApiDocument } from "../pages/openapi.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 type Deps = Pick<ApiDeps, "config" | "version" | "store" | "tasks" | "subscriptions">;
 

@@ -2,8 +2,8 @@
 import * as v from "valibot";
 import { Task } from "../../shared/contract/task.ts";
 import type { ApiDeps } from "../deps.ts";
-import { listOf } from "./paging.ts";
-import { json, route, type Route } from "./route.ts";
+import { listOf } from "../http/paging.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 type Deps = Pick<ApiDeps, "parked" | "tasks">;
 

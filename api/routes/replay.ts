@@ -3,8 +3,8 @@ import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
 import type { DeliveryQuery } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
-import { parsedDate } from "./dates.ts";
-import { handOver } from "./hand-over.ts";
+import { parsedDate } from "../http/dates.ts";
+import { handOver } from "../redeliver.ts";
 
 type Deps = Pick<ApiDeps, "store" | "tasks" | "config">;
 type Chosen = { since: string; mailbox?: string | undefined; state: NonNullable<DeliveryQuery["state"]> };

@@ -1,7 +1,7 @@
 /** GET /api/v1/sizing: how many replicas, vCPU and memory so many mailboxes and so much mail need. */
 import * as v from "valibot";
 import { Sizing, sizing } from "../sizing.ts";
-import { json, route, type Route } from "./route.ts";
+import { json, route, type Route } from "../http/route.ts";
 
 const Asked = v.object({
   mailboxes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(1_000_000)), 1000),

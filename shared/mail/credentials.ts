@@ -1,7 +1,7 @@
 /** The login of a mailbox in clear, for the moment in which it is sent. */
 import type { Mailbox } from "../contract/mailbox.ts";
 import { Problem } from "../contract/problem.ts";
-import type { Tokens } from "./oauth.ts";
+import type { Tokens } from "./oauth/tokens.ts";
 
 export type Credentials = { user: string; pass: string } | { user: string; accessToken: string };
 

@@ -1,9 +1,9 @@
 /** Messages about other messages: what could not be delivered, in every form mail servers say it, and complaints about what was. */
 import type { Bounce } from "../contract/received.ts";
-import type { Limited } from "./mime-bounds.ts";
-import { contentOf, headerOf } from "./mime-content.ts";
-import { type Field, text, valueOf } from "./mime-header.ts";
-import { leaves, type Part } from "./mime-tree.ts";
+import type { Limited } from "./mime/limits.ts";
+import { contentOf, headerOf } from "./mime/content.ts";
+import { type Field, text, valueOf } from "./mime/header.ts";
+import { leaves, type Part } from "./mime/tree.ts";
 import { messageIds } from "./mime-values.ts";
 
 type Report = Bounce["recipients"][number];

@@ -1,9 +1,9 @@
 /** The values of header fields: encoded words, addresses, message ids and dates, each bounded and never throwing. */
 import { addressParser, decodeWords } from "postal-mime";
 import type { Party } from "../contract/received.ts";
-import { decodeTransfer } from "./mime-body.ts";
-import { BOUNDS, type Limited } from "./mime-bounds.ts";
-import { clean, type Field } from "./mime-header.ts";
+import { decodeTransfer } from "./mime/body.ts";
+import { BOUNDS, type Limited } from "./mime/limits.ts";
+import { clean, type Field } from "./mime/header.ts";
 
 /** Decodes the encoded words (RFC 2047) of values, up to the bounds; a value beyond them comes back as it is. */
 export function wordDecoder(limited: Limited): (value: string) => string {

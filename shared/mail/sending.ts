@@ -1,14 +1,14 @@
 /** How a mailbox sends, by protocol: SMTP, or for Exchange mailboxes the service they are received from. */
 import type { Mailbox, MailboxInput, Send } from "../contract/mailbox.ts";
 import { asProblem, Problem } from "../contract/problem.ts";
-import { onlineNotice } from "./ews/online.ts";
+import { onlineNotice } from "./ews/soap/exchange-online.ts";
 import { hiddenRecipients } from "./ews/sending/recipients.ts";
 import { openEwsSending } from "./ews/sending/send.ts";
-import type { EwsDeps } from "./ews/session.ts";
+import type { EwsDeps } from "./ews/client/session.ts";
 import type { PreflightStep } from "./mail.ts";
 import type { SendSession } from "./outgoing.ts";
 import { openSmtp, type SmtpDeps } from "./smtp/connect.ts";
-import { paceOf as smtpPace, smtpPlace } from "./smtp/place.ts";
+import { paceOf as smtpPace, smtpPlace } from "./smtp/server.ts";
 
 type SendProtocol = NonNullable<Send["protocol"]>;
 

@@ -3,9 +3,9 @@ import manifest from "../../package.json" with { type: "json" };
 import { asProblem } from "../contract/problem.ts";
 import type { Node } from "../node.ts";
 import type { Part } from "../run.ts";
-import { type RedisKeys, redisKeys } from "../store/redis-keys.ts";
-import { type News, redisNews } from "./news.ts";
-import { type About, redisSessions, type Sessions } from "./sessions.ts";
+import { type RedisKeys, redisKeys } from "../store/redis/keys.ts";
+import { type News, redisNews } from "./cluster-events.ts";
+import { type About, redisSessions, type Sessions } from "./heartbeats.ts";
 
 export type Cluster = {
   keys: RedisKeys;

@@ -9,9 +9,9 @@ import { type RedisConnection, redisScript } from "./redis-client.ts";
 import { type DeliveryIndex, timeKey } from "./redis-delivery-index.ts";
 import { listedDeliveries, retryingDeliveries } from "./redis-delivery-lists.ts";
 import { LUA_RECORDS, openedDelivery, rawKey, readDelivery } from "./redis-delivery-records.ts";
-import type { RedisKeys } from "./redis-keys.ts";
-import { LUA_CLOCK, LUA_LEDGER } from "./redis-ledger.ts";
-import { LUA_PRINTS, type PrintWindow } from "./redis-prints.ts";
+import type { RedisKeys } from "./redis/keys.ts";
+import { LUA_CLOCK, LUA_LEDGER } from "./redis/ledger.ts";
+import { LUA_PRINTS, type PrintWindow } from "./redis/fingerprints.ts";
 import { listOf, numberOf, textOf, textsOf } from "./redis-reply.ts";
 import type { Deliveries } from "./store.ts";
 

@@ -7,7 +7,7 @@
 import { type Delivery, DeliveryState } from "../contract/delivery.ts";
 import { Problem } from "../contract/problem.ts";
 import { type RedisConnection, redisScript } from "./redis-client.ts";
-import type { RedisKeys } from "./redis-keys.ts";
+import type { RedisKeys } from "./redis/keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "./redis-reply.ts";
 
 export const STATES = DeliveryState.options;

@@ -13,9 +13,9 @@ import {
   timeKey,
 } from "./redis-delivery-index.ts";
 import { readDelivery } from "./redis-delivery-records.ts";
-import type { RedisKeys } from "./redis-keys.ts";
+import type { RedisKeys } from "./redis/keys.ts";
 import { numberOf, textsOf } from "./redis-reply.ts";
-import { markAfter, readMark } from "./sqlite-pages.ts";
+import { markAfter, readMark } from "./page-token.ts";
 import type { DeliveryQuery, Page } from "./store.ts";
 
 type Deps = { redis: RedisConnection; keys: RedisKeys; index: DeliveryIndex };

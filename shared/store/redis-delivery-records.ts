@@ -4,7 +4,7 @@ import { Delivery } from "../contract/delivery.ts";
 import { Problem } from "../contract/problem.ts";
 import type { RedisConnection } from "./redis-client.ts";
 import { STATES } from "./redis-delivery-index.ts";
-import type { RedisKeys } from "./redis-keys.ts";
+import type { RedisKeys } from "./redis/keys.ts";
 import { textOrNull } from "./redis-reply.ts";
 
 /** An entry of a mailbox's `deliveries`: state, time due, time made (base 36), whether bytes are spooled, document. */

@@ -1,8 +1,8 @@
 /** Seats in Redis: a sorted set for each mailbox that workers are connected to, its members ending by themselves when nobody keeps them. */
 import { randomUUID } from "node:crypto";
 import { type RedisConnection, redisScript } from "./redis-client.ts";
-import type { RedisKeys } from "./redis-keys.ts";
-import { LUA_CLOCK } from "./redis-ledger.ts";
+import type { RedisKeys } from "./redis/keys.ts";
+import { LUA_CLOCK } from "./redis/ledger.ts";
 import { numberOf } from "./redis-reply.ts";
 import type { Seats } from "./store.ts";
 

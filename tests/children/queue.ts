@@ -1,7 +1,7 @@
 /** A process with the embedded queue, to be killed: `send` says each task it has sent, `perform` each it has begun and done. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { inlineQueue } from "../../shared/queue/inline.ts";
-import { openDatabase } from "../../shared/store/sqlite-database.ts";
+import { inlineQueue } from "../../shared/queue/sqlite/queue.ts";
+import { openDatabase } from "../../shared/store/sqlite/database.ts";
 import { backoff } from "../../shared/time.ts";
 import { nameOf, taskOf } from "../promises/queues.ts";
 

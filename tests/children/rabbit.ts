@@ -1,6 +1,6 @@
 /** A process that takes tasks from RabbitMQ, to be killed; a task named poison kills it. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { rabbitQueue } from "../../shared/queue/rabbit.ts";
+import { rabbitQueue } from "../../shared/queue/rabbitmq/queue.ts";
 import { backoff } from "../../shared/time.ts";
 import { nameOf } from "../promises/queues.ts";
 import type { ChildOptions } from "../promises/rabbit-rig.ts";

@@ -1,7 +1,7 @@
 /** A process with the store open, to be killed: `hold` says 0 and waits, `write` says each number it has written. */
 import { randomBytes } from "node:crypto";
 import { Secret } from "../../shared/contract/secret.ts";
-import { sqliteStore } from "../../shared/store/sqlite.ts";
+import { sqliteStore } from "../../shared/store/sqlite/store.ts";
 import { vault } from "../../shared/store/vault.ts";
 import { cursorOf, deliveryOf, refOf } from "../promises/samples.ts";
 

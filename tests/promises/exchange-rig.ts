@@ -3,8 +3,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from "node:https";
 import type { MailboxOf } from "../../shared/contract/mailbox.ts";
 import { egress } from "../../shared/egress.ts";
-import { exchange } from "../../shared/mail/ews/exchange.ts";
-import type { EwsDeps, EwsSession } from "../../shared/mail/ews/session.ts";
+import { exchange } from "../../shared/mail/ews/account.ts";
+import type { EwsDeps, EwsSession } from "../../shared/mail/ews/client/session.ts";
 import type { KeyPair } from "../servers/certificates.ts";
 import { listenOn } from "../servers/ports.ts";
 import { ewsMailbox } from "./mailbox-rig.ts";

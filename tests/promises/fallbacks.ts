@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Problem } from "../../shared/contract/problem.ts";
 import type { Task } from "../../shared/contract/task.ts";
-import { fallbackQueue } from "../../shared/queue/fallback.ts";
+import { fallbackQueue } from "../../shared/queue/redis/queue.ts";
 import type { TaskFailure } from "../../shared/queue/queue.ts";
 import type { Perform } from "../../shared/queue/queue.ts";
 import { backoffs } from "../../shared/time.ts";

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { Secret } from "../../shared/contract/secret.ts";
 import { type Egress, egress } from "../../shared/egress.ts";
-import { ewsHints, type HubLimits } from "../../shared/mail/ews/hub.ts";
-import { type EwsSession, openEws } from "../../shared/mail/ews/session.ts";
+import { ewsHints, type HubLimits } from "../../shared/mail/ews/notifications/pool.ts";
+import { type EwsSession, openEws } from "../../shared/mail/ews/client/session.ts";
 import { stopping } from "../../shared/run.ts";
 import { type Exchange, type ExchangeOptions, startExchange } from "../servers/exchange/server.ts";
 import { waitingRoom } from "../servers/waiting.ts";

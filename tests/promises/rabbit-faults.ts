@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { RabbitQueue } from "../../shared/queue/rabbit.ts";
+import type { RabbitQueue } from "../../shared/queue/rabbitmq/queue.ts";
 import { startProxy } from "../servers/proxy.ts";
 import { eventually } from "../servers/waiting.ts";
 import { nameOf, taskOf, working } from "./queues.ts";

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { Problem } from "../../shared/contract/problem.ts";
 import type { Task } from "../../shared/contract/task.ts";
 import type { TaskFailure } from "../../shared/queue/queue.ts";
-import { type RabbitOptions, type RabbitQueue, rabbitQueue } from "../../shared/queue/rabbit.ts";
+import { type RabbitOptions, type RabbitQueue, rabbitQueue } from "../../shared/queue/rabbitmq/queue.ts";
 import { backoffs } from "../../shared/time.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
 import { nameOf, type QueuePlace } from "./queues.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Problem } from "../../shared/contract/problem.ts";
-import { rabbitAddress } from "../../shared/queue/rabbit-address.ts";
+import { rabbitAddress } from "../../shared/queue/rabbitmq/address.ts";
 import { freePorts } from "../servers/ports.ts";
 import { eventually } from "../servers/waiting.ts";
 import { taskOf, working } from "./queues.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect } from "amqplib";
 import { Problem } from "../../shared/contract/problem.ts";
-import { nextDelay } from "../../shared/queue/rabbit-topology.ts";
+import { nextDelay } from "../../shared/queue/rabbitmq/topology.ts";
 import { eventually } from "../servers/waiting.ts";
 import { nameOf, taskOf, working } from "./queues.ts";
 import { namer, type OpenRabbit, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";

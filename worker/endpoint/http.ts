@@ -8,8 +8,8 @@ import { isIP } from "node:net";
 import type { Address, Egress } from "../../shared/egress.ts";
 import { within } from "../../shared/time.ts";
 import type { PostOutcome, WireRequest } from "./endpoint.ts";
-import { exchange, Unconnected, type Until } from "./exchange.ts";
-import { type Answer, answered, ownWords, unanswered } from "./verdict.ts";
+import { exchange, Unconnected, type Until } from "./http-exchange.ts";
+import { type Answer, answered, ownWords, unanswered } from "./outcome.ts";
 
 type Deps = {
   egress: Pick<Egress, "addresses">;

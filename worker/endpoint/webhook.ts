@@ -4,7 +4,7 @@ import manifest from "../../package.json" with { type: "json" };
 import type { MessagePart, MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
 import type { Encode, Letter, WireRequest } from "./endpoint.ts";
-import { letterId } from "./parts.ts";
+import { letterId } from "./multipart.ts";
 
 /** What identifies the service to endpoints. */
 export const USER_AGENT = `email-listener/${manifest.version}`;

@@ -4,7 +4,7 @@ import ipaddr from "ipaddr.js";
 import type { Config } from "../../../shared/config.ts";
 import type { ListenersAccess } from "../../../shared/settings.ts";
 import { Problem } from "../../../shared/contract/problem.ts";
-import type { Gate } from "../../auth.ts";
+import type { Gate } from "../../http/auth.ts";
 
 /** A request to one of the CRM's operations. `peer` is the address of the other end of the connection. */
 export type Visit = { request: Request; segment: string | undefined; peer: string };

@@ -3,9 +3,9 @@ import { SECURE_OPTION } from "../../../shared/contract/creatio.ts";
 import type { Mailbox } from "../../../shared/contract/mailbox.ts";
 import { MailboxInput } from "../../../shared/contract/mailbox.ts";
 import { Problem } from "../../../shared/contract/problem.ts";
-import { isRecord } from "../../fields.ts";
+import { isRecord } from "../../http/field-errors.ts";
 import { wireForm } from "../../mailboxes.ts";
-import { parsed } from "../route.ts";
+import { parsed } from "../../http/route.ts";
 import { flag, guidOf, list, member, number, text, words } from "./members.ts";
 
 /** The CRM's own id of its Exchange server type; every other type is IMAP. */

@@ -1,5 +1,5 @@
 /** From when on a CRM wants mail loaded. The grammar of its filters is not public, so any date in them counts. */
-import { isRecord } from "../../fields.ts";
+import { isRecord } from "../../http/field-errors.ts";
 
 const DAY_MS = 24 * 3_600_000;
 /** The CRM's lookup of periods by the beginning of their ids: a day, three days, a week, everything. */

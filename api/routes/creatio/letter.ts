@@ -4,7 +4,7 @@ import { IMPORTANCE } from "../../../shared/contract/creatio.ts";
 import { OutgoingMessage } from "../../../shared/contract/outgoing.ts";
 import type { FieldError } from "../../../shared/contract/problem.ts";
 import { checkHeaders } from "../../../shared/mail/smtp/headers.ts";
-import { parsed } from "../route.ts";
+import { parsed } from "../../http/route.ts";
 import { flag, list, member, number, text, words } from "./members.ts";
 
 const MESSAGE_ID = /^<[^\s<>@]+@[^\s<>@]+>$/;

@@ -1,8 +1,8 @@
 /** The CRM dialect as a whole: which requests are its, who may make them, what each means, and one answer for whatever goes wrong. */
 import { asProblem, Problem } from "../../../shared/contract/problem.ts";
-import type { Gate } from "../../auth.ts";
-import { errorAnswer, problemAnswer } from "../../problems.ts";
-import { readBody } from "../body.ts";
+import type { Gate } from "../../http/auth.ts";
+import { errorAnswer, problemAnswer } from "../../http/problems.ts";
+import { readBody } from "../../http/body.ts";
 import { type Visit, listenersGate } from "./access.ts";
 import { type Deps, OPERATIONS } from "./operations.ts";
 import { guessedOperation, type ListenerPath, listenerPath, namedOperation, type Operation } from "./paths.ts";

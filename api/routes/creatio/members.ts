@@ -1,5 +1,5 @@
 /** Reading what a CRM sends: every member may be missing, null, of another case, or written as text. Nothing here throws. */
-import { isRecord } from "../../fields.ts";
+import { isRecord } from "../../http/field-errors.ts";
 
 /** A member by its name without case; null counts as missing. */
 export function member(value: unknown, name: string): unknown {

@@ -2,7 +2,7 @@
  * Which operation a CRM of the Creatio family means: the one table of paths, and what is done with a path that it lacks. Only
  * `status` is certain; a recorded run of a real CRM (LISTENERS_RECORD) says what to correct here.
  */
-import { isRecord } from "../../fields.ts";
+import { isRecord } from "../../http/field-errors.ts";
 import { guidOf, member } from "./members.ts";
 
 export type Operation =

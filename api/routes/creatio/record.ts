@@ -1,5 +1,5 @@
 /** The shape of what a CRM sends, without its values: enough to correct a table of guesses, too little to give anything away. */
-import { isRecord } from "../../fields.ts";
+import { isRecord } from "../../http/field-errors.ts";
 import { guidOf } from "./members.ts";
 
 /** Members whose numbers are no secrets but guesses of ours: their values are what a recording is for. */

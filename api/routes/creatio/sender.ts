@@ -5,9 +5,9 @@ import { type Mailbox, MailboxInput } from "../../../shared/contract/mailbox.ts"
 import type { OutgoingMessage } from "../../../shared/contract/outgoing.ts";
 import { Problem } from "../../../shared/contract/problem.ts";
 import { addressesIn } from "../../../shared/mail/smtp/addresses.ts";
-import { isRecord } from "../../fields.ts";
+import { isRecord } from "../../http/field-errors.ts";
 import { differs, mailboxFrom, wireForm } from "../../mailboxes.ts";
-import { parsed } from "../route.ts";
+import { parsed } from "../../http/route.ts";
 import { authOf, exchangePlace, hostOf, isExchange, tlsOf } from "./credentials.ts";
 import { guidOf, member, number, text } from "./members.ts";
 import type { Deps } from "./operations.ts";

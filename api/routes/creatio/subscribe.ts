@@ -4,7 +4,7 @@ import { asProblem, Problem } from "../../../shared/contract/problem.ts";
 import type { MailboxWithState } from "../../../shared/store/store.ts";
 import type { ApiDeps } from "../../deps.ts";
 import { differs, mailboxFrom } from "../../mailboxes.ts";
-import { notFound } from "../../problems.ts";
+import { notFound } from "../../http/problems.ts";
 import { restarted } from "../mailboxes.ts";
 import { idOf, sameKind, updatedMailbox, wholeMailbox } from "./credentials.ts";
 import { text } from "./members.ts";

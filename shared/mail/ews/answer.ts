@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
 import { problemOf } from "../problems.ts";
-import type { EwsResponse } from "./http.ts";
+import type { EwsResponse } from "./transport/http.ts";
 
 /** The answer on a connection that is released when the last chunk was read, or the reading ends otherwise. */
 export function answerFrom(

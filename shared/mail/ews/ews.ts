@@ -3,18 +3,18 @@ import type { FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import { isPolled } from "../defaults.ts";
-import { kept } from "../kept.ts";
+import { kept } from "../reconnecting.ts";
 import type { MailConnection } from "../mail.ts";
-import { startOf } from "../start.ts";
-import { appendOver } from "./append.ts";
-import { exchange } from "./exchange.ts";
-import { fetchOver } from "./fetch.ts";
-import { folderTree, foundOrMade, INBOX, watchedFolders } from "./folders.ts";
-import { pollOver } from "./poll.ts";
-import { receivedSince, withMessageIds } from "./search.ts";
-import { type EwsDeps, openEws } from "./session.ts";
-import { tidyOver } from "./tidy.ts";
-import { watchOver } from "./watch.ts";
+import { startOf } from "../since.ts";
+import { appendOver } from "./items/append.ts";
+import { exchange } from "./account.ts";
+import { fetchOver } from "./items/fetch.ts";
+import { folderTree, foundOrMade, INBOX, watchedFolders } from "./sync/folders.ts";
+import { pollOver } from "./sync/poll.ts";
+import { receivedSince, withMessageIds } from "./sync/find-item.ts";
+import { type EwsDeps, openEws } from "./client/session.ts";
+import { tidyOver } from "./items/after-delivery.ts";
+import { watchOver } from "./sync/watch.ts";
 
 /** What an Exchange mailbox needs to be received. Times in milliseconds. */
 export type EwsConnectionDeps = EwsDeps & {

@@ -6,8 +6,8 @@ import { Agent } from "node:http";
 import type { Socket } from "node:net";
 import type { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
-import { atPace, type Paced } from "../admission.ts";
-import { secured, type Trust } from "../wire.ts";
+import { atPace, type Paced } from "../net/login-rate.ts";
+import { secured, type Trust } from "../net/tls.ts";
 
 export type LineDeps = Paced & { egress: Egress; timeouts: { command: number } };
 /** Where connections lead, and whom to trust there. */

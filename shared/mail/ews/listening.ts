@@ -1,11 +1,11 @@
 /** One hanging GetStreamingEvents, from its request to its end: heartbeats, events, and what the server has to say against it. */
 import { Problem } from "../../contract/problem.ts";
-import { elementsOf } from "./envelopes.ts";
-import { fateOf } from "./fates.ts";
-import { type Notice, noticesIn, type Stirred } from "./notices.ts";
-import { problemOfCode } from "./problems.ts";
-import type { EwsSession } from "./session.ts";
-import { affinity, type Folders, streamRequest } from "./subscriptions.ts";
+import { elementsOf } from "./soap/elements.ts";
+import { fateOf } from "./notifications/failure-kinds.ts";
+import { type Notice, noticesIn, type Stirred } from "./soap/notifications.ts";
+import { problemOfCode } from "./soap/errors.ts";
+import type { EwsSession } from "./client/session.ts";
+import { affinity, type Folders, streamRequest } from "./notifications/subscribe.ts";
 
 /** Who follows a mailbox; both are called between two chunks of the connection, and must return at once. */
 export type Follower = {

@@ -2,16 +2,16 @@
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { PreflightReport } from "../mail.ts";
-import { explained, step, type Try } from "../steps.ts";
-import { secured } from "../wire.ts";
-import { elementsOf } from "./envelopes.ts";
-import { fateOfProblem } from "./fates.ts";
-import { type Watched, watchedFolders } from "./folders.ts";
-import { noticesIn } from "./notices.ts";
-import { onlineNotice } from "./online.ts";
-import { problemOfCode } from "./problems.ts";
-import { type EwsDeps, type EwsSession, openEws } from "./session.ts";
-import { affinity, streamRequest, subscribed, unsubscribed } from "./subscriptions.ts";
+import { explained, step, type Try } from "../preflight-steps.ts";
+import { secured } from "../net/tls.ts";
+import { elementsOf } from "./soap/elements.ts";
+import { fateOfProblem } from "./notifications/failure-kinds.ts";
+import { type Watched, watchedFolders } from "./sync/folders.ts";
+import { noticesIn } from "./soap/notifications.ts";
+import { onlineNotice } from "./soap/exchange-online.ts";
+import { problemOfCode } from "./soap/errors.ts";
+import { type EwsDeps, type EwsSession, openEws } from "./client/session.ts";
+import { affinity, streamRequest, subscribed, unsubscribed } from "./notifications/subscribe.ts";
 
 type Attempt = Try<MailboxOf<"ews">>;
 type Numbers = { MajorVersion: number; MinorVersion: number; MajorBuildNumber: number; MinorBuildNumber: number };

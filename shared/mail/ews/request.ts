@@ -2,7 +2,7 @@
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
-import { patiently } from "../patience.ts";
+import { patiently } from "../net/idle-timeout.ts";
 import { type Body, bytesOf, piecesOf } from "./body.ts";
 import type { Wire } from "./lines.ts";
 

@@ -5,14 +5,14 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { atPace, type Paced } from "../admission.ts";
+import { atPace, type Paced } from "../net/login-rate.ts";
 import { type Credentials, credentials } from "../credentials.ts";
 import { portOf } from "../defaults.ts";
-import type { Tokens } from "../oauth.ts";
+import type { Tokens } from "../oauth/tokens.ts";
 import { problemOf } from "../problems.ts";
-import { patiently } from "../patience.ts";
+import { patiently } from "../net/idle-timeout.ts";
 import { type Session, sessionOver } from "./session.ts";
-import { secured, startTls } from "../wire.ts";
+import { secured, startTls } from "../net/tls.ts";
 
 /** What an IMAP connection needs. Times in milliseconds; `command` is how long the server may be silent at any step. */
 export type ImapDeps = Paced & {

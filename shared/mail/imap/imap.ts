@@ -1,6 +1,6 @@
 /** A mailbox reached by IMAP: one connection, opened when first needed, that listens and downloads at the same time. */
 import type { MailboxOf } from "../../contract/mailbox.ts";
-import { kept } from "../kept.ts";
+import { kept } from "../reconnecting.ts";
 import type { MailConnection } from "../mail.ts";
 import { type ImapDeps, openSession } from "./client.ts";
 import { appendOver, sentFolderOver } from "./append.ts";
@@ -10,7 +10,7 @@ import { listFolders, watchedFolders } from "./folders.ts";
 import { receivedSince, withMessageIds } from "./reconcile.ts";
 import { tidyOver } from "./tidy.ts";
 import { pollOver } from "./poll.ts";
-import { startOf } from "../start.ts";
+import { startOf } from "../since.ts";
 import { watchOver } from "./watch.ts";
 
 /**

@@ -4,7 +4,7 @@ import type { Arrival, Cursor } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
 import { slept } from "../../time.ts";
 import type { WatchSign } from "../mail.ts";
-import { inRuns } from "../runs.ts";
+import { inRuns } from "../poll-loop.ts";
 import type { ImapDeps } from "./client.ts";
 import { watchedFolders } from "./folders.ts";
 import { reconcile } from "./reconcile.ts";

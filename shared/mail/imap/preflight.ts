@@ -2,7 +2,7 @@
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { PreflightReport } from "../mail.ts";
-import { connected, step, type Try } from "../steps.ts";
+import { connected, step, type Try } from "../preflight-steps.ts";
 import { type ImapDeps, logIn } from "./client.ts";
 import { listFolders } from "./folders.ts";
 import type { Session } from "./session.ts";

@@ -4,7 +4,7 @@ import type { Mailbox } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import { batches } from "../batches.ts";
-import { overlap } from "../start.ts";
+import { overlap } from "../since.ts";
 import type { Session } from "./session.ts";
 
 const MINUTE = 60 * 1000;

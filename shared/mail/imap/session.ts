@@ -5,7 +5,7 @@
 import type { ImapFlow, MailboxObject } from "imapflow";
 import { Problem } from "../../contract/problem.ts";
 import { within } from "../../time.ts";
-import { patiently } from "../patience.ts";
+import { patiently } from "../net/idle-timeout.ts";
 import { farewell, problemOf } from "../problems.ts";
 
 const MINUTE = 60 * 1000;

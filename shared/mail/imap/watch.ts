@@ -7,10 +7,10 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
 import { jittered } from "../../time.ts";
 import type { WatchSign } from "../mail.ts";
-import { startOf } from "../start.ts";
+import { startOf } from "../since.ts";
 import type { ImapDeps } from "./client.ts";
 import { watchedFolders } from "./folders.ts";
-import { listenerOf } from "./listen.ts";
+import { listenerOf } from "./idle.ts";
 import { reconcile } from "./reconcile.ts";
 import { samePath, type Session } from "./session.ts";
 

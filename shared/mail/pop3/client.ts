@@ -5,12 +5,12 @@ import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { atPace, type Paced } from "../admission.ts";
+import { atPace, type Paced } from "../net/login-rate.ts";
 import { type Credentials, credentials } from "../credentials.ts";
 import { portOf } from "../defaults.ts";
-import type { Tokens } from "../oauth.ts";
-import { secured } from "../wire.ts";
-import { type Line, lineOver } from "./line.ts";
+import type { Tokens } from "../oauth/tokens.ts";
+import { secured } from "../net/tls.ts";
+import { type Line, lineOver } from "./stream.ts";
 import { answer, ask, capabilitiesOf, type Session, sessionOver, type Talk } from "./session.ts";
 
 /** What a POP3 session needs; as for IMAP. */

@@ -2,7 +2,7 @@
 import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import { batches } from "../batches.ts";
-import { hashOf, type Known, numbering, readKnown, writtenKnown } from "../numbers.ts";
+import { hashOf, type Known, numbering, readKnown, writtenKnown } from "../assigned-uids.ts";
 import type { Pop3Mailbox } from "./client.ts";
 import { type Listed, receivedAt } from "./listing.ts";
 import type { Maildrop } from "./maildrops.ts";

@@ -3,7 +3,7 @@
  * has none, or gives one to several messages, a fingerprint of its header.
  */
 import { fingerprint } from "../fingerprint.ts";
-import { headerOf } from "../mime-content.ts";
+import { headerOf } from "../mime/content.ts";
 import { isoDate } from "../mime-values.ts";
 import type { Session } from "./session.ts";
 

@@ -3,7 +3,7 @@ import type { Arrival, Cursor } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
 import { batches } from "../batches.ts";
 import type { MailConnection, WatchSign } from "../mail.ts";
-import { inRuns } from "../runs.ts";
+import { inRuns } from "../poll-loop.ts";
 import type { Pop3Deps, Pop3Mailbox } from "./client.ts";
 import { compared, EPOCH, FOLDER, receivedSince } from "./compare.ts";
 import { deleted, downloaded, headed } from "./fetch.ts";

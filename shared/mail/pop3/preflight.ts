@@ -1,7 +1,7 @@
 /** Trying out the settings of a POP3 mailbox step by step. */
 import { Problem } from "../../contract/problem.ts";
 import type { PreflightReport } from "../mail.ts";
-import { connected, step, type Try } from "../steps.ts";
+import { connected, step, type Try } from "../preflight-steps.ts";
 import { logIn, type Pop3Deps, type Pop3Mailbox } from "./client.ts";
 import type { Session } from "./session.ts";
 

@@ -1,8 +1,8 @@
 /** One logged-in POP3 session (RFC 1939): its commands, each with a deadline. What it deletes is deleted by `quit` alone. */
 import { Problem } from "../../contract/problem.ts";
-import { patiently } from "../patience.ts";
+import { patiently } from "../net/idle-timeout.ts";
 import { problemOf, type Step } from "../problems.ts";
-import type { Line } from "./line.ts";
+import type { Line } from "./stream.ts";
 
 /** What a server said to one command of several: the block, or why it was refused. */
 export type Said = { block: Buffer } | { refused: Problem };

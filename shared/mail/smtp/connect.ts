@@ -5,14 +5,14 @@ import type { Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import { within } from "../../time.ts";
-import { atPace, type Paced } from "../admission.ts";
+import { atPace, type Paced } from "../net/login-rate.ts";
 import type { Credentials } from "../credentials.ts";
-import type { Tokens } from "../oauth.ts";
+import type { Tokens } from "../oauth/tokens.ts";
 import type { SendSession } from "../outgoing.ts";
-import { pinProblem, secured, trusting } from "../wire.ts";
-import { type SmtpPlace, smtpPlace } from "./place.ts";
+import { pinProblem, secured, trusting } from "../net/tls.ts";
+import { type SmtpPlace, smtpPlace } from "./server.ts";
 import { smtpSession, type SmtpTimeouts, tlsSocketOf } from "./session.ts";
-import { smtpProblem } from "./verdicts.ts";
+import { smtpProblem } from "./replies.ts";
 
 /** What an SMTP connection needs; `command` in milliseconds, the same as for receiving. */
 export type SmtpDeps = Paced & {

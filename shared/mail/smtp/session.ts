@@ -10,7 +10,7 @@ import { within } from "../../time.ts";
 import type { Credentials } from "../credentials.ts";
 import type { BeforeEnd, Order, SendSession, Transmission, Verdict } from "../outgoing.ts";
 import { needsUtf8 } from "./addresses.ts";
-import { heard, smtpProblem, verdictOf } from "./verdicts.ts";
+import { heard, smtpProblem, verdictOf } from "./replies.ts";
 
 /** Milliseconds the server may be silent at each step, and after the end of a message (RFC 5321 section 4.5.3.2.6: 10 minutes). */
 export type SmtpTimeouts = { step: number; end: number };

@@ -1,7 +1,7 @@
 /** Whom Exchange would send a message to: it has no envelope beside the message, so the header must say the same as the order. */
 import { Problem } from "../../../contract/problem.ts";
-import { BOUNDS, limitedList } from "../../mime-bounds.ts";
-import { readHeader } from "../../mime-header.ts";
+import { BOUNDS, limitedList } from "../../mime/limits.ts";
+import { readHeader } from "../../mime/header.ts";
 import { addressesIn, sameAddress } from "../../smtp/addresses.ts";
 
 const LIMITS = { bytes: BOUNDS.headerBytes, fields: BOUNDS.fields, fieldBytes: BOUNDS.headerBytes };

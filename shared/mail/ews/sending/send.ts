@@ -3,13 +3,13 @@ import type { Mailbox, MailboxOf } from "../../../contract/mailbox.ts";
 import { mailboxOf } from "../../defaults.ts";
 import type { BeforeEnd, Order, SendSession, Transmission } from "../../outgoing.ts";
 import { SENDING } from "../../smtp/connect.ts";
-import { answerTo, folderXml } from "../requests.ts";
-import { type EwsDeps, openEws } from "../session.ts";
-import { handedOver, type Wire } from "./handing.ts";
-import { type Draft, sendDraft, sendNow } from "./orders.ts";
+import { answerTo, folderXml } from "../client/operations.ts";
+import { type EwsDeps, openEws } from "../client/session.ts";
+import { handedOver, type Wire } from "./exchange-send.ts";
+import { type Draft, sendDraft, sendNow } from "./operations.ts";
 import { hiddenRecipients } from "./recipients.ts";
 import { discard, uploaded } from "./upload.ts";
-import { isTooLarge } from "./verdicts.ts";
+import { isTooLarge } from "./responses.ts";
 
 /** As for SMTP: an Exchange that checks a message for long is still an Exchange that may have taken it. */
 const END = 40;

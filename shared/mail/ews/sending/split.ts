@@ -1,9 +1,9 @@
 /** A message too large for one request: its files taken out, the rest still a whole message. */
 import PostalMime from "postal-mime";
-import { decodeTransfer } from "../../mime-body.ts";
-import { BOUNDS, limitedList } from "../../mime-bounds.ts";
-import { type Field, readHeader, valueOf } from "../../mime-header.ts";
-import { type Part, readTree } from "../../mime-tree.ts";
+import { decodeTransfer } from "../../mime/body.ts";
+import { BOUNDS, limitedList } from "../../mime/limits.ts";
+import { type Field, readHeader, valueOf } from "../../mime/header.ts";
+import { type Part, readTree } from "../../mime/tree.ts";
 
 /** A file of a message. `bytes` decodes anew at each call, so that only the one that is on its way is held twice. */
 export type File = {

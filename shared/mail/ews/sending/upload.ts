@@ -1,9 +1,9 @@
 /** A message that is too large for one request: made as a draft, file by file, and sent only when it is whole. */
 import { Problem } from "../../../contract/problem.ts";
-import { allWithin, type Element, within } from "../envelopes.ts";
-import { answerTo, itemsXml } from "../requests.ts";
-import { done, type Wire } from "./handing.ts";
-import { attachFile, type Draft, findDrafts, type ItemRef, saveDraft } from "./orders.ts";
+import { allWithin, type Element, within } from "../soap/elements.ts";
+import { answerTo, itemsXml } from "../client/operations.ts";
+import { done, type Wire } from "./exchange-send.ts";
+import { attachFile, type Draft, findDrafts, type ItemRef, saveDraft } from "./operations.ts";
 import { split } from "./split.ts";
 
 /**
