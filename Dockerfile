@@ -4,7 +4,7 @@ ARG BUN_IMAGE=oven/bun:1.4.5-slim
 ARG NODE_IMAGE=node:24-bookworm-slim
 ARG NODE_BASE=debian:bookworm-slim
 
-# Packages are installed by Bun's lockfile for both. TypeScript comes as somebody's peer and is not needed to run.
+# Bun's lockfile decides the packages for both. TypeScript comes as a peer dependency and is not needed to run.
 FROM ${BUN_IMAGE} AS packages
 WORKDIR /app
 COPY package.json bun.lock bunfig.toml ./
@@ -16,7 +16,7 @@ FROM ${BUN_IMAGE} AS on-bun
 RUN ln -s "$(command -v bun)" /usr/local/bin/runtime
 
 FROM ${NODE_IMAGE} AS node
-# Only the program: npm and yarn stay behind.
+# Only the program, without npm and yarn.
 FROM ${NODE_BASE} AS on-node
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 RUN ln -s node /usr/local/bin/runtime
@@ -26,10 +26,10 @@ LABEL org.opencontainers.image.title="email-listener" \
       org.opencontainers.image.description="Keeps watch over mailboxes and posts every new message to an HTTP endpoint" \
       org.opencontainers.image.licenses="MIT"
 WORKDIR /app
-# Commands that replace the shell, so that signals reach the service. The check is for the engine; Kubernetes asks by itself.
+# Commands that replace the shell, so that signals reach the service. The health check is for Docker; Kubernetes has its own probes.
 RUN printf '#!/bin/sh\nexec runtime /app/api/main.ts\n' > /usr/local/bin/api \
  && printf '#!/bin/sh\nexec runtime /app/worker/main.ts\n' > /usr/local/bin/worker \
- && printf '#!/bin/sh\nexec runtime /app/api/keys.ts\n' > /usr/local/bin/keys \
+ && printf '#!/bin/sh\nexec runtime /app/api/cli/keys.ts "$@"\n' > /usr/local/bin/keys \
  && printf '#!/bin/sh\nexec runtime -e "%s"\n' \
       "fetch('http://127.0.0.1:' + (process.env.PORT || 10000) + '/healthz').then((a) => process.exit(a.ok ? 0 : 1), () => process.exit(1))" \
       > /usr/local/bin/healthy \
@@ -40,7 +40,7 @@ COPY package.json LICENSE ./
 COPY shared ./shared
 COPY worker ./worker
 COPY api ./api
-# The root file system may be read-only: nothing is written but to DATA_DIR.
+# The root file system may be read-only. The service writes only to DATA_DIR.
 ENV NODE_ENV=production \
     DATA_DIR=/data \
     BUN_RUNTIME_TRANSPILER_CACHE_PATH=0

@@ -1,55 +1,77 @@
-/** The HTTP face of the node: a pure fetch handler made from its dependencies. What is not a route here does not exist. */
+/** The HTTP side of the node: a fetch handler made from its dependencies. It answers only the routes listed here. */
 import { type Context, Hono } from "hono";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
-import { gate } from "./http/auth.ts";
+import type { Actor } from "../shared/contract/token.ts";
+import { auditChange } from "./http/audit-trail.ts";
+import { authenticator, requireScope, untilRevoked } from "./http/auth.ts";
+import { type Client, clientOf } from "./http/client.ts";
+import { guessLimiter } from "./http/guesses.ts";
+import { createStreamSeats, type StreamSeats } from "./http/stream-seats.ts";
 import type { ApiDeps } from "./deps.ts";
-import { listeners } from "./routes/creatio/listeners.ts";
+import { creatioListeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
-import { errorAnswer, problemAnswer } from "./http/problems.ts";
+import { errorResponse, problemResponse } from "./http/problems.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
 import { healthRoutes } from "./routes/health.ts";
-import { mailboxWorkRoutes } from "./routes/mailbox-actions.ts";
+import { mailboxActionRoutes } from "./routes/mailbox-actions.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
 import { nodeRoutes } from "./routes/nodes.ts";
 import { parkedRoutes } from "./routes/parked.ts";
+import { applicationRoutes } from "./routes/applications.ts";
+import { auditRoutes } from "./routes/audit.ts";
+import { tokenRoutes } from "./routes/tokens.ts";
+import { type ScopedDeps, scopedDeps } from "./scoped-deps.ts";
 import { sizingRoutes } from "./routes/sizing.ts";
-import type { Route } from "./http/route.ts";
-import type { Caller } from "./http/server.ts";
+import type { Caller, Route } from "./http/route.ts";
+import type { ConnectionInfo } from "./http/server.ts";
 
-/** Every route of the API; the more particular paths come first. */
-function apiRoutes(deps: ApiDeps, stop: AbortSignal): Route[] {
+/** What is one for all routes of the node, whichever mailboxes their callers see. */
+type NodeWide = { startedAt: Date; seats: StreamSeats };
+
+/** Every route of the API. Specific paths come before general ones. */
+function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: AbortSignal): Route[] {
   return [
-    ...mailboxWorkRoutes(deps),
+    ...tokenRoutes(deps),
+    ...auditRoutes(deps),
+    ...applicationRoutes(deps),
+    ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
     ...parkedRoutes(deps),
-    ...eventRoutes(deps, stop),
+    ...eventRoutes(deps, seats, stop),
     ...nodeRoutes(deps),
     ...sizingRoutes(),
-    ...diagnosticRoutes(deps, new Date()),
+    ...diagnosticRoutes(deps, startedAt),
     ...healthRoutes(deps),
   ];
 }
 
-/** The app. Its streams end and its waits are cut short when the signal aborts. */
-export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<{ Bindings: Partial<Caller> }> {
+type AppEnv = { Bindings: Partial<ConnectionInfo>; Variables: { actor?: Actor } };
+
+/** The app. When the signal aborts, its streams end and its waits stop. */
+export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const base = deps.config.BASE_PATH;
-  const allowed = gate(deps.config.API_TOKENS);
-  const api = apiRoutes(deps, signal);
-  const routes = [...api, ...pageRoutes(deps, api, allowed)];
-  const crm = listeners(deps, allowed, signal);
-  const opened = routes.filter((route) => route.open);
-  const open = new Set(opened.flatMap((route) => [base + route.path, ...besides(route, base)]));
+  const guesses = guessLimiter(deps.facts.emit, deps.store.wrongCredentials);
+  const authenticate = authenticator({ config: deps.config, store: deps.store, guesses, emit: deps.facts.emit });
+  const nodeWide = { startedAt: new Date(), seats: createStreamSeats() };
+  const routesFor = keepRecent((prefix) => apiRoutes(scopedDeps(deps, prefix), nodeWide, signal));
+  const api = routesFor("");
+  const routes = [...api, ...pageRoutes(deps, api, authenticate)];
+  const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
+  const publicRoutes = routes.filter((route) => route.scope === "public");
+  const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));
 
   const routeName = ({ method, path }: { method: string; path: string }) =>
-    templateOf(routes, base, path)?.path ?? crm.template(method, path) ?? "unknown";
-  const app = new Hono<{ Bindings: Partial<Caller> }>();
+    findRoute(routes, base, path)?.path ?? creatio.routeName(method, path) ?? "unknown";
+  // The server passes the peer's address with the request.
+  const client = ({ req, env }: Context<AppEnv>): Client => clientOf(req.raw, env?.peer ?? "", deps.config);
+  const app = new Hono<AppEnv>();
   app.use(requestId(), secureHeaders({ strictTransportSecurity: false, xFrameOptions: "DENY" }));
   app.use(async (context, next) => {
     const started = performance.now();
@@ -63,64 +85,92 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<{ Bindings: 
       ms: Math.round(performance.now() - started),
     });
   });
-  // A CRM asks under many paths and has no token; what it may is decided there.
-  app.use(async (context, next) => crm.answer(context.req.raw, peerOf(context)) ?? next());
+  // A CRM calls many paths and has no token. `creatio` decides what it may do.
+  app.use(async (context, next) => creatio.respond(context.req.raw, client(context)) ?? next());
   app.use(async (context, next) => {
-    const refused = open.has(context.req.path) ? undefined : allowed(context.req.raw);
-    return refused ? problemAnswer(refused, base) : next();
+    if (!publicPaths.has(context.req.path))
+      context.set("actor", await authenticate(context.req.raw, client(context).address));
+    return next();
   });
-  for (const route of routes) {
+  for (const [n, route] of routes.entries()) {
     const path = (base + route.path).replace(/\{(\w+)\}/g, ":$1");
-    const paths = [path, ...besides(route, base)];
-    app.on(route.method.toUpperCase(), paths, (context) => route.answer(context, signal));
+    const paths = [path, ...extraPaths(route, base)];
+    app.on(route.method.toUpperCase(), paths, (context) => {
+      const actor = context.get("actor") ?? ANYBODY;
+      if (route.scope !== "public") requireScope(actor, route.scope);
+      const own = route.scope === "public" ? route : (routesFor(actor.mailboxPrefix)[n] ?? route);
+      return own.respond(context, callerOf(deps, actor, client(context).address), signal);
+    });
   }
-  app.notFound((context) => unmatched(routes, base, context));
+  app.notFound((context) => unmatchedResponse(routes, base, context));
   app.onError((error, context) =>
-    errorAnswer(error, base, (problem) => {
+    errorResponse(error, base, (problem) => {
       const { code, cause } = asProblem(problem).view();
-      const what = `${context.req.method} ${templateOf(routes, base, context.req.path)?.path ?? "unknown"}`;
+      const what = `${context.req.method} ${findRoute(routes, base, context.req.path)?.path ?? "unknown"}`;
       deps.facts.emit({ kind: "service.failed", what, failure: { code, cause } });
     }),
   );
   return app;
 }
 
-/** Asked by machines that come without the proxy and know nothing of its prefix. */
-const ASKED_DIRECTLY = new Set(["/healthz", "/readyz", "/metrics"]);
+/** Tables of routes that are kept. Building one takes less than a millisecond. */
+const MAX_TABLES = 100;
 
-/** Where a route is found besides its path under the prefix. */
-function besides({ path }: Route, base: string): string[] {
+/** Makes a value for each key once, and forgets the one that was made first when there are too many. */
+function keepRecent<T>(make: (key: string) => T): (key: string) => T {
+  const made = new Map<string, T>();
+  return (key) => {
+    const value = made.get(key) ?? make(key);
+    made.set(key, value);
+    const [first = ""] = made.keys();
+    if (made.size > MAX_TABLES) made.delete(first);
+    return value;
+  };
+}
+
+function callerOf(deps: ApiDeps, actor: Actor, address: string): Caller {
+  return {
+    address,
+    actor,
+    untilRevoked: (signal) => untilRevoked(deps.store, actor, signal),
+    audit: (change, work) => auditChange(deps, actor, change, work),
+  };
+}
+
+/** The caller of a public route, who may show no token. */
+const ANYBODY: Actor = { id: "anybody", name: "anybody", scopes: [], mailboxPrefix: "" };
+
+/** Paths for machines that call without the proxy and do not know its prefix. */
+const UNPREFIXED_PATHS = new Set(["/healthz", "/readyz", "/metrics"]);
+
+/** Further paths of a route, besides its path under the prefix. */
+function extraPaths({ path }: Route, base: string): string[] {
   if (!base) return [];
   if (path === "/") return [base];
-  return ASKED_DIRECTLY.has(path) ? [path] : [];
+  return UNPREFIXED_PATHS.has(path) ? [path] : [];
 }
 
-/** The address that the server gave with the request, if it did. */
-function peerOf(context: Context<{ Bindings: Partial<Caller> }>): string {
-  return context.env?.peer ?? "";
-}
-
-/** 405 with Allow where the path exists for other methods, else 404. */
-function unmatched(routes: Route[], base: string, { req }: Context): Response {
+/** 405 with Allow if the path exists for other methods, else 404. */
+function unmatchedResponse(routes: Route[], base: string, { req }: Context): Response {
   const methods = routes
     .filter((route) => matches(base + route.path, req.path))
     .map((route) => route.method.toUpperCase());
   if (methods.length === 0) {
-    return problemAnswer(new Problem("not_found", `There is nothing at ${req.path}.`, { retry: "never" }), base);
+    return problemResponse(new Problem("not_found", `There is no route ${req.path}.`, { retry: "never" }), base);
   }
   const allow = [...new Set(methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])))].join(", ");
-  return problemAnswer(new Problem("method", `${req.path} takes ${allow}.`, { retry: "never" }), base, { allow });
+  return problemResponse(new Problem("method", `${req.path} takes ${allow}.`, { retry: "never" }), base, { allow });
 }
 
-function templateOf(routes: Route[], base: string, path: string): Route | undefined {
+function findRoute(routes: Route[], base: string, path: string): Route | undefined {
   return routes.find((route) => matches(base + route.path, path));
 }
 
 function matches(template: string, path: string): boolean {
-  const wanted = template.split("/");
-  const given = path.split("/");
+  const templateParts = template.split("/");
+  const pathParts = path.split("/");
   return (
-    wanted.length === given.length &&
-    wanted.every((part, i) => (part.startsWith("{") ? given[i] !== "" : part === given[i]))
+    templateParts.length === pathParts.length &&
+    templateParts.every((part, i) => (part.startsWith("{") ? pathParts[i] !== "" : part === pathParts[i]))
   );
 }

@@ -1,15 +1,15 @@
-/** How much there is of everything, for diagnostics and the first page. */
+/** Counts for diagnostics and the first page. */
 import { MailboxStatus } from "../shared/contract/mailbox.ts";
-import { tasksNow } from "../shared/queue/depth.ts";
+import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { ApiDeps } from "./deps.ts";
 
-/** Mailboxes by status, deliveries by state and waiting tasks, as the store knows them now. */
-export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {
-  const [all, wanted, deliveries, waiting, ...byStatus] = await Promise.all([
+/** Mailboxes by status, deliveries by state and waiting tasks, as the store has them now. */
+export async function collectCounts({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {
+  const [all, enabled, deliveries, taskDepth, ...byStatus] = await Promise.all([
     store.mailboxes.list({ limit: 1 }),
-    store.mailboxes.wanted(),
-    store.deliveries.counts(),
-    tasksNow(tasks),
+    store.mailboxes.listEnabled(),
+    store.deliveries.getCounts(),
+    getTaskDepth(tasks),
     ...MailboxStatus.options.map(async (status) => {
       const { total } = await store.mailboxes.list({ limit: 1, status });
       return [status, total] as const;
@@ -18,10 +18,10 @@ export async function counted({ store, tasks }: Pick<ApiDeps, "store" | "tasks">
   return {
     mailboxes: {
       total: all.total,
-      wanted: wanted.length,
+      enabled: enabled.length,
       byStatus: Object.fromEntries(byStatus.filter(([, total]) => total > 0)),
     },
     deliveries,
-    tasks: waiting.tasks,
+    tasks: taskDepth.tasks,
   };
 }

@@ -1,40 +1,50 @@
-/** What the HTTP face needs from the rest of the node; the composition root supplies it. */
+/** What the HTTP side needs from the rest of the node. The composition root supplies it. */
 import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
-import type { About } from "../shared/nodes/heartbeats.ts";
+import type { NodeDescription } from "../shared/nodes/heartbeats.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
+import type { LoginGate } from "../shared/mail/net/login-gate.ts";
 import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
 
-/** Short visits to a mail server on behalf of a request. Each opens and closes (or borrows) a connection of its own. */
+/**
+ * Short connections to a mail server for an HTTP request. Each one is opened and closed (or borrowed) for that request.
+ */
 export type MailVisits = {
-  folders(mailbox: Mailbox, signal: AbortSignal): Promise<Folder[]>;
-  /** Never rejects because a step failed: that is what the report says. */
+  listFolders(mailbox: Mailbox, signal: AbortSignal): Promise<Folder[]>;
+  /** A failed step does not reject: the report says it. */
   preflight(mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport>;
-  /** The RFC 822 bytes of one message; throws `gone` when the server no longer has it. */
-  raw(ref: MessageRef, mailbox: Mailbox, signal: AbortSignal): Promise<Uint8Array>;
-  /** All messages received at or after `date`, folder by folder, in batches that never mix folders. */
-  since(mailbox: Mailbox, from: { date: Date; cursors: Cursor[] }, signal: AbortSignal): AsyncIterable<MessageRef[]>;
+  /** The RFC 822 bytes of one message. Throws `gone` when the server no longer has it. */
+  fetchRaw(ref: MessageRef, mailbox: Mailbox, signal: AbortSignal): Promise<Uint8Array>;
+  /** All messages received at or after `date`, in batches of one folder each. */
+  listSince(
+    mailbox: Mailbox,
+    from: { date: Date; cursors: Cursor[] },
+    signal: AbortSignal,
+  ): AsyncIterable<MessageRef[]>;
 };
 
 /**
- * The open subscriptions of this node. `wake` makes them look at the store again now, at one mailbox or at all; `unserved` counts the
- * mailboxes that no node has room for.
+ * The subscriptions of this node. `wake` makes them read the store again now, for one mailbox or for all. `unserved`
+ * counts the mailboxes without a node, because all nodes are full.
  */
 export type Subscriptions = { wake(id?: string): void; connections(): { open: number }; unserved(): number };
 
-/** Calls to CRMs on behalf of a request, through the same guard and deadlines as deliveries. It rejects only by the signal. */
+/**
+ * Calls to CRMs for an HTTP request, with the same egress guard and deadlines as deliveries. They reject only when the
+ * signal aborts.
+ */
 export type CrmCalls = {
-  /** Whether the CRM takes a call without content at this callback URL, and why not. */
+  /** Whether the CRM accepts a call without content at this callback URL, and if not, why. */
   probe(endpoint: string, signal: AbortSignal): Promise<{ ok: boolean; reason: string }>;
 };
 
-/** All live nodes, this one among them: asked now, or as this node last heard, without asking. */
-export type LiveNodes = { now(): Promise<About[]>; known(): readonly About[] };
+/** All live nodes, this one among them: read from Redis now, or as this node last knew them. */
+export type LiveNodes = { now(): Promise<NodeDescription[]>; known(): readonly NodeDescription[] };
 
-/** `ok` is whether the node can do its work; each check that is not ok says why. */
+/** `ok` says whether the node can do its work. Each check that is not ok has a cause. */
 export type Readiness = { ok: boolean; checks: { name: string; ok: boolean; cause?: string }[] };
 
 export type ApiDeps = {
@@ -49,5 +59,6 @@ export type ApiDeps = {
   nodes: LiveNodes;
   mail: MailVisits;
   crm: CrmCalls;
+  logins: Pick<LoginGate, "allowRetry">;
   ready(): Promise<Readiness>;
 };

@@ -1,17 +1,18 @@
-/** Short visits to a mail server on behalf of an HTTP request. */
+/** Short connections to a mail server for an HTTP request. */
+import { randomUUID } from "node:crypto";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import type { MailConnection, PreflightReport } from "../shared/mail/mail.ts";
 import type { MailVisits } from "./deps.ts";
 
-type Deps = {
+type MailVisitsDeps = {
   connect: (mailbox: Mailbox) => MailConnection;
   preflight: (mailbox: Mailbox, signal: AbortSignal) => Promise<PreflightReport>;
 };
 
-/** Each visit opens a connection of its own and closes it, whatever happens. */
-export function mailVisits({ connect, preflight }: Deps): MailVisits {
-  async function* visit<T>(
+/** Each call opens its own connection and closes it, whatever happens. */
+export function mailVisits({ connect, preflight }: MailVisitsDeps): MailVisits {
+  async function* withConnection<T>(
     mailbox: Mailbox,
     work: (connection: MailConnection) => AsyncIterable<T>,
   ): AsyncGenerator<T, void, undefined> {
@@ -24,23 +25,24 @@ export function mailVisits({ connect, preflight }: Deps): MailVisits {
   }
 
   return {
-    preflight,
-    async folders(mailbox, signal) {
+    // It uses an id that does not exist, so that it tries these credentials and not stored ones.
+    preflight: (mailbox, signal) => preflight({ ...mailbox, id: randomUUID() }, signal),
+    async listFolders(mailbox, signal) {
       const connection = connect(mailbox);
       try {
-        return await connection.folders(signal);
+        return await connection.listFolders(signal);
       } finally {
         await connection.close();
       }
     },
-    async raw(ref, mailbox, signal) {
-      for await (const got of visit(mailbox, (connection) => connection.fetch([ref], signal))) {
-        if ("problem" in got) throw got.problem;
-        return got.raw;
+    async fetchRaw(ref, mailbox, signal) {
+      for await (const fetched of withConnection(mailbox, (connection) => connection.fetch([ref], signal))) {
+        if ("problem" in fetched) throw fetched.problem;
+        return fetched.raw;
       }
       throw new Problem("gone", `Message ${ref.uid} is no longer in ${ref.folder}`, { retry: "never" });
     },
-    since: (mailbox, { date, cursors }, signal) =>
-      visit(mailbox, (connection) => connection.since(date, cursors, signal)),
+    listSince: (mailbox, { date, cursors }, signal) =>
+      withConnection(mailbox, (connection) => connection.listSince(date, cursors, signal)),
   };
 }

@@ -1,17 +1,25 @@
-/** A mailbox between the wire and the service: secrets go in, never out; defaults are shown; patches are merged. */
+/**
+ * Translates mailboxes between the API and the service: secrets go in and never out, defaults are shown, patches are
+ * merged.
+ */
 import { randomBytes, randomUUID } from "node:crypto";
 import * as v from "valibot";
+import { checkGraphServers } from "../shared/contract/graph.ts";
 import { Mailbox, MailboxId, MailboxInput, MailboxStatus, SECRET_PATHS } from "../shared/contract/mailbox.ts";
-import { Problem } from "../shared/contract/problem.ts";
+import type { Delivery } from "../shared/contract/delivery.ts";
+import { Problem, type ProblemView } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
-import { afterDeliveryOf, portOf } from "../shared/mail/defaults.ts";
-import { matcherOf } from "../shared/mail/ews/autodiscover/pattern.ts";
-import { wrongSchedule } from "../shared/mail/schedule.ts";
-import { wrongSending } from "../shared/mail/sending.ts";
-import type { MailboxWithState } from "../shared/store/store.ts";
+import { afterDeliveryOf } from "../shared/mail/defaults.ts";
+import { portOf } from "../shared/places.ts";
+import { compilePattern } from "../shared/mail/ews/autodiscover/pattern.ts";
+import { validateSchedule } from "../shared/mail/schedule.ts";
+import { validateSending } from "../shared/mail/sending.ts";
+import type { MailboxWithState, Page } from "../shared/store/store.ts";
+import { findUnreadableSecret, UnreadableSecret } from "../shared/store/sealed-mailboxes.ts";
+import { differingFields } from "./http/audit-trail.ts";
 import { isRecord } from "./http/field-errors.ts";
 
-const ProblemShown = v.object({
+export const ProblemSchema = v.object({
   code: v.string(),
   cause: v.string(),
   fix: v.string(),
@@ -19,176 +27,257 @@ const ProblemShown = v.object({
   retryAt: v.nullable(v.string()),
 });
 
-const StateShown = v.object({
+const StateView = v.object({
   status: MailboxStatus,
   since: v.string(),
   node: v.nullable(v.string()),
   lastVerifiedAt: v.nullable(v.string()),
   lastArrivalAt: v.nullable(v.string()),
   failedLogins: v.number(),
-  problem: v.nullable(ProblemShown),
+  problem: v.nullable(ProblemSchema),
+  /** The mailbox's parked messages: how many, and the last of them. Only set when one mailbox is requested. */
+  parked: v.optional(
+    v.object({ count: v.number(), last: v.object({ delivery: v.string(), reason: v.nullable(v.string()) }) }),
+  ),
 });
 
-const AuthShown = v.object({
+const AuthView = v.object({
   user: v.string(),
   oauth2: v.optional(v.object({ tokenUrl: v.string(), clientId: v.string(), scope: v.optional(v.string()) })),
 });
 
 const { receive, deliver, send, ...rest } = MailboxInput.entries;
-const { secret, ...deliverShown } = deliver.entries;
-const [imap, pop3, ews] = receive.options;
-const ReceiveShown = v.variant("protocol", [
-  v.object({ ...imap.entries, port: v.number(), auth: AuthShown }),
-  v.object({ ...pop3.entries, port: v.number(), auth: AuthShown }),
-  v.object({ ...ews.entries, auth: AuthShown }),
+const { secret, auth: _login, ...deliverEntries } = deliver.entries;
+const deliverShown = { ...deliverEntries, auth: v.optional(v.object({ user: v.string() })) };
+const [imap, pop3, ews, graph] = receive.options;
+const GraphAuthView = v.object({
+  application: v.optional(v.string()),
+  oauth2: v.optional(
+    v.object({
+      tenant: v.optional(v.string()),
+      tokenUrl: v.optional(v.string()),
+      clientId: v.string(),
+      scope: v.optional(v.string()),
+    }),
+  ),
+});
+const ReceiveView = v.variant("protocol", [
+  v.object({ ...imap.entries, port: v.number(), auth: AuthView }),
+  v.object({ ...pop3.entries, port: v.number(), auth: AuthView }),
+  v.object({ ...ews.entries, auth: AuthView }),
+  v.object({ ...graph.entries, auth: GraphAuthView }),
 ]);
 const { dkim } = send.wrapped.entries;
 const { privateKey: _, ...dkimShown } = dkim.wrapped.entries;
-const SendShown = v.object({
+const SendView = v.object({
   ...send.wrapped.entries,
-  auth: v.optional(AuthShown),
+  auth: v.optional(AuthView),
   dkim: v.optional(v.object(dkimShown)),
 });
-const shown = {
+const viewEntries = {
   ...rest,
   id: MailboxId,
-  receive: ReceiveShown,
-  send: v.optional(SendShown),
+  receive: ReceiveView,
+  send: v.optional(SendView),
   deliver: v.object(deliverShown),
   revision: v.number(),
   createdAt: v.string(),
   updatedAt: v.string(),
-  state: StateShown,
+  state: StateView,
 };
 
-/** A mailbox as answers show it: without secrets, with its defaults and its state. */
-export const MailboxShown = v.object(shown);
+/** A mailbox as the API returns it: without secrets, with its defaults and its state. */
+export const MailboxView = v.object(viewEntries);
 
-/** The one answer with a secret: what was generated is told once. */
-export const MailboxCreated = v.object({ ...shown, deliver: v.object({ ...deliverShown, secret }) });
+/** The only answer with a secret: a generated webhook secret is shown once. */
+export const MailboxCreated = v.object({ ...viewEntries, deliver: v.object({ ...deliverShown, secret }) });
 export type MailboxCreated = v.InferOutput<typeof MailboxCreated>;
 
-/** The answer for a mailbox; `generated` is the webhook secret to tell this once. */
-export function shownMailbox({ mailbox, state }: MailboxWithState, generated?: Secret): MailboxCreated {
+/** The answer for a mailbox. `generated` is the webhook secret to show this once. */
+export function toMailboxView(
+  { mailbox, state }: MailboxWithState,
+  { generated, parked }: { generated?: Secret | undefined; parked?: Page<Delivery> | undefined } = {},
+): MailboxCreated {
   const { receive: from } = mailbox;
-  // An Exchange mailbox without a host has no port of its own.
-  const port = from.host === undefined ? undefined : { port: portOf(from) };
+  // An Exchange mailbox without a host has no port of its own, and one by Graph has no host.
+  const port = from.protocol === "graph" || from.host === undefined ? undefined : { port: portOf(from) };
+  const isOwnGraph = from.protocol === "graph" && !("application" in from.auth);
+  const cloud = isOwnGraph ? { cloud: from.cloud ?? "global" } : undefined;
   const afterDelivery = afterDeliveryOf(from);
-  const open = withSecrets({ ...mailbox, receive: { ...from, ...port, afterDelivery } }, () => undefined);
-  // A subscription takes a moment to notice a pause; the mailbox knows at once.
-  const status = mailbox.paused ? "paused" : state.status;
-  const answer = v.parse(MailboxShown, { ...open, state: { ...state, status } });
+  const withoutSecrets = mapSecrets(
+    { ...mailbox, receive: { ...from, ...port, ...cloud, afterDelivery } },
+    () => undefined,
+  );
+  // A subscription takes a moment to notice a pause. The answer shows it at once.
+  const unreadable = findUnreadableSecret(mailbox)?.view();
+  const status = mailbox.paused ? "paused" : unreadable ? "needs_attention" : state.status;
+  const problem = unreadable ?? state.problem ?? toDownloadProblem(mailbox);
+  const answer = v.parse(MailboxView, {
+    ...withoutSecrets,
+    state: { ...state, status, problem, ...parkedView(parked) },
+  });
   return generated ? { ...answer, deliver: { ...answer.deliver, secret: generated.reveal() } } : answer;
 }
 
-/** The mailbox that a body asks for: new, or in place of `was`, whose id, webhook secret, pause and birthday it keeps. */
-export function mailboxFrom(input: MailboxInput, was?: Mailbox): { mailbox: Mailbox; generated?: Secret } {
+/** A problem that a worker has with downloads while the subscription itself works. */
+function toDownloadProblem({ downloads }: Mailbox): ProblemView | null {
+  if (!downloads) return null;
+  const { cause, evidence } = downloads;
+  return { code: "message", cause, fix: WITHHELD_FIX, evidence, retryAt: null };
+}
+
+const WITHHELD_FIX =
+  "Wait a while: the service requests the message again, and parks it in the end if it is the only one. If several messages are affected, ask the server's operator.";
+
+function parkedView(parked: Page<Delivery> | undefined) {
+  const [last] = parked?.items ?? [];
+  return last && parked ? { parked: { count: parked.total, last: { delivery: last.id, reason: last.reason } } } : {};
+}
+
+/**
+ * The mailbox that a body asks for. If it replaces `previous`, it keeps its id, webhook secret, pause and time of
+ * creation.
+ */
+export function mailboxFromInput(input: MailboxInput, previous?: Mailbox): { mailbox: Mailbox; generated?: Secret } {
   checkSecret(input.deliver.secret);
-  checkPicking(input);
+  checkRules(input);
   const now = new Date().toISOString();
-  const known = input.deliver.secret ?? was?.deliver.secret?.reveal();
-  // A CRM of the Creatio family knows no signatures.
+  const existingSecret = input.deliver.secret ?? readableSecret(previous?.deliver.secret);
+  // A CRM of the Creatio family does not use signatures.
   const secretText =
-    known ?? (input.deliver.dialect === "creatio" ? undefined : `whsec_${randomBytes(32).toString("base64")}`);
+    existingSecret ?? (input.deliver.dialect === "creatio" ? undefined : `whsec_${randomBytes(32).toString("base64")}`);
   const wire = { ...input, deliver: { ...input.deliver, ...(secretText !== undefined && { secret: secretText }) } };
   const mailbox = v.parse(Mailbox, {
-    ...withSecrets(wire, (value) => new Secret(String(value))),
-    id: was?.id ?? input.id ?? randomUUID(),
-    paused: was?.paused ?? false,
-    endpointGone: was?.endpointGone ?? false,
-    revision: was?.revision ?? 0,
-    createdAt: was?.createdAt ?? now,
+    ...mapSecrets(wire, (value) => new Secret(String(value))),
+    id: previous?.id ?? input.id ?? randomUUID(),
+    paused: previous?.paused ?? false,
+    endpointGone: previous?.endpointGone ?? false,
+    revision: previous?.revision ?? 0,
+    createdAt: previous?.createdAt ?? now,
     updatedAt: now,
   });
-  if (was && differs(was.deliver, mailbox.deliver)) mailbox.endpointGone = false;
-  if (known !== undefined || secretText === undefined) return { mailbox };
+  if (previous && differs(previous.deliver, mailbox.deliver)) mailbox.endpointGone = false;
+  if (existingSecret !== undefined || secretText === undefined) return { mailbox };
   return { mailbox, generated: new Secret(secretText) };
 }
 
-/** Standard Webhooks: 24 to 64 bytes in base64 behind `whsec_`. Found here rather than at the first delivery. */
+/** A secret that cannot be decrypted is replaced by a new one, as if there were none. */
+function readableSecret(stored: Secret | undefined): string | undefined {
+  return stored instanceof UnreadableSecret ? undefined : stored?.reveal();
+}
+
+/** Standard Webhooks: 24 to 64 bytes in base64 after `whsec_`. Checked here, not only at the first delivery. */
 function checkSecret(given: string | undefined): void {
   if (given === undefined) return;
   const bytes = Buffer.from(given.slice(6), "base64").length;
   if (/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(given) && bytes >= 24 && bytes <= 64) return;
-  throw wrongField("deliver.secret", "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made");
+  throw invalidField(
+    "deliver.secret",
+    "must be whsec_ and 24 to 64 bytes in base64; without it the service generates one",
+  );
 }
 
-/** What the schema cannot say: whether a schedule can be read, what a protocol can send, whether a split leaves anything to deliver. */
-function checkPicking(input: MailboxInput): void {
+/**
+ * Checks what the schema cannot: whether a schedule can be parsed, what a protocol can send, whether a split leaves
+ * anything to deliver.
+ */
+function checkRules(input: MailboxInput): void {
   const { receive: from, deliver: to } = input;
-  const wrong = wrongSchedule(from.poll);
-  if (wrong) throw wrongField(`receive.poll.${wrong.path}`, wrong.message);
+  const scheduleError = validateSchedule(from.poll);
+  if (scheduleError) throw invalidField(`receive.poll.${scheduleError.path}`, scheduleError.message);
   checkCertificates(input);
   if (from.protocol === "ews") checkExchange(from);
-  const unsendable = wrongSending(input);
-  if (unsendable) throw wrongField(unsendable.path, unsendable.message);
+  if (from.protocol === "graph") {
+    const loginError = checkGraphServers(from);
+    if (loginError) throw invalidField(`receive.${loginError.path}`, loginError.message);
+  }
+  const sendError = validateSending(input);
+  if (sendError) throw invalidField(sendError.path, sendError.message);
   if (!to.split) return;
-  if (to.dialect !== "webhook") throw wrongField("deliver.split", "needs dialect webhook: others know no parts");
-  if (!to.split.body && !to.split.attachments) throw wrongField("deliver.split", "must have body or attachments true");
+  if (to.dialect !== "webhook")
+    throw invalidField("deliver.split", "needs dialect webhook: other dialects have no parts");
+  if (!to.split.body && !to.split.attachments)
+    throw invalidField("deliver.split", "must have body or attachments true");
   if (to.format === "raw")
-    throw wrongField("deliver.split", "needs format full or headers: a raw message is one piece");
+    throw invalidField("deliver.split", "needs format full or headers: a raw message cannot be split");
 }
 
-/** Certificates are shown to whoever reads the mailbox, and a file often has the private key beside its certificate. */
+/** Everybody who reads the mailbox sees its certificates, and a PEM file often holds the private key too. */
 function checkCertificates({ receive: from, send: by }: MailboxInput): void {
   for (const [name, part] of Object.entries({ receive: from, send: by })) {
     const oauth2 = part?.auth && "oauth2" in part.auth ? part.auth.oauth2 : undefined;
-    const open = [["ca", part?.ca] as const, ["auth.oauth2.certificate", oauth2?.certificate] as const];
-    const wrong = open.find(([, pem]) => pem !== undefined && /PRIVATE KEY-----/.test(pem));
+    const certificates = [["ca", part?.ca] as const, ["auth.oauth2.certificate", oauth2?.certificate] as const];
+    const wrong = certificates.find(([, pem]) => pem !== undefined && /PRIVATE KEY-----/.test(pem));
     if (wrong)
-      throw wrongField(`${name}.${wrong[0]}`, "must not hold a private key: it is shown to whoever reads this");
+      throw invalidField(`${name}.${wrong[0]}`, "must not hold a private key: everybody who reads the mailbox sees it");
   }
 }
 
-/** Where an Exchange mailbox may be looked for, and whom it is shown to, is found here rather than in the middle of autodiscover. */
+/** Checks the redirect pattern and the login of an Exchange mailbox here, not only during autodiscover. */
 function checkExchange({ redirects, auth, scheme }: Extract<MailboxInput["receive"], { protocol: "ews" }>): void {
   try {
-    if (redirects !== undefined) matcherOf(redirects);
+    if (redirects !== undefined) compilePattern(redirects);
   } catch (error) {
-    throw wrongField("receive.redirects", `cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+    throw invalidField(
+      "receive.redirects",
+      `cannot be used: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
   if (scheme !== undefined && !("password" in auth))
-    throw wrongField("receive.scheme", "is for logins by password only");
+    throw invalidField("receive.scheme", "is only for logins with a password");
   if (!("oauth2" in auth)) return;
   const { certificate, privateKey } = auth.oauth2;
   if ((certificate === undefined) === (privateKey === undefined)) return;
-  throw wrongField("receive.auth.oauth2", "needs certificate and privateKey together, or neither");
+  throw invalidField("receive.auth.oauth2", "needs certificate and privateKey together, or neither");
 }
 
-function wrongField(path: string, message: string): Problem {
+function invalidField(path: string, message: string): Problem {
   return new Problem("invalid", `Not valid: ${path} ${message}.`, { retry: "never", errors: [{ path, message }] });
 }
 
-/** A mailbox as a client would send it, secrets in clear: what a merge patch applies to. Never leaves the process. */
-export function wireForm(mailbox: Mailbox): Record<string, unknown> {
+/**
+ * A mailbox in the form in which a client sends it, with secrets in clear. A merge patch applies to this form. It never
+ * leaves the process.
+ */
+export function toWireForm(mailbox: Mailbox): Record<string, unknown> {
   const { id, address, name, receive: from, send: by, deliver: to } = mailbox;
   const optional = { ...(name !== undefined && { name }), ...(by !== undefined && { send: by }) };
-  return withSecrets({ id, address, ...optional, receive: from, deliver: to }, (value) =>
+  return mapSecrets({ id, address, ...optional, receive: from, deliver: to }, (value) =>
     value instanceof Secret ? value.reveal() : value,
   );
 }
 
-/** True when the parts differ in anything, a secret included. */
+/** True when the parts differ in anything, also in a secret. */
 export function differs<Part extends "receive" | "deliver" | "send">(
   one: Mailbox[Part],
   other: Mailbox[Part],
 ): boolean {
-  return JSON.stringify(revealed(one)) !== JSON.stringify(revealed(other));
+  return JSON.stringify(reveal(one)) !== JSON.stringify(reveal(other));
 }
 
-/** With members in order and secrets in clear: `Secret` itself prints alike whatever it holds. */
-function revealed(value: unknown): unknown {
+/** The names of the fields in which two states of a mailbox differ, secrets among them. */
+export function listChanges(before: Mailbox, after: Mailbox): string[] {
+  return differingFields(changeableParts(before), changeableParts(after));
+}
+
+function changeableParts({ address, name, receive: from, send: by, deliver: to }: Mailbox): unknown {
+  return reveal({ address, name, receive: from, send: by, deliver: to });
+}
+
+/** With members in order and secrets in clear, because a `Secret` prints the same whatever it holds. */
+function reveal(value: unknown): unknown {
+  if (value instanceof UnreadableSecret) return { sealed: value.sealed };
   if (value instanceof Secret) return value.reveal();
   if (!isRecord(value)) return value;
-  const members = Object.entries(value).map(([key, inner]) => [key, revealed(inner)] as const);
+  const members = Object.entries(value).map(([key, inner]) => [key, reveal(inner)] as const);
   return Object.fromEntries(members.toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function withSecrets(value: Record<string, unknown>, change: (value: unknown) => unknown): Record<string, unknown> {
-  return SECRET_PATHS.reduce<Record<string, unknown>>((whole, path) => changedAt(whole, path, change), value);
+function mapSecrets(value: Record<string, unknown>, change: (value: unknown) => unknown): Record<string, unknown> {
+  return SECRET_PATHS.reduce<Record<string, unknown>>((whole, path) => mapAt(whole, path, change), value);
 }
 
-function changedAt(
+function mapAt(
   value: Record<string, unknown>,
   path: readonly string[],
   change: (value: unknown) => unknown,
@@ -196,7 +285,7 @@ function changedAt(
   const [key = "", ...deeper] = path;
   const { [key]: inner, ...others } = value;
   if (inner === undefined) return value;
-  if (deeper.length > 0) return isRecord(inner) ? { ...value, [key]: changedAt(inner, deeper, change) } : value;
+  if (deeper.length > 0) return isRecord(inner) ? { ...value, [key]: mapAt(inner, deeper, change) } : value;
   const changed = change(inner);
   return changed === undefined ? others : { ...others, [key]: changed };
 }

@@ -1,131 +1,161 @@
 /** The API node's composition root: reads the settings, opens everything, runs the parts together, and closes in reverse order. */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };
-import { type Config, readConfig } from "../shared/config.ts";
+import { type Config, listRenamedVariables, readConfig } from "../shared/config.ts";
 import { asProblem } from "../shared/contract/problem.ts";
+import { portOfUrl } from "../shared/egress.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
-import { tryOut } from "../shared/mail/open.ts";
+import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
-import type { TaskSender } from "../shared/queue/queue.ts";
-import { type Part, runInside, untilStopped } from "../shared/run.ts";
+import type { PerformTask } from "../shared/queue/queue.ts";
+import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
-import { slept } from "../shared/time.ts";
+import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
-import { counted } from "./counts.ts";
+import { collectCounts } from "./counts.ts";
 import type { Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
-import { stateBoard } from "./listen/states.ts";
-import { subscriptions } from "./listen/subscriptions.ts";
-import { tellers } from "./routes/creatio/tell.ts";
+import { mailboxStates } from "./listen/states.ts";
+import { mailboxSubscriptions } from "./listen/subscriptions.ts";
+import { callbackScheduler } from "./routes/creatio/callbacks.ts";
+import { closedMailboxRemover } from "./closed-mailboxes.ts";
 import { serve } from "./http/server.ts";
+import { probeEndpoint } from "./probe-endpoint.ts";
 import { mailVisits } from "./mail-visits.ts";
 
 const TRIM_EVERY_MS = 600_000;
-/** Tasks an API node does at once while workers, which should do them, are missing. */
+/** How many tasks an API node performs at once while there are no workers. */
 const STAND_IN_CONCURRENCY = 8;
 
-/** Runs an API node until the signal aborts; resolves once everything is closed. Rejects when it cannot start or a part fails. */
-export async function apiNode(config: Config, stop: AbortSignal): Promise<void> {
-  const node = await openNode(config);
+type StartOptions = {
+  /** Warnings about the settings, reported at the start. */
+  warnings?: readonly string[];
+  /** Called with the node's URL once it answers there. */
+  onStarted?: (url: string) => void;
+};
+
+/**
+ * Runs an API node until the signal aborts, and resolves once everything is closed. Rejects when it cannot start or a
+ * part fails.
+ */
+export async function runApiNode(config: Config, stop: AbortSignal, options: StartOptions = {}): Promise<void> {
+  const node = await openNode(config, options.warnings ?? []);
   try {
-    await runApi(node, stop);
+    await runApi(node, stop, options.onStarted);
   } finally {
     await node.close();
   }
 }
 
-async function runApi(node: Node, stop: AbortSignal): Promise<void> {
-  const { config, store, queue, facts, backoff, connect } = node;
+async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
+  const { config, store, queue, facts, backoff, connect, logins } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
-  // Doing tasks sends tasks, and while the broker is away sending does them: the two know each other through this.
-  const tasks: TaskSender = { send: (task, options) => sender.send(task, options) };
-  const work = worker({ ...node, tasks, emit, watched, overdueMs: queue.overdueMs });
-  const sender = queue.sender(work.perform, { concurrency: STAND_IN_CONCURRENCY }, stop);
+  const standIn = config.RABBITMQ_URL.length > 0;
+  const concurrency = standIn ? STAND_IN_CONCURRENCY : config.WORKER_CONCURRENCY;
+  const localWorker = worker({ ...node, tasks: queue, emit, watched, concurrency });
 
-  const board = stateBoard({ mailboxes: store.mailboxes, emit, node: node.name });
-  const ownership = await openOwnership(node, () => listeners.connections().subscriptions);
-  const listening = { mailboxes: store.mailboxes, cursors: store.cursors, tasks, ownership, board, backoff };
-  const listeners = subscriptions({ ...listening, connect, watched, emit });
-  const connections = () => ({ ...listeners.connections(), readers: work.readers.count() });
-  const counts = { store, tasks: { ...tasks, depth: queue.depth } };
-  const { unserved } = listeners;
-  const measured = metrics(async () => ({
-    ...(await counted(counts)),
+  const board = mailboxStates({ mailboxes: store.mailboxes, emit, node: node.name });
+  const ownership = await openOwnership(node, () => nodeSubscriptions.connections().subscriptions);
+  const { mailboxes, applications, cursors, deliveries } = store;
+  const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, board, backoff, logins };
+  const nodeSubscriptions = mailboxSubscriptions({ ...listening, connect, watched, emit });
+  const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
+  const countsDeps = { store, tasks: queue };
+  const { unserved } = nodeSubscriptions;
+  const metricsRegistry = metrics(async () => ({
+    ...(await collectCounts(countsDeps)),
     unserved: unserved(),
     connections: connections(),
+    ready: Number(node.readiness.problem === null),
   }));
-  facts.subscribe(measured.listen);
+  facts.subscribe(metricsRegistry.onFact);
 
   const wake = () => {
-    listeners.wake();
+    nodeSubscriptions.wake();
     ownership.announce();
   };
+  const probe: ProbeEndpoint = (mailbox, signal) => probeEndpoint(node.mail, mailbox, signal);
   const mail = mailVisits({
     connect,
-    preflight: (mailbox, signal) => tryOut(node.mail, mailbox, signal),
+    preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
-  const ready = () => readiness(node);
-  const { crm } = work;
-  const given = {
-    ...counts,
-    parked: queue.parked,
+  const ready = () => checkReadiness(node);
+  const { crm, inHand } = localWorker;
+  const appDeps = {
+    ...countsDeps,
+    parked: queue,
     config,
     version: manifest.version,
     facts,
-    metrics: measured,
+    metrics: metricsRegistry,
     mail,
     crm,
+    logins,
     ready,
   };
-  const app = createApp({ ...given, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
-  const served = await serve(app.fetch, { host: config.HOST, port: config.PORT });
-  started(node, served.url + config.BASE_PATH);
+  const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
+  const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
+  reportStart(node, server.url + config.BASE_PATH);
+  onStarted?.(server.url + config.BASE_PATH);
 
-  const standIn = node.redis !== undefined;
-  const concurrency = standIn ? STAND_IN_CONCURRENCY : config.WORKER_CONCURRENCY;
   const parts: Part[] = [
-    { name: "subscriptions", run: listeners.run },
-    { name: "tasks", run: (signal) => queue.run(work.perform, { concurrency, standIn }, signal) },
-    ...work.parts,
-    tellers({ store, tasks, facts }),
-    { name: "trimming", run: (signal) => trimming(node, signal) },
+    { name: "subscriptions", run: nodeSubscriptions.run },
+    taskTaker(node, localWorker.perform, { concurrency: inHand, standIn }),
+    ...localWorker.parts,
+    callbackScheduler({ store, tasks: queue, facts }),
+    closedMailboxRemover({ store, facts, subscriptions: { wake, connections, unserved } }),
+    { name: "trimming", run: (signal) => trimPeriodically(node, signal) },
   ];
-  // What the others say while they stop is still to be kept, and what they own is theirs until then.
-  const outer: Part[] = [
+  // These parts end last: they record what the others report while they stop, and they hold what the others need
+  // until then.
+  const outerParts: Part[] = [
     { name: "states", run: board.run },
     history({ facts, append: store.facts.append }),
+    { name: "readiness", run: node.readiness.run },
     ...ownership.parts,
   ];
   try {
-    await runInside(outer, parts, stop);
+    await runInside(outerParts, parts, stop);
   } finally {
-    await served.close();
-    await work.close();
+    await server.close();
+    await localWorker.close();
   }
 }
 
-function started({ config, store, queue, facts: { emit } }: Node, url: string): void {
+/** Performs tasks while the node is ready. With `standIn` it takes only what workers have no room for. */
+function taskTaker(
+  { queue, readiness }: Node,
+  perform: PerformTask,
+  options: { concurrency: number; standIn: boolean },
+): Part {
+  const take = (signal: AbortSignal) => queue.run(perform, options, signal);
+  return { name: "tasks", run: (signal) => readiness.runWhileReady(take, signal) };
+}
+
+function reportStart({ config, store, queue, ownPorts, facts: { emit } }: Node, url: string): void {
+  ownPorts.add(portOfUrl(new URL(url)));
   const on = { store: store.description, queue: queue.description };
   emit({ kind: "service.started", version: manifest.version, url, ...on });
-  if (config.LISTENERS_ACCESS.some(({ kind }) => kind === "open"))
-    emit({ kind: "service.warned", about: "LISTENERS_ACCESS is open: whoever reaches this port may act as a CRM" });
+  if (config.CRM_ACCESS.some(({ kind }) => kind === "open"))
+    emit({ kind: "service.warned", about: "CRM_ACCESS is open: everybody who reaches this port may act as a CRM" });
   if (config.API_TOKENS.length > 0) return;
   emit({ kind: "service.warned", about: "No API_TOKENS: only programs on this machine may call (127.0.0.1)" });
 }
 
-async function readiness({ store }: Node): Promise<Readiness> {
-  const check = await store.ping().then(
-    () => ({ name: "store", ok: true }),
-    (error: unknown) => ({ name: "store", ok: false, cause: asProblem(error).message }),
-  );
-  return { ok: check.ok, checks: [check] };
+async function checkReadiness({ readiness }: Node): Promise<Readiness> {
+  const checks = (await readiness.check()).map(({ name, problem }) => ({
+    name,
+    ok: problem === null,
+    ...(problem && { cause: problem.message }),
+  }));
+  return { ok: checks.every(({ ok }) => ok), checks };
 }
 
-async function trimming({ store, facts }: Node, signal: AbortSignal): Promise<void> {
-  while (await slept(TRIM_EVERY_MS, signal)) {
+async function trimPeriodically({ store, facts }: Node, signal: AbortSignal): Promise<void> {
+  while (await sleep(TRIM_EVERY_MS, signal)) {
     await store.trim(new Date()).catch((error: unknown) => {
       const { code, message } = asProblem(error);
       facts.emit({ kind: "service.failed", what: "trimming the store", failure: { code, cause: message } });
@@ -136,9 +166,10 @@ async function trimming({ store, facts }: Node, signal: AbortSignal): Promise<vo
 async function main(): Promise<void> {
   try {
     const config = readConfig(process.env);
-    await apiNode(
+    await runApiNode(
       config,
-      untilStopped((name) => console.error(`${name}: stopping, once more to exit now`)),
+      shutdownSignal((name) => console.error(`${name}: stopping; send it again to exit now`)),
+      { warnings: listRenamedVariables(process.env) },
     );
   } catch (error) {
     const problem = asProblem(error);

@@ -1,51 +1,63 @@
-/** Taking up a request to send: everything about it is checked and composed here, once, before anybody is told that it will be sent. */
+/** Accepts a request to send. The message is checked and composed here, once, before the client gets an answer. */
 import { createHash } from "node:crypto";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { OutgoingMessage } from "../shared/contract/outgoing.ts";
-import { type FieldError, Problem } from "../shared/contract/problem.ts";
+import type { Actor } from "../shared/contract/token.ts";
+import { asProblem, type FieldError, Problem } from "../shared/contract/problem.ts";
 import type { Sending } from "../shared/contract/sending.ts";
-import { parties, plainAddress, sameAddress } from "../shared/mail/smtp/addresses.ts";
-import { type Composed, compose, orderedId, type People, signed } from "../shared/mail/smtp/compose.ts";
+import { parseParties, normalizeAddress, sameAddress } from "../shared/mail/smtp/addresses.ts";
+import {
+  type ComposedMessage,
+  composeMessage,
+  newOrderedId,
+  type Participants,
+  signWithDkim,
+} from "../shared/mail/smtp/compose.ts";
 import { checkHeaders } from "../shared/mail/smtp/headers.ts";
-import { checkReach, filedItself } from "../shared/mail/sending.ts";
-import { ready } from "../shared/mail/smtp/ready.ts";
-import type { Outbox } from "../shared/store/store.ts";
+import { checkRecipients, isFiledByServer } from "../shared/mail/sending.ts";
+import { prepareRawMessage } from "../shared/mail/smtp/raw-message.ts";
+import type { Acceptance, Outbox } from "../shared/store/store.ts";
+import { withTimeout } from "../shared/time.ts";
 import type { ApiDeps } from "./deps.ts";
 
-type Deps = Pick<ApiDeps, "store" | "tasks" | "facts">;
+type AcceptMessageDeps = Pick<ApiDeps, "store" | "tasks" | "facts">;
 
-const MOST_RECIPIENTS = 500;
-const MOST_BYTES = 50 * 1024 * 1024;
+const MAX_RECIPIENTS = 500;
+const MAX_BYTES = 50 * 1024 * 1024;
 const DAY_MS = 24 * 3_600_000;
-const LATEST_MS = 90 * DAY_MS;
+const MAX_DELAY_MS = 90 * DAY_MS;
 const GIVE_UP_MS = 3 * DAY_MS;
-/** Automatic messages to one address within an hour; a person would hardly want more, and a loop ends here. */
-const AUTOMATIC_PER_HOUR = 5;
+/** Automatic messages to one address within an hour. A person hardly wants more, and a mail loop ends here. */
+const MAX_AUTOMATIC_PER_HOUR = 5;
+
+/** How long a request waits until the task of its sending is in the queue. */
+const ORDER_TIMEOUT_MS = 2_000;
 
 /**
- * Takes up the message and resolves once it is durable and its task is in the queue. The same key with the same content gives the
- * sending of the first request; without a key every request is a new message. Throws `invalid`, `message`, `sender`, `loop`, `key_reused`,
- * `rate` (with the time when there is room again), `no_sending` or `full`; then nothing was taken up.
+ * Accepts the message, and resolves once it is durable. A second request with the same key and content returns the
+ * sending of the first. Without a key every request is a new message. Throws `invalid`, `message`, `sender`, `loop`,
+ * `key_reused`, `rate` (with the time when it is allowed again), `no_sending`, `full` or `store`. Then nothing was
+ * accepted, except that the text of `store` says if that is not known. Once the message is accepted, it does not throw.
  */
-export async function takeUp(
-  { store, tasks, facts }: Deps,
+export async function acceptMessage(
+  { store, tasks, facts }: AcceptMessageDeps,
   mailbox: Mailbox,
   message: OutgoingMessage,
-  key: string | null,
+  { key, actor }: { key: string | null; actor: Pick<Actor, "id" | "name"> },
 ): Promise<Sending> {
-  const filed = filedItself(mailbox);
+  const filedByServer = isFiledByServer(mailbox);
   const now = new Date();
-  const sendAt = when(message.sendAt, now);
-  const composed = await checked(mailbox, message, sendAt);
-  checkReach(mailbox, composed.raw, composed.recipients);
+  const sendAt = sendTime(message.sendAt, now);
+  const composed = await composeChecked(mailbox, message, sendAt);
+  checkRecipients(mailbox, composed.raw, composed.recipients);
   if (composed.automatic) await checkLoop(store.outbox, mailbox.id, composed.recipients);
-  const raw = await signed(composed.raw, mailbox.send?.dkim);
-  if (raw.length > MOST_BYTES)
-    throw new Problem("too_large", `The message has more than ${MOST_BYTES} bytes.`, { retry: "never" });
+  const raw = await signWithDkim(composed.raw, mailbox.send?.dkim);
+  if (raw.length > MAX_BYTES)
+    throw new Problem("too_large", `The message has more than ${MAX_BYTES} bytes.`, { retry: "never" });
   const saveSent = mailbox.send?.saveSent ?? "auto";
-  const copied = saveSent === "always" || (saveSent === "auto" && !filed);
+  const wantsCopy = saveSent === "always" || (saveSent === "auto" && !filedByServer);
   const sending: Sending = {
-    id: `snd_${orderedId()}`,
+    id: `snd_${newOrderedId()}`,
     mailbox: mailbox.id,
     revision: 0,
     key,
@@ -60,7 +72,7 @@ export async function takeUp(
     dsn: message.dsn ?? null,
     notify: message.notify ?? mailbox.send?.notify ?? false,
     told: false,
-    copy: copied ? "wanted" : "none",
+    copy: wantsCopy ? "wanted" : "none",
     attempts: 0,
     reason: null,
     createdAt: now.toISOString(),
@@ -70,78 +82,133 @@ export async function takeUp(
     nextAttemptAt: sendAt.toISOString(),
     sentAt: null,
   };
-  const acceptance = await store.outbox.accept(sending, raw, mailbox.send?.perHour ?? 500);
+  const acceptance = await acceptOrFind(store.outbox, sending, raw, mailbox.send?.perHour ?? 500);
   if (acceptance.kind === "limited")
-    throw new Problem("rate", "The mailbox has taken up as many messages as it may within an hour.", {
+    throw new Problem("rate", "The mailbox has reached its limit of messages within an hour.", {
       retry: acceptance.until,
     });
-  if (acceptance.kind === "differs") throw reused(acceptance.sending);
-  const taken = acceptance.sending;
-  // A crash may have come between an earlier request and its task; another task for the same sending does no harm.
-  if (taken.state === "queued")
-    await tasks.send(
-      { version: 1, kind: "send", mailbox: mailbox.id, sending: taken.id },
-      { notBefore: new Date(taken.sendAt) },
-    );
-  if (acceptance.kind === "known") return taken;
-  if (composed.automatic)
-    for (const to of composed.recipients) await store.outbox.noteAutomatic(mailbox.id, to, "sent");
-  const about = { mailbox: mailbox.id, sending: taken.id, recipients: taken.recipients.length, bytes: taken.size };
-  facts.emit({ kind: "send.queued", ...about, sendAt: taken.sendAt });
-  return taken;
+  if (acceptance.kind === "differs") throw keyReusedProblem(acceptance.sending);
+  const accepted = acceptance.sending;
+  // A crash may have come between an earlier request and its task. A second task for the same sending does no harm.
+  if (accepted.state === "queued") await orderSending({ tasks, facts }, accepted);
+  if (acceptance.kind === "known") return accepted;
+  const recipients = accepted.recipients.length;
+  facts.emit({
+    kind: "send.queued",
+    mailbox: mailbox.id,
+    actor: { id: actor.id, name: actor.name },
+    sending: accepted.id,
+    recipients,
+    bytes: accepted.size,
+    sendAt: accepted.sendAt,
+  });
+  if (composed.automatic) await recordAutomaticTraffic({ store, facts }, accepted);
+  return accepted;
 }
 
-function reused({ key, id }: Sending): Problem {
+/** If the store's answer was lost, this looks in the store for the sending. */
+async function acceptOrFind(outbox: Outbox, sending: Sending, raw: Uint8Array, perHour: number): Promise<Acceptance> {
+  try {
+    return await outbox.accept(sending, raw, perHour);
+  } catch (error) {
+    const problem = asProblem(error);
+    if (problem.code !== "store") throw problem;
+    const found = await outbox.get(sending.id).catch(() => {
+      const advice = "Repeat the request with an Idempotency-Key";
+      const why = `${problem.message}. It is not known whether the message was accepted. ${advice}`;
+      throw new Problem("store", why, { cause: error });
+    });
+    if (found) return { kind: "accepted", sending: found };
+    throw problem;
+  }
+}
+
+/**
+ * Sends the task and waits a moment until it is durable. The sending is durable already. If its task is lost, the
+ * search for overdue work finds the sending.
+ */
+async function orderSending(
+  { tasks, facts }: Pick<AcceptMessageDeps, "tasks" | "facts">,
+  { mailbox, id, sendAt }: Sending,
+): Promise<void> {
+  const task = { version: 1, kind: "send", mailbox, sending: id } as const;
+  const ordered = tasks
+    .send(task, { notBefore: new Date(sendAt) })
+    .catch((error: unknown) => reportFailure(facts, `ordering the sending ${id}`, error));
+  // After this time the request goes on without waiting.
+  await withTimeout(ORDER_TIMEOUT_MS, "Ordering a sending", ordered).catch(() => undefined);
+}
+
+async function recordAutomaticTraffic(
+  { store, facts }: Pick<AcceptMessageDeps, "store" | "facts">,
+  { mailbox, recipients }: Sending,
+): Promise<void> {
+  for (const { address } of recipients)
+    await store.outbox
+      .recordAutomatic(mailbox, address, "sent")
+      .catch((error: unknown) => reportFailure(facts, `counting automatic messages to ${address}`, error));
+}
+
+function reportFailure({ emit }: AcceptMessageDeps["facts"], what: string, error: unknown): void {
+  const { code, message } = asProblem(error);
+  emit({ kind: "service.failed", what, failure: { code, cause: message } });
+}
+
+function keyReusedProblem({ key, id }: Sending): Problem {
   const why = `The Idempotency-Key ${JSON.stringify(key)} belongs to ${id}, which has other content.`;
   return new Problem("key_reused", why, { retry: "never" });
 }
 
-function when(sendAt: string | undefined, now: Date): Date {
-  const asked = sendAt === undefined ? now : new Date(sendAt);
-  if (asked.getTime() - now.getTime() > LATEST_MS)
-    throw invalid([{ path: "sendAt", message: "must be within 90 days" }]);
-  return asked > now ? asked : now;
+function sendTime(sendAt: string | undefined, now: Date): Date {
+  const requested = sendAt === undefined ? now : new Date(sendAt);
+  if (requested.getTime() - now.getTime() > MAX_DELAY_MS)
+    throw invalidProblem([{ path: "sendAt", message: "must be within 90 days" }]);
+  return requested > now ? requested : now;
 }
 
-/** The message as bytes, and its envelope, after all checks that need nobody else. */
-async function checked(mailbox: Mailbox, message: OutgoingMessage, date: Date): Promise<Composed> {
+/** The message as bytes and its envelope, after all checks that need no server. */
+async function composeChecked(mailbox: Mailbox, message: OutgoingMessage, date: Date): Promise<ComposedMessage> {
   const errors: FieldError[] = [];
   checkHeaders(message.headers, errors);
   const people = peopleOf(mailbox, message, errors);
-  if (message.raw !== undefined) checkNothingElse(message, errors);
-  if (errors.length > 0) throw invalid(errors);
+  if (message.raw !== undefined) checkRawAlone(message, errors);
+  if (errors.length > 0) throw invalidProblem(errors);
   const composed =
     message.raw === undefined
-      ? await compose(message, people, date)
-      : ready(Buffer.from(message.raw, "base64"), [...people.to, ...people.cc, ...people.bcc], date);
+      ? await composeMessage(message, people, date)
+      : prepareRawMessage(Buffer.from(message.raw, "base64"), [...people.to, ...people.cc, ...people.bcc], date);
   const { recipients, from } = composed;
-  if (recipients.length === 0) throw invalid([{ path: "to", message: "must name somebody" }]);
-  if (recipients.length > MOST_RECIPIENTS)
-    throw invalid([{ path: "to", message: `must, with cc and bcc, name at most ${MOST_RECIPIENTS} recipients` }]);
-  const own = [mailbox.address, ...(mailbox.send?.from ?? [])].map((address) => plainAddress(address) ?? address);
-  if (!own.some((address) => sameAddress(address, from)))
+  if (recipients.length === 0) throw invalidProblem([{ path: "to", message: "must name at least one recipient" }]);
+  if (recipients.length > MAX_RECIPIENTS)
+    throw invalidProblem([
+      { path: "to", message: `must name at most ${MAX_RECIPIENTS} recipients together with cc and bcc` },
+    ]);
+  const ownAddresses = [mailbox.address, ...(mailbox.send?.from ?? [])].map(
+    (address) => normalizeAddress(address) ?? address,
+  );
+  if (!ownAddresses.some((address) => sameAddress(address, from)))
     throw new Problem("sender", `The mailbox may not send as ${from}.`, { retry: "never" });
-  const self = recipients.find((to) => own.some((address) => sameAddress(address, to)));
+  const self = recipients.find((to) => ownAddresses.some((address) => sameAddress(address, to)));
   if (self !== undefined && mailbox.send?.allowSelf !== true)
-    throw new Problem("loop", `The mailbox would write to itself (${self}).`, { retry: "never" });
+    throw new Problem("loop", `The mailbox would send to itself (${self}).`, { retry: "never" });
   return composed;
 }
 
-function peopleOf(mailbox: Mailbox, message: OutgoingMessage, errors: FieldError[]): People {
-  const own = { address: mailbox.address, ...(mailbox.name !== undefined && { name: mailbox.name }) };
-  const [from] = parties([message.from ?? own], "from", errors);
+function peopleOf(mailbox: Mailbox, message: OutgoingMessage, errors: FieldError[]): Participants {
+  const ownAddress = { address: mailbox.address, ...(mailbox.name !== undefined && { name: mailbox.name }) };
+  const [from] = parseParties([message.from ?? ownAddress], "from", errors);
   return {
     from: from ?? { name: "", address: "" },
-    to: parties(message.to, "to", errors),
-    cc: parties(message.cc, "cc", errors),
-    bcc: parties(message.bcc, "bcc", errors),
-    replyTo: parties([message.replyTo ?? []].flat(), "replyTo", errors),
+    to: parseParties(message.to, "to", errors),
+    cc: parseParties(message.cc, "cc", errors),
+    bcc: parseParties(message.bcc, "bcc", errors),
+    replyTo: parseParties([message.replyTo ?? []].flat(), "replyTo", errors),
   };
 }
 
-/** A ready message says everything by itself, but for its envelope. */
-function checkNothingElse(message: OutgoingMessage, errors: FieldError[]): void {
-  const parts = [
+/** A ready message has everything inside, except its envelope. */
+function checkRawAlone(message: OutgoingMessage, errors: FieldError[]): void {
+  const fields = [
     "from",
     "replyTo",
     "subject",
@@ -152,7 +219,7 @@ function checkNothingElse(message: OutgoingMessage, errors: FieldError[]): void 
     "references",
     "importance",
   ] as const;
-  const given: string[] = parts.filter((name) => message[name] !== undefined);
+  const given: string[] = fields.filter((name) => message[name] !== undefined);
   if (message.attachments.length > 0) given.push("attachments");
   if (Object.keys(message.headers).length > 0) given.push("headers");
   for (const path of given) errors.push({ path, message: "cannot be given together with raw" });
@@ -160,18 +227,18 @@ function checkNothingElse(message: OutgoingMessage, errors: FieldError[]): void 
 
 async function checkLoop(outbox: Outbox, mailbox: string, recipients: string[]): Promise<void> {
   for (const to of recipients) {
-    const { heard, sent } = await outbox.automatic(mailbox, to);
+    const { heard, sent } = await outbox.getAutomaticTraffic(mailbox, to);
     const why =
       heard > 0
         ? `${to} sent automatic mail within the last hour, and this would be an automatic message to it.`
-        : sent >= AUTOMATIC_PER_HOUR
+        : sent >= MAX_AUTOMATIC_PER_HOUR
           ? `${to} got ${sent} automatic messages within the last hour.`
           : undefined;
     if (why !== undefined) throw new Problem("loop", why, { retry: "never" });
   }
 }
 
-function invalid(errors: FieldError[]): Problem {
+function invalidProblem(errors: FieldError[]): Problem {
   const named = errors.map(({ path, message }) => `${path} ${message}`).join("; ");
   return new Problem("invalid", `Not valid: ${named}`, { retry: "never", errors });
 }

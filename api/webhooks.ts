@@ -1,17 +1,19 @@
-/** The other direction in the OpenAPI document: what the service sends to an endpoint, and how it takes the answers. */
+/**
+ * The other direction in the OpenAPI document: what the service sends to an endpoint, and what it makes of the answers.
+ */
 
 const HEADERS = {
   "webhook-id":
-    "The delivery id: the same over retries and replays, so it serves to recognise what was received before.",
-  "webhook-timestamp": "Seconds since 1970 when this attempt was signed.",
+    "The delivery id. It stays the same over retries and replays, so you can recognise a message that you have received before.",
+  "webhook-timestamp": "When this attempt was signed, in seconds since 1970.",
   "webhook-signature":
     "`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}` under the mailbox's secret, in base64 (Standard Webhooks 1.0.0).",
 };
 
 type Schema = Record<string, unknown>;
 
-/** The `webhooks` section; `message`, `part` and `sent` are the schemas of the bodies. */
-export function webhooks({
+/** The `webhooks` section. `message`, `part` and `sent` are the schemas of the bodies. */
+export function webhookDocs({
   message,
   part,
   sent,
@@ -21,37 +23,37 @@ export function webhooks({
   sent: Schema;
 }): Record<string, unknown> {
   return {
-    messageReceived: hook({
+    messageReceived: webhookOperation({
       operationId: "messageReceived",
       summary: "A message arrived",
       description:
-        "One POST to `deliver.url` for each message. With format headers the body has no text, html or attachment contents; " +
-        "with format raw it is the message itself (`message/rfc822`), mailbox and folder in `x-email-listener-*` headers.",
+        "One POST to `deliver.url` for each message. With format headers the body has no text, html or attachment contents. " +
+        "With format raw the body is the message itself (`message/rfc822`), and `x-email-listener-*` headers have the mailbox and the folder.",
       content: { "application/json": { schema: message }, "message/rfc822": { schema: { type: "string" } } },
     }),
-    messageSent: hook({
+    messageSent: webhookOperation({
       operationId: "messageSent",
-      summary: "What became of a message that goes out",
+      summary: "The result of an outgoing message",
       description:
-        "If the request or the mailbox asks for it (`notify`): one POST when a sending is over (`message.sent`, `message.failed`, `message.unknown`), and one for each " +
-        "recipient whose message comes back later (`message.bounced`). `data` is the sending as it is when the event is posted.",
+        "If the request or the mailbox asks for it (`notify`): one POST when a sending has ended (`message.sent`, `message.failed`, `message.unknown`), and one for each " +
+        "recipient whose message is returned later (`message.bounced`). `data` is the sending at the time of the POST.",
       content: { "application/json": { schema: sent } },
     }),
-    messagePart: hook({
+    messagePart: webhookOperation({
       operationId: "messagePart",
       summary: "A part of a message arrived",
       description:
-        "With `deliver.split`, one POST for the body and one for each attachment, in this order. `webhook-id` is the delivery id, a " +
-        "hyphen and the index of the part; `data.deliveryId` joins the parts. The message counts as delivered once every part was " +
-        "accepted; a part that was accepted is not posted again when another is refused.",
+        "With `deliver.split` there is one POST for the body and one for each attachment, in this order. `webhook-id` is the delivery id, a " +
+        "hyphen and the index of the part. `data.deliveryId` joins the parts. The message is delivered when the endpoint has " +
+        "accepted all parts. An accepted part is not posted again when another one is refused.",
       content: { "application/json": { schema: part } },
     }),
   };
 }
 
-type Hook = { operationId: string; summary: string; description: string; content: Record<string, unknown> };
+type WebhookOperation = { operationId: string; summary: string; description: string; content: Record<string, unknown> };
 
-function hook({ content, ...about }: Hook): Record<string, unknown> {
+function webhookOperation({ content, ...about }: WebhookOperation): Record<string, unknown> {
   return {
     post: {
       ...about,
@@ -69,11 +71,11 @@ function hook({ content, ...about }: Hook): Record<string, unknown> {
         "2XX": { description: "Delivered." },
         "410": {
           description:
-            "The endpoint is gone: nothing more is posted until `deliver` changes or the mailbox is resumed.",
+            "The endpoint is gone. The service posts nothing until `deliver` changes or somebody resumes the mailbox.",
         },
         default: {
           description:
-            "Tried again on a schedule that honours Retry-After, then parked for a replay. Redirects are not followed.",
+            "The service tries again on a schedule that respects Retry-After, then parks the delivery. It does not follow redirects.",
         },
       },
     },

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Proves the stack wherever a Docker engine is: reads both files, builds, starts everything, waits for a mail that went from the
-# mail server to the endpoint, replaces API and worker under mail, counts, and removes it all.
+# Tests the stack on any Docker engine: checks both files, builds, starts everything, and waits until a mail went from the mail server
+# to the endpoint. Then it replaces API and worker while mail flows, counts every message, and removes everything.
 # PREVIOUS=<image> starts with that image, so that the replacement is an upgrade.
-# PULL=never uses only images that are there.  IMAGE=... and BUILD=no try an image that is there already.
+# PULL=never uses only local images.  IMAGE=... and BUILD=no test a local image.
 set -eu
 cd "$(dirname "$0")"
 env_file=$(mktemp)
@@ -21,7 +21,7 @@ API_PORT=${API_PORT:-10080}
 BASE_PATH=/mail
 MAIL_EVERY_SECONDS=1
 END
-# A name of its own, so that nothing of a stack that runs already is touched.
+# A project name of its own, so that a running stack is not touched.
 stack() { docker compose --ansi never --project-name email-listener-try --env-file "$env_file" -f compose.yaml --profile demo "$@"; }
 down() { stack down --volumes --timeout 20; rm -f "$env_file"; }
 

@@ -1,48 +1,114 @@
-/** The configuration: from environment variables to one frozen Config, or one Problem that names all that is wrong. */
+/**
+ * The configuration: turns environment variables into one frozen Config, or throws one Problem that names everything
+ * that is wrong.
+ */
 import * as v from "valibot";
 import { type FieldError, Problem } from "./contract/problem.ts";
 import { Secret } from "./contract/secret.ts";
-import { SETTINGS } from "./settings.ts";
+import { readSecretFile } from "./private-files.ts";
+import { RENAMED_SETTINGS, SECRET_SETTINGS, SETTINGS } from "./settings.ts";
 
+type Environment = Record<string, string | undefined>;
 type Settings = typeof SETTINGS;
 export type Config = { readonly [K in keyof Settings]: v.InferOutput<Settings[K]["schema"]> };
 
-/** Marks what is published as an example, such as the key in `compose/.env.example`, and therefore protects nothing. */
-const EXAMPLE = "published-example";
+/** Marks published examples, such as the key in `compose/.env.example`. They protect nothing. */
+const EXAMPLE_MARKER = "published-example";
+
+/** Characters that a token has at least in production. Shorter ones can be guessed. */
+const MIN_TOKEN_LENGTH = 16;
+const TOO_SHORT = `must have tokens of at least ${MIN_TOKEN_LENGTH} characters when NODE_ENV=production (\`openssl rand -hex 32\` makes one)`;
+
+/** The tokens of a parsed setting; none if it could not be parsed. */
+function tokensIn(setting: unknown): string[] {
+  return Array.isArray(setting) ? setting.filter((one) => one instanceof Secret).map((one) => one.reveal()) : [];
+}
 
 /** The URL with this user and password in place of its own, percent-encoded. */
-function withLogin(url: Secret, user: string, password: Secret | undefined): Secret {
+function withCredentials(url: Secret, user: string, password: Secret | undefined): Secret {
   if (password === undefined) return url;
   const login = `${encodeURIComponent(user)}:${encodeURIComponent(password.reveal())}@`;
   return new Secret(url.reveal().replace(/^([a-z+]+:\/\/)(?:[^@/]*@)?/, (_, scheme: string) => scheme + login));
 }
 
-/**
- * Reads the settings from an environment. Throws one `config` Problem that names every wrong variable; values of secrets are
- * never part of it.
- */
-export function readConfig(env: Record<string, string | undefined>): Config {
-  const errors: FieldError[] = [];
-  const config: Record<string, unknown> = {};
-  for (const [name, setting] of Object.entries(SETTINGS)) {
-    const result = v.safeParse(setting.schema, env[name]?.trim() || setting.default);
-    if (result.success) config[name] = result.output;
-    else errors.push({ path: name, message: result.issues[0].message });
-  }
-  if (env["NODE_ENV"] === "production") {
-    for (const name of ["API_TOKENS", "ENCRYPTION_KEYS"]) {
-      if (!env[name]?.trim()) errors.push({ path: name, message: "must be set when NODE_ENV=production" });
-      else if (env[name].includes(EXAMPLE)) errors.push({ path: name, message: "must not be the published example's" });
+/** The variable of a setting: its own name, or its name of 0.1 if only that one is set. */
+function variableOf(env: Environment, name: string): string {
+  if (env[name]?.trim()) return name;
+  const renamed = Object.entries(RENAMED_SETTINGS).find(([old, setting]) => setting.name === name && env[old]?.trim());
+  return renamed?.[0] ?? name;
+}
+
+/** Where the value of a variable was given: there, or in the file that its `_FILE` names. */
+function sourceOf(given: Environment, variable: string): string {
+  return given[`${variable}_FILE`]?.trim() ? `${variable}_FILE` : variable;
+}
+
+/** The warnings about variables with names of 0.1: one sentence for each. */
+export function listRenamedVariables(env: Environment): string[] {
+  return Object.entries(RENAMED_SETTINGS)
+    .filter(([old]) => env[old]?.trim())
+    .map(([old, { name, until }]) => {
+      if (env[name]?.trim()) return `${old} is ignored, because its new name ${name} is set too; remove ${old}`;
+      return `${old} is now called ${name}; the old name works ${until === null ? "too" : `until ${until}`}`;
+    });
+}
+
+/** The environment with the contents of the files that `<setting>_FILE` names, for settings that are secrets. */
+function readSecretFiles(given: Environment, errors: FieldError[]): Environment {
+  const env = { ...given };
+  for (const name of SECRET_SETTINGS) {
+    const variable = `${name}_FILE`;
+    const path = given[variable]?.trim();
+    if (!path) continue;
+    if (given[name]?.trim()) {
+      errors.push({ path: variable, message: `must not be set together with ${name}` });
+      continue;
+    }
+    try {
+      env[name] = readSecretFile(path);
+      if (env[name] === "") errors.push({ path: variable, message: `names an empty file: ${path}` });
+    } catch (error) {
+      errors.push({ path: variable, message: error instanceof Error ? error.message : String(error) });
     }
   }
-  const needs = (one: string, other: string, message: string) => {
+  return env;
+}
+
+/**
+ * Reads the settings from an environment, also under their names of 0.1, and secrets also from files (`<setting>_FILE`).
+ * Throws one `config` Problem that names every wrong variable as it is written there. It never contains the value of a
+ * secret.
+ */
+export function readConfig(given: Environment): Config {
+  const errors: FieldError[] = [];
+  const env = readSecretFiles(given, errors);
+  const config: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(SETTINGS)) {
+    const variable = variableOf(env, name);
+    const result = v.safeParse(setting.schema, env[variable]?.trim() || setting.default);
+    if (result.success) config[name] = result.output;
+    else errors.push({ path: sourceOf(given, variable), message: result.issues[0].message });
+  }
+  if (env["NODE_ENV"] === "production") {
+    for (const name of ["API_TOKENS", "ENCRYPTION_KEYS"])
+      if (!env[name]?.trim()) errors.push({ path: name, message: "must be set when NODE_ENV=production" });
+    for (const name of ["API_TOKENS", "METRICS_TOKENS", "ENCRYPTION_KEYS"])
+      if (env[name]?.includes(EXAMPLE_MARKER))
+        errors.push({ path: sourceOf(given, name), message: "must not be the published example's" });
+    for (const name of ["API_TOKENS", "METRICS_TOKENS"])
+      if (tokensIn(config[name]).some((token) => token.length < MIN_TOKEN_LENGTH))
+        errors.push({ path: sourceOf(given, name), message: TOO_SHORT });
+  }
+  if (tokensIn(config["METRICS_TOKENS"]).some((token) => tokensIn(config["API_TOKENS"]).includes(token)))
+    errors.push({ path: "METRICS_TOKENS", message: "must not have a token of API_TOKENS, which may do everything" });
+  const requireWith = (one: string, other: string, message: string) => {
     if (env[one]?.trim() && !env[other]?.trim()) errors.push({ path: other, message });
   };
   if (env["NODE_ENV"] !== "production") {
-    const same = "must be set with REDIS_URL, the same for all nodes (`bun run keys` makes one)";
-    needs("REDIS_URL", "ENCRYPTION_KEYS", same);
+    const message = "must be set with REDIS_URL, the same for all nodes (`bun run keys` makes one)";
+    requireWith("REDIS_URL", "ENCRYPTION_KEYS", message);
   }
-  needs("RABBITMQ_PASSWORD", "RABBITMQ_LOGIN", "must be set with RABBITMQ_PASSWORD");
+  requireWith("RABBITMQ_PASSWORD", "RABBITMQ_LOGIN", "must be set with RABBITMQ_PASSWORD");
   if (env["RABBITMQ_URL"]?.trim() && !env["REDIS_URL"]?.trim()) {
     const why = "needs REDIS_URL too: workers on other machines cannot read the embedded store";
     errors.push({ path: "RABBITMQ_URL", message: why });
@@ -51,13 +117,15 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     const list = errors.map((e) => `${e.path} ${e.message}`).join("; ");
     throw new Problem("config", `These settings are not valid: ${list}`, { retry: "never", errors });
   }
-  // Each entry was parsed by the schema of its own name just above.
+  // The schema of its own name parsed each entry above.
   const parsed = config as Config;
-  const open = parsed.API_TOKENS.length === 0;
+  const withoutTokens = parsed.API_TOKENS.length === 0;
   return Object.freeze({
     ...parsed,
-    HOST: open ? "127.0.0.1" : parsed.HOST || "0.0.0.0",
-    REDIS_URL: parsed.REDIS_URL && withLogin(parsed.REDIS_URL, "", parsed.REDIS_PASSWORD),
-    RABBITMQ_URL: parsed.RABBITMQ_URL.map((url) => withLogin(url, parsed.RABBITMQ_LOGIN, parsed.RABBITMQ_PASSWORD)),
+    HOST: withoutTokens ? "127.0.0.1" : parsed.HOST || "0.0.0.0",
+    REDIS_URL: parsed.REDIS_URL && withCredentials(parsed.REDIS_URL, "", parsed.REDIS_PASSWORD),
+    RABBITMQ_URL: parsed.RABBITMQ_URL.map((url) =>
+      withCredentials(url, parsed.RABBITMQ_LOGIN, parsed.RABBITMQ_PASSWORD),
+    ),
   });
 }

@@ -1,15 +1,18 @@
-/** Parts that live as long as the process: started together, stopped together, the one place where stopping is decided. */
+/**
+ * Parts that live as long as the process. They start together and stop together, and only this file decides about
+ * stopping.
+ */
 
-/** Something that works until the signal aborts, then finishes what it has in flight and resolves. */
+/** Works until the signal aborts, then finishes its work in flight and resolves. */
 export type Part = { name: string; run: (signal: AbortSignal) => Promise<void> };
 
 /**
- * Runs all parts until the signal aborts or one of them fails; then aborts the others and waits for all of them. Rejects
- * with the first failure, so that a process whose part died does not go on half alive.
+ * Runs all parts until the signal aborts or one of them fails. Then it aborts the others and waits for all of them.
+ * Rejects with the first failure, so that a process does not continue when one of its parts has died.
  */
 export async function runTogether(parts: Part[], signal: AbortSignal): Promise<void> {
-  const ours = new AbortController();
-  const all = AbortSignal.any([signal, ours.signal]);
+  const stop = new AbortController();
+  const all = AbortSignal.any([signal, stop.signal]);
   const failures: unknown[] = [];
   await Promise.all(
     parts.map(async (part) => {
@@ -17,9 +20,9 @@ export async function runTogether(parts: Part[], signal: AbortSignal): Promise<v
         await part.run(all);
         if (!all.aborted) throw new Error(`${part.name} ended by itself`);
       } catch (error) {
-        if (!all.aborted || !isAbort(error)) failures.push(error);
+        if (!all.aborted || !isAbortError(error)) failures.push(error);
       } finally {
-        ours.abort(stopping(`${part.name} ended`));
+        stop.abort(shutdownReason(`${part.name} ended`));
       }
     }),
   );
@@ -27,39 +30,41 @@ export async function runTogether(parts: Part[], signal: AbortSignal): Promise<v
 }
 
 /**
- * Runs `inner` as `runTogether` does, inside `outer` parts that record what it does: those stop only when all of `inner` has
- * stopped. A failure on either side stops both.
+ * Runs `inner` as `runTogether` does, inside `outer` parts that record what it does. These stop only when all of
+ * `inner` has stopped. A failure on either side stops both.
  */
 export async function runInside(outer: Part[], inner: Part[], signal: AbortSignal): Promise<void> {
-  const over = new AbortController();
-  const broken = new AbortController();
-  const recording = runTogether(outer, over.signal).finally(() => broken.abort(stopping("The recording ended")));
+  const innerEnded = new AbortController();
+  const outerEnded = new AbortController();
+  const outerRun = runTogether(outer, innerEnded.signal).finally(() =>
+    outerEnded.abort(shutdownReason("The recording ended")),
+  );
   try {
-    await runTogether(inner, AbortSignal.any([signal, broken.signal]));
+    await runTogether(inner, AbortSignal.any([signal, outerEnded.signal]));
   } finally {
-    over.abort(stopping("The work is over"));
-    await recording;
+    innerEnded.abort(shutdownReason("The work is over"));
+    await outerRun;
   }
 }
 
-/** The reason given to a signal that ends work in good order. */
-export function stopping(why: string): DOMException {
+/** The reason for a signal that ends work normally. */
+export function shutdownReason(why: string): DOMException {
   return new DOMException(why, "AbortError");
 }
 
-/** True for the error that an aborted wait throws: a shutdown, not a fault. */
-export function isAbort(error: unknown): boolean {
+/** True for the error that an aborted wait throws: it is a shutdown, not a failure. */
+export function isAbortError(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";
 }
 
-/** A signal that aborts on SIGTERM or SIGINT; a second one of either exits at once with code 130. */
-export function untilStopped(announce: (name: string) => void): AbortSignal {
+/** A signal that aborts on SIGTERM or SIGINT. A second one of either exits at once with code 130. */
+export function shutdownSignal(announce: (name: string) => void): AbortSignal {
   const stop = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) {
     process.on(name, () => {
       if (stop.signal.aborted) process.exit(130);
       announce(name);
-      stop.abort(stopping("The service is stopping"));
+      stop.abort(shutdownReason("The service is stopping"));
     });
   }
   return stop.signal;

@@ -1,193 +1,185 @@
-/** Every setting: how it is written, its default and its meaning. The README's table is made from this. */
-import ipaddr from "ipaddr.js";
+/** Every setting: its schema, its default and its meaning. docs/settings.md is made from this. */
 import * as v from "valibot";
-import { Secret } from "./contract/secret.ts";
+import {
+  amqpName,
+  basePath,
+  crmAccess,
+  decimal,
+  ehloName,
+  encryptionKeys,
+  httpUrls,
+  integer,
+  nat64Prefixes,
+  networks,
+  optionalSecret,
+  portList,
+  secretList,
+  wordList,
+} from "./setting-schemas.ts";
 
-const words = v.pipe(
-  v.string(),
-  v.transform((s) => s.split(/[\s,]+/).filter(Boolean)),
-);
-const whole = (min: number, max: number) =>
-  v.pipe(v.string(), v.regex(/^\d+$/, "must be a whole number"), v.transform(Number), v.minValue(min), v.maxValue(max));
-const decimal = (min: number, max: number) =>
-  v.pipe(
-    v.string(),
-    v.regex(/^\d+(\.\d+)?$/, "must be a number"),
-    v.transform(Number),
-    v.minValue(min),
-    v.maxValue(max),
-  );
-const basePath = v.pipe(
-  v.string(),
-  v.regex(/^(\/[A-Za-z0-9._~-]+)*\/?$/, "must look like /mail"),
-  v.transform((s) => s.replace(/\/$/, "")),
-);
-const key = /^[A-Za-z0-9_-]{1,32}:[A-Za-z0-9+/]{43}=$/;
-const keys = v.pipe(
-  words,
-  v.check(
-    (list) => list.every((k) => key.test(k)),
-    "must be id:key pairs, each key 32 bytes in base64 (`bun run keys` makes one)",
-  ),
-  v.transform((list) =>
-    list.map((k) => ({ id: k.slice(0, k.indexOf(":")), key: new Secret(k.slice(k.indexOf(":") + 1)) })),
-  ),
-);
+type Setting = { schema: v.GenericSchema<string, unknown>; default: string; about: string; secret?: true };
 
-const label = v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,128}$/, "may use A-Z a-z 0-9 : . _ - only"));
-const maybeSecret = (text: string) => (text ? new Secret(text) : undefined);
-
-/** One condition on who may call the CRM's operations. */
-export type ListenersAccess =
-  | { kind: "closed" | "open" }
-  | { kind: "path"; segment: Secret }
-  | { kind: "basic"; user: string; password: Secret }
-  | { kind: "networks"; cidrs: string[] };
-
-const ACCESS =
-  /^(?:(closed|open)|path:([A-Za-z0-9._~-]{8,})|basic:([^\s:]+):(\S{8,})|networks:([0-9A-Fa-f.:/]+(?:,[0-9A-Fa-f.:/]+)*))$/;
-const listenersAccess = v.pipe(
-  v.string(),
-  v.transform((s) => s.split(/\s+/).filter(Boolean)),
-  v.check(
-    (list) =>
-      list.every((word) => ACCESS.test(word)) && (list.length < 2 || !list.some((w) => /^(closed|open)$/.test(w))),
-    "must be closed, open, or any of path:<segment>, basic:<user>:<password> and networks:<cidr,...>, separated by spaces; segment and password with at least 8 characters",
-  ),
-  v.transform((list) => list.map(accessOf)),
-  v.check(
-    (list) => list.every((one) => one.kind !== "networks" || one.cidrs.every((cidr) => ipaddr.isValidCIDR(cidr))),
-    "must name networks as CIDR, such as 10.0.0.0/8",
-  ),
-);
-
-function accessOf(word: string): ListenersAccess {
-  const [, plain, segment, user, password, networks] = ACCESS.exec(word) ?? [];
-  if (segment) return { kind: "path", segment: new Secret(segment) };
-  if (user && password) return { kind: "basic", user, password: new Secret(password) };
-  if (networks) return { kind: "networks", cidrs: networks.split(",") };
-  return { kind: plain === "open" ? "open" : "closed" };
-}
-
-/** Every setting with its default and its one-line meaning, in the order of the README's table. */
+/** Every setting with its default and its one-line meaning, in the order of docs/settings.md. */
 export const SETTINGS = {
   HOST: {
     schema: v.string(),
     default: "",
-    about: "Address to listen on. Without API_TOKENS always 127.0.0.1, else 0.0.0.0.",
+    about: "Address to listen on. Without API_TOKENS it is always 127.0.0.1, otherwise 0.0.0.0.",
   },
-  PORT: { schema: whole(0, 65535), default: "10000", about: "Port to listen on; 0 takes a free one." },
+  PORT: { schema: integer(0, 65535), default: "10000", about: "Port to listen on. 0 means any free port." },
   BASE_PATH: {
     schema: basePath,
     default: "",
     about: "Path prefix under which a proxy serves the service, such as /mail.",
   },
-  API_TOKENS: {
-    schema: v.pipe(
-      words,
-      v.transform((list) => list.map((t) => new Secret(t))),
-    ),
+  PUBLIC_URL: {
+    schema: httpUrls,
     default: "",
     about:
-      "Bearer tokens of the API, separated by commas. Without one the service listens on loopback only. Demanded in production.",
+      "URLs under which clients reach the service, separated by commas. A CRM may use only these host names, addresses, and names without a dot.",
+  },
+  TRUSTED_PROXIES: {
+    schema: networks,
+    default: "",
+    about:
+      "Addresses or networks of your proxies, separated by commas. Only their X-Forwarded-For says who the caller is.",
+  },
+  API_TOKENS: {
+    secret: true,
+    schema: secretList,
+    default: "",
+    about:
+      "Bearer tokens that may do everything, separated by commas, in production with 16 characters or more. Without one only this machine may call. Production needs one.",
+  },
+  METRICS_TOKENS: {
+    secret: true,
+    schema: secretList,
+    default: "",
+    about:
+      "Bearer tokens that may read /metrics and nothing else, separated by commas, in production with 16 characters or more.",
   },
   DATA_DIR: {
     schema: v.pipe(v.string(), v.minLength(1)),
     default: "./data",
-    about: "Where the embedded store lives; `:memory:` keeps nothing.",
+    about: "Folder of the SQLite store. `:memory:` stores nothing on disk.",
   },
   ENCRYPTION_KEYS: {
-    schema: keys,
+    secret: true,
+    schema: encryptionKeys,
     default: "",
     about:
-      "Keys for stored credentials, `id:base64,...`; the first encrypts, all decrypt. Demanded in production and with REDIS_URL; elsewhere one is made in DATA_DIR.",
+      "Keys for stored credentials, `id:base64,...`. The first one encrypts, all decrypt. Production and REDIS_URL need them. Otherwise the service creates one in DATA_DIR.",
   },
   REDIS_URL: {
-    schema: v.pipe(v.string(), v.transform(maybeSecret)),
+    secret: true,
+    schema: v.pipe(v.string(), v.transform(optionalSecret)),
     default: "",
     about:
-      "Redis that the nodes share, instead of the embedded store: redis://, rediss://, redis+sentinel://host,host/master or redis+cluster://host,host.",
+      "Redis that the nodes share, instead of SQLite: redis://, rediss://, redis+sentinel://host,host/master or redis+cluster://host,host.",
   },
   REDIS_PASSWORD: {
-    schema: v.pipe(v.string(), v.transform(maybeSecret)),
+    secret: true,
+    schema: v.pipe(v.string(), v.transform(optionalSecret)),
     default: "",
-    about: "Password for REDIS_URL, with any characters; in the URL itself they would have to be percent-encoded.",
+    about: "Password for REDIS_URL, with any characters. Inside the URL you would have to percent-encode them.",
   },
   REDIS_CA: {
     schema: v.string(),
     default: "",
     about:
-      "Who must have signed the certificate of a rediss:// server: a PEM file's path, or its text. By default whom the system trusts.",
+      "Certificate authority for rediss://: the path of a PEM file, or its text. By default the system's authorities.",
   },
   REDIS_PREFIX: {
     schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,64}$/, "may use A-Z a-z 0-9 : . _ - only")),
     default: "email-listener:",
-    about: "What all its keys begin with.",
+    about: "Prefix of all keys in Redis.",
   },
   RABBITMQ_URL: {
-    schema: v.pipe(
-      words,
-      v.transform((list) => list.map((url) => new Secret(url))),
-    ),
+    secret: true,
+    schema: secretList,
     default: "",
     about:
-      "RabbitMQ that carries tasks to workers, amqp:// or amqps://; several hosts of one cluster separated by commas. Needs REDIS_URL.",
+      "RabbitMQ that carries tasks to workers: amqp:// or amqps://. Separate several hosts of one cluster by commas. Needs REDIS_URL.",
   },
   RABBITMQ_LOGIN: { schema: v.string(), default: "", about: "User for RABBITMQ_URL, with any characters." },
   RABBITMQ_PASSWORD: {
-    schema: v.pipe(v.string(), v.transform(maybeSecret)),
+    secret: true,
+    schema: v.pipe(v.string(), v.transform(optionalSecret)),
     default: "",
     about: "Password for RABBITMQ_URL, with any characters. Needs RABBITMQ_LOGIN.",
   },
-  RABBITMQ_CA: { schema: v.string(), default: "", about: "The same for amqps://." },
-  RABBITMQ_EXCHANGE: { schema: label, default: "email-listener", about: "Name of the exchange." },
-  RABBITMQ_QUEUE: {
-    schema: label,
-    default: "email-listener.tasks",
-    about: "Name of the work queue; its delay and parked queues begin with it.",
+  RABBITMQ_CA: {
+    schema: v.string(),
+    default: "",
+    about:
+      "Certificate authority for amqps://: the path of a PEM file, or its text. By default the system's authorities.",
   },
-  RABBITMQ_QUEUE_TYPE: { schema: v.picklist(["quorum", "classic"]), default: "quorum", about: "Type of the queues." },
+  RABBITMQ_EXCHANGE: { schema: amqpName, default: "email-listener", about: "Name of the exchange." },
+  RABBITMQ_QUEUE: {
+    schema: amqpName,
+    default: "email-listener.tasks",
+    about: "Name of the work queue. The names of the delay queues and of the parked queue begin with it.",
+  },
+  RABBITMQ_QUEUE_TYPE: {
+    schema: v.picklist(["quorum", "classic"]),
+    default: "quorum",
+    about: "Type of the queues: `quorum` or `classic`.",
+  },
   MAILBOXES_PER_NODE: {
-    schema: whole(1, 1000000),
+    schema: integer(1, 1000000),
     default: "5000",
-    about: "Most mailboxes that one API node listens to.",
+    about: "The most mailboxes that one API node listens to.",
   },
   SESSION_TTL_SECONDS: {
     schema: decimal(1, 600),
     default: "15",
-    about: "After so long without a sign of life a node's mailboxes go to others.",
+    about: "How long a node counts as alive after its last heartbeat. Then other nodes take its mailboxes.",
   },
   NODE_NAME: {
     schema: v.string(),
     default: "",
-    about: "Name of this node in states and logs; the host name by default.",
+    about: "Name of this node in states and logs. By default the host name.",
   },
   CONNECTIONS_PER_HOST_PER_SECOND: {
     schema: decimal(0.1, 10000),
     default: "150",
     about:
-      "Fastest pace at which a node opens connections to one mail host. It begins with 20, grows while the host lets them in, and is halved by each refusal.",
+      "The most connections that a node opens to one mail host in a second. It starts at 20, grows with each success, and is halved by each refusal.",
   },
   PROBE_SECONDS: {
     schema: decimal(0.1, 1740),
     default: "75",
-    about: "How long an idle subscription may go without proof that it still hears. Re-issues IDLE.",
+    about:
+      "How long an idle subscription may go without an answer of the mail server. Then the service probes the connection and issues IDLE again.",
   },
   FOLDER_POLL_SECONDS: {
     schema: decimal(0.1, 3600),
     default: "30",
-    about: "How often the folders other than the first are looked at, and the first where the server cannot push.",
+    about:
+      "How often IMAP folders other than the first are polled, and all folders if the server cannot push. Graph folders: half of it after a message, up to four times it when quiet.",
   },
   COMMAND_TIMEOUT_SECONDS: {
     schema: decimal(0.1, 300),
     default: "15",
     about: "Deadline of each step with a mail server: DNS, connect, TLS, greeting, login, command.",
   },
-  WORKER_CONCURRENCY: { schema: whole(1, 1000), default: "32", about: "Tasks performed at the same time." },
+  EHLO_NAME: {
+    schema: ehloName,
+    default: "",
+    about:
+      "Name that the service gives to SMTP servers (EHLO). By default the host name if it has a domain, else the domain of the sender.",
+  },
+  WORKER_CONCURRENCY: {
+    schema: integer(1, 1000),
+    default: "32",
+    about:
+      "How much a process does at the same time. It has up to 16 times as many tasks in hand; most of them wait for a server.",
+  },
   READERS_PER_MAILBOX: {
-    schema: whole(1, 100),
+    schema: integer(1, 100),
     default: "2",
-    about: "Connections to one mailbox beside its subscription, of all nodes together.",
+    about:
+      "How many connections to one mailbox workers may open, over all nodes. The subscription's own connection does not count.",
   },
   DELIVERY_TIMEOUT_SECONDS: {
     schema: decimal(0.1, 300),
@@ -195,67 +187,111 @@ export const SETTINGS = {
     about: "How long an endpoint may take to answer.",
   },
   DELIVERIES_PER_ENDPOINT: {
-    schema: whole(1, 1000),
-    default: "16",
-    about: "Deliveries to one endpoint at the same time.",
+    schema: integer(1, 1000),
+    default: "64",
+    about:
+      "The most deliveries that a process makes to one endpoint at the same time. It starts with 4; the number follows how fast the endpoint answers.",
   },
   RETRY_HOURS: {
     schema: decimal(0.001, 8760),
     default: "72",
     about: "How long a failed delivery is tried again before it is parked.",
   },
-  TAKEN_SECONDS: {
+  CLAIM_SECONDS: {
     schema: decimal(3, 600),
     default: "30",
     about:
-      "How long what a worker had in hand when it died waits for another one. Work in hand is kept for as long as it lasts.",
+      "When a worker dies, its work waits this long until another worker may take it. A living worker renews its claims.",
   },
   BACKOFF_SCALE: {
     schema: decimal(0.001, 100),
     default: "1",
-    about: "Multiplies every wait between tries. Below 1 for tests: it makes lock-outs and storms likelier.",
+    about:
+      "Multiplies every wait between attempts. Values below 1 are for tests, because providers may lock an account.",
   },
   WINDOW_DAYS: {
     schema: decimal(0.01, 365),
     default: "7",
-    about: "How long content is remembered to suppress duplicates, and delivered messages are listed.",
+    about:
+      "How long fingerprints of delivered messages are kept to suppress duplicates, and how long delivered messages are listed.",
   },
   SPOOL_BYTES: {
-    schema: whole(1048576, 1e15),
+    schema: integer(1048576, 1e15),
     default: "2147483648",
-    about: "Room for the raw bytes of messages that wait or are parked.",
+    about: "Limit for the compressed raw bytes of messages that wait or are parked.",
   },
-  LISTENERS_ACCESS: {
-    schema: listenersAccess,
+  CRM_ACCESS: {
+    secret: true,
+    schema: crmAccess,
     default: "",
     about:
-      "Who may call /api/listeners (a CRM cannot send a token): `closed`, `open`, `path:<segment>`, `basic:<user>:<password>`, `networks:<cidr,...>`; several, separated by spaces, must all hold. By default closed in production, elsewhere this machine only.",
+      "Who may call as a CRM: `closed`, `open`, `path:<segment>`, `basic:<user>:<password>`, `networks:<cidr,...>` (all given). Default: closed in production, else a token, or without tokens this machine.",
   },
-  LISTENERS_KEYWORD: {
+  CRM_KEYWORD: {
     schema: v.pipe(v.string(), v.regex(/^[A-Za-z0-9$_.-]{1,64}$/, "may use A-Z a-z 0-9 $ _ . - only")),
     default: "Creatio",
     about:
-      "Keyword (on Gmail the label, on Exchange the category) for mail that a CRM has taken and wants marked; `none` marks nothing.",
+      "Keyword (Gmail: label, Exchange: category) that marks mail which a CRM has accepted and wants marked. `none` marks nothing.",
   },
-  LISTENERS_LOAD_DAYS: {
+  CRM_LOAD_DAYS: {
     schema: decimal(0.01, 3650),
     default: "7",
-    about: "How far back mail is loaded when a CRM asks for it by a filter that cannot be read.",
+    about: "How many days of mail a CRM gets when it asks for mail with a filter that the service cannot read.",
   },
-  LISTENERS_RECORD: {
+  CRM_PLAIN_RELAYS: {
+    schema: wordList,
+    default: "",
+    about:
+      "SMTP servers that a CRM may send through without TLS, by host name or address, separated by commas. The CRM must ask for no TLS. Passwords go in clear.",
+  },
+  CRM_RECORD: {
     schema: v.picklist(["off", "on"]),
     default: "off",
-    about: "`on` logs the shape of each request of a CRM: path, header names, members and their types, no values.",
+    about: "`on` logs the shape of each request of a CRM: path, header names, field names and types, but no values.",
   },
   EGRESS_PRIVATE: {
     schema: v.picklist(["allow", "deny"]),
     default: "allow",
-    about: "Whether mail hosts and endpoints may have private addresses. Cloud metadata addresses are never allowed.",
+    about:
+      "Whether mail hosts and endpoints may have private addresses and any port. Cloud metadata and the service's own servers are never allowed. Set `deny` where strangers register mailboxes.",
   },
-  LOG_LEVEL: { schema: v.picklist(["debug", "info", "warn", "error"]), default: "info", about: "What is logged." },
+  EGRESS_PORTS: {
+    schema: portList,
+    default: "",
+    about:
+      "Ports that `EGRESS_PRIVATE=deny` allows besides 25, 80, 110, 143, 443, 465, 587, 993, 995 and 2525, separated by commas.",
+  },
+  NAT64_PREFIXES: {
+    schema: nat64Prefixes,
+    default: "",
+    about:
+      "Prefixes of your own translators from IPv6 to IPv4, such as 2001:db8:64::/96, separated by commas. The IPv4 address inside decides.",
+  },
+  LOG_LEVEL: {
+    schema: v.picklist(["debug", "info", "warn", "error"]),
+    default: "info",
+    about: "The lowest level that is logged: debug, info, warn or error.",
+  },
   NODE_ENV: {
     schema: v.picklist(["production", "development", "test"]),
     default: "development",
-    about: "`production` demands API_TOKENS and ENCRYPTION_KEYS.",
+    about: "With `production` the service does not start without API_TOKENS and ENCRYPTION_KEYS.",
   },
-} as const satisfies Record<string, { schema: v.GenericSchema<string, unknown>; default: string; about: string }>;
+} as const satisfies Record<string, Setting>;
+
+/** The settings that are secrets. `<name>_FILE` may name a file that holds the value. */
+export const SECRET_SETTINGS: readonly string[] = Object.entries<Setting>(SETTINGS)
+  .filter(([, { secret }]) => secret)
+  .map(([name]) => name);
+
+/**
+ * Settings with another name in 0.1: the new name, and the release that no longer reads the old one; null if it is
+ * always read.
+ */
+export const RENAMED_SETTINGS: Readonly<Record<string, { name: keyof typeof SETTINGS; until: string | null }>> = {
+  TAKEN_SECONDS: { name: "CLAIM_SECONDS", until: "0.3.0" },
+  LISTENERS_ACCESS: { name: "CRM_ACCESS", until: null },
+  LISTENERS_KEYWORD: { name: "CRM_KEYWORD", until: "0.3.0" },
+  LISTENERS_LOAD_DAYS: { name: "CRM_LOAD_DAYS", until: "0.3.0" },
+  LISTENERS_RECORD: { name: "CRM_RECORD", until: "0.3.0" },
+};

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { describe, test } from "node:test";
-import { type ApiNode, mailbox, startApi } from "./api-node.ts";
+import { type ApiNode, startApi } from "./api-node.ts";
+import { exampleBody } from "./bodies.ts";
 
 const OPEN = ["/healthz", "/readyz", "/api/listeners/status", "/openapi.json", "/docs", "/"];
 const CLOSED = ["/api/v1/mailboxes", "/api/v1/diagnostics", "/api/v1/events", "/metrics", "/nothing"];
@@ -46,8 +47,20 @@ describe("with API_TOKENS", () => {
       for (const token of ["first", "second"]) {
         assert.equal((await node.call("GET", "/api/v1/mailboxes", undefined, bearer(token))).status, 200);
       }
-      assert.equal((await node.call("POST", "/api/v1/mailboxes", mailbox())).status, 401);
+      assert.equal((await node.call("POST", "/api/v1/mailboxes", exampleBody())).status, 401);
       assert.equal((await node.store.mailboxes.list({ limit: 1 })).total, 0);
+    }));
+
+  test("a token of METRICS_TOKENS reads the metrics and nothing else", () =>
+    withNode({ API_TOKENS: "first", METRICS_TOKENS: "measure", CRM_ACCESS: "open" }, async (node) => {
+      assert.equal((await node.call("GET", "/metrics", undefined, bearer("measure"))).status, 200);
+      for (const path of CLOSED.filter((one) => one.startsWith("/api/"))) {
+        const reply = await node.call("GET", path, undefined, bearer("measure"));
+        assert.deepEqual([reply.status, reply.body.code], [403, "scope"], path);
+      }
+      assert.ok(!(await node.call("GET", "/", undefined, bearer("measure"))).text.includes("connections open"));
+      const crm = await node.call("POST", "/api/listeners/state", [], bearer("measure"));
+      assert.deepEqual([crm.status, crm.body.code], [403, "scope"]);
     }));
 
   test("the first page shows no data to strangers and the diagnostics no token to anybody", () =>
@@ -71,7 +84,7 @@ describe("without API_TOKENS", () => {
       assert.equal(await statusOf(list, { origin: "https://evil.example.com" }), 403);
       assert.equal(await statusOf(list, { origin: "null" }), 403);
       assert.equal(await statusOf(list, { origin: `http://${host}` }), 200);
-      await node.call("PUT", "/api/v1/mailboxes/m1", mailbox());
+      await node.call("PUT", "/api/v1/mailboxes/m1", exampleBody());
       const pause = `${list}/m1/pause`;
       assert.equal(await statusOf(pause, { origin: "https://evil.example.com" }, "POST"), 403);
       assert.equal((await node.store.mailboxes.get("m1"))?.mailbox.paused, false);
@@ -85,7 +98,7 @@ describe("under BASE_PATH", () => {
       for (const path of ["", "/", "/docs", "/healthz", "/api/v1/mailboxes", "/metrics"]) {
         assert.equal((await node.call("GET", path)).status, 200, path);
       }
-      const made = await node.call("POST", "/api/v1/mailboxes", mailbox({ id: "m1" }));
+      const made = await node.call("POST", "/api/v1/mailboxes", exampleBody({ id: "m1" }));
       assert.equal(made.headers.get("location"), "/mail/api/v1/mailboxes/m1");
       assert.equal((await node.call("GET", "/x")).body.type, "/mail/docs#problem-not_found");
       assert.ok((await node.call("GET", "/")).text.includes('href="/mail/docs"'));
@@ -128,7 +141,7 @@ describe("what machines ask", () => {
 
   test("metrics count mailboxes by status and requests by route, and name no mailbox", () =>
     withNode({}, async (node) => {
-      await node.call("PUT", "/api/v1/mailboxes/very-private-id", mailbox());
+      await node.call("PUT", "/api/v1/mailboxes/very-private-id", exampleBody());
       const reply = await node.call("GET", "/metrics");
       assert.match(reply.headers.get("content-type") ?? "", /^text\/plain/);
       assert.match(reply.text, /email_listener_mailboxes\{status="initializing"\} 1/);
@@ -148,16 +161,16 @@ describe("what machines ask", () => {
         body.items.map(({ role, name, mailboxes }: Record<string, unknown>) => [role, name, mailboxes]),
         [["api", "here", 7]],
       );
-      assert.deepEqual(body.tasks, { ready: 0, delayed: 0, running: 0 });
+      assert.deepEqual(body.tasks, { ready: 0, delayed: 0, running: 0, parked: 0 });
     }));
 
   test("diagnostics tell version, runtime, counts and settings", () =>
     withNode({}, async (node) => {
-      await node.call("PUT", "/api/v1/mailboxes/m1", mailbox());
+      await node.call("PUT", "/api/v1/mailboxes/m1", exampleBody());
       const { body } = await node.call("GET", "/api/v1/diagnostics");
       assert.equal(body.version, "1.2.3");
       assert.ok(["bun", "node", "deno"].includes(body.runtime.name));
-      assert.deepEqual(body.mailboxes, { total: 1, wanted: 1, byStatus: { initializing: 1 } });
+      assert.deepEqual(body.mailboxes, { total: 1, enabled: 1, wanted: 1, byStatus: { initializing: 1 } });
       assert.deepEqual([body.deliveries.parked, body.tasks.ready, body.connections.open], [0, 0, 7]);
       assert.equal(body.settings.RETRY_HOURS, 72);
     }));

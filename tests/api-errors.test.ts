@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { type ApiNode, mailbox, startApi } from "./api-node.ts";
+import { type ApiNode, startApi } from "./api-node.ts";
+import { exampleBody } from "./bodies.ts";
 
 let node: ApiNode;
 before(async () => {
@@ -17,7 +18,7 @@ const errorsOf = async (body: unknown): Promise<Record<string, string>> => {
   return Object.fromEntries(reply.body.errors.map((error: any) => [error.path, error.message]));
 };
 
-const authErrors = (auth: unknown) => errorsOf(mailbox({ receive: { ...mailbox().receive, auth } }));
+const authErrors = (auth: unknown) => errorsOf(exampleBody({ receive: { ...exampleBody().receive, auth } }));
 
 describe("a body that is not valid", () => {
   test("gets problem+json with all members, and all wrong fields at once", async () => {
@@ -41,8 +42,8 @@ describe("a body that is not valid", () => {
   });
 
   test("has each unknown field named, with the field it was meant to be, and read-only ones told apart", async () => {
-    const receive = { ...mailbox().receive, hots: "x", Folders: [] };
-    assert.deepEqual(await errorsOf(mailbox({ receive, nmae: "x", shoe: 1, state: {} })), {
+    const receive = { ...exampleBody().receive, hots: "x", Folders: [] };
+    assert.deepEqual(await errorsOf(exampleBody({ receive, nmae: "x", shoe: 1, state: {} })), {
       "receive.hots": "is not known; did you mean host?",
       "receive.Folders": "is not known; did you mean folders?",
       nmae: "is not known; did you mean name?",
@@ -67,7 +68,7 @@ describe("a body that is not valid", () => {
 
   test("never has its values repeated, secrets least of all", async () => {
     const auth = { user: "u", password: ["s3cret-value"], "s3cret-value": 1 };
-    const reply = await post(mailbox({ receive: { ...mailbox().receive, host: "s3cret host", auth } }));
+    const reply = await post(exampleBody({ receive: { ...exampleBody().receive, host: "s3cret host", auth } }));
     assert.equal(reply.status, 422);
     const values = reply.text.replaceAll("receive.auth.s3cret-value", "");
     assert.ok(!values.includes("s3cret"), reply.text);
@@ -75,8 +76,8 @@ describe("a body that is not valid", () => {
   });
 
   test("has the place in a list named", async () => {
-    const receive = { ...mailbox().receive, folders: ["INBOX", 5] };
-    assert.deepEqual(await errorsOf(mailbox({ receive })), { "receive.folders.1": "must be a string" });
+    const receive = { ...exampleBody().receive, folders: ["INBOX", 5] };
+    assert.deepEqual(await errorsOf(exampleBody({ receive })), { "receive.folders.1": "must be a string" });
   });
 
   test("that is a list or a text is refused as such", async () => {
@@ -95,11 +96,11 @@ describe("a body that cannot be read", () => {
       assert.deepEqual([reply.status, reply.body.code], [415, "media_type"], type);
     }
     const charset = { "content-type": "Application/JSON; charset=utf-8" };
-    assert.equal((await node.call("POST", "/api/v1/mailboxes", mailbox(), charset)).status, 201);
+    assert.equal((await node.call("POST", "/api/v1/mailboxes", exampleBody(), charset)).status, 201);
   });
 
   test("is 413 above a megabyte, whether its length is announced or not", async () => {
-    const body = JSON.stringify(mailbox({ name: "x".repeat(1_100_000) }));
+    const body = JSON.stringify(exampleBody({ name: "x".repeat(1_100_000) }));
     assert.equal((await post(body)).status, 413);
     const status = await new Promise<number>((resolve, reject) => {
       const headers = { "content-type": "application/json", "transfer-encoding": "chunked" };

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { serve } from "../api/http/server.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
+import { movableClock } from "./clock.ts";
 import { eventually } from "./servers/waiting.ts";
 
 type Stream = { text(): string; ended(): boolean; socket: Socket };
@@ -62,6 +63,16 @@ describe("the stream of facts", () => {
       assert.ok(!one.text().includes('"m1"') && !one.text().includes("http.answered"));
       assert.ok(!kinds.text().includes("mailbox.changed"));
       for (const { socket } of [one, kinds, requests]) socket.destroy();
+    }));
+
+  test("tells a renamed kind also to who asks for its name of 0.1", () =>
+    withNode(async (node) => {
+      const stream = await open(node, "/api/v1/events?kind=mail.tidied");
+      node.facts.emit(changed("m1"));
+      node.facts.emit({ kind: "mail.after_delivery_done", mailbox: "m1", folder: "INBOX", count: 1 });
+      await eventually(() => stream.text().includes("event: mail.after_delivery_done"), "the fact");
+      assert.ok(!stream.text().includes("mailbox.changed"));
+      stream.socket.destroy();
     }));
 
   test("outlives twelve silent seconds", () =>
@@ -151,12 +162,17 @@ describe("the server", () => {
   });
 
   test("cuts a response that never ends", async () => {
-    const served = await serve(() => new Response(new ReadableStream({ pull: () => new Promise(() => {}) })), where);
+    using clock = movableClock();
+    const begun = Promise.withResolvers<void>();
+    const pull = () => (begun.resolve(), new Promise<void>(() => {}));
+    const served = await serve(() => new Response(new ReadableStream({ pull })), where);
     const answer = fetch(served.url)
       .then((response) => response.text())
       .catch(() => "cut");
-    await sleep(100);
-    await served.close();
+    await begun.promise;
+    const closed = served.close();
+    await clock.advance(5_000);
+    await closed;
     assert.ok(["cut", ""].includes(await answer));
   });
 

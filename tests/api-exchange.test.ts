@@ -2,18 +2,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ApiNode, startApi } from "./api-node.ts";
-import { PASSWORD } from "./promises/mailbox-rig.ts";
+import { ewsBody, PASSWORD } from "./bodies.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
 
 const ANN = "ann@example.com";
 const auth = { user: ANN, password: PASSWORD };
-const mailbox = (receive: object, more: object = {}) => ({
-  address: ANN,
-  receive: { protocol: "ews", auth, ...receive },
-  deliver: { url: "https://crm.example.com/mail" },
-  ...more,
-});
+const mailbox = (receive: object, more: object = {}) => ({ ...ewsBody({}, ANN, { receive }), ...more });
 
 describe("An Exchange mailbox in the API", () => {
   let node: ApiNode;
@@ -79,6 +74,7 @@ describe("An Exchange mailbox in the API", () => {
       port: null,
       url: "https://mail.example.com/EWS/Exchange.asmx",
       mode: "poll",
+      auth,
     };
     const { status, body, text } = await node.call("PATCH", "/api/v1/mailboxes/patched", { receive });
     assert.equal(status, 200, text);

@@ -3,15 +3,15 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import type { DeliverTask } from "../shared/contract/task.ts";
-import { type ApiNode, delivery, mailbox, ref, startApi } from "./api-node.ts";
+import { type ApiNode, delivery, ref, startApi } from "./api-node.ts";
+import { exampleBody, imapBody } from "./bodies.ts";
 import { type ImapServer, startImapServer } from "./servers/imap/server.ts";
 import { numbered } from "./servers/mail.ts";
 
 describe("on a mail server", () => {
   let node: ApiNode;
   let server: ImapServer;
-  const body = (auth = { user: "help", password: "pass" }) =>
-    mailbox({ receive: { protocol: "imap", host: "127.0.0.1", port: server.imapPort, tls: "none", auth } });
+  const body = (auth = { user: "help", password: "pass" }) => imapBody(server, "help", { receive: { auth } });
   before(async () => {
     [node, server] = await Promise.all([startApi(), startImapServer({ users: { help: "pass" }, tls: null })]);
     await node.call("PUT", "/api/v1/mailboxes/m1", body());
@@ -103,7 +103,7 @@ describe("on a mail server", () => {
       const address = silent.address();
       assert.ok(address !== null && typeof address === "object");
       const receive = { ...body().receive, port: address.port };
-      await stopping.call("PUT", "/api/v1/mailboxes/m1", mailbox({ receive }));
+      await stopping.call("PUT", "/api/v1/mailboxes/m1", exampleBody({ receive }));
       const connected = new Promise((resolve) => silent.once("connection", resolve));
       const reply = stopping.call("GET", "/api/v1/mailboxes/m1/folders");
       await connected;
@@ -127,7 +127,7 @@ describe("deliveries", () => {
   let node: ApiNode;
   before(async () => {
     node = await startApi();
-    for (const id of ["m1", "m2"]) await node.call("PUT", `/api/v1/mailboxes/${id}`, mailbox());
+    for (const id of ["m1", "m2"]) await node.call("PUT", `/api/v1/mailboxes/${id}`, exampleBody());
     const raw = Buffer.from("raw");
     const { deliveries } = node.store;
     for (let i = 1; i <= 5; i++) await deliveries.save(delivery(`msg_p${i}`, { ref: ref(i) }), raw);

@@ -1,7 +1,7 @@
-/** The HTTP face over a real socket, for tests: real store, real queue, real mail server; only the subscriptions are told nothing. */
+/** The HTTP face over a real socket, for tests: real store, real queue, real mail server; only the subscriptions do nothing. */
 import assert from "node:assert/strict";
 import { createApp } from "../api/app.ts";
-import { counted } from "../api/counts.ts";
+import { collectCounts } from "../api/counts.ts";
 import type { Readiness } from "../api/deps.ts";
 import { serve } from "../api/http/server.ts";
 import { mailVisits } from "../api/mail-visits.ts";
@@ -10,9 +10,13 @@ import type { Delivery } from "../shared/contract/delivery.ts";
 import type { MessageRef } from "../shared/contract/message.ts";
 import type { Task } from "../shared/contract/task.ts";
 import { egress } from "../shared/egress.ts";
-import { openMailbox, tryOut } from "../shared/mail/open.ts";
-import { type InlineQueue, inlineQueue } from "../shared/queue/sqlite/queue.ts";
-import { newKey } from "../shared/store/encryption-keys.ts";
+import { loginGate } from "../shared/mail/net/login-gate.ts";
+import { oauthTokens } from "../shared/mail/oauth/tokens.ts";
+import { openMailbox, runPreflight } from "../shared/mail/open.ts";
+import { storedRefreshTokens } from "../shared/node.ts";
+import type { TaskQueue } from "../shared/queue/queue.ts";
+import { sqliteQueue } from "../shared/queue/sqlite/queue.ts";
+import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
 import type { Store } from "../shared/store/store.ts";
 import { vault } from "../shared/store/vault.ts";
@@ -37,6 +41,7 @@ export type ApiNode = {
   readiness: Readiness;
   /** Sends a request; a body that is no string goes as JSON. Fails the test when the answer is one the reference does not name. */
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Reply>;
+  queue: TaskQueue;
   /** Takes all tasks out of the queue. */
   tasks(count: number): Promise<Task[]>;
   /** Aborts the signal that ends streams, without closing the server. */
@@ -47,9 +52,9 @@ export type ApiNode = {
 /** Starts a node on a free port with a store in memory. */
 export async function startApi(env: Record<string, string> = {}): Promise<ApiNode> {
   const config = readConfig({ PORT: "0", NODE_ENV: "test", ...env });
-  const keys = vault([{ id: "test", key: newKey() }]);
+  const keys = vault([{ id: "test", key: generateEncryptionKey() }]);
   const store = await sqliteStore({ path: ":memory:", vault: keys, windowDays: 7, spoolBytes: 10_000_000 });
-  const queue = inlineQueue({ database: store.database, backoff: backoffs(1), onFailed: () => {} });
+  const queue = sqliteQueue({ database: store.database, backoff: backoffs(1), onFailed: () => {} });
   const facts = factStream();
   const told: Fact[] = [];
   facts.subscribe((fact) => told.push(fact));
@@ -60,26 +65,30 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     unserved: () => 0,
   };
   const measured = metrics(async () => ({
-    ...(await counted({ store, tasks: queue })),
+    ...(await collectCounts({ store, tasks: queue })),
     connections: subscriptions.connections(),
   }));
-  facts.subscribe(measured.listen);
+  facts.subscribe(measured.onFact);
+  const logins = loginGate({ ...store, backoff: backoffs(1) });
+  const refreshTokens = storedRefreshTokens(store.mailboxes);
   const mailDeps = {
     egress: egress("allow"),
+    tokens: oauthTokens({ egress: egress("allow"), locks: store.locks, refreshTokens }),
+    findApplication: (id: string) => store.applications.get(id),
+    logins,
     timeouts: { command: 5000 },
     probeMs: 60_000,
     folderPollMs: 30_000,
   };
   const mail = mailVisits({
     connect: (wanted) => openMailbox[wanted.receive.protocol](mailDeps, wanted),
-    preflight: (wanted, signal) => tryOut(mailDeps, wanted, signal),
+    preflight: (wanted, signal) => runPreflight(mailDeps, wanted, signal),
   });
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
   const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
-  const parked = { parked: async () => [], replayParked: async () => 0, dropParked: async () => 0 };
   const watching = { facts, metrics: measured, subscriptions };
-  const deps = { config, version: "1.2.3", store, tasks: queue, parked, ...watching, mail, crm };
+  const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, mail, crm, logins };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
@@ -102,6 +111,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
       named(reference, method, path, response.status);
       return { status: response.status, headers: response.headers, text, body: json ? JSON.parse(text) : undefined };
     },
+    queue,
     tasks: (count: number) => taken(queue, count),
     stop: () => stop.abort(),
     async close() {
@@ -122,7 +132,7 @@ function named(reference: any, method: string, path: string, status: number): vo
     assert.ok(operation.responses[status], `${method} ${template} answered ${status}, which is not documented`);
 }
 
-async function taken(queue: InlineQueue, count: number): Promise<Task[]> {
+async function taken(queue: TaskQueue, count: number): Promise<Task[]> {
   const tasks: Task[] = [];
   const enough = new AbortController();
   const run = queue.run(
@@ -139,20 +149,6 @@ async function taken(queue: InlineQueue, count: number): Promise<Task[]> {
   );
   await run;
   return tasks;
-}
-
-/** The body of a valid mailbox. */
-export function mailbox(changes: Record<string, unknown> = {}) {
-  return {
-    address: "help@example.com",
-    receive: {
-      protocol: "imap",
-      host: "imap.example.com",
-      auth: { user: "help@example.com", password: "correct horse battery" },
-    },
-    deliver: { url: "https://crm.example.com/mail" },
-    ...changes,
-  };
 }
 
 /** A delivery as a worker records it. */

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
 import MailComposer from "nodemailer/lib/mail-composer";
-import { assembled } from "../shared/mail/smtp/assemble.ts";
-import { compose } from "../shared/mail/smtp/compose.ts";
+import { assembleMessage } from "../shared/mail/smtp/assemble.ts";
+import { composeMessage } from "../shared/mail/smtp/compose.ts";
 
 const crlf = (text: string) => text.toWellFormed().replace(/\r\n|\r|\n/g, "\r\n");
 const line = fc.string({ maxLength: 200, unit: "binary" }).map((text) => text.replaceAll("\0", ""));
@@ -34,7 +34,7 @@ describe("a message assembled at once", () => {
         const from = { name: "Ann", address: "ann@example.com" };
         const composer = new MailComposer({ from, to: "bob@example.net", newline: "win", ...mail });
         const node = composer.compile();
-        const once = await assembled(node);
+        const once = await assembleMessage(node);
         assert.equal(once.toString("latin1"), (await node.build()).toString("latin1"));
       }),
       { numRuns: 300 },
@@ -43,14 +43,14 @@ describe("a message assembled at once", () => {
   test("is left to the streams when it is large", async () => {
     const content = Buffer.alloc(400_000, 7);
     const node = new MailComposer({ text: "x", newline: "win", attachments: [{ content, filename: "a" }] }).compile();
-    assert.ok((await assembled(node)).equals(await node.build()));
+    assert.ok((await assembleMessage(node)).equals(await node.build()));
   });
 
   test("ends with a line end, and has none but CRLF", async () => {
     const people = { from: { name: "", address: "a@example.com" }, to: [], cc: [], bcc: [], replyTo: [] };
     const parts = { to: [], cc: [], bcc: [], attachments: [], headers: { "X-One": "1" } };
     for (const text of ["a\nb", "a\rb\r\n", "", ".", "\n.\n"]) {
-      const { raw } = await compose({ ...parts, text, html: text }, people, new Date());
+      const { raw } = await composeMessage({ ...parts, text, html: text }, people, new Date());
       assert.ok(raw.toString().endsWith("\r\n"));
       assert.doesNotMatch(raw.toString(), /(^|[^\r])\n|\r([^\n]|$)/);
     }

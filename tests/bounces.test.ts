@@ -1,11 +1,14 @@
-/** Messages that come back: read in every form, linked to what was sent, told as bounced. */
+/** Messages that come back: read in every form, linked to what was sent, reported as bounced. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { parseMessage } from "../shared/mail/mime/message.ts";
-import { bounces, notBounces } from "./servers/bounces.ts";
+import { bounces, notBounces, readReceipt } from "./servers/bounces.ts";
 import { type Outgoing, outgoing } from "./stories/outgoing.ts";
 
 const about = { recipient: "nobody@example.org", messageId: "<original@example.com>", to: "me@example.com" };
+
+/** Of the forms that say anything else than that nobody has the address. */
+const REASONS: Record<string, string> = { complaint: "complaint", postfix: "mailbox_full", exim: "host_unknown" };
 
 describe("a returned message", () => {
   for (const [name, { raw, says }] of Object.entries(bounces)) {
@@ -48,6 +51,7 @@ describe("a message that comes back", () => {
         name,
       );
       assert.match(sending.recipients[0].response, says);
+      assert.equal(sending.recipients[0].bounceReason, REASONS[name] ?? "user_unknown", name);
       const told = await s.endpoint.waitFor((request) => {
         const { type, data } = request.json as any;
         return type === "message.bounced" && data.id === sent.body.id;
@@ -56,6 +60,16 @@ describe("a message that comes back", () => {
       assert.equal((told.json as any).data.recipient, recipient);
       assert.ok(s.service.facts.some((fact) => fact.kind === "send.bounced" && fact["sending"] === sent.body.id));
     }
+  });
+
+  test("names its recipient with quotes or without, where dots need them", async () => {
+    const { id, user, address } = await s.sender({}, { listening: true });
+    const recipient = "xxx.yyy.@example.org";
+    const sent = await s.send(id, { to: [recipient, "other@example.org"] }, { wait: 20 });
+    const returned = bounces["postfix"]!.raw({ recipient, messageId: sent.body.messageId, to: address });
+    await s.mail.append(user, "INBOX", returned);
+    const sending = await s.until(sent.body.id, "bounced");
+    assert.equal(sending.recipients[0].state, "bounced");
   });
 
   test("only as a delay, a receipt, an automatic reply or a letter changes nothing", async () => {
@@ -71,7 +85,23 @@ describe("a message that comes back", () => {
       const { body } = await s.service.call("GET", `/api/v1/messages/${sent.body.id}`);
       assert.equal(body.state, "sent", name);
     }
-    assert.ok(s.service.facts.some((fact) => fact.kind === "send.answered"));
+    assert.ok(s.service.facts.some((fact) => fact.kind === "send.auto_replied"));
+  });
+
+  test("as a read receipt is written down with its recipient, who stays sent", async () => {
+    const { id, user, address } = await s.sender({}, { listening: true });
+    const sent = await s.send(id, { to: ["ann@example.org", "bob@example.org"] }, { wait: 20 });
+    const receipt = readReceipt({ recipient: "bob@example.org", messageId: sent.body.messageId, to: address });
+    await s.mail.append(user, "INBOX", receipt);
+    const { body } = await s.service.until("the receipt to be written down", async () => {
+      const answer = await s.service.call("GET", `/api/v1/messages/${sent.body.id}`);
+      return answer.body.recipients[1].receipt !== undefined && answer;
+    });
+    const [ann, bob] = body.recipients;
+    assert.deepEqual([ann.receipt, bob.receipt.disposition, bob.state], [undefined, "displayed", "sent"]);
+    await s.service.until("the fact of the receipt", () =>
+      s.service.facts.some((fact) => fact.kind === "send.receipt_received" && fact["recipient"] === "bob@example.org"),
+    );
   });
 
   test("an automatic message is not sent to an address that sent one within the hour", async () => {

@@ -1,5 +1,6 @@
 /** Several nodes over one Redis and, if wanted, one RabbitMQ, with a mail server and an endpoint: each can be stopped, paused and killed. */
 import { randomBytes, randomUUID } from "node:crypto";
+import { imapBody, PASSWORD, register, toEndpoint } from "./bodies.ts";
 import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 import { type ImapServer, startImapServer } from "./servers/imap/server.ts";
 import { message } from "./servers/mail.ts";
@@ -71,8 +72,8 @@ export async function clusterRig(options: ClusterOptions): Promise<Rig> {
       const ids = Array.from({ length: count }, (_, n) => `box-${n}`);
       await Promise.all(
         ids.map(async (id) => {
-          await server.addUser(id, "correct horse");
-          expect(await at.call("POST", "/api/v1/mailboxes", { ...mailboxBody(rig, id), ...changes }), 201);
+          await server.addUser(id, PASSWORD);
+          await register(at, { ...mailboxBody(rig, id), ...changes });
         }),
       );
       return ids;
@@ -105,18 +106,7 @@ export async function clusterRig(options: ClusterOptions): Promise<Rig> {
 
 /** The registration of a user of the rig's mail server. */
 export function mailboxBody({ mail: server, endpoint }: Pick<Rig, "mail" | "endpoint">, id: string) {
-  return {
-    id,
-    address: `${id}@example.com`,
-    receive: {
-      protocol: "imap",
-      host: "127.0.0.1",
-      port: server.imapPort,
-      tls: "none",
-      auth: { user: id, password: "correct horse" },
-    },
-    deliver: { url: endpoint.url, secret: endpoint.secret },
-  };
+  return imapBody(server, id, { id, deliver: toEndpoint(endpoint) });
 }
 
 /** The answer's body if it has this status. */

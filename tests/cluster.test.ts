@@ -198,7 +198,7 @@ describe("several nodes", () => {
         const properties = { message_id: id, delivery_mode: 2 };
         const payload = JSON.stringify({ version: 1, kind: "unheard of", mailbox: "box-0" });
         const order = { routing_key: rig.env["RABBITMQ_QUEUE"], payload, payload_encoding: "string", properties };
-        return rabbit?.api("POST", `/exchanges/%2F/${rig.env["RABBITMQ_EXCHANGE"]}/publish`, order);
+        return rabbit?.api("POST", `/exchanges/${rabbit.vhost}/${rig.env["RABBITMQ_EXCHANGE"]}/publish`, order);
       });
       await Promise.all(published);
       const parked = async () => expect(await one.call("GET", "/api/v1/tasks/parked"), 200);
@@ -272,7 +272,7 @@ describe("nodes that must not start", () => {
       await rig.register(one, 1);
       const same = started("api", { ...rig.env, ENCRYPTION_KEYS: key, NODE_NAME: "api-1" });
       assert.equal(same.status, 1);
-      assert.match(same.stderr, /key "k1" is not the one that sealed/);
+      assert.match(same.stderr, /key "k1" is not the one that encrypted/);
       const other = started("worker", { ...rig.env, ENCRYPTION_KEYS: key.replace("k1", "k2"), NODE_NAME: "worker-1" });
       assert.match(other.stderr, /key "k1" is missing/);
       await status(one, "box-0", "listening");

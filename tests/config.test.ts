@@ -1,18 +1,18 @@
-/** The settings: what is refused, what it says, and that the README's table is theirs. */
+/** The settings: what is refused, what it says, and that docs/settings.md lists them. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { readConfig } from "../shared/config.ts";
+import { listRenamedVariables, readConfig } from "../shared/config.ts";
 import { Problem } from "../shared/contract/problem.ts";
-import { readme } from "./tools/settings.ts";
+import { startService } from "./service.ts";
+import { settingsPage } from "./tools/settings.ts";
 
-const rows = (text: string) => text.split("\n").filter((line) => line.startsWith("|"));
 /** The formatter pads the columns. */
-const unpadded = (text: string) => rows(text).map((row) => row.replace(/ +/g, " ").replace(/-{3,}/g, "---"));
+const unpadded = (text: string) => text.split("\n").map((row) => row.replace(/ +/g, " ").replace(/-{3,}/g, "---"));
 const KEY = `k1:${Buffer.alloc(32, 7).toString("base64")}`;
 
 describe("settings", () => {
-  test("the README's table is up to date (bun run settings)", () => {
-    const { is, should } = readme();
+  test("docs/settings.md is up to date (bun run settings)", () => {
+    const { is, should } = settingsPage();
     assert.deepEqual(unpadded(is), unpadded(should));
   });
 
@@ -62,10 +62,78 @@ describe("settings", () => {
     assert.throws(() => readConfig({ RABBITMQ_PASSWORD: "x" }), /RABBITMQ_LOGIN must be set/);
   });
 
+  test("a setting under its name of 0.1 is read, with a warning that names both", () => {
+    const env = { TAKEN_SECONDS: "8", LISTENERS_ACCESS: "open", LISTENERS_KEYWORD: "crm" };
+    const config = readConfig({ ...env, LISTENERS_LOAD_DAYS: "3", LISTENERS_RECORD: "on" });
+    assert.deepEqual(
+      [config.CLAIM_SECONDS, config.CRM_ACCESS, config.CRM_KEYWORD, config.CRM_LOAD_DAYS, config.CRM_RECORD],
+      [8, [{ kind: "open" }], "crm", 3, "on"],
+    );
+    const [claim = "", access = "", ...others] = listRenamedVariables(env);
+    assert.match(claim, /TAKEN_SECONDS.*CLAIM_SECONDS.*until 0\.3\.0/);
+    assert.match(access, /LISTENERS_ACCESS.*CRM_ACCESS/);
+    assert.doesNotMatch(access, /until/);
+    assert.equal(others.length, 1);
+  });
+
+  test("a node says at its start that a setting has another name", async (t) => {
+    const service = await startService({ TAKEN_SECONDS: "8" });
+    t.after(() => service.end());
+    const warned = service.facts.filter(({ kind }) => kind === "service.warned");
+    assert.ok(
+      warned.some(({ about }) => /TAKEN_SECONDS.*CLAIM_SECONDS/.test(String(about))),
+      service.output,
+    );
+    const { body } = await service.call("GET", "/api/v1/diagnostics");
+    assert.equal(body.settings.CLAIM_SECONDS, 8);
+  });
+
+  test("the new name counts beside the old one, with a warning; an empty variable counts as not set", () => {
+    const both = { TAKEN_SECONDS: "8", CLAIM_SECONDS: "9" };
+    assert.equal(readConfig(both).CLAIM_SECONDS, 9);
+    assert.match(listRenamedVariables(both).join(), /TAKEN_SECONDS is ignored.*CLAIM_SECONDS/);
+    // Compose passes variables that nobody has set as empty ones.
+    const nothing = { TAKEN_SECONDS: "", LISTENERS_ACCESS: " ", CLAIM_SECONDS: "9", CRM_ACCESS: "" };
+    assert.equal(readConfig(nothing).CLAIM_SECONDS, 9);
+    assert.deepEqual(listRenamedVariables(nothing), []);
+    assert.equal(readConfig({ CLAIM_SECONDS: " ", TAKEN_SECONDS: "8" }).CLAIM_SECONDS, 8);
+  });
+
+  test("what is wrong under an old name is named as it is written", () => {
+    const wrong = { TAKEN_SECONDS: "soon", LISTENERS_ACCESS: "nonsense", CRM_KEYWORD: "two words" };
+    assert.throws(
+      () => readConfig(wrong),
+      (error: unknown) => {
+        assert.ok(error instanceof Problem);
+        assert.deepEqual(error.errors.map(({ path }) => path).toSorted(), Object.keys(wrong).toSorted());
+        assert.match(error.message, /TAKEN_SECONDS must be a number/);
+        return true;
+      },
+    );
+  });
+
+  test("production refuses tokens that can be guessed, and no token is both of the API and of the metrics", () => {
+    const env = { NODE_ENV: "production", ENCRYPTION_KEYS: KEY, API_TOKENS: "0123456789abcdef" };
+    assert.throws(
+      () => readConfig({ ...env, API_TOKENS: "0123456789abcdef,short-0123456" }),
+      (error: unknown) => {
+        assert.ok(error instanceof Problem);
+        assert.match(error.message, /API_TOKENS must have tokens of at least 16 characters/);
+        assert.ok(!error.message.includes("short-0123456"));
+        return true;
+      },
+    );
+    assert.throws(() => readConfig({ ...env, METRICS_TOKENS: "a" }), /METRICS_TOKENS must have tokens of at least 16/);
+    const same = { API_TOKENS: "0123456789abcdef", METRICS_TOKENS: "other-0123456789 0123456789abcdef" };
+    assert.throws(() => readConfig(same), /METRICS_TOKENS must not have a token of API_TOKENS/);
+    assert.equal(readConfig({ API_TOKENS: "a" }).API_TOKENS.length, 1);
+  });
+
   test("production demands tokens and keys", () => {
     assert.throws(() => readConfig({ NODE_ENV: "production" }), /API_TOKENS must be set.*ENCRYPTION_KEYS must be set/);
-    const config = readConfig({ NODE_ENV: "production", API_TOKENS: "a, b", ENCRYPTION_KEYS: KEY });
-    assert.equal(config.API_TOKENS.length, 2);
+    const tokens = { API_TOKENS: "0123456789abcdef, ABCDEFGHIJKLMNOP", METRICS_TOKENS: "another-0123456789" };
+    const config = readConfig({ NODE_ENV: "production", ...tokens, ENCRYPTION_KEYS: KEY });
+    assert.deepEqual([config.API_TOKENS.length, config.METRICS_TOKENS.length], [2, 1]);
     assert.equal(String(config.ENCRYPTION_KEYS[0]?.key), "[secret]");
   });
 });

@@ -117,7 +117,8 @@ function plainText(raw: Buffer): string | null {
   const encoding = field(raw, "content-transfer-encoding")?.toLowerCase() ?? "7bit";
   const body = raw.subarray(raw.indexOf("\r\n\r\n") + 4).toString("latin1");
   const plain = /^text\/plain(;\s*charset="?(us-ascii|utf-8|iso-8859-1)"?)?$/.test(type) && /^[78]bit$/.test(encoding);
-  return plain && /^[\t\r\n -~]*$/.test(body) ? body : null;
+  // Files in uuencode are no text.
+  return plain && /^[\t\r\n -~]*$/.test(body) && !/^begin \d{3} /m.test(body) ? body : null;
 }
 
 const canonical = (text: string) => text.replace(/\r\n/g, "\n").trimEnd();

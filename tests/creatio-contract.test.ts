@@ -2,17 +2,19 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as v from "valibot";
+import { removeExpired } from "../api/closed-mailboxes.ts";
 import { sinceOf } from "../api/routes/creatio/filters.ts";
-import { guessedOperation, type ListenerPath, listenerPath, namedOperation } from "../api/routes/creatio/paths.ts";
+import { guessOperation, type ListenerPath, parseListenerPath, findOperation } from "../api/routes/creatio/paths.ts";
 import { shapeOf } from "../api/routes/creatio/record.ts";
 import { readConfig } from "../shared/config.ts";
 import { MailboxInput } from "../shared/contract/mailbox.ts";
-import { mailboxFrom } from "../api/mailboxes.ts";
+import { mailboxFromInput } from "../api/mailboxes.ts";
+import { narrowMailbox } from "../shared/mail/defaults.ts";
 import { parseMessage } from "../shared/mail/mime/message.ts";
-import { memorySeats } from "../shared/store/memory-seats.ts";
+import { memoryConnectionSlots } from "../shared/store/memory/connection-slots.ts";
 import { callbackUrl } from "../worker/endpoint/creatio/callbacks.ts";
 import { encodeCreatio } from "../worker/endpoint/creatio/dialect.ts";
-import { turns, turnsOfAll } from "../worker/endpoint/message-lock.ts";
+import { localMessageLock, clusterMessageLock } from "../worker/endpoint/message-lock.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { readLoadEmailCommand } from "./servers/crm-contract.ts";
 import { message } from "./servers/mail.ts";
@@ -56,7 +58,8 @@ async function withNode(env: Record<string, string>, work: (node: ApiNode) => Pr
 async function ask(node: ApiNode, path: string, body?: unknown, headers: Record<string, string> = {}) {
   const sent =
     body === undefined ? {} : { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body) };
-  const response = await fetch(node.url + path, { ...sent, headers });
+  const type = body === undefined ? {} : { "content-type": "application/json; charset=utf-8" };
+  const response = await fetch(node.url + path, { ...sent, headers: { ...type, ...headers } });
   return { status: response.status, type: response.headers.get("content-type") ?? "", text: await response.text() };
 }
 
@@ -66,11 +69,11 @@ const mailboxOf = (url: string) => {
   const receive = { protocol: "imap", host: "h", auth: { user: "u", password: "p" } };
   const creatio = { user: "Supervisor", timeZone: "Russian Standard Time" };
   const deliver = { url, dialect: "creatio", creatio };
-  return mailboxFrom(v.parse(MailboxInput, { id: ID, address: "help@example.com", receive, deliver })).mailbox;
+  return mailboxFromInput(v.parse(MailboxInput, { id: ID, address: "help@example.com", receive, deliver })).mailbox;
 };
 
 const read = (path: string): ListenerPath => {
-  const found = listenerPath(path);
+  const found = parseListenerPath(path);
   assert.ok(found, path);
   return found;
 };
@@ -90,7 +93,7 @@ const sent = async (raw: Buffer) => encodeCreatio(await letter(raw), new Date())
 
 describe("acceptance: the operations", () => {
   test("1: the status answers under every alias, without access and whatever else is down", () =>
-    withNode({ LISTENERS_ACCESS: "closed" }, async (node) => {
+    withNode({ CRM_ACCESS: "closed" }, async (node) => {
       for (const path of ["status", "Status", "exists", "EXISTS/", ""]) {
         const answer = await ask(node, `/api/listeners/${path}`);
         assert.equal(answer.status, 200, path);
@@ -113,7 +116,7 @@ describe("acceptance: the operations", () => {
       const state = { status: "needs_attention", failedLogins: 3 } as const;
       const known = await node.store.mailboxes.get(ID);
       assert.ok(known);
-      await node.store.mailboxes.observe([
+      await node.store.mailboxes.saveStates([
         { id: ID, revision: known.mailbox.revision, state: { ...known.state, ...state } },
       ]);
       const listed = JSON.parse((await ask(node, "/api/listeners/state", [ID.toUpperCase()])).text);
@@ -143,22 +146,39 @@ describe("acceptance: the operations", () => {
       const mailbox = await stored(node);
       assert.ok(mailbox && "accessToken" in mailbox.receive.auth);
       assert.equal(mailbox.receive.auth.accessToken.reveal(), "two");
-      assert.equal(mailbox.receive.host, "imap.example.com");
+      assert.equal(narrowMailbox(mailbox, "imap").receive.host, "imap.example.com");
       assert.equal(mailbox.deliver.url, `${SERVICE}/NewEmail`);
       assert.equal((await ask(node, "/api/listeners/update", [{ ...short, Id: ID.replace("0b", "0c") }])).status, 404);
     }));
 
-  test("closing removes a CRM's mailbox, and never one that was registered by the API", () =>
+  test("closing ends a CRM's mailbox and forgets its password, and never ends one that was registered by the API", () =>
     withNode({}, async (node) => {
       await ask(node, "/api/listeners/create", [credentials()]);
       assert.equal((await ask(node, "/api/listeners/close", [`{${ID.toUpperCase()}}`])).status, 200);
-      assert.equal(await stored(node), undefined);
+      const closed = await stored(node);
+      assert.ok(closed?.paused && closed.closedAt !== undefined);
+      assert.ok("password" in closed.receive.auth && closed.receive.auth.password.reveal() !== "s3cret-pass");
+      assert.equal((await ask(node, "/api/listeners/state", [ID])).text, "{}");
+      const update = { Id: ID, AccessToken: "t", UseOAuth: true, UserName: "help" };
+      assert.equal((await ask(node, "/api/listeners/update", [update])).status, 404);
       const receive = { protocol: "imap", host: "h", auth: { user: "u", password: "p" } };
       const own = { address: "a@example.com", receive, deliver: { url: "https://e.example.com/" } };
       await node.call("PUT", `/api/v1/mailboxes/${ID}`, own);
       await ask(node, "/api/listeners/close", [ID]);
       assert.ok(await stored(node));
       assert.equal((await ask(node, "/api/listeners/recreate", [credentials()])).status, 403);
+    }));
+
+  test("a mailbox that was closed long ago is removed, unless the CRM goes on sending from it", () =>
+    withNode({}, async (node) => {
+      const deps = { ...node, subscriptions: { wake: () => undefined }, facts: { emit: () => undefined } };
+      await ask(node, "/api/listeners/create", [credentials()]);
+      await ask(node, "/api/listeners/close", [ID]);
+      const remove = (before: number) => removeExpired(deps as unknown as Parameters<typeof removeExpired>[0], before);
+      await remove(Date.now() - 60_000);
+      assert.ok(await stored(node));
+      await remove(Date.now() + 60_000);
+      assert.equal(await stored(node), undefined);
     }));
 
   test("a load may come before the subscription: it is ordered, and the state does not claim more", () =>
@@ -170,7 +190,7 @@ describe("acceptance: the operations", () => {
       );
       assert.equal((await ask(node, "/api/listeners/state", [ID])).text, "{}");
       const [task] = await node.tasks(1);
-      assert.deepEqual(task?.kind === "load" && [task.mailbox, task.since], [ID, "2026-03-01T00:00:00.000Z"]);
+      assert.deepEqual(task?.kind === "synchronize" && [task.mailbox, task.since], [ID, "2026-03-01T00:00:00.000Z"]);
       await ask(node, "/api/listeners/recreate", [credentials()]);
       assert.match((await ask(node, "/api/listeners/state", [ID])).text, /exists/);
       assert.equal((await stored(node))?.paused, false);
@@ -234,12 +254,13 @@ describe("acceptance: the operations", () => {
       const answer = await ask(node, "/API/Listeners/Re-Create/", [odd]);
       assert.equal(answer.status, 200, answer.text);
       const mailbox = await stored(node);
-      assert.equal(mailbox?.receive.host, "imap.example.com");
-      assert.equal(mailbox?.receive.auth.user, "help@example.com");
+      assert.ok(mailbox);
+      const { host, auth } = narrowMailbox(mailbox, "imap").receive;
+      assert.deepEqual([host, auth.user], ["imap.example.com", "help@example.com"]);
     }));
 
   test("12: no credential, token or body appears in what the service says, recorded or not", () =>
-    withNode({ LISTENERS_RECORD: "on" }, async (node) => {
+    withNode({ CRM_RECORD: "on" }, async (node) => {
       const secret = credentials({ AccessToken: "t0ken-value", UseOAuth: true });
       await ask(node, "/api/listeners/recreate", [secret]);
       await ask(node, "/api/listeners/no/such/thing", [secret]);
@@ -251,8 +272,8 @@ describe("acceptance: the operations", () => {
         // The mailbox's id is how facts name it; nothing else of the request is said.
         assert.ok(word === ID.slice(0, 8) || facts.length === 0, `${word} in ${said}`);
       }
-      const recorded = node.told.find((fact) => fact.kind === "listeners.recorded");
-      assert.ok(recorded?.kind === "listeners.recorded");
+      const recorded = node.told.find((fact) => fact.kind === "creatio.request_recorded");
+      assert.ok(recorded?.kind === "creatio.request_recorded");
       assert.match(JSON.stringify(recorded.body), /"list of 1".*"Id":"guid".*"Port":"number"/);
     }));
 });
@@ -320,30 +341,30 @@ describe("acceptance: what a CRM receives", () => {
 
   test("copies of one message take turns, a second apart after each answer", () => {
     let now = 0;
-    const place = turns(() => now);
-    const first = place.take("crm <1>");
+    const place = localMessageLock(() => now);
+    const first = place.tryAcquire("crm <1>");
     assert.ok(first.kind === "go");
-    assert.deepEqual(place.take("crm <1>"), { kind: "wait", until: new Date(1000) });
-    assert.deepEqual(place.take("crm <1>"), { kind: "wait", until: new Date(2000) });
-    assert.equal(place.take("crm <2>").kind, "go");
+    assert.deepEqual(place.tryAcquire("crm <1>"), { kind: "wait", until: new Date(1000) });
+    assert.deepEqual(place.tryAcquire("crm <1>"), { kind: "wait", until: new Date(2000) });
+    assert.equal(place.tryAcquire("crm <2>").kind, "go");
     now = 500;
-    first.done();
+    first[Symbol.dispose]();
     now = 1499;
-    assert.equal(place.take("crm <1>").kind, "wait");
+    assert.equal(place.tryAcquire("crm <1>").kind, "wait");
     now = 1500;
-    assert.equal(place.take("crm <1>").kind, "go");
+    assert.equal(place.tryAcquire("crm <1>").kind, "go");
   });
 
   test("two workers' copies of one message take turns too, by what they share", async () => {
-    const seats = memorySeats();
-    const [one, other] = [turnsOfAll(seats, 100), turnsOfAll(seats, 100)];
-    const first = await one.take("crm <1>");
+    const slots = memoryConnectionSlots();
+    const [one, other] = [clusterMessageLock(slots, 100), clusterMessageLock(slots, 100)];
+    const first = await one.tryAcquire("crm <1>");
     assert.ok(first.kind === "go");
-    assert.equal((await other.take("crm <1>")).kind, "wait");
-    assert.equal((await other.take("crm <2>")).kind, "go");
-    await first.done();
-    await eventually(async () => (await other.take("crm <1>")).kind === "go", "the other's turn, a moment later");
-    assert.equal((await one.take("crm <1>")).kind, "wait");
+    assert.equal((await other.tryAcquire("crm <1>")).kind, "wait");
+    assert.equal((await other.tryAcquire("crm <2>")).kind, "go");
+    await first[Symbol.asyncDispose]();
+    await eventually(async () => (await other.tryAcquire("crm <1>")).kind === "go", "the other's turn, a moment later");
+    assert.equal((await one.tryAcquire("crm <1>")).kind, "wait");
   });
 });
 
@@ -367,18 +388,18 @@ describe("paths, shapes and filters", () => {
       ["/api/x", { Novelty: 1 }, undefined],
     ];
     for (const [path, body, operation] of table) {
-      assert.equal(namedOperation("POST", read(path)), undefined, path);
-      assert.equal(guessedOperation(read(path), body), operation, path);
+      assert.equal(findOperation("POST", read(path)), undefined, path);
+      assert.equal(guessOperation(read(path), body), operation, path);
     }
-    assert.equal(listenerPath("/api/v1/mailboxes"), undefined);
-    assert.equal(listenerPath("/docs"), undefined);
+    assert.equal(parseListenerPath("/api/v1/mailboxes"), undefined);
+    assert.equal(parseListenerPath("/docs"), undefined);
   });
 
   test("version 2 of sending is told by the path or the query", () => {
     for (const path of ["/api/v2/emails/send", "/api/listeners/2/send", "/api/V2.0/send"])
       assert.ok(read(path).version2);
     assert.equal(read("/api/listeners/send").version2, false);
-    assert.equal(listenerPath("/api/listeners/send", "?version=2")?.version2, true);
+    assert.equal(parseListenerPath("/api/listeners/send", "?version=2")?.version2, true);
   });
 
   test("the start of a load is the earliest plausible date in whatever the filter says", () => {
@@ -417,15 +438,15 @@ describe("paths, shapes and filters", () => {
 describe("who may call as a CRM", () => {
   test("by default programs on this machine, and in production nobody without the setting", async () => {
     await withNode({}, async (node) => assert.equal(await stateStatus(node), 200));
-    const keys = { ENCRYPTION_KEYS: `k:${Buffer.alloc(32, 1).toString("base64")}`, API_TOKENS: "a-token" };
+    const keys = { ENCRYPTION_KEYS: `k:${Buffer.alloc(32, 1).toString("base64")}`, API_TOKENS: "a-token-for-tests" };
     await withNode({ ...keys, NODE_ENV: "production" }, async (node) => {
       assert.equal(await stateStatus(node), 403);
-      assert.equal(await stateStatus(node, undefined, { authorization: "Bearer a-token" }), 200);
+      assert.equal(await stateStatus(node, undefined, { authorization: "Bearer a-token-for-tests" }), 200);
     });
   });
 
   test("a segment, a user with password, and a network, each and all together", () =>
-    withNode({ LISTENERS_ACCESS: "path:abcdefgh12 basic:crm:passw0rd networks:127.0.0.0/8,::1/128" }, async (node) => {
+    withNode({ CRM_ACCESS: "path:abcdefgh12 basic:crm:passw0rd networks:127.0.0.0/8,::1/128" }, async (node) => {
       const basic = { authorization: `Basic ${Buffer.from("crm:passw0rd").toString("base64")}` };
       assert.equal(await stateStatus(node, "/abcdefgh12/api/listeners/state", basic), 200);
       assert.equal(await stateStatus(node, "/api/listeners/abcdefgh12/state", basic), 200);
@@ -437,12 +458,11 @@ describe("who may call as a CRM", () => {
     }));
 
   test("a network that does not hold the caller keeps it out, and a wrong setting stops the start", async () => {
-    await withNode({ LISTENERS_ACCESS: "networks:10.0.0.0/8" }, async (node) =>
-      assert.equal(await stateStatus(node), 403),
-    );
-    await withNode({ LISTENERS_ACCESS: "open" }, async (node) => assert.equal(await stateStatus(node), 200));
+    await withNode({ CRM_ACCESS: "networks:10.0.0.0/8" }, async (node) => assert.equal(await stateStatus(node), 403));
+    await withNode({ CRM_ACCESS: "open" }, async (node) => assert.equal(await stateStatus(node), 200));
     for (const wrong of ["opened", "open closed", "path:short", "networks:10.0.0.0", "basic:u"]) {
-      assert.throws(() => readConfig({ LISTENERS_ACCESS: wrong }), /LISTENERS_ACCESS/, wrong);
+      for (const name of ["CRM_ACCESS", "LISTENERS_ACCESS"])
+        assert.throws(() => readConfig({ [name]: wrong }), new RegExp(name), wrong);
     }
   });
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { MailboxOf } from "../shared/contract/mailbox.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
+import { PASSWORD } from "./bodies.ts";
 import { savedMails } from "./servers/crm.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
@@ -12,7 +13,6 @@ import { status } from "./stories/scene.ts";
 const EXCHANGE = "3490BD45-4F4D-4613-AA06-454546F3342A";
 const ID = "0b1c6c0e-1111-4222-8333-944445555666";
 const ADDRESS = "help@example.com";
-const PASSWORD = "correct horse";
 
 const subject = (n: number) => `Message ${String(n).padStart(3, "0")}`;
 const mail = (n: number) => numbered(n, { subject: subject(n), to: ADDRESS });
@@ -39,7 +39,11 @@ function credentials(more: Record<string, unknown> = {}): Record<string, unknown
 }
 
 async function post(node: ApiNode, path: string, body: unknown) {
-  const response = await fetch(`${node.url}/api/listeners/${path}`, { method: "POST", body: JSON.stringify(body) });
+  const response = await fetch(`${node.url}/api/listeners/${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/json; charset=utf-8" },
+    body: JSON.stringify(body),
+  });
   return { status: response.status, text: await response.text() };
 }
 
@@ -166,6 +170,29 @@ describe("a CRM with an Exchange mailbox", { timeout: 240_000 }, () => {
       await exchange.append(ADDRESS, "inbox", mail(4));
       await savedMails(s.crm, 4);
       assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
+    } finally {
+      await end();
+    }
+  });
+
+  test("that was an IMAP mailbox before, closed and created anew under its id, misses nothing and gets nothing twice", async () => {
+    const { s, exchange, end } = await exchangeCrm();
+    try {
+      await s.mail.addUser("help", PASSWORD);
+      const { id, credentials: imap } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await status(s.service, id, "listening");
+      const letters = [1, 2, 3].map((n) => mail(n));
+      await s.mail.appendMany("help", "INBOX", letters.slice(0, 2));
+      await savedMails(s.crm, 2);
+      await s.crm.call("close", [id]);
+      // The mailbox moved: the new server has the old mail, and some that came meanwhile.
+      for (const letter of letters) await exchange.append(ADDRESS, "inbox", letter);
+      const given = { ...s.crm.credentials(at(exchange)), Id: id, BpmEndpoint: imap["BpmEndpoint"] };
+      assert.equal((await s.crm.call("create", [given])).status, 200);
+      await status(s.service, id, "listening");
+      await exchange.append(ADDRESS, "inbox", mail(4));
+      assert.deepEqual(await savedMails(s.crm, 4), [1, 2, 3, 4].map(subject));
+      assert.equal(s.crm.arrived.length, 4);
     } finally {
       await end();
     }

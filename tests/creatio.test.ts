@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { PASSWORD } from "./bodies.ts";
 import { savedMails } from "./servers/crm.ts";
 import { message, numbered } from "./servers/mail.ts";
 import { startSmtpScript } from "./servers/smtp-script.ts";
@@ -17,7 +18,7 @@ describe("a CRM and its mailboxes", () => {
   test("a mailbox is added, last week's mail is loaded, and new mail arrives, each once", async () => {
     const s = await crmScene();
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       await s.mail.appendMany("help", "INBOX", [mail(1), mail(2)]);
       const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
       assert.deepEqual(await savedMails(s.crm, 2), [subject(1), subject(2)]);
@@ -67,7 +68,7 @@ describe("a CRM and its mailboxes", () => {
   test("a CRM that is down for an hour gets everything when it is back, once", async () => {
     const s = await crmScene({ BACKOFF_SCALE: "0.01" });
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
       await status(s.service, id, "listening");
       await s.crm.stop();
@@ -88,10 +89,33 @@ describe("a CRM and its mailboxes", () => {
     }
   });
 
+  test("a mailbox that is closed and created again misses nothing of the time between, and gets nothing twice", async () => {
+    const s = await crmScene();
+    try {
+      await s.mail.addUser("help", PASSWORD);
+      const { id, credentials } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      await status(s.service, id, "listening");
+      await s.mail.appendMany("help", "INBOX", [mail(1), mail(2)]);
+      await savedMails(s.crm, 2);
+      assert.equal((await s.crm.call("close", [id])).status, 200);
+      assert.equal((await s.crm.call("subscriptionsState", [id])).text, "{}");
+      await s.mail.append("help", "INBOX", mail(3));
+      const { body } = await s.service.call("GET", `/api/v1/mailboxes/${id}`);
+      assert.equal(body.state.status, "paused");
+      assert.equal((await s.crm.call("create", [credentials])).status, 200);
+      await status(s.service, id, "listening");
+      await s.mail.append("help", "INBOX", mail(4));
+      assert.deepEqual(await savedMails(s.crm, 4), range(1, 4).map(subject));
+      assert.equal(s.crm.arrived.length, 4);
+    } finally {
+      await s.end();
+    }
+  });
+
   test("mail that a CRM accepted and lost by a restart comes again when it asks for it", async () => {
     const s = await crmScene({}, { saveMs: 1500 });
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       const { id, credentials } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
       await status(s.service, id, "listening");
       await s.mail.append("help", "INBOX", mail(1, { messageId: "<lost@example.com>" }));
@@ -110,7 +134,7 @@ describe("a CRM and its mailboxes", () => {
     const s = await crmScene();
     let stopJob: (() => Promise<void>) | undefined;
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       const old = new Date(Date.now() - 2 * 3_600_000);
       await s.mail.appendMany(
         "help",
@@ -147,7 +171,7 @@ describe("a CRM and its mailboxes", () => {
       const users = ["ann", "bob", "eve"];
       const ids: string[] = [];
       for (const user of users) {
-        await s.mail.addUser(user, "correct horse");
+        await s.mail.addUser(user, PASSWORD);
         const { id } = await s.crm.addMailbox({ user, port: s.mail.imapPort });
         await status(s.service, id, "listening");
         ids.push(id);
@@ -165,7 +189,7 @@ describe("a CRM and its mailboxes", () => {
   test("drafts are never delivered, and what was delivered gets the CRM's keyword only then", async () => {
     const s = await crmScene();
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       const wish = { user: "help", port: s.mail.imapPort, mark: true };
       const { id } = await s.crm.addMailbox(wish);
       await status(s.service, id, "listening");
@@ -196,7 +220,7 @@ describe("a CRM and its mailboxes", () => {
   test("a message too large for the CRM arrives without its attachments and says so", async () => {
     const s = await crmScene();
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       const { id } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
       await status(s.service, id, "listening");
       const quota = "The maximum message size quota for incoming messages (65536) has been exceeded.";
@@ -215,7 +239,7 @@ describe("a CRM and its mailboxes", () => {
   test("a wrong password is told once with the server's words, over restarts, and its end is told too", async () => {
     const s = await crmScene({ BACKOFF_SCALE: "0.002" });
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       const { id, credentials } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
       await s.service.until("the first news", () => s.crm.states.length === 1);
       await s.mail.setPassword("help", "another horse");
@@ -229,12 +253,15 @@ describe("a CRM and its mailboxes", () => {
       assert.match((await s.crm.call("state", [id])).text, /exists/);
       await s.service.stop();
       await s.service.start();
-      await new Promise((resolve) => setTimeout(resolve, 2_500));
-      assert.equal(s.crm.states.length, 2, "a restart repeats nothing");
+      await s.mail.addUser("other", PASSWORD);
+      const other = await s.crm.addMailbox({ user: "other", port: s.mail.imapPort });
+      await s.service.until("the news of another mailbox", () => s.crm.states.length === 3);
+      assert.equal(s.crm.states[2]?.Context, other.credentials["Context"], "a restart repeats nothing");
       credentials["Password"] = "another horse";
       await s.crm.call("recreate", [credentials]);
-      await s.service.until("the good news", () => s.crm.states.length === 3);
-      assert.equal(s.crm.states[2]?.Avaliable, true);
+      await s.service.until("the good news", () => s.crm.states.length === 4);
+      assert.equal(s.crm.states[3]?.Avaliable, true);
+      assert.equal(s.crm.states[3]?.Context, credentials["Context"]);
     } finally {
       await s.end();
     }
@@ -246,7 +273,7 @@ describe("a CRM that sends", () => {
     const s = await crmScene({ FOLDER_POLL_SECONDS: "0.5" });
     const smtp = await startSmtpScript();
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       await s.mail.append("help", "INBOX", mail(1));
       const folders = JSON.parse(
         (await s.crm.call("folders", s.crm.credentials({ user: "help", port: s.mail.imapPort }))).text,
@@ -271,7 +298,9 @@ describe("a CRM that sends", () => {
       assert.deepEqual(taken?.to, ["bob@example.net", "eve@example.net"]);
       await savedMails(s.crm, 2);
       assert.equal(await s.mail.count("help", "Sent"), 1);
-      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      // When a later mail of that folder has arrived, the folder was looked at with the copy in it.
+      await s.mail.append("help", "Sent", mail(2));
+      await savedMails(s.crm, 3);
       assert.equal(s.crm.arrived.filter(({ email }) => email.MessageId === "<5f1c@example.com>").length, 1);
       assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
     } finally {
@@ -284,7 +313,7 @@ describe("a CRM that sends", () => {
     const s = await crmScene();
     const smtp = await startSmtpScript();
     try {
-      await s.mail.addUser("help", "correct horse");
+      await s.mail.addUser("help", PASSWORD);
       // Sent before the mailbox is saved, as the settings page does.
       const credentials = s.crm.credentials({ user: "help", port: s.mail.imapPort });
       const command = sendCommand(credentials, smtp.port);

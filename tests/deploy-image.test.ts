@@ -4,9 +4,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import * as lint from "dockerfilelint";
-import { ORIGINAL, REPLICA, sizing, totalOf } from "../api/sizing.ts";
+import { ORIGINAL_PRODUCT, REPLICA, computeSizing, totalOf } from "../api/sizing.ts";
 import { readConfig } from "../shared/config.ts";
-import { SETTINGS } from "../shared/settings.ts";
+import { RENAMED_SETTINGS, SETTINGS } from "../shared/settings.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { documentOf, ROOT } from "./deploy/manifests.ts";
 
@@ -102,7 +102,7 @@ describe("the Compose files", () => {
   });
 
   test("set only settings that there are", () => {
-    const names = new Set(Object.keys(SETTINGS));
+    const names = new Set([...Object.keys(SETTINGS), ...Object.keys(RENAMED_SETTINGS)]);
     const set = [stack.services.api, stack.services.worker, single.services.api].flatMap((one) =>
       Object.keys(one.environment),
     );
@@ -114,8 +114,9 @@ describe("the Compose files", () => {
 
   test("the example's keys start a trial and are refused in production", () => {
     const { API_TOKEN, METRICS_TOKEN, ENCRYPTION_KEYS = "" } = environment;
-    const env = { API_TOKENS: `${API_TOKEN},${METRICS_TOKEN}`, ENCRYPTION_KEYS };
-    assert.equal(readConfig({ ...env, NODE_ENV: "development" }).API_TOKENS.length, 2);
+    const env = { API_TOKENS: API_TOKEN ?? "", METRICS_TOKENS: METRICS_TOKEN ?? "", ENCRYPTION_KEYS };
+    const config = readConfig({ ...env, NODE_ENV: "development" });
+    assert.deepEqual([config.API_TOKENS.length, config.METRICS_TOKENS.length], [1, 1]);
     assert.throws(() => readConfig({ ...env, NODE_ENV: "production" }), /published example/);
   });
 });
@@ -129,16 +130,24 @@ describe("the sizing answer", () => {
 
   test("is the replica table's, for mailboxes and a flow that may be a fraction", async () => {
     const answer = await node.call("GET", "/api/v1/sizing?mailboxes=2500&flow=12.5");
-    assert.deepEqual(answer.body, sizing({ mailboxes: 2500, flow: 12.5 }));
+    assert.deepEqual(answer.body, computeSizing({ mailboxes: 2500, flow: 12.5 }));
     assert.deepEqual([answer.body.api.replicas, answer.body.worker.replicas], [3, 3]);
     assert.equal((await node.call("GET", "/api/v1/sizing?mailboxes=-1")).status, 422);
   });
 
   test("needs fewer and smaller replicas than the original for the original's own flow", () => {
-    const { total } = sizing({ mailboxes: ORIGINAL.api.replicas * ORIGINAL.mailboxesPerNode, flow: ORIGINAL.flow });
-    const theirs = totalOf([ORIGINAL.api, ORIGINAL.worker, ORIGINAL.redis, ORIGINAL.rabbitmq]);
+    const { total } = computeSizing({
+      mailboxes: ORIGINAL_PRODUCT.api.replicas * ORIGINAL_PRODUCT.mailboxesPerNode,
+      flow: ORIGINAL_PRODUCT.flow,
+    });
+    const theirs = totalOf([
+      ORIGINAL_PRODUCT.api,
+      ORIGINAL_PRODUCT.worker,
+      ORIGINAL_PRODUCT.redis,
+      ORIGINAL_PRODUCT.rabbitmq,
+    ]);
     assert.ok(total.cpu < theirs.cpu && total.memoryMiB < theirs.memoryMiB / 3);
-    assert.ok(sizing({ mailboxes: 0, flow: 0 }).api.replicas === REPLICA.api.fewest);
+    assert.ok(computeSizing({ mailboxes: 0, flow: 0 }).api.replicas === REPLICA.api.fewest);
   });
 
   test("under a path prefix, what probes and scrapers ask is found without it too", async () => {

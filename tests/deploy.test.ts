@@ -3,16 +3,16 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { patch } from "../api/cli/sizing.ts";
+import { autoscalerPatch } from "../api/cli/sizing.ts";
 import {
-  MAILBOXES_MOST,
-  MAILBOXES_TARGET,
+  MAX_MAILBOXES_PER_NODE,
+  TARGET_MAILBOXES_PER_NODE,
   nodeMiB,
   REPLICA,
-  sizing,
-  TOLERANCE,
-  WORKER_BACKLOG,
-  WORKER_WAIT_SECONDS,
+  computeSizing,
+  AUTOSCALER_TOLERANCE,
+  MAX_TASKS_PER_WORKER,
+  MAX_TASK_WAIT_SECONDS,
 } from "../api/sizing.ts";
 import { SETTINGS } from "../shared/settings.ts";
 import {
@@ -149,21 +149,21 @@ describe("the replica table and the manifests agree", () => {
   test("on how many mailboxes a node should and can hold, and on what adds workers", () => {
     const api = only("HorizontalPodAutoscaler", "api").spec;
     const worker = only("HorizontalPodAutoscaler", "worker").spec;
-    assert.deepEqual(targets(api), { email_listener_mailboxes_wanted: MAILBOXES_TARGET });
+    assert.deepEqual(targets(api), { email_listener_mailboxes_enabled: TARGET_MAILBOXES_PER_NODE });
     assert.deepEqual(targets(worker), {
-      email_listener_tasks_ready: WORKER_BACKLOG,
-      email_listener_task_wait_seconds: WORKER_WAIT_SECONDS,
+      email_listener_tasks_ready: MAX_TASKS_PER_WORKER,
+      email_listener_task_wait_seconds: MAX_TASK_WAIT_SECONDS,
     });
     assert.deepEqual([api.minReplicas, worker.minReplicas], [REPLICA.api.fewest, REPLICA.worker.fewest]);
     assert.deepEqual([api.maxReplicas, worker.maxReplicas], [REPLICA.api.most, REPLICA.worker.most]);
     const [base] = kustomizations().filter(({ folder }) => folder === "k8s/base");
-    assert.ok(base?.content.configMapGenerator[0].literals.includes(`MAILBOXES_PER_NODE=${MAILBOXES_MOST}`));
+    assert.ok(base?.content.configMapGenerator[0].literals.includes(`MAILBOXES_PER_NODE=${MAX_MAILBOXES_PER_NODE}`));
   });
 
   test("a node has room for its target, what the autoscaler tolerates, and the share of one that is away", () => {
-    assert.ok(MAILBOXES_TARGET * (1 + TOLERANCE) * 2 <= MAILBOXES_MOST);
-    assert.ok(nodeMiB(MAILBOXES_TARGET) <= REPLICA.api.memoryMiB);
-    assert.ok(nodeMiB(MAILBOXES_MOST) <= REPLICA.api.memoryLimitMiB);
+    assert.ok(TARGET_MAILBOXES_PER_NODE * (1 + AUTOSCALER_TOLERANCE) * 2 <= MAX_MAILBOXES_PER_NODE);
+    assert.ok(nodeMiB(TARGET_MAILBOXES_PER_NODE) <= REPLICA.api.memoryMiB);
+    assert.ok(nodeMiB(MAX_MAILBOXES_PER_NODE) <= REPLICA.api.memoryLimitMiB);
   });
 
   test("replicas are taken away slowly and one by one, by either autoscaler", () => {
@@ -178,14 +178,14 @@ describe("the replica table and the manifests agree", () => {
       );
     }
     const thresholds = keda.map(({ triggers }) => triggers.map(({ metadata }: any) => Number(metadata.threshold)));
-    assert.deepEqual(thresholds, [[MAILBOXES_TARGET], [WORKER_BACKLOG, WORKER_WAIT_SECONDS]]);
+    assert.deepEqual(thresholds, [[TARGET_MAILBOXES_PER_NODE], [MAX_TASKS_PER_WORKER, MAX_TASK_WAIT_SECONDS]]);
   });
 
   test("the patch of the production overlay is what the sizing command writes for the demand it names", () => {
     const file = "k8s/overlays/production/sizing.yaml";
     const text = readFileSync(join(ROOT, file), "utf8");
     const [, mailboxes, flow] = /--mailboxes (\d+) --flow ([\d.]+)/.exec(text) ?? [];
-    assert.equal(text, patch(sizing({ mailboxes: Number(mailboxes), flow: Number(flow) })));
+    assert.equal(text, autoscalerPatch(computeSizing({ mailboxes: Number(mailboxes), flow: Number(flow) })));
     assert.equal(documentsOf(file).length, 2);
   });
 

@@ -3,7 +3,8 @@ import { after, before, describe, test } from "node:test";
 import { egress } from "../shared/egress.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
 import type { PostOutcome } from "../worker/endpoint/endpoint.ts";
-import { type EndpointGates, endpointGates, type Entry } from "../worker/endpoint/circuit-breaker.ts";
+import { type CircuitBreakers, circuitBreakers, type PermitResult } from "../worker/endpoint/circuit-breaker.ts";
+import { strangerLines } from "../worker/shares/lines.ts";
 import { httpPost, type Post } from "../worker/endpoint/http.ts";
 import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 
@@ -15,6 +16,7 @@ const refused = (status: number | null, retryAt: Date | null = null): PostOutcom
   status,
   ms: 1,
   reason: "no",
+  words: null,
   retry: "later",
   retryAt,
   gone: status === 410,
@@ -25,63 +27,89 @@ function gatesAt(perEndpoint = 2, waitMs = 30) {
   const clock = { now: 1_000_000 };
   const facts: FactBody[] = [];
   const recovered: string[] = [];
-  const gates = endpointGates({
-    perEndpoint,
+  const breakers = circuitBreakers({
+    lines: strangerLines({ inHand: 512 }),
     waitMs,
     emit: (fact) => facts.push(fact),
     onRecovered: (endpoint) => recovered.push(endpoint),
     backoff: { rest: (times) => times * 10_000 },
     now: () => clock.now,
   });
+  const bounds = { initial: perEndpoint, min: perEndpoint, max: perEndpoint };
+  const targetOf = (url: string) => {
+    const destination = { own: { name: url, bounds }, site: { name: `site of ${url}`, bounds } };
+    return { url, destination, owner: "a mailbox" };
+  };
+  const gates: Gates = {
+    acquire: (url, signal) => breakers.acquire(targetOf(url), signal),
+    isPaused: breakers.isPaused,
+    counts: breakers.counts,
+  };
   return { gates, clock, facts, recovered };
 }
 
-function going(entry: Entry): Extract<Entry, { kind: "go" }> {
+type Gates = Omit<CircuitBreakers, "acquire"> & {
+  acquire(url: string, signal: AbortSignal): Promise<PermitResult>;
+};
+
+function going(entry: PermitResult): Extract<PermitResult, { kind: "go" }> {
   assert.equal(entry.kind, "go", JSON.stringify(entry));
   if (entry.kind !== "go") throw new Error("unreachable");
   return entry;
 }
 
-async function deliver(gates: EndpointGates, outcome: PostOutcome | undefined, endpoint = URL_A): Promise<void> {
-  going(await gates.enter(endpoint, never)).leave(outcome);
+async function deliver(gates: Gates, outcome: PostOutcome | undefined, endpoint = URL_A): Promise<void> {
+  going(await gates.acquire(endpoint, never)).release(outcome);
 }
 
-async function trouble(gates: EndpointGates, times: number): Promise<void> {
+async function trouble(gates: Gates, times: number): Promise<void> {
   for (let time = 0; time < times; time++) await deliver(gates, refused(500));
 }
 
 describe("The gate of an endpoint", () => {
   test("lets so many in at once and the next one when somebody leaves", async () => {
-    const { gates } = gatesAt(2, 5_000);
-    const first = going(await gates.enter(URL_A, never));
-    going(await gates.enter(URL_A, never));
-    const third = gates.enter(URL_A, never);
+    const { gates } = gatesAt(2, 60_000);
+    const first = going(await gates.acquire(URL_A, never));
+    going(await gates.acquire(URL_A, never));
+    const third = gates.acquire(URL_A, never);
     const state = await Promise.race([third, new Promise((resolve) => setTimeout(resolve, 20, "waiting"))]);
     assert.equal(state, "waiting");
-    first.leave(accepted);
-    first.leave(accepted);
+    first.release(accepted);
+    first.release(accepted);
     going(await third);
   });
 
   test("sends the next ones away for a while when nobody leaves, and does not hold up another endpoint", async () => {
-    const { gates, clock } = gatesAt(1, 30);
-    going(await gates.enter(URL_A, never));
-    const second = gates.enter(URL_A, never);
-    going(await gates.enter("https://b.example", never));
-    clock.now += 31;
+    const { gates } = gatesAt(1, 30);
+    going(await gates.acquire(URL_A, never));
+    const second = gates.acquire(URL_A, never);
+    going(await gates.acquire("https://b.example", never));
     const entry = await second;
     assert.deepEqual([entry.kind, entry.kind === "rest" && entry.busy], ["rest", true]);
   });
 
   test("stops waiting when the signal aborts", async () => {
-    const { gates } = gatesAt(1, 5_000);
-    const inside = going(await gates.enter(URL_A, never));
+    const { gates } = gatesAt(1, 60_000);
+    const inside = going(await gates.acquire(URL_A, never));
     const stop = new AbortController();
-    const waiting = gates.enter(URL_A, stop.signal);
+    const waiting = gates.acquire(URL_A, stop.signal);
     stop.abort(new DOMException("stopping", "AbortError"));
     await assert.rejects(waiting, { name: "AbortError" });
-    inside.leave(undefined);
-    going(await gates.enter(URL_A, never));
+    inside.release(undefined);
+    going(await gates.acquire(URL_A, never));
+  });
+
+  test("those who wait for an endpoint that is paused meanwhile are sent away until it is tried again", async () => {
+    const { gates, clock } = gatesAt(5, 60_000);
+    const inside = await Promise.all(Array.from({ length: 5 }, () => gates.acquire(URL_A, never)));
+    const waiting = Array.from({ length: 20 }, () => gates.acquire(URL_A, never));
+    assert.equal(gates.isPaused(URL_A), false);
+    for (const one of inside) going(one).release(refused(null));
+    const until = new Date(clock.now + 10_000);
+    for (const one of waiting) assert.deepEqual(await one, { kind: "rest", until, busy: false });
+    assert.equal(gates.isPaused(URL_A), true);
+    clock.now += 10_000;
+    assert.equal(gates.isPaused(URL_A), false);
   });
 });
 
@@ -92,11 +120,11 @@ describe("The circuit breaker of an endpoint", () => {
     assert.equal(facts.length, 0);
     await trouble(gates, 1);
     const until = new Date(clock.now + 10_000);
-    assert.deepEqual(facts, [{ kind: "endpoint.rested", endpoint: URL_A, until: until.toISOString(), failures: 5 }]);
-    assert.deepEqual(await gates.enter(URL_A, never), { kind: "rest", until, busy: false });
+    assert.deepEqual(facts, [{ kind: "endpoint.paused", endpoint: URL_A, until: until.toISOString(), failures: 5 }]);
+    assert.deepEqual(await gates.acquire(URL_A, never), { kind: "rest", until, busy: false });
     clock.now += 10_000;
     await trouble(gates, 1);
-    const entry = await gates.enter(URL_A, never);
+    const entry = await gates.acquire(URL_A, never);
     assert.deepEqual(entry, { kind: "rest", until: new Date(clock.now + 20_000), busy: false });
     assert.deepEqual(gates.counts(), { known: 1, resting: 1 });
   });
@@ -105,13 +133,13 @@ describe("The circuit breaker of an endpoint", () => {
     const { gates, clock, recovered } = gatesAt();
     await trouble(gates, 5);
     clock.now += 10_000;
-    const probe = going(await gates.enter(URL_A, never));
-    assert.equal((await gates.enter(URL_A, never)).kind, "rest");
+    const probe = going(await gates.acquire(URL_A, never));
+    assert.equal((await gates.acquire(URL_A, never)).kind, "rest");
     assert.deepEqual(recovered, []);
-    probe.leave(accepted);
+    probe.release(accepted);
     assert.deepEqual(recovered, [URL_A]);
-    going(await gates.enter(URL_A, never));
-    going(await gates.enter(URL_A, never));
+    going(await gates.acquire(URL_A, never));
+    going(await gates.acquire(URL_A, never));
     assert.equal(gates.counts().resting, 0);
   });
 
@@ -119,8 +147,8 @@ describe("The circuit breaker of an endpoint", () => {
     const { gates, clock } = gatesAt();
     await trouble(gates, 5);
     clock.now += 10_000;
-    going(await gates.enter(URL_A, never)).leave(undefined);
-    going(await gates.enter(URL_A, never));
+    going(await gates.acquire(URL_A, never)).release(undefined);
+    going(await gates.acquire(URL_A, never));
   });
 
   test("does not count refusals of single messages, and begins again after a success", async () => {
@@ -137,14 +165,14 @@ describe("The circuit breaker of an endpoint", () => {
     await trouble(gates, 4);
     const until = new Date(clock.now + 3_000_000);
     await deliver(gates, refused(429, until));
-    assert.deepEqual(await gates.enter(URL_A, never), { kind: "rest", until, busy: false });
+    assert.deepEqual(await gates.acquire(URL_A, never), { kind: "rest", until, busy: false });
   });
 
   test("does not count those who were still inside when the rest began", async () => {
     const { gates, facts } = gatesAt(3);
-    const late = [going(await gates.enter(URL_A, never)), going(await gates.enter(URL_A, never))];
+    const late = [going(await gates.acquire(URL_A, never)), going(await gates.acquire(URL_A, never))];
     await trouble(gates, 5);
-    for (const entry of late) entry.leave(refused(null));
+    for (const entry of late) entry.release(refused(null));
     assert.equal(facts.length, 1);
   });
 
@@ -171,11 +199,11 @@ describe("Gate and client with a real endpoint", () => {
     await Promise.all([broken.stop(), hung.stop()]);
   });
 
-  async function deliverTo(gates: EndpointGates, url: string): Promise<string> {
-    const entry = await gates.enter(url, never);
+  async function deliverTo(gates: Gates, url: string): Promise<string> {
+    const entry = await gates.acquire(url, never);
     if (entry.kind === "rest") return "rest";
     const outcome = await post({ url, headers: {}, body: "{}" }, never);
-    entry.leave(outcome);
+    entry.release(outcome);
     return outcome.kind;
   }
 
@@ -190,7 +218,7 @@ describe("Gate and client with a real endpoint", () => {
     broken.answer(() => ({}));
     clock.now += 20_000;
     assert.equal(await deliverTo(gates, broken.url), "accepted");
-    assert.deepEqual(recovered, [broken.url]);
+    assert.deepEqual(recovered, [new URL(broken.url).origin]);
     assert.equal(await deliverTo(gates, broken.url), "accepted");
   });
 

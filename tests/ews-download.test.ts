@@ -2,14 +2,16 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import PostalMime from "postal-mime";
-import { mimeOf } from "../shared/mail/ews/items/mime-content.ts";
+import type { Problem } from "../shared/contract/problem.ts";
+import { downloadMime } from "../shared/mail/ews/items/mime-content.ts";
 import { type EwsSession, openEws } from "../shared/mail/ews/client/session.ts";
+import { PASSWORD } from "./bodies.ts";
 import { exchangeDeps, exchangeMailbox } from "./promises/exchange-rig.ts";
-import { all, isProblem, PASSWORD } from "./promises/mailbox-rig.ts";
+import { all, isProblem } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { message, numbered } from "./servers/mail.ts";
 
-const signal = AbortSignal.timeout(300_000);
+const { signal } = new AbortController();
 
 describe("Downloading from Exchange", () => {
   let server: Exchange;
@@ -31,7 +33,7 @@ describe("Downloading from Exchange", () => {
     for (const [at, raw] of raws.entries())
       ids.push(await server.append("a@example.com", "inbox", raw, { isRead: at === 1 }));
     const calls = server.calls.length;
-    const got = await all(mimeOf(session, ids, signal));
+    const got = await all(downloadMime(session, ids, signal));
     assert.equal(server.calls.length, calls + 1);
     assert.deepEqual(
       got.map((one) => one.id),
@@ -50,19 +52,66 @@ describe("Downloading from Exchange", () => {
   test("a message that is gone, or that the server cannot give, does not keep the others back", async () => {
     const ids = await server.appendMany("a@example.com", "inbox", [numbered(4), numbered(5), numbered(6)]);
     server.remove("a@example.com", ids[1]!);
-    const got = await all(mimeOf(session, [ids[0]!, ids[1]!, "no id at all", ids[2]!], signal));
+    const got = await all(downloadMime(session, [ids[0]!, ids[1]!, "no id at all", ids[2]!], signal));
     assert.deepEqual(
       got.map((one) => ("raw" in one ? "raw" : one.problem === "gone" ? "gone" : one.problem.code)),
       ["raw", "gone", "message", "raw"],
     );
   });
 
+  for (const code of ["ErrorInternalServerError", "ErrorAccessDenied", "ErrorMailboxStoreUnavailable", "ErrorNew"]) {
+    test(`a message that the server refuses with ${code} keeps no other of its request back`, async () => {
+      const ids = await server.appendMany("a@example.com", "inbox", [numbered(30), numbered(31), numbered(32)]);
+      server.refuseItem(ids[1]!, code);
+      const got = await all(downloadMime(session, ids, signal));
+      assert.deepEqual(
+        got.filter((one) => "raw" in one).map(({ id }) => id),
+        [ids[0], ids[2]],
+      );
+      const refused = got.find(({ id }) => id === ids[1]);
+      assert.ok(refused && "problem" in refused && isProblem("message")(refused.problem));
+      assert.match((refused.problem as Problem).evidence ?? "", new RegExp(code));
+    });
+  }
+
+  test("a message without MIME content in an answer that says success is put together from its parts", async () => {
+    const ids = await server.appendMany("a@example.com", "inbox", [numbered(40), numbered(41)]);
+    server.withholdMime(ids[0]!);
+    const got = await all(downloadMime(session, ids, signal));
+    assert.deepEqual(
+      new Map(got.map((one) => [one.id, "raw" in one && /Subject: (.*)\r/.exec(Buffer.from(one.raw).toString())?.[1]])),
+      new Map([
+        [ids[1], "Message 41"],
+        [ids[0], "Message 40"],
+      ]),
+    );
+  });
+
+  test("a file that the server does not give is left out of its message, and the message says which", async () => {
+    const attachments = ["one.txt", "two.txt"].map((filename) => ({ filename, content: Buffer.from(filename) }));
+    const raw = message({ subject: "two files", attachments });
+    const id = await server.append("a@example.com", "inbox", raw);
+    server.withholdMime(id);
+    server.faults.once("GetAttachment", { responseCode: "ErrorCannotOpenFileAttachment" }, { times: 2 });
+    const [got] = await all(downloadMime(session, [id], signal));
+    assert.ok(got && "raw" in got);
+    const files = (await PostalMime.parse(got.raw)).attachments.map(({ filename }) => filename);
+    assert.deepEqual(files, ["two.txt"]);
+    assert.equal(got.leftOut?.length, 1);
+    assert.match(got.leftOut?.[0] ?? "", /"one\.txt": ErrorCannotOpenFileAttachment/);
+    server.faults.once("GetAttachment", { responseCode: "ErrorInternalServerError" });
+    const [again] = await all(downloadMime(session, [id], signal));
+    assert.ok(again && "raw" in again && again.leftOut === undefined, "a file is requested twice");
+    server.faults.once("GetAttachment", { responseCode: "ErrorServerBusy" });
+    await assert.rejects(() => all(downloadMime(session, [id], signal)), isProblem("throttled"));
+  });
+
   test("what concerns the mailbox ends the request: it is no fault of a message", async () => {
     const ids = await server.appendMany("a@example.com", "inbox", [numbered(7)]);
     server.faults.once("GetItem", { responseCode: "ErrorMailboxStoreUnavailable" });
-    await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("unavailable", "later"));
+    await assert.rejects(() => all(downloadMime(session, ids, signal)), isProblem("unavailable", "later"));
     server.faults.once("GetItem", { responseCode: "ErrorServerBusy", backOffMs: 2000 });
-    await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("throttled"));
+    await assert.rejects(() => all(downloadMime(session, ids, signal)), isProblem("throttled"));
   });
 
   test("a message that the server cannot give as a whole is put together from its parts, always the same way", async () => {
@@ -77,7 +126,7 @@ describe("Downloading from Exchange", () => {
     const got = [];
     for (const code of ["ErrorMimeContentConversionFailed", "ErrorMessageSizeExceeded"]) {
       server.faults.once("GetItem", { responseCode: code });
-      got.push(...(await all(mimeOf(session, [id], signal))));
+      got.push(...(await all(downloadMime(session, [id], signal))));
     }
     const [one, two] = got;
     assert.ok(one && two && "raw" in one && "raw" in two);
@@ -112,11 +161,11 @@ describe("Downloading from Exchange", () => {
   test("parts that cannot be had either are a Problem of that message alone", async () => {
     const ids = await server.appendMany("a@example.com", "inbox", [numbered(20)]);
     server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" }, { times: 2 });
-    const [got] = await all(mimeOf(session, ids, signal));
+    const [got] = await all(downloadMime(session, ids, signal));
     assert.ok(got && "problem" in got && isProblem("message")(got.problem));
     server.faults.once("GetItem", { responseCode: "ErrorMimeContentConversionFailed" });
     server.faults.once("GetItem", { responseCode: "ErrorServerBusy" });
-    await assert.rejects(() => all(mimeOf(session, ids, signal)), isProblem("throttled"));
+    await assert.rejects(() => all(downloadMime(session, ids, signal)), isProblem("throttled"));
   });
 
   test("an answer that is cut gives the messages that are whole, then a Problem", async () => {
@@ -127,7 +176,7 @@ describe("Downloading from Exchange", () => {
     server.faults.once("GetItem", { cut: 50_000 });
     const got: string[] = [];
     const read = async () => {
-      for await (const one of mimeOf(session, ids, signal)) got.push(one.id);
+      for await (const one of downloadMime(session, ids, signal)) got.push(one.id);
     };
     await assert.rejects(read, isProblem("connect"));
     assert.deepEqual(got, [ids[0]]);
@@ -140,7 +189,7 @@ describe("Downloading from Exchange", () => {
     const raw = Buffer.alloc(60 * 1024 * 1024, "0123456789abcdef\r\n");
     const id = await large.append(user, "inbox", raw);
     const its = await openEws(exchangeDeps(), exchangeMailbox(user, large.url), signal);
-    const [got] = await all(mimeOf(its, [id], signal));
+    const [got] = await all(downloadMime(its, [id], signal, raw.length));
     assert.ok(got && "raw" in got && Buffer.compare(got.raw, raw) === 0);
     await its.close();
     await large.stop();

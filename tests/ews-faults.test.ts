@@ -4,12 +4,13 @@ import { after, afterEach, before, describe, test } from "node:test";
 import type { MailboxOf } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { openMailbox } from "../shared/mail/open.ts";
-import { all, depsFor, exchangeMailboxOn, isProblem, PASSWORD, type Watch, watchOn } from "./promises/mailbox-rig.ts";
+import { PASSWORD } from "./bodies.ts";
+import { all, depsFor, exchangeMailboxOn, isProblem, type Watch, watchOn } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
 import { eventually } from "./servers/waiting.ts";
 
-const signal = AbortSignal.timeout(240_000);
+const { signal } = new AbortController();
 
 /** Throttled, with the time before which nothing may be asked. */
 function later(error: unknown): boolean {
@@ -45,7 +46,7 @@ describe("An Exchange mailbox whose server", () => {
     const mail = connection(address);
     const raws = Array.from({ length: count }, (_, index) => numbered(index));
     await server.appendMany(address, "inbox", raws);
-    return { mail, refs: (await all(mail.since(new Date(0), [], signal))).flat() };
+    return { mail, refs: (await all(mail.listSince(new Date(0), [], signal))).flat() };
   };
 
   test("does not give one message, gives the others", async () => {
@@ -57,13 +58,30 @@ describe("An Exchange mailbox whose server", () => {
     await mail.close();
   });
 
+  test("has a slow clock: a message that it delivers now is new whatever its date, a moved one is not", async () => {
+    const address = await someone();
+    const watch = watching(address);
+    await watch.connected();
+    const receivedAt = new Date(Date.now() - 3 * 24 * 3_600_000);
+    const key = await server.append(address, "inbox", numbered(1), { receivedAt });
+    const [delivered] = await watch.until(1);
+    assert.equal(delivered?.key, key);
+    assert.equal(delivered.undated, true);
+    await server.createFolder(address, "Old");
+    const old = await server.append(address, "Old", numbered(2), { receivedAt });
+    server.move(address, old, "inbox");
+    const moved = (await watch.until(2)).at(-1);
+    assert.equal(moved?.undated, undefined);
+    assert.equal(Date.parse(moved?.receivedAt ?? ""), Math.floor(receivedAt.getTime() / 1000) * 1000);
+  });
+
   test("is busy while messages are downloaded or tidied: later, and not before it says", async () => {
     const { mail, refs } = await handedOver(await someone(), 2);
     const busy = { responseCode: "ErrorServerBusy", backOffMs: 60_000 };
     server.faults.once("GetItem", busy);
     await assert.rejects(all(mail.fetch(refs, signal)), later);
     server.faults.once("UpdateItem", busy);
-    await assert.rejects(mail.tidy(refs, "markRead", signal), later);
+    await assert.rejects(mail.applyAfterDelivery(refs, "markRead", signal), later);
     await mail.close();
   });
 
@@ -79,7 +97,7 @@ describe("An Exchange mailbox whose server", () => {
     const address = await someone();
     const { mail, refs } = await handedOver(address, 2);
     server.faults.once("UpdateItem", { soapFault: "ErrorSchemaValidation" });
-    await mail.tidy(refs, "markRead", signal);
+    await mail.applyAfterDelivery(refs, "markRead", signal);
     assert.ok(server.items(address, "inbox").every(({ isRead }) => isRead));
     const bodies = server.calls
       .filter(({ operation }) => operation === "UpdateItem")
@@ -92,11 +110,31 @@ describe("An Exchange mailbox whose server", () => {
     await mail.close();
   });
 
+  test("does not find a message by its id and lists it in its folder: it is not gone; one that is not listed is", async () => {
+    const address = await someone();
+    const { mail, refs } = await handedOver(address, 3);
+    const [lost, removed] = refs;
+    server.refuseItem(lost?.key ?? "", "ErrorItemNotFound");
+    server.remove(address, removed?.key ?? "");
+    const kinds = async (asked: typeof refs) =>
+      (await all(mail.fetch(asked, signal))).map((one) =>
+        "raw" in one ? [one.ref.key, "raw"] : [one.ref.key, one.problem.code, String(one.problem.evidence)],
+      );
+    const given = [refs[2]?.key, "raw"];
+    const withheld = [lost?.key, "message", "ErrorItemNotFound"];
+    assert.deepEqual(await kinds(refs), [given, withheld]);
+    const undated = refs.map((ref) => ({ ...ref, undated: true as const, receivedAt: new Date().toISOString() }));
+    assert.deepEqual(await kinds(undated), [given, withheld]);
+    const elsewhere = refs.map((ref) => ({ ...ref, folder: "Inbox/No longer there" }));
+    assert.deepEqual(await kinds(elsewhere), [given]);
+    await mail.close();
+  });
+
   test("was asked for messages under names of another protocol: they are gone, and found again otherwise", async () => {
     const { mail, refs } = await handedOver(await someone(), 1);
     const foreign = refs.map(({ folder, epoch, uid, size, receivedAt }) => ({ folder, epoch, uid, size, receivedAt }));
     await assert.rejects(all(mail.fetch(foreign, signal)), isProblem("gone", "never"));
-    await mail.tidy(foreign, "markRead", signal);
+    await mail.applyAfterDelivery(foreign, "markRead", signal);
     await mail.close();
   });
 
@@ -111,9 +149,9 @@ describe("An Exchange mailbox whose server", () => {
   test("lost the folder that messages are moved to: it is made once more", async () => {
     const address = await someone();
     const { mail, refs } = await handedOver(address, 2);
-    await mail.tidy(refs.slice(0, 1), { move: "Done" }, signal);
+    await mail.applyAfterDelivery(refs.slice(0, 1), { move: "Done" }, signal);
     server.faults.once("MoveItem", { responseCode: "ErrorToFolderNotFound" });
-    await mail.tidy(refs.slice(1), { move: "Done" }, signal);
+    await mail.applyAfterDelivery(refs.slice(1), { move: "Done" }, signal);
     assert.equal(server.items(address, "Done").length, 2);
     await mail.close();
   });
@@ -148,7 +186,7 @@ describe("An Exchange mailbox whose server", () => {
         const refs = await watch.until(1);
         assert.equal(refs[0]?.key, key, access);
         assert.equal((await all(watch.connection.fetch(refs, signal))).length, 1);
-        await watch.connection.tidy(refs, { move: "deleteditems" }, signal);
+        await watch.connection.applyAfterDelivery(refs, { move: "deleteditems" }, signal);
         assert.ok(!server.items(shared, "inbox").some(({ id }) => id === key));
         await watch.stop();
       }

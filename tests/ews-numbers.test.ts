@@ -8,8 +8,9 @@ import * as fc from "fast-check";
 import type { Cursor, MessageRef } from "../shared/contract/message.ts";
 import { reconcile } from "../shared/mail/ews/sync/reconcile.ts";
 import { type EwsSession, openEws } from "../shared/mail/ews/client/session.ts";
-import { tidyOver } from "../shared/mail/ews/items/after-delivery.ts";
-import { depsFor, exchangeMailboxOn, PASSWORD } from "./promises/mailbox-rig.ts";
+import { applyAfterDelivery } from "../shared/mail/ews/items/after-delivery.ts";
+import { PASSWORD } from "./bodies.ts";
+import { depsFor, exchangeMailboxOn } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
 
@@ -79,7 +80,12 @@ async function story() {
       if (!item) return;
       if (step.kind === "go") return server.remove(address, item.id);
       const ref = { folder: "INBOX", epoch: "ews", uid: 1, size: 0, receivedAt: "", key: item.id };
-      await tidyOver({ session, folder: () => Promise.reject(new Error("not moved")) }, [ref], "markRead", signal);
+      await applyAfterDelivery(
+        { session, folder: () => Promise.reject(new Error("not moved")) },
+        [ref],
+        "markRead",
+        signal,
+      );
     },
   };
 }

@@ -3,15 +3,17 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
-import { onlineNotice } from "../shared/mail/ews/soap/exchange-online.ts";
+import { exchangeOnlineNotice } from "../shared/mail/ews/soap/exchange-online.ts";
 import { preflight } from "../shared/mail/ews/preflight.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
-import { tryOut as tryAll } from "../shared/mail/open.ts";
+import { runPreflight as tryAll } from "../shared/mail/open.ts";
+import { PASSWORD } from "./bodies.ts";
 import { exchangeDeps, exchangeMailbox, type EwsWish } from "./promises/exchange-rig.ts";
-import { depsFor, PASSWORD } from "./promises/mailbox-rig.ts";
+import { depsFor } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
+import { eventually } from "./servers/waiting.ts";
 
-const signal = AbortSignal.timeout(300_000);
+const { signal } = new AbortController();
 const ADDRESS = "anna@localhost";
 
 const outcome = ({ steps }: PreflightReport) =>
@@ -48,7 +50,7 @@ describe("the preflight of an Exchange mailbox", () => {
     assert.match(detailOf(report, "folders"), /INBOX \(1 messages\)/);
     assert.match(detailOf(report, "idle"), /notifies/);
     assert.equal(server.subscriptions(), 0);
-    while (server.connections() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    await eventually(() => server.connections() === 0, "all connections to be closed");
   });
 
   test("says where autodiscover found the mailbox", async () => {
@@ -107,10 +109,10 @@ describe("the preflight of an Exchange mailbox", () => {
 
 test("mailboxes in Microsoft's clouds are told when their EWS ends, others are not", () => {
   for (const host of ["outlook.office365.com", "outlook.office.com", "outlook.office365.us", "partner.outlook.cn"]) {
-    const notice = onlineNotice(`https://${host}/EWS/Exchange.asmx`);
+    const notice = exchangeOnlineNotice(`https://${host}/EWS/Exchange.asmx`);
     assert.match(notice?.cause ?? "", /2027-04-01/);
-    assert.match(notice?.fix ?? "", /protocol imap/);
+    assert.match(notice?.fix ?? "", /protocol graph.*EwsAllowedAppIDs.*EwsEnabled/);
   }
   for (const host of ["mail.example.com", "outlook.com.example.org", "myoutlook.company"])
-    assert.equal(onlineNotice(`https://${host}/EWS/Exchange.asmx`), undefined);
+    assert.equal(exchangeOnlineNotice(`https://${host}/EWS/Exchange.asmx`), undefined);
 });

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
 import { base64Decoder } from "../shared/mail/ews/soap/base64.ts";
-import { type Element, elementsOf, textWithin, within } from "../shared/mail/ews/soap/elements.ts";
-import { escaped, unescaped } from "../shared/mail/ews/soap/xml.ts";
-import { noticesIn } from "../shared/mail/ews/soap/notifications.ts";
+import { type XmlElement, readElements, findText, findElement } from "../shared/mail/ews/soap/elements.ts";
+import { escapeXml, unescapeXml } from "../shared/mail/ews/soap/xml.ts";
+import { parseNotifications } from "../shared/mail/ews/soap/notifications.ts";
 
 async function* cut(bytes: Buffer, lengths: Iterable<number>): AsyncGenerator<Buffer> {
   let at = 0;
@@ -18,9 +18,9 @@ async function* cut(bytes: Buffer, lengths: Iterable<number>): AsyncGenerator<Bu
 }
 
 async function read(text: string | Buffer, lengths: Iterable<number> = [], names = ["Envelope"], base64?: string) {
-  const all: Element[] = [];
+  const all: XmlElement[] = [];
   const wanted = { names, ...(base64 !== undefined && { base64 }) };
-  for await (const one of elementsOf(cut(Buffer.from(text), lengths), wanted)) all.push(one);
+  for await (const one of readElements(cut(Buffer.from(text), lengths), wanted)) all.push(one);
   return all;
 }
 
@@ -38,9 +38,9 @@ function envelope(p: { s: string; m: string; t: string }, id: string, folders: s
   ];
   const events = folders.map(
     (folder) =>
-      `<${T("NewMailEvent")}><${T("TimeStamp")}>2026-11-22T10:00:00Z</${T("TimeStamp")}><${T("ItemId")} Id="AA=" ChangeKey='x>"y'/><${T("ParentFolderId")} Id="${escaped(folder)}" ChangeKey="AQ=="/></${T("NewMailEvent")}>`,
+      `<${T("NewMailEvent")}><${T("TimeStamp")}>2026-11-22T10:00:00Z</${T("TimeStamp")}><${T("ItemId")} Id="AA=" ChangeKey='x>"y'/><${T("ParentFolderId")} Id="${escapeXml(folder)}" ChangeKey="AQ=="/></${T("NewMailEvent")}>`,
   );
-  const notification = `<${M("Notification")}><${T("SubscriptionId")}>${escaped(id)}</${T("SubscriptionId")}>${events.join("\n")}</${M("Notification")}>`;
+  const notification = `<${M("Notification")}><${T("SubscriptionId")}>${escapeXml(id)}</${T("SubscriptionId")}>${events.join("\n")}</${M("Notification")}>`;
   return `<?xml version="1.0" encoding="utf-8"?>\r\n<${S("Envelope")} xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><!-- <Envelope> --><${S("Body")}>
 <${M("GetStreamingEventsResponse")}><${M("ResponseMessages")}><${M("GetStreamingEventsResponseMessage")} ResponseClass="Success"><${M("ResponseCode")}>NoError</${M("ResponseCode")}>
 <${M("Notifications")}>${notification}</${M("Notifications")}><${M("ConnectionStatus")}>OK</${M("ConnectionStatus")}></${M("GetStreamingEventsResponseMessage")}></${M("ResponseMessages")}></${M("GetStreamingEventsResponse")}></${S("Body")}></${S("Envelope")}>`;
@@ -49,7 +49,7 @@ function envelope(p: { s: string; m: string; t: string }, id: string, folders: s
 const prefixes = fc.constantFrom({ s: "s", m: "m", t: "t" }, { s: "soap", m: "", t: "t" }, { s: "", m: "", t: "" });
 const word = fc
   .string({ unit: "grapheme", minLength: 1, maxLength: 12 })
-  .map((text) => unescaped(escaped(text)).trim() || "x");
+  .map((text) => unescapeXml(escapeXml(text)).trim() || "x");
 
 describe("The reader of envelopes", () => {
   test("any envelopes in any cutting give the same notices, with whatever prefixes", async () => {
@@ -61,9 +61,9 @@ describe("The reader of envelopes", () => {
         cutting,
         async (all, gap, lengths) => {
           const text = all.map(([p, id, folders]) => envelope(p, id, folders)).join(gap);
-          const notices = (await read(text, lengths)).flatMap(noticesIn);
+          const notices = (await read(text, lengths)).flatMap(parseNotifications);
           assert.deepEqual(
-            notices.map(({ code, news: told }) => ({ code, told: [...told] })),
+            notices.map(({ code, changes: told }) => ({ code, told: [...told] })),
             all.map(([, id, folders]) => ({ code: "NoError", told: [[id, [...new Set(folders)]]] })),
           );
         },
@@ -77,8 +77,8 @@ describe("The reader of envelopes", () => {
     const [only, ...more] = await read(text, everyByte(text));
     assert.ok(only);
     assert.equal(more.length, 0);
-    assert.equal(textWithin(only, "SubscriptionId"), "Grüße 👋 & <more>");
-    assert.equal(within(only, "ItemId")?.attributes["ChangeKey"], 'x>"y');
+    assert.equal(findText(only, "SubscriptionId"), "Grüße 👋 & <more>");
+    assert.equal(findElement(only, "ItemId")?.attributes["ChangeKey"], 'x>"y');
   });
 
   test("an envelope is handed over when its last byte is there, not when the next one begins", async () => {
@@ -91,7 +91,7 @@ describe("The reader of envelopes", () => {
       }
     }
     const seen: number[] = [];
-    for await (const one of elementsOf(chunks(), { names: ["Envelope"] })) if (one) seen.push(sent);
+    for await (const one of readElements(chunks(), { names: ["Envelope"] })) if (one) seen.push(sent);
     assert.deepEqual(seen, [1, 3]);
   });
 
@@ -101,8 +101,8 @@ describe("The reader of envelopes", () => {
       [3, 5, 7],
       ["a"],
     );
-    assert.equal(one && textWithin(one, "b"), "1 < 2 &AB &nosuch; &#x110000;");
-    assert.equal(one && textWithin(one, "c"), "a <b> & ]] c");
+    assert.equal(one && findText(one, "b"), "1 < 2 &AB &nosuch; &#x110000;");
+    assert.equal(one && findText(one, "c"), "a <b> & ]] c");
   });
 
   for (const [what, text] of [
@@ -167,11 +167,11 @@ describe("Base64 as it comes", () => {
         );
         const all = await read(`<s:Envelope>${items.join("")}</s:Envelope>`, lengths, ["One"], "Mime");
         assert.deepEqual(
-          all.map((one) => within(one, "Id")?.attributes["Id"]),
+          all.map((one) => findElement(one, "Id")?.attributes["Id"]),
           raws.map((_, at) => String(at)),
         );
         assert.deepEqual(
-          all.map((one) => new Uint8Array(within(one, "Mime")?.bytes ?? [])),
+          all.map((one) => new Uint8Array(findElement(one, "Mime")?.bytes ?? [])),
           raws.map((raw) => new Uint8Array(raw)),
         );
       }),

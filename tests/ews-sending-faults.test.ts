@@ -69,7 +69,7 @@ describe("large mail through Exchange", { timeout: 600_000 }, () => {
       const tooLarge = await s.send(id, { attachments: [file("d.bin", 3 * MB)] });
       assert.match((await s.until(tooLarge.body.id, "failed", 120_000)).reason, /larger/);
       const text = await s.send(id, { text: "x".repeat(3 * MB) });
-      assert.match((await s.until(text.body.id, "failed", 120_000)).reason, /cannot be sent one by one/);
+      assert.match((await s.until(text.body.id, "failed", 120_000)).reason, /cannot be taken out/);
       assert.deepEqual(s.exchange.items(address, "drafts"), []);
     } finally {
       s.exchange.limits.requestBytes = requestBytes;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { parseMessage } from "../shared/mail/mime/message.ts";
+import { ewsBody, imapBody, PASSWORD, register } from "./bodies.ts";
 import type { Fault } from "./servers/exchange/faults.ts";
 import { type ExchangeScene, exchangeScene } from "./stories/exchange.ts";
 
@@ -103,10 +104,10 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
   test("a shared mailbox sends by delegation and by impersonation, its copy in its own folder", async () => {
     for (const access of ["delegate", "impersonate"]) {
       const login = `${access}-login@example.com`;
-      await s.exchange.addUser(login, "correct horse");
+      await s.exchange.addUser(login, PASSWORD);
       const shared = `${access}-shared@example.com`;
       await s.exchange.addUser(shared, "unknown", { delegates: [login], impersonators: [login] });
-      const receive = { access, auth: { user: login, password: "correct horse" } };
+      const receive = { access, auth: { user: login, password: PASSWORD } };
       const { id } = await registered(shared, receive);
       const { raw } = await sent(id);
       assert.match(raw.toString("latin1"), new RegExp(`^From: .*${shared}`, "im"));
@@ -116,16 +117,9 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
   });
 
   const registered = async (address: string, receive: object) => {
-    const place = { protocol: "ews", url: s.exchange.url, ca: s.exchange.ca };
-    const answer = await s.service.call("POST", "/api/v1/mailboxes", {
-      address,
-      receive: { ...place, ...receive },
-      send: {},
-      deliver: { url: "http://127.0.0.1:9/" },
-    });
-    assert.equal(answer.status, 201, JSON.stringify(answer.body));
-    await s.service.call("POST", `/api/v1/mailboxes/${answer.body.id}/pause`);
-    return answer.body as { id: string };
+    const id = await register(s.service, ewsBody(s.exchange, address, { receive, send: {} }));
+    await s.service.call("POST", `/api/v1/mailboxes/${id}/pause`);
+    return { id };
   };
 
   test("what Exchange would send to others than it is for, or cannot do, is refused with the field named", async () => {
@@ -149,8 +143,7 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
       assert.equal(answer.status, 422);
       assert.deepEqual(answer.body.errors[0].path, path);
     }
-    const imap = { protocol: "imap", host: "imap.example.com", auth: { user: "a", password: "b" } };
-    const body = { address, receive: imap, send: { protocol: "ews" }, deliver: { url: "http://127.0.0.1:9/" } };
+    const body = imapBody({ imapPort: 143 }, address, { send: { protocol: "ews" } });
     assert.equal((await s.service.call("POST", "/api/v1/mailboxes", body)).body.errors[0].path, "send.protocol");
   });
 
@@ -180,10 +173,8 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
   test("trying it out asks the server, with the login that sends", async () => {
     const { id, address } = await s.sender();
     const { body } = await s.service.call("GET", `/api/v1/mailboxes/${id}`);
-    const place = { protocol: "ews", url: s.exchange.url, ca: s.exchange.ca };
-    const auth = { user: address, password: "correct horse" };
     const tried = async (send: object) => {
-      const whole = { address, receive: { ...place, auth }, send, deliver: body.deliver };
+      const whole = ewsBody(s.exchange, address, { send, deliver: body.deliver });
       const { body: report } = await s.service.call("POST", "/api/v1/mailboxes/validate", whole);
       return report.steps.find(({ name }: { name: string }) => name === "send");
     };

@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import MailComposer from "nodemailer/lib/mail-composer";
 import { parseMessage } from "../shared/mail/mime/message.ts";
-import { split } from "../shared/mail/ews/sending/split.ts";
+import { splitMessage } from "../shared/mail/exchange/split.ts";
 
 const LIMITS = { maxAttachmentBytes: 1e9 };
 const hash = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
@@ -72,7 +72,7 @@ describe("a message without its files", () => {
   for (const [what, message] of MESSAGES) {
     test(`${what}: every file is taken out or left in, and all else stays`, async () => {
       const raw = await composed(message);
-      const { rest, files } = await split(raw, 2_000);
+      const { rest, attachments: files } = splitMessage(raw, 2_000);
       assert.ok(rest.length < 10_000, String(rest.length));
       const [before, after] = [await parseMessage(raw, LIMITS), await parseMessage(rest, LIMITS)];
       assert.deepEqual(
@@ -93,12 +93,12 @@ describe("a message without its files", () => {
   test("only as much is taken out as there must be, the largest first", async () => {
     const attachments = [30_000, 90_000, 60_000].map((size) => ({ filename: `${size}`, content: randomBytes(size) }));
     const raw = await composed({ text: "Hi", attachments });
-    const { files } = await split(raw, raw.length - 1000);
+    const { attachments: files } = splitMessage(raw, raw.length - 1000);
     assert.deepEqual(
       files.map(({ name }) => name),
       ["90000"],
     );
-    assert.deepEqual((await split(raw, raw.length)).files, []);
+    assert.deepEqual(splitMessage(raw, raw.length).attachments, []);
   });
 
   test("what a signature covers stays together", async () => {
@@ -106,7 +106,7 @@ describe("a message without its files", () => {
     const head = 'From: ann@example.com\r\nTo: bob@example.net\r\nContent-Type: multipart/signed; boundary="s"\r\n\r\n';
     const end = "\r\n--s\r\nContent-Type: application/pgp-signature\r\n\r\n-----BEGIN\r\n--s--\r\n";
     const raw = Buffer.concat([Buffer.from(`${head}--s\r\n`), inner, Buffer.from(end)]);
-    const { rest, files } = await split(raw, 1000);
+    const { rest, attachments: files } = splitMessage(raw, 1000);
     assert.deepEqual([files.length, rest.equals(raw)], [0, true]);
   });
 });

@@ -1,14 +1,14 @@
 /** Stories of Exchange mailboxes: what a user is promised, under faults that are really made, counted at the endpoint. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
+import { ewsBody, imapBody, PASSWORD, register, toEndpoint } from "./bodies.ts";
+import type { Endpoint } from "./servers/endpoint.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { startImapServer } from "./servers/imap/server.ts";
-import { numbered } from "./servers/mail.ts";
-import { type Service, startService } from "./service.ts";
-import { status, subjects } from "./stories/scene.ts";
+import { message, numbered } from "./servers/mail.ts";
+import type { Service } from "./service.ts";
+import { nodeBeside, status, subjects } from "./stories/scene.ts";
 
-const PASSWORD = "correct horse";
 const ANN = "ann@example.com";
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
 const subject = (n: number) => `Message ${String(n).padStart(5, "0")}`;
@@ -26,29 +26,20 @@ type ExchangeStory = {
 async function told(work: (story: ExchangeStory) => Promise<void>, env: Record<string, string> = {}): Promise<void> {
   const exchange = await startExchange({ tls: true });
   await exchange.addUser(ANN, PASSWORD);
-  const endpoint = await startEndpoint();
-  const service = await startService({ PROBE_SECONDS: "2", FOLDER_POLL_SECONDS: "0.5", ...env });
+  const settings = { PROBE_SECONDS: "2", FOLDER_POLL_SECONDS: "0.5", ...env };
+  const { service, endpoint, end } = await nodeBeside(exchange, settings);
   try {
     await work({
       service,
       exchange,
       endpoint,
       async mailbox({ receive, deliver, wait = "listening" } = {}) {
-        const answer = await service.call("POST", "/api/v1/mailboxes", {
-          address: ANN,
-          receive: {
-            protocol: "ews",
-            host: "127.0.0.1",
-            port: exchange.port,
-            ca: exchange.ca,
-            auth: { user: ANN, password: PASSWORD },
-            ...receive,
-          },
-          deliver: { url: endpoint.url, secret: endpoint.secret, ...deliver },
-        });
-        assert.equal(answer.status, 201, JSON.stringify(answer.body));
-        if (wait !== null) await status(service, answer.body.id, wait);
-        return answer.body.id;
+        // By its host, where all others name its URL.
+        const place = { url: undefined, host: "127.0.0.1", port: exchange.port };
+        const changes = { receive: { ...place, ...receive }, deliver: { ...toEndpoint(endpoint), ...deliver } };
+        const id = await register(service, ewsBody(exchange, ANN, changes));
+        if (wait !== null) await status(service, id, wait);
+        return id;
       },
       put: (...numbers) =>
         exchange.appendMany(
@@ -58,9 +49,7 @@ async function told(work: (story: ExchangeStory) => Promise<void>, env: Record<s
         ),
     });
   } finally {
-    await service.end();
-    await endpoint.stop();
-    await exchange.stop();
+    await end();
   }
 }
 
@@ -154,6 +143,30 @@ describe("a mailbox on Exchange", { timeout: 300_000 }, () => {
     });
   });
 
+  test("a server that lost its sync states and shows very many letters as new is not believed: a person decides", async () => {
+    await told(async ({ service, endpoint, exchange, mailbox, put }) => {
+      const id = await mailbox();
+      await put(...range(1, 3));
+      await endpoint.waitFor(3);
+      await service.stop();
+      exchange.invalidateSyncStates();
+      await put(...range(4, 133));
+      await service.start();
+      const { problem } = await status(service, id, "needs_attention");
+      assert.equal(problem.code, "confirm");
+      assert.match(problem.cause, /INBOX.* 13\d letters/);
+      await service.kill();
+      await service.start();
+      await status(service, id, "needs_attention");
+      assert.equal(endpoint.received.length, 3, "it still asks after a restart");
+      const answer = await service.call("POST", `/api/v1/mailboxes/${id}/confirm`);
+      assert.equal(answer.status, 200, JSON.stringify(answer.body));
+      await endpoint.waitFor(133);
+      onceEach(endpoint, range(1, 133).map(subject));
+      assert.equal(endpoint.received.length, 133);
+    });
+  });
+
   test("what was accepted is moved, and never before", async () => {
     await told(
       async ({ service, endpoint, exchange, mailbox, put }) => {
@@ -171,6 +184,32 @@ describe("a mailbox on Exchange", { timeout: 300_000 }, () => {
       { BACKOFF_SCALE: "0.02" },
     );
   });
+
+  for (const format of ["full", "raw"]) {
+    test(`what was delivered as ${format} without a file that the server does not give is not deleted`, async () => {
+      await told(
+        async ({ service, endpoint, exchange, mailbox }) => {
+          let refusing = true;
+          endpoint.answer(() => (refusing ? { status: 500 } : {}));
+          await mailbox({ receive: { afterDelivery: "delete" }, deliver: { format } });
+          exchange.faults.always("GetAttachment", { responseCode: "ErrorCannotOpenFileAttachment" });
+          const attachments = [{ filename: "one.txt", content: Buffer.from("one") }];
+          const key = await exchange.append(ANN, "inbox", message({ subject: "with a file", attachments }));
+          exchange.withholdMime(key);
+          // The wait in the spool loses nothing of what is known.
+          await service.until("a second attempt", () => endpoint.requests.length >= 2);
+          refusing = false;
+          await service.until("the message to be kept", () =>
+            service.facts.some(({ kind, reason }) => kind === "mail.kept" && /"one\.txt"/.test(String(reason))),
+          );
+          assert.equal(exchange.items(ANN, "inbox").length, 1);
+          if (format === "full")
+            assert.match(JSON.stringify(endpoint.received[0]?.json), /ErrorCannotOpenFileAttachment/);
+        },
+        { BACKOFF_SCALE: "0.02" },
+      );
+    });
+  }
 
   test("it is polled where that is wanted, and what is delivered is read then", async () => {
     await told(async ({ service, endpoint, exchange, mailbox, put }) => {
@@ -221,27 +260,14 @@ describe("a mailbox on Exchange", { timeout: 300_000 }, () => {
     await imap.addUser("ann", PASSWORD);
     try {
       await told(async ({ service, endpoint, exchange }) => {
-        const before = { protocol: "imap", host: "127.0.0.1", port: imap.imapPort, tls: "none" };
-        const auth = { user: "ann", password: PASSWORD };
-        const answer = await service.call("POST", "/api/v1/mailboxes", {
-          id: "ann",
-          address: ANN,
-          receive: { ...before, auth },
-          deliver: { url: endpoint.url, secret: endpoint.secret },
-        });
-        assert.equal(answer.status, 201, JSON.stringify(answer.body));
+        const deliver = toEndpoint(endpoint);
+        await register(service, imapBody(imap, "ann", { id: "ann", address: ANN, deliver }));
         await status(service, "ann", "listening");
         const raws = [mail(1), mail(2)];
         await imap.appendMany("ann", "INBOX", raws);
         await endpoint.waitFor(2);
         await exchange.appendMany(ANN, "inbox", [...raws, mail(3)]);
-        const { url, ca } = exchange;
-        const receive = { protocol: "ews", url, ca, auth: { user: ANN, password: PASSWORD } };
-        const moved = await service.call("PUT", "/api/v1/mailboxes/ann", {
-          address: ANN,
-          receive,
-          deliver: { url: endpoint.url, secret: endpoint.secret },
-        });
+        const moved = await service.call("PUT", "/api/v1/mailboxes/ann", ewsBody(exchange, ANN, { deliver }));
         assert.equal(moved.status, 200, JSON.stringify(moved.body));
         await endpoint.waitFor(3);
         await service.until(

@@ -2,15 +2,16 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { MailboxOf } from "../shared/contract/mailbox.ts";
-import { AGAIN, type Cursor } from "../shared/contract/message.ts";
-import { exchange } from "../shared/mail/ews/account.ts";
-import { ewsHints } from "../shared/mail/ews/notifications/pool.ts";
+import { RESYNC_EPOCH, type Cursor } from "../shared/contract/message.ts";
+import { notificationPool } from "../shared/mail/ews/notifications/pool.ts";
 import { openMailbox } from "../shared/mail/open.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
-import { all, depsFor, exchangeMailboxOn, PASSWORD, type Watch, watchOn } from "./promises/mailbox-rig.ts";
+import { PASSWORD } from "./bodies.ts";
+import { all, depsFor, exchangeMailboxOn, type Watch, watchOn } from "./promises/mailbox-rig.ts";
 import { type Host, mailboxPromises } from "./promises/mailboxes.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
+import { eventually } from "./servers/waiting.ts";
 
 type Hosted = Host & { real: Exchange };
 
@@ -165,8 +166,8 @@ describe("An Exchange mailbox", () => {
   describe("hears", () => {
     test("again after its connections were cut, and of what came meanwhile", async () => {
       const address = await someone();
-      const hints = ewsHints({ gatherMs: 20, settleMs: 50, backoff: () => 50 });
-      const watch = watching(address, {}, [], depsFor({ exchange: { ...exchange(), hints } }));
+      const hints = notificationPool({ gatherMs: 20, settleMs: 50, backoff: () => 50 });
+      const watch = watching(address, {}, [], depsFor({ notifications: hints }));
       await watch.connected();
       for (let round = 1; round <= 3; round += 1) {
         server.disconnectAll();
@@ -191,7 +192,7 @@ describe("An Exchange mailbox", () => {
       const watch = watching(address, {}, [], depsFor({ probeMs: 200 }));
       await watch.connected();
       const already = asked("SyncFolderItems");
-      while (asked("SyncFolderItems") < already + 3) await new Promise((resolve) => setTimeout(resolve, 20));
+      await eventually(() => asked("SyncFolderItems") >= already + 3, "three questions");
       assert.equal(watch.messages().length, 0);
     });
 
@@ -254,7 +255,7 @@ describe("An Exchange mailbox", () => {
       const address = await someone();
       const orders = await server.createFolder(address, "Inbox/Orders");
       const mail = connection(address);
-      const folders = await mail.folders(signal);
+      const folders = await mail.listFolders(signal);
       const named = (name: string) => folders.find((one) => one.name === name);
       const forMail = { specialUse: null, selectable: true, class: "IPF.Note" };
       assert.deepEqual(folders[0], { path: "INBOX", name: "Inbox", parent: null, ...forMail });
@@ -280,16 +281,16 @@ describe("An Exchange mailbox", () => {
       const mail = connection(address);
       const date = new Date(Date.now() - 3_600_000);
       const seen: string[] = [];
-      for await (const batch of mail.since(date, [], signal)) {
+      for await (const batch of mail.listSince(date, [], signal)) {
         seen.push(...batch.map(({ key }) => key ?? ""));
         // What is delivered may be tidied away while others are still looked for.
         for (const { key } of batch) server.remove(address, key ?? "");
       }
       assert.deepEqual(seen.toSorted(), ids.toSorted());
       await server.appendMany(address, "inbox", [numbered(1), numbered(2)]);
-      const [one, other] = [await all(mail.since(date, [], signal)), await all(mail.since(date, [], signal))];
+      const [one, other] = [await all(mail.listSince(date, [], signal)), await all(mail.listSince(date, [], signal))];
       assert.deepEqual(one, other);
-      assert.ok(one.flat().length === 2 && one.flat().every(({ epoch }) => epoch === AGAIN));
+      assert.ok(one.flat().length === 2 && one.flat().every(({ epoch }) => epoch === RESYNC_EPOCH));
       await mail.close();
     });
 
@@ -301,7 +302,7 @@ describe("An Exchange mailbox", () => {
       const keys = [await put("inbox", 0), await put("sentitems", 1)];
       await put("drafts", 2);
       const mail = connection(address, { folders: "all" });
-      const refs = (await all(mail.find?.(ids, signal) ?? [])).flat();
+      const refs = (await all(mail.findByMessageIds?.(ids, signal) ?? [])).flat();
       assert.deepEqual(refs.map(({ key }) => key).toSorted(), keys.toSorted());
       const got = await all(mail.fetch(refs, signal));
       assert.ok(got.every((one) => "raw" in one));
@@ -314,8 +315,8 @@ describe("An Exchange mailbox", () => {
       const address = await someone();
       await server.appendMany(address, "inbox", [numbered(1), numbered(2)]);
       const mail = connection(address);
-      const [refs = []] = await all(mail.since(new Date(0), [], signal));
-      for (const keyword of ["Mine", "CRM", "CRM"]) await mail.tidy(refs, { keyword }, signal);
+      const [refs = []] = await all(mail.listSince(new Date(0), [], signal));
+      for (const keyword of ["Mine", "CRM", "CRM"]) await mail.applyAfterDelivery(refs, { keyword }, signal);
       assert.deepEqual(
         server.items(address, "inbox").map(({ categories }) => categories),
         [
@@ -323,9 +324,9 @@ describe("An Exchange mailbox", () => {
           ["Mine", "CRM"],
         ],
       );
-      await mail.tidy(refs.slice(1), { deleteAfterDays: 3 }, signal);
-      await mail.tidy(refs, "delete", signal);
-      await mail.tidy(refs, "markRead", signal);
+      await mail.applyAfterDelivery(refs.slice(1), { deleteAfterDays: 3 }, signal);
+      await mail.applyAfterDelivery(refs, "delete", signal);
+      await mail.applyAfterDelivery(refs, "markRead", signal);
       assert.equal(server.items(address, "deleteditems").length, 2);
       await mail.close();
     });
@@ -334,9 +335,10 @@ describe("An Exchange mailbox", () => {
       const address = await someone();
       await server.appendMany(address, "inbox", [numbered(1), numbered(2), numbered(3)]);
       const mail = connection(address);
-      const [refs = []] = await all(mail.since(new Date(0), [], signal));
+      const [refs = []] = await all(mail.listSince(new Date(0), [], signal));
       const places = ["INBOX/Done/2026", "inbox/done", "junkemail"];
-      for (const [index, move] of places.entries()) await mail.tidy(refs.slice(index, index + 1), { move }, signal);
+      for (const [index, move] of places.entries())
+        await mail.applyAfterDelivery(refs.slice(index, index + 1), { move }, signal);
       const counts = ["Inbox/Done/2026", "Inbox/Done", "junkemail"].map((one) => server.items(address, one).length);
       assert.deepEqual(counts, [1, 1, 1]);
       await mail.close();
@@ -345,7 +347,7 @@ describe("An Exchange mailbox", () => {
     test("a copy into Sent Items once, as a message and not a draft", async () => {
       const address = await someone();
       const mail = connection(address);
-      const folder = (await mail.sentFolder?.(signal)) ?? "";
+      const folder = (await mail.getSentFolder?.(signal)) ?? "";
       assert.equal(folder, server.folderId(address, "sentitems"));
       const messageId = "<sent&1@x.example>";
       const raw = numbered(1, { messageId });

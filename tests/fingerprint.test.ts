@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import * as fc from "fast-check";
 import { deliveryId, fingerprint } from "../shared/mail/fingerprint.ts";
 import { message, numbered } from "./servers/mail.ts";
+import { rewrapped } from "./servers/graph/mail/value.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
 
 const TRACES = [
@@ -44,6 +45,18 @@ describe("The fingerprint of a message", () => {
     );
   });
 
+  test("stays the same with other boundaries where those are ignored, and only there", () => {
+    const parts = message({ subject: "Parts", text: "One", attachments: [{ filename: "a", content: "abc" }] });
+    const copies = [rewrapped(parts), rewrapped(parts)];
+    assert.equal(new Set(copies.map((copy) => fingerprint(copy))).size, 2);
+    const prints = copies.map((copy) => fingerprint(copy, { ignoresBoundaries: true }));
+    assert.equal(new Set(prints).size, 1);
+    const other = message({ subject: "Parts", text: "One", attachments: [{ filename: "a", content: "abd" }] });
+    assert.notEqual(fingerprint(rewrapped(other), { ignoresBoundaries: true }), prints[0]);
+    const plain = Buffer.from("Subject: boundary=\r\n\r\nNo parts\r\n");
+    assert.equal(fingerprint(plain, { ignoresBoundaries: true }), fingerprint(plain));
+  });
+
   test("ignores the case of header names and empty lines at the end", () => {
     const text = raw.toString("latin1");
     assert.equal(fingerprint(Buffer.from(text.replace("Subject:", "SUBJECT:"), "latin1")), fingerprint(raw));
@@ -61,7 +74,7 @@ describe("The fingerprint of a message", () => {
       text.replace("\r\n\r\n", "\r\n"),
       text.replace(/(From: .*\r\n)(To: .*\r\n)/, "$2$1"),
     ];
-    const prints = [raw, ...others.map((other) => Buffer.from(other, "latin1"))].map(fingerprint);
+    const prints = [raw, ...others.map((other) => Buffer.from(other, "latin1"))].map((one) => fingerprint(one));
     assert.equal(new Set(prints).size, prints.length);
   });
 

@@ -1,12 +1,12 @@
-/** Bytes kept at hand: never more than there is room for, and none that nobody will come for. */
+/** Bytes cached for the next task: never more than there is room for, and none that no task will ask for. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { freshBytes } from "../shared/store/message-window.ts";
+import { messageWindow } from "../shared/store/message-window.ts";
 
 const bytes = (length: number) => new Uint8Array(length);
 
 test("what comes when it is full is not kept, until there is room again", () => {
-  const fresh = freshBytes(10);
+  const fresh = messageWindow(10);
   for (const id of ["a", "b"]) fresh.put(id, bytes(6));
   assert.equal(fresh.get("a")?.length, 6);
   assert.equal(fresh.get("b"), undefined);
@@ -17,7 +17,7 @@ test("what comes when it is full is not kept, until there is room again", () => 
 
 test("what nobody came for gives way to what is new", () => {
   let now = 0;
-  const fresh = freshBytes(10, () => now);
+  const fresh = messageWindow(10, () => now);
   fresh.put("forgotten", bytes(4));
   now += 500_000;
   fresh.put("recent", bytes(4));

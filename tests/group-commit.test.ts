@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { openDatabase } from "../shared/store/sqlite/database.ts";
-import { grouped } from "../shared/store/sqlite/group-commit.ts";
+import { groupCommit } from "../shared/store/sqlite/group-commit.ts";
 
 /** A group over a step that is counted and a disk that is as slow as the test wants. */
 function rig() {
@@ -22,7 +22,7 @@ function rig() {
   };
   const sync = () => new Promise<void>((resolve, reject) => waits.push({ resolve, reject }));
   const said: string[] = [];
-  const group = grouped({ step, sync });
+  const group = groupCommit({ transact: step, sync });
   const ask = (name: string, durable = false) =>
     group
       .add(() => {
@@ -46,7 +46,7 @@ describe("waiting for the disk", () => {
     symlinkSync(join(directory, "elsewhere", "real.db"), join(directory, "link.db"));
     for (const path of [join(directory, "link.db"), ":memory:"]) {
       const database = openDatabase(path);
-      const one = await database.durablyTogether(() => database.run("insert into meta values ('one', 1)"));
+      const one = await database.transactGroupedDurably(() => database.run("insert into meta values ('one', 1)"));
       assert.equal(one, 1);
       database.close();
     }

@@ -1,15 +1,16 @@
-/** IMAP over bad lines: half-open, slow, reset and cut connections are told apart, and none is waited for longer than it may. */
+/** IMAP over bad lines: half-open, slow, reset and cut connections are distinguished, and no wait is longer than its deadline. */
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { openMailbox } from "../shared/mail/open.ts";
-import { all, depsFor, isProblem, mailboxOn, PASSWORD, type Watch, watchOn } from "./promises/mailbox-rig.ts";
+import { PASSWORD } from "./bodies.ts";
+import { all, depsFor, isProblem, mailboxOn, type Watch, watchOn } from "./promises/mailbox-rig.ts";
 import { type ImapServer, startImapServer } from "./servers/imap/server.ts";
 import { numbered } from "./servers/mail.ts";
 import { type Proxy, startProxy } from "./servers/proxy.ts";
 
-const signal = AbortSignal.timeout(120_000);
+const { signal } = new AbortController();
 const hasty = () => depsFor({ timeouts: { command: 400 }, probeMs: 300 });
 
 describe("Over a bad line", () => {
@@ -39,7 +40,7 @@ describe("Over a bad line", () => {
     const watch = watching();
     await watch.connected();
     await line.set({ blackhole: true });
-    assert.ok(isProblem("deaf", "later")(await watch.ended()));
+    assert.ok(isProblem("connection_stale", "later")(await watch.ended()));
     assert.equal(watch.connection.open, false);
   });
 
@@ -73,7 +74,7 @@ describe("Over a bad line", () => {
   test("a download may take longer than a step, as long as it comes", async () => {
     await server.append("bob", "INBOX", numbered(1, { bytes: 200_000 }));
     const mail = openMailbox.imap(hasty(), bob());
-    const refs = (await all(mail.since(new Date(0), [], signal))).flat();
+    const refs = (await all(mail.listSince(new Date(0), [], signal))).flat();
     await line.set({ bytesPerSecond: 150_000 });
     const [got] = await all(mail.fetch(refs, signal));
     assert.ok(got && "raw" in got && got.raw.length >= 200_000);
@@ -84,7 +85,7 @@ describe("Over a bad line", () => {
 
   test("a download that is cut is no download", async () => {
     const mail = openMailbox.imap(hasty(), bob());
-    const refs = (await all(mail.since(new Date(0), [], signal))).flat();
+    const refs = (await all(mail.listSince(new Date(0), [], signal))).flat();
     await line.set({ truncateAfter: 50_000 });
     await assert.rejects(all(mail.fetch(refs, signal)), isProblem("connect", "later"));
     await mail.close();

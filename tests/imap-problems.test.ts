@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { ProblemCode } from "../shared/contract/problem.ts";
-import { farewell, problemOf, type Step, withoutSecrets } from "../shared/mail/problems.ts";
+import { toDisconnectProblem, toProblem, type Step } from "../shared/mail/problems.ts";
 
 const NOW = Date.parse("2026-11-22T05:00:00Z");
 const HOUR = 3_600_000;
@@ -39,8 +39,20 @@ const CASES: Case[] = [
   ["command", "[OVERQUOTA] Quota exceeded", "unavailable", "later"],
   ["login", "[ALERT] Our systems are being maintained", "unavailable", "later"],
   ["command", "[NONEXISTENT] Unknown Mailbox: Foo (Failure)", "folder", "never"],
-  ["login", "AUTHENTICATE failed.", "auth", "later"],
-  ["login", "Nobody ever said this before", "auth", "later"],
+  ["login", "AUTHENTICATE failed.", "auth", "never"],
+  // Courier, Cyrus, GNU Mailutils.
+  ["login", "Login failed.", "auth", "never"],
+  ["login", "Login failed: authentication failure", "auth", "never"],
+  ["login", "LOGIN User name or passwd rejected", "auth", "never"],
+  ["login", "Login failed: user not found", "auth", "never"],
+  ["login", "Login failed: generic failure", "unavailable", "later"],
+  ["login", "Cannot connect to the authentication backend", "unavailable", "later"],
+  ["login", "Account locked due to too many failed attempts. Try again in 15 minutes", "throttled", NOW + HOUR / 4],
+  ["login", "[AUTHENTICATIONFAILED] Please wait 90 seconds before you retry", "throttled", NOW + 90_000],
+  ["login", "Come back in an hour", "throttled", NOW + HOUR],
+  ["login", "Too many login failures", "throttled", NOW + HOUR],
+  ["command", "Daily download limit reached", "throttled", NOW + HOUR],
+  ["login", "Nobody ever said this before", "unavailable", "later"],
   ["command", "Nobody ever said this before", "protocol", "later"],
 ];
 
@@ -51,7 +63,7 @@ const coded = (code: string) => Object.assign(new Error(code), { code });
 describe("An IMAP server's words", () => {
   for (const [step, text, code, retry] of CASES) {
     test(`at ${step}: ${text}`, () => {
-      const problem = problemOf(refusal(text), { step, now: NOW });
+      const problem = toProblem(refusal(text), { step, now: NOW });
       assert.equal(problem.code, code);
       const at = problem.retry instanceof Date ? problem.retry.getTime() : problem.retry;
       assert.equal(at, retry);
@@ -74,26 +86,30 @@ describe("An IMAP server's words", () => {
     ["ERR_SSL_WRONG_VERSION_NUMBER", "tls"],
     ["ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", "tls"],
     ["STARTTLS_INJECTION", "starttls"],
-    ["LiteralTooLarge", "protocol"],
+    ["LiteralTooLarge", "excess"],
   ];
   for (const [code, expected] of CODES) {
     test(`${code} is ${expected}, and tried again`, () => {
-      const problem = problemOf(coded(code), { step: "connect" });
+      const problem = toProblem(coded(code), { step: "connect" });
       assert.deepEqual([problem.code, problem.retry], [expected, "later"]);
     });
   }
 
   test("a farewell says more than the broken connection after it", () => {
-    assert.equal(farewell("Too many connections from your IP", []).code, "too_many_connections");
-    assert.equal(farewell("Connection closed. 14", []).code, "connect");
-    assert.equal(farewell("Server shutting down.", []).code, "unavailable");
-    assert.equal(farewell(undefined, []).code, "connect");
+    assert.equal(toDisconnectProblem("Too many connections from your IP", []).code, "too_many_connections");
+    const unknown = toDisconnectProblem("Connection closed. 14", []);
+    assert.equal(unknown.code, "unavailable");
+    assert.match(unknown.message, /Connection closed\. 14/);
+    assert.equal(toDisconnectProblem("Server shutting down.", []).code, "unavailable");
+    assert.equal(toDisconnectProblem(undefined, []).code, "connect");
   });
 
-  test("are evidence without any secret, in clear or in base64", () => {
-    const secret = "p4ss word!";
-    const said = `NO bad ${secret} and ${Buffer.from(secret).toString("base64")}\r\nmore`;
-    assert.equal(withoutSecrets(said, [secret]), "NO bad [secret] and [secret] more");
-    assert.equal(withoutSecrets("x".repeat(1000), []).length, 500);
+  test("that are no words of a known error come into the cause cut, and without any secret", () => {
+    const problem = toProblem(new Error(`Invalid greeting p4ss word! ${"250 x\r\n".repeat(100_000)}`), {
+      step: "connect",
+      secrets: ["p4ss word!"],
+    });
+    assert.match(problem.message, /^The connection failed: Invalid greeting \[secret\] 250 x/);
+    assert.ok(problem.message.length < 300);
   });
 });

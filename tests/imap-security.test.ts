@@ -4,7 +4,8 @@ import { X509Certificate } from "node:crypto";
 import { after, afterEach, before, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
 import { egress } from "../shared/egress.ts";
-import { depsFor, isProblem, mailboxOn, PASSWORD, type Watch, watchOn, type Wish } from "./promises/mailbox-rig.ts";
+import { PASSWORD } from "./bodies.ts";
+import { depsFor, isProblem, mailboxOn, type Watch, watchOn, type Wish } from "./promises/mailbox-rig.ts";
 import { type Certificates, makeCertificates } from "./servers/certificates.ts";
 import { type ImapServer, startImapServer } from "./servers/imap/server.ts";
 

@@ -2,14 +2,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { singleLeases } from "../api/lease/single.ts";
-import { newKey } from "../shared/store/encryption-keys.ts";
+import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { leasePromises } from "./promises/leases.ts";
 import { cursorOf } from "./promises/samples.ts";
 
 const open = () =>
-  sqliteStore({ path: ":memory:", vault: vault([{ id: "k", key: newKey() }]), windowDays: 7, spoolBytes: 1e6 });
+  sqliteStore({
+    path: ":memory:",
+    vault: vault([{ id: "k", key: generateEncryptionKey() }]),
+    windowDays: 7,
+    spoolBytes: 1e6,
+  });
 
 leasePromises("leases of a single node", async () => {
   const store = await open();
@@ -31,7 +36,7 @@ test("a fault of the store is the holder's error, and the key is free after it",
   let broken = true;
   const store = await open();
   const leases = singleLeases({
-    fence: (mailbox) => (broken ? Promise.reject(new RangeError("no fence")) : store.cursors.fence(mailbox)),
+    issueFence: (mailbox) => (broken ? Promise.reject(new RangeError("no fence")) : store.cursors.issueFence(mailbox)),
   });
   const { signal } = new AbortController();
   await assert.rejects(

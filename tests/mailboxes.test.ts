@@ -13,15 +13,21 @@ imapMailboxPromises({
 });
 
 const dovecot = await dovecotVersion();
+/** Its own capabilities without IDLE, UIDPLUS and MOVE. */
+const PLAIN = "imap_capability = IMAP4rev1 SASL-IR LITERAL+ NAMESPACE SPECIAL-USE CHILDREN STARTTLS AUTH=PLAIN";
 if (dovecot === undefined) console.log("Skipped: no Dovecot on this machine");
 else
-  imapMailboxPromises({
-    name: `Dovecot ${dovecot}`,
-    start: privateDovecot,
-    renumbers: true,
-    breaksInBursts: false,
-    oddFolder: 'Say "hi"',
-  });
+  for (const [name, config] of [
+    [`Dovecot ${dovecot}`, ""],
+    [`Dovecot ${dovecot} without IDLE`, PLAIN],
+  ] as const)
+    imapMailboxPromises({
+      name,
+      start: () => privateDovecot(config),
+      renumbers: true,
+      breaksInBursts: false,
+      oddFolder: 'Say "hi"',
+    });
 
 const jar = process.env["GREENMAIL_JAR"];
 if (jar === undefined) console.log("Skipped: no GreenMail, GREENMAIL_JAR is not set");
@@ -40,7 +46,7 @@ async function privateGreenMail(path: string): Promise<GreenMail> {
 }
 
 /** Leaves nothing behind when it is stopped. */
-async function privateDovecot(): Promise<Dovecot> {
-  const server = await startDovecot();
+async function privateDovecot(config: string): Promise<Dovecot> {
+  const server = await startDovecot({ config });
   return Object.assign(server, { stop: server.remove });
 }

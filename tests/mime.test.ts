@@ -141,6 +141,7 @@ describe("What a message is", () => {
       status: "5.1.1",
       recipient: "nobody@sender.example",
       diagnostic: "550 5.1.1 User unknown",
+      reason: "user_unknown",
     };
     const originalMessageId = "<original@receiver.example>";
     assert.deepEqual(parsed.bounce, { ...reported, originalMessageId, recipients: [reported] });

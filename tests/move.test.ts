@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { move } from "../api/cli/move.ts";
 import { readConfig } from "../shared/config.ts";
 import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
-import { rabbitMqOrSkip, redisOrSkip } from "./servers/provide.ts";
+import { rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
 import type { Service } from "./service.ts";
 import { status, subjectOf } from "./stories/scene.ts";
 
@@ -16,10 +16,15 @@ async function count(node: Service, state: string): Promise<number> {
   return expect(await node.call("GET", `/api/v1/deliveries?state=${state}&limit=1`), 200).total;
 }
 
-test("after the move nothing is lost and nothing comes twice, also when the server renumbers the folder", async (t) => {
-  const [redis, rabbit] = [await redisOrSkip(t), await rabbitMqOrSkip(t)];
-  if (!redis || !rabbit) return;
-  const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url });
+for (const where of ["Redis and RabbitMQ", "Redis alone"])
+  test(`after the move to ${where} nothing is lost and nothing comes twice, also when the server renumbers the folder`, (t) =>
+    moveStory(t, where === "Redis alone"));
+
+async function moveStory(t: TestContext, isRedisAlone: boolean): Promise<void> {
+  const redis = await redisOrSkip(t);
+  const rabbit = isRedisAlone ? undefined : await rabbitMqOrSkip(t);
+  if (!redis || (!rabbit && !isRedisAlone)) return;
+  const rig = await clusterRig({ redisUrl: redis.url, ...(rabbit && { rabbitUrl: rabbit.url }) });
   t.after(() => rig.end());
   const alone = await rig.api("alone", { REDIS_URL: "", RABBITMQ_URL: "", RETRY_HOURS: "0.001" });
   await rig.register(alone, 2);
@@ -39,10 +44,13 @@ test("after the move nothing is lost and nothing comes twice, also when the serv
   rig.endpoint.answer(() => ({ status: 503 }));
   for (let n = 0; n < 4; n++) await rig.send("box-0");
   await alone.until("retrying ones", async () => (await count(alone, "retrying")) === 4);
+  const tokens = await makeTokens(alone);
+  const application = { provider: "microsoft", tenant: "contoso.com", clientId: "c", clientSecret: "s" };
+  for (const id of ["kept", "gone"]) expect(await alone.call("PUT", `/api/v1/applications/${id}`, application), 201);
+  const { total: auditEntries } = expect(await alone.call("GET", "/api/v1/audit"), 200);
   await assert.rejects(move(configOf(rig, alone.dataDir)), /is in use by process/);
   await alone.kill();
 
-  await assert.rejects(move(configOf(rig, alone.dataDir, { RABBITMQ_URL: "" })), /without RabbitMQ there is no place/);
   const moved = await move(configOf(rig, alone.dataDir));
   assert.deepEqual(
     { ...moved, unfinishedMessages: 0, tasks: 0 },
@@ -56,15 +64,24 @@ test("after the move nothing is lost and nothing comes twice, also when the serv
       sendings: 0,
       fingerprints: 26,
       tasks: 0,
+      tokens: 2,
+      applications: 2,
+      auditEntries,
     },
   );
+  assert.ok(auditEntries >= 6, "two mailboxes, two tokens and two applications were made");
   assert.ok(moved.unfinishedMessages + moved.tasks > 0, "what was under way came along");
 
   rig.endpoint.answer((request) => (refused.has(subjectOf(request)) ? { status: 500 } : {}));
   const one = await rig.api("api-0");
+  await checkTokens(one, await rig.api("api-1"), tokens);
+  expect(await one.call("PUT", "/api/v1/applications/kept", { ...application, clientSecret: undefined }), 200);
+  expect(await one.call("DELETE", "/api/v1/applications/gone"), 204);
   const again = await move(configOf(rig, alone.dataDir));
   assert.equal(again.movedBefore, 2);
-  assert.equal(again.mailboxes + again.deliveries, 0);
+  assert.equal(again.mailboxes + again.deliveries + again.tokens + again.applications, 0);
+  assert.equal(await statusWith(one, tokens.revoked), 401, "a revoked token does not come back");
+  assert.equal(expect(await one.call("GET", "/api/v1/applications"), 200).total, 1, "nor does a removed application");
   for (const id of ["box-0", "box-1"]) await status(one, id, "listening");
   await rig.send("box-0");
   await one.until("all but the parked one", () => rig.missing().length === 1, 60_000);
@@ -78,4 +95,29 @@ test("after the move nothing is lost and nothing comes twice, also when the serv
   const ids = Map.groupBy(rig.endpoint.requests, subjectOf);
   for (const [subject, some] of ids) assert.equal(new Set(some.map(({ id }) => id)).size, 1, subject);
   assert.equal(rig.endpoint.repeats.length, 0);
-});
+}
+
+type MadeToken = { id: string; token: string };
+type MadeTokens = { kept: MadeToken; revoked: MadeToken };
+
+async function makeTokens(node: Service): Promise<MadeTokens> {
+  const make = async (name: string) =>
+    expect(await node.call("POST", "/api/v1/tokens", { name, scopes: ["read"], mailboxPrefix: "box-1" }), 201);
+  return { kept: await make("kept"), revoked: await make("revoked") };
+}
+
+const statusWith = async (node: Service, { token }: MadeToken) =>
+  (await node.call("GET", "/api/v1/mailboxes", undefined, { authorization: `Bearer ${token}` })).status;
+
+/** Both nodes accept the tokens. What one of them revokes the other refuses from the next request on. */
+async function checkTokens(one: Service, other: Service, { kept, revoked }: MadeTokens): Promise<void> {
+  for (const node of [one, other])
+    for (const token of [kept, revoked]) assert.equal(await statusWith(node, token), 200);
+  expect(await one.call("DELETE", `/api/v1/tokens/${revoked.id}`), 204);
+  assert.deepEqual([await statusWith(other, revoked), await statusWith(one, revoked)], [401, 401]);
+  const seen = await other.call("GET", "/api/v1/mailboxes", undefined, { authorization: `Bearer ${kept.token}` });
+  assert.deepEqual(
+    seen.body.items.map(({ id }: { id: string }) => id),
+    ["box-1"],
+  );
+}

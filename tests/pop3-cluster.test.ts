@@ -1,6 +1,7 @@
 /** Two nodes and one maildrop: one of them picks, the other takes over, and every part is delivered once. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { PASSWORD, popBody, register, toEndpoint } from "./bodies.ts";
 import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
 import { numbered } from "./servers/mail.ts";
 import { type Pop3Server, startPop3Server } from "./servers/pop3.ts";
@@ -8,7 +9,6 @@ import { provide } from "./servers/provide.ts";
 import type { Redis } from "./servers/redis.ts";
 import { subjects } from "./stories/scene.ts";
 
-const PASSWORD = "correct horse";
 const COUNT = 3_000;
 const subject = (n: number) => `Message ${String(n).padStart(5, "0")}`;
 const wanted = Array.from({ length: COUNT }, (_, n) => subject(n));
@@ -24,7 +24,7 @@ describe("two nodes and one maildrop", () => {
     test(`each part is delivered once, through the death of the picker too, process lock ${processLock}`, async (t) => {
       if (!redis) return t.skip("no redis");
       // What the dead picker had in hand is waited for, so it is held for less than in production.
-      const env = { TAKEN_SECONDS: "8" };
+      const env = { CLAIM_SECONDS: "8" };
       const [rig, pop] = await Promise.all([clusterRig({ redisUrl: redis.url, env }), startPop3Server()]);
       try {
         await picked(rig, pop, processLock);
@@ -41,23 +41,8 @@ async function picked({ api, endpoint }: Rig, pop: Pop3Server, processLock: bool
   pop.addUser("ann", PASSWORD);
   const add = (n: number) => pop.add("ann", numbered(n, { subject: subject(n) }));
   for (let n = 0; n < COUNT / 2; n++) add(n);
-  const registered = await one.call("POST", "/api/v1/mailboxes", {
-    id: "drop",
-    address: "ann@example.com",
-    receive: {
-      protocol: "pop3",
-      host: "127.0.0.1",
-      port: pop.tlsPort,
-      ca: pop.ca,
-      auth: { user: "ann", password: PASSWORD },
-      since: "2001-01-01",
-      poll: { everySeconds: 10 },
-      processLock,
-      afterDelivery: "delete",
-    },
-    deliver: { url: endpoint.url, secret: endpoint.secret, split: {} },
-  });
-  expect(registered, 201);
+  const receive = { processLock, afterDelivery: "delete" };
+  await register(one, popBody(pop, "ann", { id: "drop", receive, deliver: { ...toEndpoint(endpoint), split: {} } }));
   await endpoint.waitFor(COUNT / 10, 60_000);
   const { node } = expect(await two.call("GET", "/api/v1/mailboxes/drop"), 200).state;
   const picker = node === "api-0" ? one : two;

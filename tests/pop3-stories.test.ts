@@ -1,13 +1,13 @@
 /** Stories of polled mailboxes: what a user is promised, under faults that are really made, counted at the endpoint. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
+import { PASSWORD, popBody, register, toEndpoint } from "./bodies.ts";
+import type { Endpoint } from "./servers/endpoint.ts";
 import { message, numbered } from "./servers/mail.ts";
 import { type Pop3Faults, type Pop3Server, startPop3Server } from "./servers/pop3.ts";
-import { type Service, startService } from "./service.ts";
-import { scene, status, subjectOf, subjects } from "./stories/scene.ts";
+import type { Service } from "./service.ts";
+import { look, nodeBeside, scene, status, subjectOf, subjects } from "./stories/scene.ts";
 
-const PASSWORD = "correct horse";
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
 const subject = (n: number) => `Message ${String(n).padStart(5, "0")}`;
 const mail = (n: number, more = {}) => numbered(n, { subject: subject(n), ...more });
@@ -27,35 +27,17 @@ type PopScene = {
 async function popScene(env: Record<string, string> = {}, faults: Pop3Faults = {}): Promise<PopScene> {
   const pop = await startPop3Server(faults);
   pop.addUser("ann", PASSWORD);
-  const endpoint = await startEndpoint();
-  const service = await startService(env);
+  const { service, endpoint, end } = await nodeBeside(pop, env);
   return {
     service,
     pop,
     endpoint,
+    end,
     async mailbox({ receive, deliver, wait = true } = {}) {
-      const answer = await service.call("POST", "/api/v1/mailboxes", {
-        address: "ann@example.com",
-        receive: {
-          protocol: "pop3",
-          host: "127.0.0.1",
-          port: pop.tlsPort,
-          ca: pop.ca,
-          auth: { user: "ann", password: PASSWORD },
-          since: "2001-01-01",
-          poll: { everySeconds: 10 },
-          ...receive,
-        },
-        deliver: { url: endpoint.url, secret: endpoint.secret, ...deliver },
-      });
-      assert.equal(answer.status, 201, JSON.stringify(answer.body));
-      if (wait) await status(service, answer.body.id, "polling");
-      return answer.body.id;
-    },
-    async end() {
-      await service.end();
-      await endpoint.stop();
-      await pop.stop();
+      const wanted = popBody(pop, "ann", { receive: receive ?? {}, deliver: { ...toEndpoint(endpoint), ...deliver } });
+      const id = await register(service, wanted);
+      if (wait) await status(service, id, "polling");
+      return id;
     },
   };
 }
@@ -86,6 +68,64 @@ describe("a mailbox by POP3", () => {
     });
   });
 
+  for (const kept of [0, 1]) {
+    test(`a server that gives all but ${kept} messages other ids has nothing delivered again`, async () => {
+      await told(await popScene(), async ({ service, pop, endpoint, mailbox }) => {
+        const date = new Date(Date.now() - 3_600_000);
+        for (const n of range(1, 4)) pop.add("ann", mail(n, { date }), `first${n}`);
+        const id = await mailbox();
+        await endpoint.waitFor(4);
+        for (const one of pop.messages("ann").slice(kept)) one.uidl = `other-${one.uidl}`;
+        pop.add("ann", mail(5));
+        await look(service, id);
+        await service.until("the duplicates", () => {
+          const found = service.facts.filter(({ kind }) => kind === "mail.duplicate");
+          return found.length >= 4 - kept;
+        });
+        await endpoint.waitFor(5);
+        assert.deepEqual(subjects(endpoint), range(1, 5).map(subject));
+        assert.equal(endpoint.received.length, 5);
+      });
+    });
+  }
+
+  const DECISIONS = {
+    confirm: { body: undefined, delivered: 132 },
+    resync: { body: { since: new Date(Date.now() + 86_400_000).toISOString() }, delivered: 2 },
+  };
+  for (const [path, { body, delivered }] of Object.entries(DECISIONS))
+    test(`a moved server that shows very many letters as new is not believed: a person decides (${path})`, async () => {
+      await told(await popScene(), async ({ service, pop, endpoint, mailbox }) => {
+        const date = new Date(Date.now() - 30 * 86_400_000);
+        for (const n of range(1, 130)) pop.add("ann", mail(n, { date }));
+        const id = await mailbox({ receive: { since: "now" } });
+        await new Promise((resolve) => setTimeout(resolve, 1_100));
+        pop.add("ann", mail(131));
+        await look(service, id);
+        await endpoint.waitFor(1);
+        const trace = `Received: from old.example by new.example; ${new Date().toUTCString()}\r\n`;
+        for (const one of pop.messages("ann"))
+          Object.assign(one, { uidl: `moved-${one.uidl}`, raw: Buffer.concat([Buffer.from(trace), one.raw]) });
+        await look(service, id);
+        const { problem } = await status(service, id, "needs_attention");
+        assert.equal(problem.code, "confirm");
+        assert.match(problem.cause, /13\d letters/);
+        await service.kill();
+        await service.start();
+        await status(service, id, "needs_attention");
+        assert.equal(endpoint.received.length, 1, "it still asks after a restart");
+        const answer = await service.call("POST", `/api/v1/mailboxes/${id}/${path}`, body);
+        assert.ok(answer.status < 300, JSON.stringify(answer.body));
+        await status(service, id, "polling");
+        pop.add("ann", mail(132));
+        await look(service, id);
+        await endpoint.waitFor(delivered);
+        assert.equal(subjects(endpoint).filter((one) => one === subject(131)).length, 1);
+        assert.ok(subjects(endpoint).includes(subject(132)));
+        assert.equal(endpoint.received.length, delivered);
+      });
+    });
+
   test("a message is deleted from the server only after the endpoint accepted it", async () => {
     await told(await popScene({ BACKOFF_SCALE: "0.02" }), async ({ service, pop, endpoint, mailbox }) => {
       endpoint.answer((r) => (r.earlier < 2 ? { status: 500 } : {}));
@@ -104,9 +144,9 @@ describe("a mailbox by POP3", () => {
       pop.add("ann", mail(1));
       await mailbox({ receive: { afterDelivery: { deleteAfterDays: 3 / 86_400 } } });
       await endpoint.waitFor(1);
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
-      assert.equal(pop.messages("ann").length, 1);
+      const deliveredAt = endpoint.received[0]?.at ?? Infinity;
       await service.until("the message to be deleted", () => pop.messages("ann").length === 0);
+      assert.ok(Date.now() - deliveredAt >= 2_900, `after ${Date.now() - deliveredAt} ms`);
     });
   });
 
@@ -324,7 +364,7 @@ describe("what is delivered", () => {
 
 describe("the settings of a polled mailbox", () => {
   test("are checked by their protocol, each error with its field", async () => {
-    await told(await popScene(), async ({ service, mailbox }) => {
+    await told(await popScene(), async ({ service, pop, mailbox }) => {
       const id = await mailbox();
       const errors = async (receive: object) => {
         const { body } = await service.call("PATCH", `/api/v1/mailboxes/${id}`, { receive });
@@ -343,12 +383,10 @@ describe("the settings of a polled mailbox", () => {
       assert.match((await errors({ filters: { exclude: [{ form: "x" }] } }))["receive.filters.exclude.0.form"], /from/);
       assert.deepEqual(await errors({ poll: { cron: "*/5 * * * *" }, processLock: true }), {});
       assert.deepEqual(await errors({ poll: { everySeconds: 30 }, afterDelivery: { deleteAfterDays: 30 } }), {});
-      const report = await service.call("POST", "/api/v1/mailboxes/validate", {
-        address: "a@example.com",
-        receive: { protocol: "pop3", host: "127.0.0.1", port: 1, auth: { user: "a", password: "b" } },
-        deliver: { url: "http://127.0.0.1:1/" },
-      });
-      assert.deepEqual([report.status, report.body.steps.at(-1).name], [200, "tcp"]);
+      const nowhere = popBody({ tlsPort: 1, ca: pop.ca }, "a");
+      const report = await service.call("POST", "/api/v1/mailboxes/validate", nowhere);
+      const failed = report.body.steps.filter(({ ok }: any) => !ok).map(({ name }: any) => name);
+      assert.deepEqual([report.status, failed], [200, ["deliver", "tcp"]]);
     });
   });
 });
@@ -369,6 +407,7 @@ describe("a mailbox by IMAP that is polled", () => {
         [...(await s.mail.flags("polled", "INBOX")).values()].every((flags) => flags.includes("\\Seen")),
       );
       await s.mail.append("polled", "INBOX", mail(2));
+      await look(s.service, id);
       await s.endpoint.waitFor(2, 30_000);
       assert.equal((await status(s.service, id, "polling")).problem, null);
       assert.ok(!s.mail.commands.some(({ name }) => name === "IDLE"));

@@ -1,18 +1,17 @@
 /** The embedded queue: held to the promises of every queue, and to those its file makes. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { inlineQueue } from "../shared/queue/sqlite/queue.ts";
+import { sqliteQueue } from "../shared/queue/sqlite/queue.ts";
+import type { Task } from "../shared/contract/task.ts";
 import type { TaskFailure } from "../shared/queue/queue.ts";
 import { openDatabase } from "../shared/store/sqlite/database.ts";
 import { backoffs } from "../shared/time.ts";
-import { nameOf, queuePromises, type QueuePlace, taskOf, working } from "./promises/queues.ts";
+import { isStoreAway } from "./promises/node-faults.ts";
+import { nameOf, placeAt, queuePromises, taskOf, working } from "./promises/queues.ts";
 import { eventually } from "./servers/waiting.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "email-listener-queues-"));
@@ -24,55 +23,14 @@ function open(path: string, graceMs = 10_000) {
   const database = openDatabase(path);
   const failures: TaskFailure[] = [];
   const onFailed = (failure: TaskFailure) => void failures.push(failure);
-  const tasks = inlineQueue({ database, backoff: backoffs(0.01), onFailed, graceMs });
+  const tasks = sqliteQueue({ database, backoff: backoffs(0.01), onFailed, isNodeFault: isStoreAway, graceMs });
   return { database, tasks, failures, close: async () => database.close() };
 }
 
-function placeAt(path: string): QueuePlace {
-  return { keeps: path !== ":memory:", open: async () => open(path) };
-}
-
-queuePromises("inline queue in a sqlite file", () => placeAt(newPath()));
-queuePromises("inline queue in memory", () => placeAt(":memory:"));
-
-const child = fileURLToPath(new URL("./children/queue.ts", import.meta.url));
-
-/** Sends or performs tasks in a process of its own until it was heard `enough` times, then kills it. Returns what it said. */
-async function killedAfter(enough: number, path: string, mode: "send" | "perform"): Promise<string[]> {
-  const runtime = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
-  const started = spawn(process.execPath, [...runtime, child, path, mode], { stdio: ["ignore", "pipe", "inherit"] });
-  let said = "";
-  started.stdout.setEncoding("utf8");
-  started.stdout.on("data", (text: string) => {
-    said += text;
-    if (said.split("\n").length > enough) started.kill("SIGKILL");
-  });
-  await once(started, "close");
-  return said.split("\n").slice(0, -1);
-}
+queuePromises("inline queue in a sqlite file", () => placeAt({ path: newPath() }, true));
+queuePromises("inline queue in memory", () => ({ open: async () => open(":memory:") }));
 
 describe("inline queue", () => {
-  test("kill -9 loses no task that was sent and none that was being performed", async () => {
-    const path = newPath();
-    const sent = await killedAfter(100, path, "send");
-    assert.ok(sent.length >= 100);
-    const begun = await killedAfter(30, path, "perform");
-    const queue = open(path);
-    const { ready } = await queue.tasks.depth();
-    const seen = new Set<string>();
-    const work = working(queue, async (task) => {
-      seen.add(nameOf(task));
-      return { kind: "done" };
-    });
-    await eventually(async () => (await queue.tasks.depth()).ready === 0 && seen.size === ready, "all that was left");
-    await work.stop();
-    await queue.close();
-    const finished = new Set(begun.filter((line) => line.startsWith("done ")).map((line) => line.slice(5)));
-    for (const name of sent) assert.ok(seen.has(name) || finished.has(name), `${name} is lost`);
-    const interrupted = begun.filter((line) => line.startsWith("begun ")).map((line) => line.slice(6));
-    assert.ok(interrupted.some((name) => !finished.has(name) && seen.has(name)));
-  });
-
   test("what does not finish in the grace of a stop stays in the queue, and its late outcome is ignored", async () => {
     const queue = open(newPath(), 30);
     await queue.tasks.send(taskOf("slow"));
@@ -85,10 +43,10 @@ describe("inline queue", () => {
     });
     await eventually(() => begun === 1, "the task in flight");
     await work.stop();
-    assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 0, running: 0 });
+    assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 0, running: 0, parked: 0 });
     late.resolve();
     await sleep(10);
-    assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 0, running: 0 });
+    assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 0, running: 0, parked: 0 });
     await queue.close();
   });
 
@@ -109,11 +67,45 @@ describe("inline queue", () => {
     assert.equal(queue.failures[0]?.task, null);
     assert.equal(queue.failures[0]?.mailbox, "a");
     assert.ok(queue.failures[0]?.retryAt !== null);
-    assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 1, running: 0 });
+    assert.deepEqual(await queue.tasks.depth(), { ready: 0, delayed: 1, running: 0, parked: 0 });
     assert.deepEqual(
       queue.database.all("select task, attempt from tasks").map((row) => ({ ...row })),
-      [{ task: newer, attempt: 0 }],
+      [{ task: newer, attempt: 1 }],
     );
+    await queue.close();
+  });
+
+  test("tasks that 0.1 stored under the kinds of then are performed under those of now", async () => {
+    const queue = open(newPath());
+    await queue.tasks.send(taskOf("t"));
+    const now = Date.now();
+    const rest = { version: 1, mailbox: "a" };
+    const stored = [
+      {
+        ...rest,
+        kind: "tidy",
+        messages: [{ folder: "INBOX", epoch: "1", uid: 7, size: 9, receivedAt: "2026-03-01T00:00:00.000Z" }],
+      },
+      { ...rest, kind: "tell" },
+      { ...rest, kind: "load", since: "2026-03-01T00:00:00.000Z", messageIds: [] },
+    ];
+    for (const task of stored) {
+      const sql = "insert into tasks (lane, task, due_at, attempt, created_at) values ('a', ?, ?, 0, ?)";
+      queue.database.run(sql, JSON.stringify(task), now, now);
+    }
+    const seen: Task[] = [];
+    const work = working(queue, async (task) => {
+      if (task.kind !== "redeliver") seen.push(task);
+      return { kind: "done" };
+    });
+    await eventually(() => seen.length === 3, "the tasks of 0.1");
+    await work.stop();
+    const kinds = ["afterDelivery", "callback", "synchronize"];
+    assert.deepEqual(
+      seen.toSorted((one, other) => one.kind.localeCompare(other.kind)),
+      stored.map((task, n) => ({ ...task, kind: kinds[n] })),
+    );
+    assert.deepEqual(queue.failures, []);
     await queue.close();
   });
 

@@ -3,10 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
-import { fallbackPromises } from "./promises/fallbacks.ts";
-import { queuePromises } from "./promises/queues.ts";
+import { placeAt, queuePromises } from "./promises/queues.ts";
 import { rabbitFaultPromises } from "./promises/rabbit-faults.ts";
-import { namer, rabbitPlace, type RabbitRig } from "./promises/rabbit-rig.ts";
+import { namer, type RabbitRig } from "./promises/rabbit-rig.ts";
 import { rabbitSetupPromises } from "./promises/rabbit-setup.ts";
 import { rabbitTaskPromises } from "./promises/rabbit-tasks.ts";
 import { makeCertificates } from "./servers/certificates.ts";
@@ -47,9 +46,10 @@ after(async () => {
 
 const newName = namer();
 for (const type of ["quorum", "classic"] as const) {
-  queuePromises(`RabbitMQ queue (${type})`, () => rabbitPlace(rabbit, newName, type));
+  queuePromises(`RabbitMQ queue (${type})`, () =>
+    placeAt({ rabbitUrl: rabbit().url, name: newName(type), type }, true),
+  );
 }
 rabbitTaskPromises(rabbit);
 rabbitSetupPromises(rabbit);
-fallbackPromises(rabbit);
 rabbitFaultPromises(rabbit);

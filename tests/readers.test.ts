@@ -5,11 +5,14 @@ import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { openMailbox } from "../shared/mail/open.ts";
-import { memorySeats } from "../shared/store/memory-seats.ts";
+import { memoryConnectionSlots } from "../shared/store/memory/connection-slots.ts";
 import { backoffs } from "../shared/time.ts";
-import { readers } from "../worker/mail/reader-pool.ts";
-import { refusals } from "../worker/mail/login-backoff.ts";
-import { depsFor, mailboxOn, PASSWORD } from "./promises/mailbox-rig.ts";
+import { readerPool } from "../worker/mail/reader-pool.ts";
+import { loginBackoff } from "../worker/mail/login-backoff.ts";
+import { strangerLines } from "../worker/shares/lines.ts";
+import { destinationsOf } from "../worker/shares/strangers.ts";
+import { PASSWORD } from "./bodies.ts";
+import { depsFor, mailboxOn } from "./promises/mailbox-rig.ts";
 import { startImapServer } from "./servers/imap/server.ts";
 import { message } from "./servers/mail.ts";
 import type { MailServer } from "./servers/mail-server.ts";
@@ -31,16 +34,18 @@ async function seesWhatCameSince(server: MailServer): Promise<void> {
   const send = (n: number) => server.append("kept", "INBOX", message({ subject: `mail ${n}` }));
   try {
     await send(1);
-    const [first = []] = await all(one.since(new Date(0), [], never));
+    const [first = []] = await all(one.listSince(new Date(0), [], never));
     assert.equal((await all(two.fetch(first, never))).length, 1);
     const uid = await send(2);
-    const [both = []] = await all(one.since(new Date(0), [], never));
+    const [both = []] = await all(one.listSince(new Date(0), [], never));
     assert.equal(both.length, 2, "found");
     const late = both.filter((ref) => ref.uid === uid);
     const [got] = await all(two.fetch(late, never));
     assert.ok(got && "raw" in got, "downloaded");
     const third = await send(3);
-    await two.tidy([{ ...late[0]!, uid: third }], "markRead", never);
+    const [three = []] = await all(one.listSince(new Date(0), [], never));
+    const latest = three.filter((ref) => ref.uid === third);
+    await two.applyAfterDelivery(latest, "markRead", never);
     assert.ok((await server.flags("kept", "INBOX")).get(third)?.includes("\\Seen"), "tidied");
   } finally {
     await one.close();
@@ -91,9 +96,27 @@ describe("connections of several workers to one mailbox", () => {
   });
 });
 
+test("tasks that are called off while they wait for a connection take no place from those that still wait", async () => {
+  const mailbox = mailboxOn({ imapsPort: 0, imapPort: 1, host: "127.0.0.1", ca: undefined } as MailServer, "one");
+  const { workers, open, end } = crew(1, 2, 60_000);
+  const [worker] = workers;
+  const held = Promise.withResolvers<void>();
+  const first = [1, 2].map(() => worker!.use(mailbox, 0, () => held.promise, never));
+  const stop = new AbortController();
+  const gone = Array.from({ length: 20 }, () => worker!.use(mailbox, 0, async () => undefined, stop.signal));
+  const order: number[] = [];
+  const staying = Array.from({ length: 5 }, (_, n) => worker!.use(mailbox, 0, async () => void order.push(n), never));
+  stop.abort(new DOMException("stopping", "AbortError"));
+  for (const one of gone) await assert.rejects(one, { name: "AbortError" });
+  held.resolve();
+  await Promise.all([...first, ...staying]);
+  assert.deepEqual([order, open.most], [[0, 1, 2, 3, 4], 2]);
+  await end();
+});
+
 /** So many workers, with connections that only count themselves. */
 function crew(count: number, perMailbox: number, waitMs: number) {
-  const seats = memorySeats();
+  const slots = memoryConnectionSlots();
   const stop = new AbortController();
   const open = { now: 0, most: 0 };
   const connect = () => {
@@ -108,8 +131,11 @@ function crew(count: number, perMailbox: number, waitMs: number) {
     } as unknown as MailConnection;
   };
   const workers = Array.from({ length: count }, () => {
-    const deps = { connect, watched: new Map(), seats, perMailbox, waitMs, refusals: refusals(backoffs(0.01)) };
-    const one = readers(deps);
+    const getDestinations = destinationsOf({ deliveriesPerEndpoint: 64, readersPerMailbox: perMailbox });
+    const refusals = loginBackoff(backoffs(0.01));
+    const lines = strangerLines({ inHand: 512 });
+    const deps = { lines, getDestinations, connect, watched: new Map(), slots, perMailbox, waitMs, refusals };
+    const one = readerPool(deps);
     return { ...one, ran: one.run(stop.signal) };
   });
   const end = async () => {

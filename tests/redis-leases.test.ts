@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import type { Lease } from "../api/lease/lease.ts";
-import { redisNews } from "../shared/nodes/cluster-events.ts";
+import { redisClusterEvents } from "../shared/nodes/cluster-events.ts";
 import { redisLeases } from "../api/lease/redis.ts";
 import { fairShare } from "../api/lease/fair-share.ts";
-import { type About, redisSessions } from "../shared/nodes/heartbeats.ts";
-import { redisConnection } from "../shared/store/redis-client.ts";
+import { type NodeDescription, redisHeartbeats } from "../shared/nodes/heartbeats.ts";
+import { redisConnection } from "../shared/store/redis/connection/client.ts";
 import { redisCursors } from "../shared/store/redis/cursors.ts";
 import { redisKeys } from "../shared/store/redis/keys.ts";
 import { leasePromises } from "./promises/leases.ts";
@@ -24,21 +24,21 @@ before(async () => {
 });
 after(() => redis.remove());
 
-type NodeOptions = Partial<About> & { ttlMs?: number; prefix?: string };
+type NodeOptions = Partial<NodeDescription> & { ttlMs?: number; prefix?: string };
 
 /** A node with its sessions and leases at work. `end` stops it in order, `crash` cuts it off. */
 async function startNode(options: NodeOptions = {}, server = redis) {
   const { ttlMs = TTL_MS, prefix = randomUUID(), ...about } = options;
   const connection = await redisConnection(server.url);
   const keys = redisKeys(prefix);
-  const news = await redisNews(connection, keys);
+  const news = await redisClusterEvents(connection, keys);
   const reports: unknown[] = [];
-  const sessions = redisSessions({
+  const sessions = redisHeartbeats({
     redis: connection,
     keys,
-    news,
+    clusterEvents: news,
     ttlMs,
-    about: () => ({
+    describe: () => ({
       role: "api",
       name: "node",
       version: "1",
@@ -53,7 +53,7 @@ async function startNode(options: NodeOptions = {}, server = redis) {
   const [stop, over] = [new AbortController(), new AbortController()];
   const stopped = leases.run(stop.signal);
   const ended = sessions.run(over.signal);
-  await sessions.session(never);
+  await sessions.awaitSession(never);
   return {
     sessions,
     leases,
@@ -187,7 +187,7 @@ describe("leases among nodes", () => {
     const node = await startNode({}, server);
     const one = holder(node, "a");
     await eventually(one.holds, "the owner");
-    const { id } = await node.sessions.session(never);
+    const { id } = await node.sessions.awaitSession(never);
     // A renewal was answered at this moment at the latest: the session lives for a lifetime from here.
     const pausedAt = performance.now();
     await server.pause();
@@ -196,10 +196,10 @@ describe("leases among nodes", () => {
     const again = holder(node, "a");
     await server.resume();
     await eventually(again.holds, "the owner again");
-    const session = await node.sessions.session(never);
+    const session = await node.sessions.awaitSession(never);
     assert.notEqual(session.id, id, "a session is never revived");
     assert.deepEqual(
-      (await node.sessions.nodes()).map(({ session: live }) => live),
+      (await node.sessions.fetchNodes()).map(({ session: live }) => live),
       [session.id],
     );
     assert.ok((again.state.lease?.fence ?? 0) > (one.state.lease?.fence ?? 0));
@@ -241,12 +241,12 @@ describe("leases among nodes", () => {
 
   test("all live nodes are listed with what they say of themselves, workers too", () =>
     withNodes([{ mailboxes: 7 }, { role: "worker", capacity: 0 }], async (one, two) => {
-      const nodes = await one.sessions.nodes();
+      const nodes = await one.sessions.fetchNodes();
       assert.deepEqual(nodes.map(({ name, role, mailboxes }) => [name, role, mailboxes]).toSorted(), [
         ["node-0", "api", 7],
         ["node-1", "worker", 0],
       ]);
-      await eventually(() => two.sessions.known().nodes.length === 2, "the news of the other node");
+      await eventually(() => two.sessions.getCached().nodes.length === 2, "the news of the other node");
     }));
 
   test("three nodes that join and leave share the mailboxes, each with one owner, none left out", async () => {
@@ -274,7 +274,7 @@ describe("leases among nodes", () => {
 
 /** Listens as the subscriptions do: looks what is its own, begins and ends holding. */
 function listener(node: TestNode, ids: string[]) {
-  const share = fairShare({ known: node.sessions.known, givePerSecond: 100 });
+  const share = fairShare({ cluster: node.sessions.getCached, releasesPerSecond: 100 });
   const held = new Map<string, AbortController>();
   const owned = new Set<string>();
   const hold = async (id: string, stop: AbortController) => {
@@ -285,7 +285,7 @@ function listener(node: TestNode, ids: string[]) {
     }
   };
   const look = () => {
-    const { mine } = share.of(ids, new Set(held.keys()));
+    const { mine } = share.assign(ids, new Set(held.keys()));
     for (const [id, stop] of held)
       if (!mine.has(id)) {
         stop.abort(new DOMException("not mine", "AbortError"));

@@ -3,19 +3,19 @@ import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
-import { newKey } from "../shared/store/encryption-keys.ts";
-import { redisScript } from "../shared/store/redis-client.ts";
-import { LUA_CLOCK, LUA_LEDGER } from "../shared/store/redis/ledger.ts";
-import { LUA_PRINTS, printWindow } from "../shared/store/redis/fingerprints.ts";
+import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
+import { redisScript } from "../shared/store/redis/connection/client.ts";
+import { LUA_FINGERPRINTS, fingerprintWindow } from "../shared/store/redis/fingerprints.ts";
 import { redisStore } from "../shared/store/redis/store.ts";
-import { redisPlace } from "../shared/store/redis-url.ts";
+import { parseRedisUrl } from "../shared/store/redis/connection/url.ts";
 import { vault } from "../shared/store/vault.ts";
 import { mailboxOf, refOf } from "./promises/samples.ts";
 import type { StoreSettings } from "./promises/stores.ts";
 import { type Redis, startRedis } from "./servers/redis.ts";
+import { LUA_CLOCK, LUA_LEDGER } from "../shared/store/redis/lua.ts";
 
-const k1 = { id: "k1", key: newKey() };
-const k2 = { id: "k2", key: newKey() };
+const k1 = { id: "k1", key: generateEncryptionKey() };
+const k2 = { id: "k2", key: generateEncryptionKey() };
 
 let redis: Redis;
 before(async () => {
@@ -44,11 +44,11 @@ describe("redis, before it is trusted", () => {
     await server.remove();
   });
 
-  test("a server that keeps nothing over a restart is warned of", async () => {
+  test("a server that forgets everything at a restart is warned of", async () => {
     const server = await startRedis({ appendOnly: false, password: "p@ss:word/" });
     const store = await open(server.url);
-    assert.match(store.warnings.join(), /keeps nothing over a restart: set appendonly yes/);
-    assert.match(store.description, /^redis redis:\/\/127\.0\.0\.1:\d+, prefix .*keeps nothing/);
+    assert.match(store.warnings.join(), /forgets everything at a restart: set appendonly yes/);
+    assert.match(store.description, /^redis redis:\/\/127\.0\.0\.1:\d+, prefix .*forgets everything/);
     assert.doesNotMatch(store.description, /p@ss|word/);
     await store.close();
     await server.remove();
@@ -65,9 +65,9 @@ describe("redis, before it is trusted", () => {
     });
     await server.remove();
     for (const url of ["http://x", "redis://", "redis://a,b", "redis+sentinel://a:1,b:2", "redis://a/x"]) {
-      assert.throws(() => redisPlace(url), { code: "config", message: /^REDIS_URL cannot be read/ }, url);
+      assert.throws(() => parseRedisUrl(url), { code: "config", message: /^REDIS_URL cannot be read/ }, url);
     }
-    const { password, ...place } = redisPlace("rediss+sentinel://me:p%40ss@a,[::1]:7000/main/3");
+    const { password, ...place } = parseRedisUrl("rediss+sentinel://me:p%40ss@a,[::1]:7000/main/3");
     assert.equal(password?.reveal(), "p@ss");
     assert.deepEqual(place, {
       kind: "sentinel",
@@ -79,7 +79,7 @@ describe("redis, before it is trusted", () => {
       user: "me",
       master: "main",
       db: 3,
-      shown: "rediss+sentinel://a,[::1]:7000/main/3",
+      displayUrl: "rediss+sentinel://a,[::1]:7000/main/3",
     });
   });
 
@@ -88,7 +88,7 @@ describe("redis, before it is trusted", () => {
     const first = await open(redis.url, {}, prefix);
     const put = await first.mailboxes.put(mailboxOf("a"));
     await first.close();
-    const wrong = vault([{ id: "k1", key: newKey() }]);
+    const wrong = vault([{ id: "k1", key: generateEncryptionKey() }]);
     await assert.rejects(open(redis.url, { vault: wrong }, prefix), { code: "config", message: /"k1" is not the one/ });
     await assert.rejects(open(redis.url, { vault: vault([k2]) }, prefix), {
       code: "config",
@@ -126,9 +126,9 @@ describe("redis, at size", () => {
       const args = [`${prefix}:{*}:`, `${n}`, `${n + 9_999}`, JSON.stringify({ ...state, status: "listening" })];
       await redis.command("EVAL", script, "1", ...args);
     }
-    assert.equal((await other.mailboxes.wanted()).length, 100_001);
+    assert.equal((await other.mailboxes.listEnabled()).length, 100_001);
     await other.mailboxes.put({ ...(await registered(store, "one-more")).mailbox, paused: true });
-    assert.equal((await other.mailboxes.wanted()).length, 100_001);
+    assert.equal((await other.mailboxes.listEnabled()).length, 100_001);
     assert.equal((await store.mailboxes.list({ limit: 1 })).total, 100_002);
     assert.equal((await store.mailboxes.list({ limit: 1, status: "listening" })).total, 100_000);
     let pages = 0;
@@ -154,11 +154,11 @@ describe("redis, at size", () => {
     const script = redisScript(
       LUA_CLOCK,
       LUA_LEDGER,
-      LUA_PRINTS,
+      LUA_FINGERPRINTS,
       "for n = 1, 5000 do remember(redis.sha1hex(ARGV[3] .. n):sub(1, 32), 'INBOX', '1', ARGV[4] + n) end",
     );
     const fill = async (round: number) => {
-      const window = printWindow(7).values();
+      const window = fingerprintWindow(7).scriptArguments();
       for (let n = 0; n < 20; n++)
         await store.redis.run(script, `${prefix}:{m${n}}:`, [...window, `${round}-`, round * 5_000]);
     };
@@ -172,7 +172,7 @@ describe("redis, at size", () => {
       assert.equal((await store.ledger.identify("m7", moved, print, 1)).kind, "duplicate", `${n}`);
       assert.deepEqual(await store.ledger.identify("m7", refOf(5_000 + n), print, 1), {
         kind: "duplicate",
-        twin: false,
+        sharesContent: false,
       });
     }
     await store.close();

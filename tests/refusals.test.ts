@@ -3,9 +3,11 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
-import { refusals } from "../worker/mail/login-backoff.ts";
+import { Secret } from "../shared/contract/secret.ts";
+import { loginBackoff } from "../worker/mail/login-backoff.ts";
 
-const box = (revision: number) => ({ id: "a", revision }) as Mailbox;
+const byToken = { user: "a", accessToken: new Secret("token") };
+const box = (revision: number, auth: object = byToken) => ({ id: "a", revision, receive: { auth } }) as Mailbox;
 const soon = { login: () => 0 };
 const late = { login: () => 60_000 };
 
@@ -25,7 +27,7 @@ const wrong = () => {
 
 describe("refused logins of workers", () => {
   test("a refused login is not tried again before its time, and says the same", async () => {
-    const { guard } = refusals(late);
+    const { guard } = loginBackoff(late);
     const { login, asked } = server(wrong);
     for (const _ of [1, 2, 3])
       await assert.rejects(guard(box(1), login), { code: "auth", message: "Invalid credentials" });
@@ -33,14 +35,14 @@ describe("refused logins of workers", () => {
   });
 
   test("after the third refusal nobody asks for a day", async () => {
-    const { guard } = refusals(soon);
+    const { guard } = loginBackoff(soon);
     const { login, asked } = server(wrong);
     for (const _ of [1, 2, 3, 4, 5]) await assert.rejects(guard(box(1), login));
     assert.equal(asked(), 3);
   });
 
   test("a changed mailbox is asked at once, and a success forgets the refusals", async () => {
-    const { guard } = refusals(late);
+    const { guard } = loginBackoff(late);
     await assert.rejects(guard(box(1), server(wrong).login));
     const { login, asked } = server(() => undefined);
     await guard(box(2), login);
@@ -48,8 +50,16 @@ describe("refused logins of workers", () => {
     assert.equal(asked(), 2);
   });
 
+  test("refused passwords are not counted here, but where they are shown", async () => {
+    const { guard } = loginBackoff(late);
+    const { login, asked } = server(wrong);
+    const mailbox = box(1, { user: "a", password: new Secret("wrong") });
+    for (const _ of [1, 2]) await assert.rejects(guard(mailbox, login), { code: "auth" });
+    assert.equal(asked(), 2);
+  });
+
   test("other faults are the caller's to wait for", async () => {
-    const { guard } = refusals(late);
+    const { guard } = loginBackoff(late);
     const { login, asked } = server(() => {
       throw new Problem("connect", "refused");
     });

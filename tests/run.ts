@@ -1,7 +1,12 @@
-/** The test command: checks, then the suite on Bun and on Node 24, then the smoke test on Deno; ends with every failure in full and one line of true counts. */
+/**
+ * The test command: checks, then the suite on Bun and on Node 24, then the smoke test on Deno. It ends with the seconds of each
+ * file, every failure in full, and one line of true counts.
+ */
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
+import { provide } from "./servers/provide.ts";
 import { bunFailures, denoFailures, lastLines, nodeFailures } from "./tools/failures.ts";
 
 type Counts = { passed: number; failed: number; skipped: number };
@@ -24,6 +29,8 @@ const wanted = chosen.length > 0 ? files.filter((file) => chosen.some((word) => 
 
 /** Longer than any one test may take; each test has its own shorter deadlines. */
 const TEST_MS = 300_000;
+/** Longer than any one step may take. */
+const STEP_MS = 900_000;
 
 const number = (output: string, pattern: RegExp) =>
   [...output.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
@@ -58,45 +65,82 @@ const checks: Step[] = [
 const backends: Step[] = [
   { name: "servers for the tests", command: [bin("bun"), "tests/prepare.ts"], count: fromExit, failures: lastLines },
 ];
-const suites: Step[] = [
-  {
-    name: "suite on Bun",
-    command: [bin("bun"), "test", "--timeout", String(TEST_MS), ...wanted.map((file) => `./${file}`)],
-    count: fromBun,
-    failures: bunFailures,
-  },
-  {
-    name: "suite on Node 24",
-    command: ["node_modules/node/bin/node", "--test", "--test-reporter=spec", `--test-timeout=${TEST_MS}`, ...wanted],
-    count: fromNode,
-    failures: nodeFailures,
-  },
-  {
-    name: "smoke test on Deno",
-    command: [bin("deno"), "test", "-A", "--no-check", "tests/smoke.test.ts"],
-    count: fromDeno,
-    failures: denoFailures,
-  },
-];
+/** Files that take longest, the longest first. */
+const LONGEST = [
+  "chaos",
+  "rabbit",
+  "strangers",
+  "cluster-faults",
+  "corpus",
+  "pop3-stories",
+  "ews-stories",
+  "cluster",
+  "imap-lies",
+  "ews-lies",
+  "pop3-lies",
+  "redis-queue",
+  "ews-sending-faults",
+  "sending-nodes",
+  "sending-faults",
+  "creatio",
+  "failover",
+  "stories",
+  "sending-servers",
+].map((name) => `tests/${name}.test.ts`);
+const rank = (file: string) => (LONGEST.includes(file) ? LONGEST.indexOf(file) : LONGEST.length);
+const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
+
+/** A file mostly waits for servers and for processes, so more files run at the same time than there are cores. */
+const FILES_AT_ONCE = Math.ceil(2.5 * availableParallelism());
+const onBun = (file: string): Step => ({
+  name: `${file} on Bun`,
+  command: [bin("bun"), "test", "--timeout", String(TEST_MS), `./${file}`],
+  count: fromBun,
+  failures: bunFailures,
+});
+const onNode = (file: string): Step => ({
+  name: `${file} on Node 24`,
+  command: ["node_modules/node/bin/node", "--test", "--test-reporter=spec", `--test-timeout=${TEST_MS}`, file],
+  count: fromNode,
+  failures: nodeFailures,
+});
+const bunSuite = ordered.map(onBun);
+const nodeSuite = ordered.map(onNode);
+const bothSuites = ordered.flatMap((file) => [onBun(file), onNode(file)]);
+const denoSuite: Step = {
+  name: "smoke test on Deno",
+  command: [bin("deno"), "test", "-A", "--no-check", "tests/smoke.test.ts"],
+  count: fromDeno,
+  failures: denoFailures,
+};
 const only = process.argv.find((word) => word.startsWith("--only="))?.slice("--only=".length);
-const [bunSuite, nodeSuite, denoSuite] = suites.map((step) => [step]);
 const named: Record<string, Step[][]> = {
   check: checks.map((step) => [step]),
-  bun: [bunSuite ?? []],
-  node: [nodeSuite ?? []],
-  deno: [denoSuite ?? []],
+  bun: [bunSuite],
+  node: [nodeSuite],
+  deno: [[denoSuite]],
 };
-/** Steps one after the other; those in one list at the same time, as each runtime's suite keeps one core busy. */
-const all = [...checks.map((step) => [step]), backends, suites.slice(0, 2), suites.slice(2)];
-const plan = only
-  ? (named[only] ?? [])
-  : chosen.length > 0
-    ? [backends, ...suites.slice(0, 2).map((step) => [step])]
-    : all;
+/** Lists of steps, one list after the other. Of one list `FILES_AT_ONCE` steps run at the same time. */
+const all = [...checks.map((step) => [step]), backends, bothSuites, [denoSuite]];
+const plan = only ? (named[only] ?? []) : chosen.length > 0 ? [backends, bothSuites] : all;
+
+/** For all steps. Node keeps what it compiled: a process of the service starts in half the time. */
+const environment: Record<string, string> = { NODE_COMPILE_CACHE: `${root}node_modules/.cache/node-compile` };
+
+/** One RabbitMQ for all files: each takes seconds to start. Returns what ends it. */
+async function startSharedBroker(): Promise<() => Promise<void>> {
+  const broker = await provide("rabbitmq");
+  if (!broker || broker.how === "environment") return async () => undefined;
+  environment["RABBITMQ_URL"] = broker.server.url;
+  environment["RABBITMQ_MANAGEMENT_PORT"] = String(broker.server.managementPort);
+  return broker.server.remove;
+}
 
 /** Of every failure so far, in which step it was and what was said of it. */
 const failed: string[] = [];
+const seconds: { name: string; seconds: number }[] = [];
 
+/** Runs one step. What it prints is shown at once, or as a whole at its end when others run beside it. */
 function perform({ name, command, count, failures }: Step, aside: boolean): Promise<Counts> {
   const began = performance.now();
   if (!aside) console.log(`\n== ${name}`);
@@ -104,7 +148,10 @@ function perform({ name, command, count, failures }: Step, aside: boolean): Prom
   const child = spawn(program, args, {
     cwd: root,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
+    env: { ...process.env, ...environment, NO_COLOR: "1", FORCE_COLOR: undefined },
+    // After a failure something may stay open that keeps the process alive.
+    timeout: STEP_MS,
+    killSignal: "SIGKILL",
   });
   let output = "";
   const keep = (chunk: Buffer) => {
@@ -121,7 +168,7 @@ function perform({ name, command, count, failures }: Step, aside: boolean): Prom
       if (aside) console.log(`\n== ${name}\n${output}`);
       const counts = count(output);
       // A step that counts nothing is one check; one that ended badly without naming a failure has failed all the same.
-      if (counts.passed + counts.failed === 0)
+      if (counts.passed + counts.failed + counts.skipped === 0)
         Object.assign(counts, code === 0 && count === fromExit ? { passed: 1 } : { failed: 1 });
       else if (code !== 0 && counts.failed === 0) counts.failed = 1;
       if (counts.failed > 0) {
@@ -129,22 +176,41 @@ function perform({ name, command, count, failures }: Step, aside: boolean): Prom
         const found = new Set([...failures(output), ...(code === 1 ? [] : lastLines(output))]);
         for (const failure of found.size > 0 ? found : lastLines(output)) failed.push(`== ${name}\n${failure}\n`);
       }
-      console.log(
-        `== ${name}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${Math.round((performance.now() - began) / 1000)} s`,
-      );
+      const took = Math.round((performance.now() - began) / 100) / 10;
+      if (aside) seconds.push({ name, seconds: took });
+      console.log(`== ${name}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${took.toFixed(1)} s`);
       resolve(counts);
     });
   });
 }
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-for (const steps of plan) {
-  const counted = await Promise.all(steps.map((step, index) => perform(step, index > 0)));
-  for (const counts of counted) {
+
+/** Performs steps until none is left. */
+async function performAll(take: () => Step | undefined, aside: boolean): Promise<void> {
+  for (let step = take(); step; step = take()) {
+    const counts = await perform(step, aside);
     total.passed += counts.passed;
     total.failed += counts.failed;
     total.skipped += counts.skipped;
   }
+}
+
+const began = performance.now();
+for (const steps of plan) {
+  const endBroker = plan === all && steps === bothSuites ? await startSharedBroker() : undefined;
+  const waiting = [...steps];
+  // Every other place takes the shortest: the heaviest files do not all run at the same time, nor is one of them the last.
+  const takeNext = (place: number) => () => (place % 2 === 0 ? waiting.shift() : waiting.pop());
+  const places = Array.from({ length: FILES_AT_ONCE }, (_, place) => performAll(takeNext(place), steps.length > 1));
+  await Promise.all(places);
+  await endBroker?.();
+}
+if (seconds.length > 0) {
+  const sum = seconds.reduce((before, one) => before + one.seconds, 0);
+  console.log(`\n${Math.round((performance.now() - began) / 1000)} s in all; the files took ${Math.round(sum)} s:`);
+  for (const one of seconds.toSorted((a, b) => b.seconds - a.seconds))
+    console.log(`${one.seconds.toFixed(1)} s  ${one.name}`);
 }
 // At the very end, because often only the end of a long log is kept.
 if (failed.length > 0) console.log(`\nFailures\n\n${failed.join("\n")}`);

@@ -5,11 +5,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { singleLeases } from "../api/lease/single.ts";
 import { watchMailbox } from "../api/listen/watch.ts";
 import type { Cursor, MessageRef } from "../shared/contract/message.ts";
-import type { WatchSign } from "../shared/mail/mail.ts";
+import type { WatchEvent } from "../shared/mail/mail.ts";
 import { openMailbox } from "../shared/mail/open.ts";
-import { maildrops } from "../shared/mail/pop3/maildrops.ts";
+import { maildropPool } from "../shared/mail/pop3/maildrops.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
-import { depsFor, maildropOn, PASSWORD } from "./promises/mailbox-rig.ts";
+import { PASSWORD } from "./bodies.ts";
+import { depsFor, maildropOn } from "./promises/mailbox-rig.ts";
 import { numbered } from "./servers/mail.ts";
 import { type Pop3Server, startPop3Server } from "./servers/pop3.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -31,12 +32,12 @@ describe("a run that outlives its interval", () => {
   async function picked(user: string, processLock: boolean) {
     const facts: FactBody[] = [];
     const handed: MessageRef[] = [];
-    const signs: WatchSign["kind"][] = [];
+    const signs: WatchEvent["kind"][] = [];
     let cursor: Cursor | undefined;
     let fences = 0;
     let [pickers, most, holds] = [0, 0, 0];
     const stop = new AbortController();
-    const leases = singleLeases({ fence: async () => ++fences });
+    const leases = singleLeases({ issueFence: async () => ++fences });
     const cursors = {
       fence: async () => fences,
       read: async () => (cursor ? [cursor] : []),
@@ -45,7 +46,7 @@ describe("a run that outlives its interval", () => {
     };
     const place = { host: server.host, ca: server.ca, pop3Port: server.port, pop3sPort: server.tlsPort };
     const box = maildropOn(place, user, { since: "2001-01-01", processLock, poll: { everySeconds: 0.3 } });
-    const deps = depsFor({ maildrops: maildrops() });
+    const deps = depsFor({ maildrops: maildropPool() });
     const tasks = {
       async send(task: { messages?: MessageRef[] }) {
         most = Math.max(most, ++pickers);
@@ -54,7 +55,7 @@ describe("a run that outlives its interval", () => {
         pickers -= 1;
       },
     };
-    const tell = (sign: { kind: string }) => void signs.push(sign.kind as WatchSign["kind"]);
+    const tell = (sign: { kind: string }) => void signs.push(sign.kind as WatchEvent["kind"]);
     const picker = async () => {
       while (!stop.signal.aborted) {
         const work = async (lease: Parameters<Parameters<typeof leases.hold>[1]>[0]) => {
@@ -77,7 +78,7 @@ describe("a run that outlives its interval", () => {
       "each once, in order",
     );
     assert.equal(most, 1, "never two pickers at once");
-    return { overran: facts.filter(({ kind }) => kind === "mailbox.overran"), holds, signs };
+    return { overran: facts.filter(({ kind }) => kind === "mailbox.poll_overran"), holds, signs };
   }
 
   test("ends with it, is seen, and whoever holds the lease next goes on behind the cursor", async () => {

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, describe, test } from "node:test";
-import { newKey } from "../shared/store/encryption-keys.ts";
+import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { MIGRATIONS } from "../shared/store/sqlite/schema.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
 import { vault } from "../shared/store/vault.ts";
@@ -32,17 +32,17 @@ describe("the schema", () => {
     older.close();
     const store = await sqliteStore({
       path,
-      vault: vault([{ id: "k1", key: newKey() }]),
+      vault: vault([{ id: "k1", key: generateEncryptionKey() }]),
       windowDays: 7,
       spoolBytes: 1e9,
     });
     assert.deepEqual(await store.deliveries.get("d"), { ...parked, spooled: true });
-    assert.equal((await store.deliveries.counts()).parked, 1);
+    assert.equal((await store.deliveries.getCounts()).parked, 1);
     assert.deepEqual(await store.outbox.get("s"), sending);
     const known = await store.outbox.accept(sendingOf("s2", { key: "k" }), Buffer.from("raw"), 10);
     assert.equal(known.kind, "known");
     await store.deliveries.save(deliveryOf("d"));
-    const { delivered, spoolBytes } = await store.deliveries.counts();
+    const { delivered, spoolBytes } = await store.deliveries.getCounts();
     assert.deepEqual({ delivered, spoolBytes }, { delivered: 1, spoolBytes: 0 });
     await store.close();
   });

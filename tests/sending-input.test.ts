@@ -7,10 +7,10 @@ import * as v from "valibot";
 import { OutgoingMessage } from "../shared/contract/outgoing.ts";
 import { type FieldError, Problem } from "../shared/contract/problem.ts";
 import { parseMessage } from "../shared/mail/mime/message.ts";
-import { addressesIn, parties, plainAddress } from "../shared/mail/smtp/addresses.ts";
-import { compose } from "../shared/mail/smtp/compose.ts";
+import { parseAddressHeader, parseParties, normalizeAddress } from "../shared/mail/smtp/addresses.ts";
+import { composeMessage } from "../shared/mail/smtp/compose.ts";
 import { checkHeaders } from "../shared/mail/smtp/headers.ts";
-import { ready } from "../shared/mail/smtp/ready.ts";
+import { prepareRawMessage } from "../shared/mail/smtp/raw-message.ts";
 
 /** Text with much of what has ever broken out of a header or an address. */
 const nasty = fc
@@ -74,9 +74,9 @@ describe("any input", () => {
     const plain = fc.tuple(word, word).map((words) => words.join("@"));
     fc.assert(
       fc.property(plain, fc.boolean(), (text, bracketed) => {
-        const [party] = parties([bracketed ? `<${text}>` : text], "to", []);
+        const [party] = parseParties([bracketed ? `<${text}>` : text], "to", []);
         const [read, ...more] = addressparser(bracketed ? `<${text}>` : text);
-        const address = read && more.length === 0 ? plainAddress(read.address ?? "") : undefined;
+        const address = read && more.length === 0 ? normalizeAddress(read.address ?? "") : undefined;
         assert.deepEqual(party, address === undefined ? undefined : { name: read?.name, address });
       }),
       { numRuns: 2000 },
@@ -87,11 +87,14 @@ describe("any input", () => {
     fc.assert(
       fc.property(nasty, nasty, (name, address) => {
         const errors: FieldError[] = [];
-        const [party] = parties([{ name, address }], "to", errors);
+        const [party] = parseParties([{ name, address }], "to", errors);
         if (!party) return assert.equal(errors.length, 1);
-        assert.equal(plainAddress(party.address), party.address);
-        assert.match(party.address, /^[^\s<>,;:"()[\]\\@]+@[a-z0-9._-]+$/u);
-        assert.deepEqual(addressesIn(`x <${party.address}>, last@example.org`), [party.address, "last@example.org"]);
+        assert.equal(normalizeAddress(party.address), party.address);
+        assert.match(party.address, /^("?)[^\s<>,;:"()[\]\\@]+\1@[a-z0-9._-]+$/u);
+        assert.deepEqual(parseAddressHeader(`x <${party.address}>, last@example.org`), [
+          party.address,
+          "last@example.org",
+        ]);
       }),
       { numRuns: 3000 },
     );
@@ -100,7 +103,7 @@ describe("any input", () => {
   test("as one text is that one address and its name, or refused", () => {
     fc.assert(
       fc.property(nasty, (text) => {
-        const [party] = parties([text], "to", []);
+        const [party] = parseParties([text], "to", []);
         if (party)
           assert.ok(text.toLowerCase().includes(`@${domainOf(party.address).slice(0, 3)}`) || /[^\0-\x7f]/.test(text));
       }),
@@ -127,10 +130,10 @@ describe("any input", () => {
         const errors: FieldError[] = [];
         if (!result.success) return;
         checkHeaders(result.output.headers, errors);
-        const to = parties(result.output.to, "to", errors);
+        const to = parseParties(result.output.to, "to", errors);
         if (errors.length > 0) return;
         const people = { from: { name, address: "me@example.com" }, to, cc: [], bcc: [], replyTo: [] };
-        const { raw, recipients } = await compose(result.output, people, new Date(0));
+        const { raw, recipients } = await composeMessage(result.output, people, new Date(0));
         assert.deepEqual(recipients, ["bob@example.net"]);
         const parsed = await parseMessage(raw, { maxAttachmentBytes: 0 });
         const names = parsed.headers.map(([one]) => one);
@@ -158,10 +161,14 @@ describe("any input", () => {
           ...fields.map(([name, value]) => `${name}: ${value}`),
         ];
         try {
-          const { raw, from, recipients } = ready(Buffer.from(`${lines.join("\r\n")}\r\n\r\nHello`), [], new Date(0));
+          const { raw, from, recipients } = prepareRawMessage(
+            Buffer.from(`${lines.join("\r\n")}\r\n\r\nHello`),
+            [],
+            new Date(0),
+          );
           assert.equal(from, "me@example.com");
           assert.ok(recipients.includes("bob@example.net"));
-          for (const to of recipients) assert.equal(plainAddress(to), to);
+          for (const to of recipients) assert.equal(normalizeAddress(to), to);
           assert.doesNotMatch(raw.toString("latin1"), /(?<!\r)\n|\r(?!\n)|\0/);
           assert.equal(
             raw
@@ -177,4 +184,94 @@ describe("any input", () => {
       { numRuns: 3000 },
     );
   });
+});
+
+describe("an address as people type it", () => {
+  for (const [text, name, address] of [
+    ["Doe, John <john@acme.example>", "Doe, John", "john@acme.example"],
+    ['"Doe, John (john@acme.example)" <john@acme.example>', "Doe, John (john@acme.example)", "john@acme.example"],
+    ["ACME: Support <help@acme.example>", "ACME: Support", "help@acme.example"],
+    ["[Team] Bob (Sales) <bob@acme.example>", "[Team] Bob (Sales)", "bob@acme.example"],
+    ['John "Johnny" Doe <john@acme.example>', 'John "Johnny" Doe', "john@acme.example"],
+    ["bob@acme.example (Bob)", "Bob", "bob@acme.example"],
+    ["mailto:bob@acme.example", "", "bob@acme.example"],
+    [" bob@acme.example; ", "", "bob@acme.example"],
+    ["den...4ik@mail.example", "", '"den...4ik"@mail.example'],
+    ["xxx.yyy.@carrier.example", "", '"xxx.yyy."@carrier.example'],
+    ['"xxx.yyy."@carrier.example', "", '"xxx.yyy."@carrier.example'],
+    ['"bob"@acme.example', "", "bob@acme.example"],
+    ["jürgen@müller.example", "", "jürgen@xn--mller-kva.example"],
+  ] as const)
+    test(`${text} is ${address}`, () => assert.deepEqual(parseParties([text], "to", []), [{ name, address }]));
+
+  for (const text of [
+    "a@acme.example, Bob <bob@acme.example>",
+    "a@acme.example b@acme.example",
+    "Bob <bob@acme.example> <eve@evil.example>",
+    "<@relay.example:bob@acme.example>",
+    "a@evil.example@acme.example",
+    '"a@evil.example"@acme.example',
+    "Friends: a@acme.example, b@acme.example;",
+  ])
+    test(`${text} is refused, for it could be somebody else or several`, () => {
+      const errors: FieldError[] = [];
+      assert.deepEqual(parseParties([text], "to", errors), []);
+      assert.ok(errors[0]?.message.includes(text), "the refusal names it");
+    });
+});
+
+const composeWith = async (file: object) => {
+  const message = v.parse(OutgoingMessage, { text: "Hello", html: "<p>Hello</p>", attachments: [file] });
+  const from = { name: "", address: "me@example.com" };
+  const to = [{ name: "", address: "bob@example.net" }];
+  const { raw } = await composeMessage(message, { from, to, cc: [], bcc: [], replyTo: [] }, new Date(0));
+  return raw.toString("utf8");
+};
+
+describe("a calendar among the files", () => {
+  const calendar = ["BEGIN:VCALENDAR", "VERSION:2.0", "METHOD:REQUEST", "BEGIN:VEVENT", "SUMMARY:Grüße", "END:VEVENT"];
+  const content = Buffer.from([...calendar, "END:VCALENDAR", ""].join("\n")).toString("base64");
+
+  for (const contentType of ["text/calendar; method=REQUEST", "text/calendar; charset=utf-8", "TEXT/CALENDAR"])
+    test(`that has a METHOD is an invitation beside the text, as ${contentType}`, async () => {
+      const raw = await composeWith({ filename: "meeting.ics", contentType, content });
+      const [, boundary = ""] = /Content-Type: multipart\/alternative;\s+boundary="([^"]+)"/.exec(raw) ?? [];
+      const parts = raw.split(`--${boundary}`).slice(1, -1);
+      const types = parts.map((part) => /Content-Type: (\S+)/.exec(part)?.[1]);
+      assert.deepEqual(types, ["text/plain;", "text/html;", "text/calendar;"]);
+      assert.match(parts[2] ?? "", /Content-Type: text\/calendar; charset=utf-8; method=REQUEST\r\n/);
+      assert.match(parts[2] ?? "", /SUMMARY:Gr=C3=BC=C3=9Fe\r\n/);
+      assert.match(raw, /filename=meeting\.ics/);
+    });
+
+  test("that is given as an attachment, or has no METHOD, stays a file", async () => {
+    const files = [
+      { filename: "a.ics", contentType: "text/calendar", disposition: "attachment", content },
+      { filename: "a.ics", contentType: "text/calendar", content: Buffer.from("BEGIN:VCALENDAR\n").toString("base64") },
+    ];
+    for (const file of files) assert.doesNotMatch(await composeWith(file), /method=/i);
+  });
+});
+
+test("a message id that was delivered is taken back for a reply, whatever is inside, and stands in the header as it is", async () => {
+  for (const id of ["<20260720.4E@>", "<abc>", "<one@two@three.example>", "<ü@example.com>", '<"a"$b%c@[10.0.0.1]>']) {
+    const received = await parseMessage(Buffer.from(`Message-ID: ${id}\r\n\r\nx`), { maxAttachmentBytes: 0 });
+    const body = {
+      to: ["bob@example.net"],
+      text: "x",
+      inReplyTo: received.messageId,
+      references: [received.messageId],
+    };
+    const reply = v.parse(OutgoingMessage, body);
+    const people = {
+      from: { name: "", address: "me@example.com" },
+      to: [{ name: "", address: "bob@example.net" }],
+      cc: [],
+      bcc: [],
+      replyTo: [],
+    };
+    const { raw } = await composeMessage(reply, people, new Date(0));
+    for (const name of ["In-Reply-To", "References"])
+      assert.ok(raw.toString("utf8").includes(`${name}: ${id}\r\n`), raw.toString("utf8"));
+  }
 });

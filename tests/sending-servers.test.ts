@@ -1,11 +1,20 @@
 /** Sending through mail servers of the real world: Postfix, GreenMail, and copies in Dovecot's Sent folder. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { sceneWith, status } from "./stories/scene.ts";
+import { loginAgain, sceneWith, status } from "./stories/scene.ts";
 import { outgoing } from "./stories/outgoing.ts";
-import { postfixOrSkip } from "./servers/postfix.ts";
+import { senderPromises } from "./promises/senders.ts";
+import { chasquidOrSkip } from "./servers/chasquid.ts";
+import { eximOrSkip } from "./servers/exim.ts";
+import { postfixOrSkip, postfixSubmissionOrSkip } from "./servers/postfix.ts";
 import { dovecotOrSkip, greenMailOrSkip } from "./servers/provide.ts";
 import { startSmtpScript } from "./servers/smtp-script.ts";
+
+describe("a real server for sending", () => {
+  senderPromises("Postfix", postfixSubmissionOrSkip);
+  senderPromises("Exim", eximOrSkip);
+  senderPromises("chasquid", chasquidOrSkip);
+});
 
 describe("sending through", () => {
   test("Postfix: what it takes is delivered once, and what it returns makes the sending bounced", async (context) => {
@@ -45,7 +54,11 @@ describe("sending through", () => {
     try {
       const { id, user } = await s.mailbox({ wait: false });
       const send = { host: "127.0.0.1", port: mail.smtpPort, tls: "none" };
-      await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, { address: `${user}@localhost`, send });
+      await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, {
+        address: `${user}@localhost`,
+        receive: loginAgain(user),
+        send,
+      });
       const message = { to: ["bob@localhost"], subject: "Through GreenMail", text: "Hello" };
       const answer = await s.service.call("POST", `/api/v1/mailboxes/${id}/messages?wait=25`, message);
       assert.equal(answer.body.state, "sent", JSON.stringify(answer.body));
@@ -64,7 +77,7 @@ describe("sending through", () => {
     try {
       const { id, user } = await s.mailbox();
       const send = { host: "127.0.0.1", port: smtp.port, tls: "none" };
-      await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, { send });
+      await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, { receive: loginAgain(user), send });
       await status(s.service, id, "listening");
       const ask = (n: number) =>
         s.service.call("POST", `/api/v1/mailboxes/${id}/messages`, { to: ["bob@example.net"], subject: `Nr ${n}` });
@@ -80,7 +93,11 @@ describe("sending through", () => {
         );
       });
       await s.service.until("the copies", async () => (await mail.count(user, "Sent").catch(() => 0)) >= sent.length);
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      for (const one of sent)
+        await s.service.until("the bytes to go, as no copy remains to be made", async () => {
+          const { status: code } = await s.service.call("GET", `/api/v1/messages/${one.id}/raw`);
+          return code === 404;
+        });
       assert.equal(await mail.count(user, "Sent"), sent.length);
     } finally {
       await s.end();

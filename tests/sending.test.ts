@@ -3,9 +3,11 @@ import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { parseMessage } from "../shared/mail/mime/message.ts";
+import { PASSWORD } from "./bodies.ts";
 import { makeCertificates } from "./servers/certificates.ts";
 import { startSmtpScript } from "./servers/smtp-script.ts";
 import { type Outgoing, outgoing } from "./stories/outgoing.ts";
+import { loginAgain } from "./stories/scene.ts";
 
 const base64 = (text: string) => Buffer.from(text, "latin1").toString("base64");
 
@@ -227,10 +229,13 @@ describe("sending", () => {
   });
 
   test("what the server cannot take is not sent to it: too large, or an international address", async () => {
-    const { id } = await s.sender();
+    const { id, user } = await s.sender();
     const small = await startSmtpScript({ offers: ["SIZE 5000"] });
     try {
-      await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, { send: { port: small.port } });
+      await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, {
+        receive: loginAgain(user),
+        send: { port: small.port },
+      });
       const large = await s.send(id, { text: "x".repeat(9000) }, { wait: 20 });
       assert.equal(large.body.state, "failed");
       assert.match(large.body.reason, /5000/);
@@ -256,14 +261,15 @@ describe("sending", () => {
     const { answer } = await sent(id, { subject: "For the record" });
     await s.service.until("the copy", async () => (await s.mail.count(user, "Sent").catch(() => 0)) === 1);
     assert.deepEqual([...(await s.mail.flags(user, "Sent")).values()], [["\\Seen"]]);
-    const raw = await s.service.until("the bytes to go", async () => {
-      const { status } = await s.service.call("GET", `/api/v1/messages/${answer.body.id}/raw`);
-      return status === 404;
-    });
-    assert.ok(raw);
+    const settled = (message: string) =>
+      s.service.until("the bytes to go, as no copy remains to be made", async () => {
+        const { status } = await s.service.call("GET", `/api/v1/messages/${message}/raw`);
+        return status === 404;
+      });
+    await settled(answer.body.id);
     const never = await s.sender({ saveSent: "never" });
-    await sent(never.id);
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    const without = await sent(never.id);
+    await settled(without.answer.body.id);
     assert.equal(await s.mail.count(never.user, "Sent").catch(() => 0), 0);
   });
 
@@ -305,10 +311,13 @@ describe("the way to the server", () => {
     const implicit = await startSmtpScript({ tls: server, implicit: true });
     const impostor = await startSmtpScript({ tls: wrongName });
     const plain = await startSmtpScript();
-    const { id } = await s.sender();
+    const { id, user } = await s.sender();
     const through = async (send: object, wait = 1) => {
       const none = { ca: null, fingerprint: null };
-      const patched = await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, { send: { ...none, ...send } });
+      const patched = await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, {
+        receive: loginAgain(user),
+        send: { ...none, ...send },
+      });
       assert.equal(patched.status, 200, JSON.stringify(patched.body));
       return (await s.send(id, {}, { wait })).body;
     };
@@ -354,7 +363,7 @@ describe("the way to the server", () => {
   test("is tried by validate, which names what is wrong", async () => {
     const { body: mailbox } = await s.service.call("GET", `/api/v1/mailboxes/${(await s.sender()).id}`);
     const user = mailbox.receive.auth.user as string;
-    const receive = { ...mailbox.receive, auth: { user, password: "correct horse" } };
+    const receive = { ...mailbox.receive, auth: { user, password: PASSWORD } };
     const tried = async (send: object) => {
       const body = { address: "me@example.com", receive, send, deliver: { url: s.endpoint.url } };
       const { body: report } = await s.service.call("POST", "/api/v1/mailboxes/validate", body);

@@ -55,6 +55,7 @@ export async function startService(
       HOST: "127.0.0.1",
       PORT: "0",
       API_TOKENS: TOKEN,
+      CRM_ACCESS: "networks:127.0.0.0/8",
       DATA_DIR: dataDir,
       BACKOFF_SCALE: "0.05",
       CONNECTIONS_PER_HOST_PER_SECOND: "500",

@@ -1,12 +1,12 @@
 /** Fair share: what each node reckons to be its own, with nodes that join, leave, are small or share a name. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { fairShare, sharesOf } from "../api/lease/fair-share.ts";
-import type { NodeInfo } from "../shared/nodes/heartbeats.ts";
+import { fairShare, assignMailboxes } from "../api/lease/fair-share.ts";
+import type { LiveNode } from "../shared/nodes/heartbeats.ts";
 
 const ids = Array.from({ length: 3_000 }, (_, n) => `mailbox-${n}`);
 
-function nodeOf(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
+function nodeOf(name: string, more: Partial<LiveNode> = {}): LiveNode {
   return {
     session: `session of ${name}`,
     role: "api",
@@ -20,8 +20,8 @@ function nodeOf(name: string, more: Partial<NodeInfo> = {}): NodeInfo {
 }
 
 /** Who has each mailbox, by session. */
-function owners(nodes: NodeInfo[]): Map<string, string> {
-  const { parts } = sharesOf(ids, nodes);
+function owners(nodes: LiveNode[]): Map<string, string> {
+  const { parts } = assignMailboxes(ids, nodes);
   return new Map([...parts].flatMap(([session, part]) => part.map((id): [string, string] => [id, session])));
 }
 
@@ -29,7 +29,7 @@ const nodes = ["api-0", "api-1", "api-2"].map((name) => nodeOf(name));
 
 describe("fair share", () => {
   test("every mailbox has one node, and the nodes have about the same", () => {
-    const { parts, unserved } = sharesOf(ids, nodes);
+    const { parts, unserved } = assignMailboxes(ids, nodes);
     assert.equal(unserved, 0);
     assert.deepEqual([...parts.values()].flat().toSorted(), ids.toSorted());
     for (const part of parts.values()) assert.ok(part.length > 900 && part.length < 1_100, `${part.length}`);
@@ -48,18 +48,18 @@ describe("fair share", () => {
 
   test("nodes of one name share as others do, and workers get nothing", () => {
     const namesakes = ["a", "b"].map((session) => nodeOf("api", { session }));
-    const { parts } = sharesOf(ids, [...namesakes, nodeOf("worker", { role: "worker", capacity: 0 })]);
+    const { parts } = assignMailboxes(ids, [...namesakes, nodeOf("worker", { role: "worker", capacity: 0 })]);
     assert.deepEqual([...parts.keys()].toSorted(), ["a", "b"]);
     for (const part of parts.values()) assert.ok(part.length > 1_300 && part.length < 1_700, `${part.length}`);
   });
 
   test("a full node's overflow goes to the next in rank, and what nobody has room for is counted", () => {
     const [one = nodeOf(""), ...others] = nodes;
-    const { parts, unserved } = sharesOf(ids, [{ ...one, capacity: 100 }, ...others]);
+    const { parts, unserved } = assignMailboxes(ids, [{ ...one, capacity: 100 }, ...others]);
     assert.equal(parts.get(one.session)?.length, 100);
     assert.equal(unserved, 0);
     assert.equal([...parts.values()].flat().length, ids.length);
-    const full = sharesOf(
+    const full = assignMailboxes(
       ids,
       nodes.map((node) => ({ ...node, capacity: 500 })),
     );
@@ -74,14 +74,14 @@ describe("fair share", () => {
     let now = 0;
     let live = nodes.slice(0, 1);
     const known = () => ({ nodes: live, own: nodes[0]?.session });
-    const share = fairShare({ known, givePerSecond: 20, now: () => now });
-    let held: ReadonlySet<string> = share.of(ids, new Set()).mine;
+    const share = fairShare({ cluster: known, releasesPerSecond: 20, now: () => now });
+    let held: ReadonlySet<string> = share.assign(ids, new Set()).mine;
     assert.equal(held.size, 3_000);
     live = nodes.slice(0, 2);
-    const ideal = sharesOf(ids, live).parts.get(nodes[0]?.session ?? "")?.length ?? 0;
+    const ideal = assignMailboxes(ids, live).parts.get(nodes[0]?.session ?? "")?.length ?? 0;
     for (let second = 0; second < 10; second++) {
       now += 1_000;
-      const { mine, surplus } = share.of(ids, held);
+      const { mine, surplus } = share.assign(ids, held);
       const left = held.size - mine.size;
       assert.ok(left >= 15 && left <= 25, `${left} in a second`);
       assert.equal(surplus, mine.size - ideal);
@@ -89,24 +89,24 @@ describe("fair share", () => {
     }
     for (let second = 0; second < 120; second++) {
       now += 1_000;
-      held = share.of(ids, held).mine;
+      held = share.assign(ids, held).mine;
     }
     assert.equal(held.size, ideal);
     live = nodes.slice(0, 1);
-    assert.equal(share.of(ids, held).mine.size, 3_000);
+    assert.equal(share.assign(ids, held).mine.size, 3_000);
   });
 
   test("a node without a session keeps what it holds and takes nothing new", () => {
-    const share = fairShare({ known: () => ({ nodes, own: undefined }), givePerSecond: 20 });
-    assert.deepEqual([...share.of(ids, new Set(["mailbox-1", "removed"])).mine], ["mailbox-1"]);
+    const share = fairShare({ cluster: () => ({ nodes, own: undefined }), releasesPerSecond: 20 });
+    assert.deepEqual([...share.assign(ids, new Set(["mailbox-1", "removed"])).mine], ["mailbox-1"]);
   });
 
   test("a node that loses its session does not say that there is a node again for every mailbox", () => {
     const full = [nodeOf("api-0", { capacity: 100 })];
     let own: string | undefined = full[0]?.session;
-    const share = fairShare({ known: () => ({ nodes: full, own }), givePerSecond: 20 });
-    assert.equal(share.of(ids, new Set()).unserved, 2_900);
+    const share = fairShare({ cluster: () => ({ nodes: full, own }), releasesPerSecond: 20 });
+    assert.equal(share.assign(ids, new Set()).unserved, 2_900);
     own = undefined;
-    assert.equal(share.of(ids, new Set()).unserved, 2_900);
+    assert.equal(share.assign(ids, new Set()).unserved, 2_900);
   });
 });

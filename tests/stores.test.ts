@@ -11,17 +11,25 @@ import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
-import { loadKeys, newKey } from "../shared/store/encryption-keys.ts";
+import { loadEncryptionKeys, generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
-import { mailboxReader, openMailbox, sealMailbox, vault } from "../shared/store/vault.ts";
+import {
+  cachingMailboxReader,
+  findUnreadableSecret,
+  openMailbox,
+  sealMailbox,
+} from "../shared/store/sealed-mailboxes.ts";
+import { vault } from "../shared/store/vault.ts";
+import { movableClock } from "./clock.ts";
 import { mailboxOf, cursorOf, deliveryOf, printOf, refOf } from "./promises/samples.ts";
 import { storePromises, type StoreSettings } from "./promises/stores.ts";
+import { eventually } from "./servers/waiting.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "email-listener-stores-"));
 after(() => rmSync(directory, { recursive: true }));
 
-const k1 = { id: "k1", key: newKey() };
-const k2 = { id: "k2", key: newKey() };
+const k1 = { id: "k1", key: generateEncryptionKey() };
+const k2 = { id: "k2", key: generateEncryptionKey() };
 let files = 0;
 const newPath = () => join(directory, `${++files}`, "store.db");
 
@@ -29,8 +37,10 @@ function open(path: string, settings: Partial<StoreSettings> = {}) {
   return sqliteStore({ path, vault: vault([k1]), windowDays: 7, spoolBytes: 1e9, ...settings });
 }
 
-storePromises("sqlite file", (settings) => open(newPath(), settings));
-storePromises("sqlite :memory:", (settings) => open(":memory:", settings));
+const clock = movableClock();
+after(() => clock[Symbol.dispose]());
+storePromises("sqlite file", (settings) => open(newPath(), settings), clock.advance);
+storePromises("sqlite :memory:", (settings) => open(":memory:", settings), clock.advance);
 
 const child = fileURLToPath(new URL("./children/store.ts", import.meta.url));
 
@@ -63,7 +73,7 @@ describe("sqlite file, over restarts", () => {
     const path = newPath();
     const first = await open(path);
     const put = await first.mailboxes.put(mailboxOf("a"));
-    const fence = await first.cursors.fence("a");
+    const fence = await first.cursors.issueFence("a");
     await first.cursors.advance("a", cursorOf(7, { state: "9" }), [refOf(7)], fence);
     await first.deliveries.save(deliveryOf("d", { state: "parked", ref: refOf(6) }), Buffer.from("raw"));
     await first.close();
@@ -71,8 +81,8 @@ describe("sqlite file, over restarts", () => {
     assert.deepEqual((await again.mailboxes.get("a"))?.mailbox, put);
     assert.deepEqual(await again.cursors.read("a"), [cursorOf(7, { state: "9" })]);
     assert.deepEqual(await again.ledger.claim("a", [refOf(6), refOf(7)], 1000), ["done", "yours"]);
-    assert.equal(Buffer.from((await again.deliveries.raw("d")) ?? []).toString(), "raw");
-    assert.ok((await again.cursors.fence("a")) > fence);
+    assert.equal(Buffer.from((await again.deliveries.getRaw("d")) ?? []).toString(), "raw");
+    assert.ok((await again.cursors.issueFence("a")) > fence);
     await again.close();
   });
 
@@ -83,13 +93,13 @@ describe("sqlite file, over restarts", () => {
     await first.ledger.identify("a", refOf(1), printOf(1), 3_600_000);
     const retrying = deliveryOf("d", { state: "retrying", ref: refOf(2), nextAttemptAt: "2026-01-01T00:00:00.000Z" });
     await first.deliveries.save(retrying, Buffer.from("raw"));
-    await first.deliveries.take("d", 3_600_000);
+    await first.deliveries.claim("d", 3_600_000);
     await first.close();
     const again = await open(path);
     assert.deepEqual(await again.ledger.claim("a", [refOf(1)], 1000), ["yours"]);
     const copy = refOf(3, { folder: "Done" });
-    assert.deepEqual(await again.ledger.identify("a", copy, printOf(1), 1000), { kind: "new", twin: false });
-    assert.ok(await again.deliveries.take("d", 1000));
+    assert.deepEqual(await again.ledger.identify("a", copy, printOf(1), 1000), { kind: "new", sharesContent: false });
+    assert.ok(await again.deliveries.claim("d", 1000));
     await again.close();
   });
 
@@ -97,18 +107,18 @@ describe("sqlite file, over restarts", () => {
     const path = newPath();
     for (let round = 0; round < 3; round++) {
       const writer = await startChild(path, "write");
-      while ((writer.said.at(-1) ?? 0) < (round + 1) * 60) await new Promise((resolve) => setTimeout(resolve, 5));
+      await eventually(() => (writer.said.at(-1) ?? 0) >= (round + 1) * 60, "sixty more", 60_000, 5);
       await writer.kill();
       const acknowledged = writer.said.at(-1) ?? 0;
       const store = await open(path);
       const [cursor] = await store.cursors.read("a");
       assert.ok(cursor && cursor.uid >= acknowledged, `${acknowledged} were acknowledged, ${cursor?.uid} are there`);
-      const { retrying, parked, delivered } = await store.deliveries.counts();
+      const { retrying, parked, delivered } = await store.deliveries.getCounts();
       // The writer saves the delivery first and moves the cursor then: at most one step lies between.
       assert.ok(parked - cursor.uid <= 1 && parked >= cursor.uid);
       assert.equal(retrying + delivered, 0);
       for (const uid of [1, acknowledged]) {
-        assert.equal((await store.deliveries.raw(`d${uid}`))?.byteLength, 5000);
+        assert.equal((await store.deliveries.getRaw(`d${uid}`))?.byteLength, 5000);
       }
       const claims = await store.ledger.claim("a", [refOf(1), refOf(acknowledged)], 1);
       assert.deepEqual(claims, ["done", "done"]);
@@ -200,10 +210,10 @@ describe("sealed credentials", () => {
   test("a wrong key and a missing key are found at the start, and named", async () => {
     const path = newPath();
     await (await open(path)).close();
-    const wrong = vault([{ id: "k1", key: newKey() }]);
+    const wrong = vault([{ id: "k1", key: generateEncryptionKey() }]);
     await assert.rejects(open(path, { vault: wrong }), {
       code: "config",
-      message: /key "k1" is not the one that sealed/,
+      message: /key "k1" is not the one that encrypted/,
     });
     await assert.rejects(open(path, { vault: vault([k2]) }), { code: "config", message: /key "k1" is missing/ });
     await (await open(path)).close();
@@ -224,7 +234,7 @@ describe("sealed credentials", () => {
   test("a sealed secret opens at its own mailbox and field only, and not when a bit was changed", () => {
     const box = vault([k1]);
     const sealed = box.seal("hello", "a|receive.auth.password");
-    assert.match(sealed, /^enc:1:k1:[\w-]{16}:[\w-]+$/);
+    assert.match(sealed, /^enc:2:k1:[\w-]{80}:[\w-]+$/);
     assert.notEqual(sealed, box.seal("hello", "a|receive.auth.password"));
     assert.equal(box.open(sealed, "a|receive.auth.password"), "hello");
     assert.throws(() => box.open(sealed, "b|receive.auth.password"), { code: "config" });
@@ -248,12 +258,13 @@ describe("sealed credentials", () => {
 
   test("an opened mailbox is kept by its text: what was written anew is opened anew", () => {
     const box = vault([k1]);
-    const read = mailboxReader(box);
+    const read = cachingMailboxReader((doc) => openMailbox(JSON.parse(doc), box));
     const first = JSON.stringify(sealMailbox(mailboxOf("a", { revision: 1 }), box));
     const second = JSON.stringify(sealMailbox(mailboxOf("a", { revision: 2 }), box));
     assert.equal(read(first), read(first));
     assert.deepEqual([read(second).revision, read(first).revision], [2, 1]);
-    assert.throws(() => mailboxReader(vault([k2]))(first), { code: "config" });
+    const withoutKey = cachingMailboxReader((doc) => openMailbox(JSON.parse(doc), vault([k2])))(first);
+    assert.equal(findUnreadableSecret(withoutKey)?.code, "config");
   });
 
   test("keys must be there and 32 bytes long", () => {
@@ -267,20 +278,25 @@ describe("sealed credentials", () => {
   test("without ENCRYPTION_KEYS a key file is made once, for its owner only, and never in production", async () => {
     const dir = join(directory, "keys");
     const settings = { ENCRYPTION_KEYS: [], DATA_DIR: dir, NODE_ENV: "development" } as const;
-    await assert.rejects(loadKeys({ ...settings, ENCRYPTION_KEYS: [], NODE_ENV: "production" }), { code: "config" });
+    await assert.rejects(loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [], NODE_ENV: "production" }), {
+      code: "config",
+    });
     const both = await Promise.all([
-      loadKeys({ ...settings, ENCRYPTION_KEYS: [] }),
-      loadKeys({ ...settings, ENCRYPTION_KEYS: [] }),
+      loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [] }),
+      loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [] }),
     ]).catch(() => []);
-    const [key] = await loadKeys({ ...settings, ENCRYPTION_KEYS: [] });
+    const [key] = await loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [] });
     for (const [other] of both) assert.equal(other?.key.reveal(), key?.key.reveal());
     const [file = ""] = readdirSync(dir);
     assert.equal(statSync(join(dir, file)).mode & 0o777, 0o600);
     chmodSync(join(dir, file), 0o600);
     writeFileSync(join(dir, file), "");
-    await assert.rejects(loadKeys({ ...settings, ENCRYPTION_KEYS: [] }), { code: "config", message: /is damaged/ });
-    assert.deepEqual(await loadKeys({ ...settings, ENCRYPTION_KEYS: [k1] }), [k1]);
-    const [fleeting] = await loadKeys({ ...settings, ENCRYPTION_KEYS: [], DATA_DIR: ":memory:" });
+    await assert.rejects(loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [] }), {
+      code: "config",
+      message: /is damaged/,
+    });
+    assert.deepEqual(await loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [k1] }), [k1]);
+    const [fleeting] = await loadEncryptionKeys({ ...settings, ENCRYPTION_KEYS: [], DATA_DIR: ":memory:" });
     assert.ok(fleeting && vault([fleeting]));
   });
 });

@@ -5,7 +5,9 @@ import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { PASSWORD } from "./bodies.ts";
 import { startEndpoint } from "./servers/endpoint.ts";
 import { message, numbered } from "./servers/mail.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
@@ -107,13 +109,14 @@ describe("one node, its mail and its endpoint", () => {
   });
 
   test("a wrong password is tried three times and no more, and new credentials heal it", async () => {
-    const s = await scene({ BACKOFF_SCALE: "0.002" });
+    // The wait before a further attempt, ten minutes, is 600 ms here.
+    const s = await scene({ BACKOFF_SCALE: "0.001" });
     try {
       const { id, user } = await s.mailbox({ password: "wrong", wait: false });
       const { id: other } = await s.mailbox();
       const state = await status(s.service, id, "needs_attention");
       assert.equal(state.problem.code, "auth");
-      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      await sleep(800);
       const refused = () => s.mail.logins.filter((login) => login.user === user && !login.ok).length;
       assert.equal(refused(), 3);
       assert.equal((await status(s.service, other, "listening")).problem, null);
@@ -123,7 +126,7 @@ describe("one node, its mail and its endpoint", () => {
       await status(s.service, other, "listening");
       assert.equal(refused(), 3, "a restart does not try again either");
       const patched = await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, {
-        receive: { auth: { user, password: "correct horse" }, since: "2020-01-01" },
+        receive: { auth: { user, password: PASSWORD }, since: "2020-01-01" },
       });
       assert.equal(patched.status, 200, JSON.stringify(patched.body));
       await status(s.service, id, "listening");
@@ -321,7 +324,7 @@ describe("one node, its mail and its endpoint", () => {
     const s = await scene();
     try {
       const user = "early";
-      await s.mail.addUser(user, "correct horse");
+      await s.mail.addUser(user, PASSWORD);
       await s.mail.appendMany(
         user,
         "INBOX",
@@ -354,7 +357,7 @@ describe("one node, its mail and its endpoint", () => {
       const s = await scene({ BACKOFF_SCALE: "0.02" });
       try {
         const user = "tidy";
-        await s.mail.addUser(user, "correct horse");
+        await s.mail.addUser(user, PASSWORD);
         await s.mail.createFolder(user, "Done");
         await s.mailbox({ user, known: true, receive: { afterDelivery } });
         s.endpoint.answer((r) => (r.earlier < 2 ? { status: 500 } : {}));
@@ -402,7 +405,7 @@ describe("one node, its mail and its endpoint", () => {
     try {
       const main = fileURLToPath(new URL("../api/main.ts", import.meta.url));
       const second = spawn(process.execPath, [main], {
-        env: { ...process.env, PORT: "0", DATA_DIR: s.service.dataDir },
+        env: { ...process.env, PORT: "0", DATA_DIR: s.service.dataDir, REDIS_URL: "", RABBITMQ_URL: "" },
         stdio: ["ignore", "pipe", "pipe"],
       });
       let output = "";
@@ -432,7 +435,7 @@ describe("one node, its mail and its endpoint", () => {
       const files = await Promise.all(
         (await readdir(s.service.dataDir)).map((name) => readFile(join(s.service.dataDir, name), "latin1")),
       );
-      for (const secret of ["correct horse", s.endpoint.secret, "the body nobody may log"]) {
+      for (const secret of [PASSWORD, s.endpoint.secret, "the body nobody may log"]) {
         assert.ok(!s.service.output.includes(secret), "in the log");
         assert.ok(!shown.includes(secret), "in an answer");
         assert.ok(!files.some((file) => file.includes(secret)), "on disk");

@@ -1,14 +1,19 @@
 /** Facts as log lines, as metrics and as each mailbox's history. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import type { Fact, FactBody } from "../shared/telemetry/events.ts";
 import { factStream } from "../shared/telemetry/events.ts";
 import { history } from "../shared/telemetry/history.ts";
-import { gathered, logTo } from "../shared/telemetry/log.ts";
-import { recentWaits } from "../shared/queue/waits.ts";
-import { type Counted, metrics } from "../shared/telemetry/metrics.ts";
-import { mailbox, startApi } from "./api-node.ts";
+import { logTo } from "../shared/telemetry/log.ts";
+import { batchWrites } from "../shared/telemetry/log-stream.ts";
+import { recentWaits } from "../shared/queue/recent-waits.ts";
+import { type MetricCounts, metrics } from "../shared/telemetry/metrics.ts";
+import { startApi } from "./api-node.ts";
+import { exampleBody } from "./bodies.ts";
+import { movableClock } from "./clock.ts";
 import { eventually } from "./servers/waiting.ts";
 
 const at = "2026-11-22T05:00:00.123Z";
@@ -54,14 +59,14 @@ describe("the log", () => {
   test("is readable on a terminal: time, level, kind, then the members", () => {
     const about = 'two words and a "quote"\nand a line';
     const [first = "", second = ""] = lines([delivered, { kind: "service.warned", about }], "info", true);
-    assert.match(first, /^05:00:00\.123 info {2}mail\.delivered {7}mailbox=m1 delivery=msg_1/);
+    assert.match(first, /^05:00:00\.123 info {2}mail\.delivered {11}mailbox=m1 delivery=msg_1/);
     assert.equal(second.split("\n").length, 2);
     assert.ok(second.includes(JSON.stringify(about)));
   });
 
   test("is written at the end of the turn, and together what follows soon, in order", async () => {
     const written: string[] = [];
-    const out = gathered({ write: (text: string) => written.push(text) });
+    const out = batchWrites({ write: (text: string) => written.push(text) });
     for (const text of ["a\n", "b\n"]) out.write(text);
     assert.deepEqual(written, []);
     await turn();
@@ -101,6 +106,12 @@ describe("the log", () => {
       for (const secret of ["eyJhbGciOi", "c2VjcmV0", "dXNlcjpwYXNz"]) assert.ok(!line.includes(secret), line);
     }
   });
+
+  test("cuts no ordinary word out of them", () => {
+    const cause = "Basic authentication is off, the Bearer challenge too";
+    const fact: FactBody = { kind: "service.failed", what: "x", failure: { code: "internal", cause } };
+    assert.ok(lines([fact], "info", false)[0]?.includes(cause));
+  });
 });
 
 const requestBy = (method: string): FactBody => ({
@@ -111,11 +122,66 @@ const requestBy = (method: string): FactBody => ({
   ms: 1,
 });
 
+const child = fileURLToPath(new URL("./children/log.ts", import.meta.url));
+
+describe("the last facts of a process", () => {
+  for (const end of ["throws", "throws in a callback", "rejects", "exits"])
+    test(`reach the log when it ${end}`, () => {
+      const runtime = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
+      const { stdout, status } = spawnSync(process.execPath, [...runtime, child, end], { encoding: "utf8" });
+      const abouts = stdout.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line).about]));
+      const numbers = Array.from({ length: 100 }, (_, n) => `last ${n + 1}`);
+      assert.deepEqual(abouts, ["first", ...numbers, ...(end === "throws in a callback" ? ["later"] : [])]);
+      assert.notEqual(status, 0);
+    });
+
+  test("include those that the log's reader has not read, which may be there twice", async () => {
+    const confirmations: (() => void)[] = [];
+    const stream = batchWrites({ write: (_, written) => void (written && confirmations.push(written)) });
+    for (const text of ["a\n", "b\n"]) {
+      stream.write(text);
+      await eventually(() => confirmations.length === (text === "a\n" ? 1 : 2), "the write");
+    }
+    confirmations[0]?.();
+    stream.write("c\n");
+    assert.equal(stream.takeUnwritten(), "\nb\nc\n");
+  });
+});
+
+describe("a subscriber of facts that throws", () => {
+  test("is reported, and gets the facts after that all the same", () => {
+    const { emit, subscribe } = factStream();
+    const heard: string[] = [];
+    const got: string[] = [];
+    subscribe(({ kind }) => {
+      got.push(kind);
+      if (got.length === 1) throw new Error("once");
+    });
+    subscribe((fact) => void heard.push(fact.kind === "service.failed" ? fact.failure.cause : fact.kind));
+    emit(delivered);
+    emit(parked);
+    assert.deepEqual(got, ["mail.delivered", "service.failed", "mail.parked"]);
+    assert.deepEqual(heard.toSorted(), ["Error: once", "mail.delivered", "mail.parked"]);
+  });
+
+  test("at every fact, the reports included, ends nothing and is reported once in a minute", () => {
+    const { emit, subscribe } = factStream();
+    let reports = 0;
+    for (const name of ["first", "second"])
+      subscribe(() => {
+        throw new Error(name);
+      });
+    subscribe(({ kind }) => void (reports += Number(kind === "service.failed")));
+    for (let n = 0; n < 100; n++) emit(delivered);
+    assert.equal(reports, 2);
+  });
+});
+
 describe("metrics", () => {
-  const empty: Counted = { mailboxes: { byStatus: {} }, deliveries: {}, tasks: {}, connections: { open: 0 } };
-  const rendered = async (facts: FactBody[], count: () => Promise<Counted> = async () => empty) => {
+  const empty: MetricCounts = { mailboxes: { byStatus: {} }, deliveries: {}, tasks: {}, connections: { open: 0 } };
+  const rendered = async (facts: FactBody[], count: () => Promise<MetricCounts> = async () => empty) => {
     const measured = metrics(count);
-    for (const fact of facts) measured.listen({ at, ...fact });
+    for (const fact of facts) measured.onFact({ at, ...fact });
     return measured.render();
   };
 
@@ -128,7 +194,7 @@ describe("metrics", () => {
       parked,
       { kind: "mail.duplicate", mailbox: "m1", folder: "INBOX", uid: 1 },
       { kind: "mailbox.disconnected", mailbox: "m1", failure, retryAt: at },
-      { kind: "endpoint.rested", endpoint: "e", until: at, failures: 5 },
+      { kind: "endpoint.paused", endpoint: "e", until: at, failures: 5 },
     ]);
     for (const line of [
       "email_listener_arrivals_total 3",
@@ -139,6 +205,7 @@ describe("metrics", () => {
       'email_listener_attempts_total{result="refused"} 2',
       'email_listener_problems_total{code="connect"} 1',
       'email_listener_problems_total{code="endpoint"} 1',
+      "email_listener_endpoint_pauses_total 1",
       "email_listener_endpoint_rests_total 1",
       "email_listener_delivery_seconds_sum 1.5",
       'email_listener_delivery_seconds_bucket{le="1.5"} 1',
@@ -151,9 +218,9 @@ describe("metrics", () => {
     let byStatus: Record<string, number> = { listening: 2, paused: 1 };
     const counted = async () => ({
       ...empty,
-      mailboxes: { byStatus, wanted: 6 },
+      mailboxes: { byStatus, enabled: 6 },
       deliveries: { parked: 4, spoolBytes: 99 },
-      tasks: { ready: 5, waitedSeconds: 1.5 },
+      tasks: { ready: 5, longestWaitSeconds: 1.5 },
     });
     const measured = metrics(counted);
     const first = await measured.render();
@@ -162,12 +229,13 @@ describe("metrics", () => {
       'deliveries{state="parked"} 4',
       "spool_bytes 99",
       'tasks{state="ready"} 5',
+      "mailboxes_enabled 6",
       "mailboxes_wanted 6",
       "task_wait_seconds 1.5",
     ]) {
       assert.ok(first.includes(`email_listener_${line}\n`), line);
     }
-    assert.doesNotMatch(await rendered([]), /^email_listener_mailboxes_wanted /m);
+    assert.doesNotMatch(await rendered([]), /^email_listener_mailboxes_(enabled|wanted) /m);
     byStatus = { listening: 3 };
     const second = await measured.render();
     assert.ok(second.includes('mailboxes{status="listening"} 3') && !second.includes('status="paused"'));
@@ -176,16 +244,16 @@ describe("metrics", () => {
   test("remember the longest wait of a task for a minute", () => {
     let now = 1_000_000;
     const waits = recentWaits(() => now);
-    assert.equal(waits.longest(), 0);
-    waits.taken(now - 9_000);
+    assert.equal(waits.longestSeconds(), 0);
+    waits.record(now - 9_000);
     now += 30_000;
-    waits.taken(now - 2_000);
-    waits.taken(now + 500);
-    assert.equal(waits.longest(), 9);
+    waits.record(now - 2_000);
+    waits.record(now + 500);
+    assert.equal(waits.longestSeconds(), 9);
     now += 31_000;
-    assert.equal(waits.longest(), 2);
+    assert.equal(waits.longestSeconds(), 2);
     now += 31_000;
-    assert.equal(waits.longest(), 0);
+    assert.equal(waits.longestSeconds(), 0);
   });
 
   test("have a series for the methods there are, and one for all that are made up", async () => {
@@ -198,7 +266,7 @@ describe("metrics", () => {
     let away = false;
     const measured = metrics(async () => {
       if (away) throw new Error("Redis is away");
-      return { ...empty, mailboxes: { byStatus: { listening: 3 }, wanted: 3 } };
+      return { ...empty, mailboxes: { byStatus: { listening: 3 }, enabled: 3 } };
     });
     assert.match(
       await measured.render(),
@@ -208,12 +276,12 @@ describe("metrics", () => {
     const text = await measured.render();
     assert.match(text, /email_listener_store_up 0/);
     assert.match(text, /process_/);
-    assert.doesNotMatch(text, /email_listener_mailboxes(_wanted)?(\{| \d)/);
+    assert.doesNotMatch(text, /email_listener_mailboxes(_enabled|_wanted)?(\{| \d)/);
   });
 
   test("of two nodes in one process do not meet, and those of the process are there", async () => {
     const [one, two] = [metrics(async () => empty), metrics(async () => empty)];
-    one.listen({ at, ...delivered });
+    one.onFact({ at, ...delivered });
     assert.ok(!(await two.render()).includes('outcome="delivered"'));
     assert.match(await one.render(), /process_resident_memory_bytes \d+/);
   });
@@ -223,12 +291,14 @@ describe("history", () => {
   test("keeps what happened to each mailbox, newest first, and what came just before the stop", async () => {
     const node = await startApi();
     try {
-      await node.call("PUT", "/api/v1/mailboxes/m1", mailbox());
+      await node.call("PUT", "/api/v1/mailboxes/m1", exampleBody());
       const stop = new AbortController();
+      using clock = movableClock();
       const running = history({ facts: node.facts, append: node.store.facts.append }).run(stop.signal);
       node.facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision: 2 });
       node.facts.emit({ kind: "service.warned", about: "nothing of a mailbox" });
       const events = async () => (await node.call("GET", "/api/v1/mailboxes/m1/events?limit=10")).body.items;
+      await clock.advance(1_000);
       await eventually(async () => (await events()).length === 1, "the first fact");
       node.facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision: 3 });
       stop.abort();
@@ -254,10 +324,12 @@ describe("history", () => {
       kept.push(...batch);
     };
     const stop = new AbortController();
+    using clock = movableClock();
     const running = history({ facts, append }).run(stop.signal);
     for (let revision = 1; revision <= 2500; revision++)
       facts.emit({ kind: "mailbox.changed", mailbox: "m1", revision });
-    await eventually(() => kept.length === 2500, "all facts to be kept");
+    for (let second = 0; second < 3; second++) await clock.advance(1_000);
+    assert.equal(kept.length, 2500, "all facts are kept");
     stop.abort();
     await running;
     assert.equal(failures.length, 1);

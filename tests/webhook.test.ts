@@ -8,12 +8,12 @@ import { MessageReceived } from "../shared/contract/received.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { egress } from "../shared/egress.ts";
 import { parseMessage } from "../shared/mail/mime/message.ts";
-import { DIALECTS } from "../worker/endpoint/dialects.ts";
-import type { Letter, WireRequest } from "../worker/endpoint/endpoint.ts";
+import type { DeliverableMessage, WireRequest } from "../worker/endpoint/endpoint.ts";
 import { httpPost } from "../worker/endpoint/http.ts";
 import { makeCertificates } from "./servers/certificates.ts";
 import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 import { message } from "./servers/mail.ts";
+import { ENCODERS } from "../worker/endpoint/dialect.ts";
 
 const never = new AbortController().signal;
 const closing: (() => void | Promise<void>)[] = [];
@@ -33,16 +33,21 @@ function client(options: Partial<Parameters<typeof httpPost>[0]> = {}) {
   return post;
 }
 
-async function letterFor(deliver: Partial<Mailbox["deliver"]> & { url: string }, raw?: Buffer): Promise<Letter> {
+async function letterFor(
+  deliver: Partial<Mailbox["deliver"]> & { url: string },
+  raw?: Buffer,
+): Promise<DeliverableMessage> {
   const bytes =
     raw ?? message({ subject: "Grüße", text: "Hello\r\n", attachments: [{ filename: "a", content: "abc" }] });
   const auth = { user: "u", password: "p" };
   const input = { address: "help@receiver.example", receive: { protocol: "imap", host: "h.example", auth } };
   const { id: _none, send: _send, ...parsedInput } = v.parse(MailboxInput, { ...input, deliver: { url: deliver.url } });
+  const { receive: received } = parsedInput;
+  assert.ok(received.protocol === "imap");
   const mailbox: Mailbox = {
     ...parsedInput,
     id: "box-1",
-    receive: { ...parsedInput.receive, auth: { user: "u", password: new Secret("p") } },
+    receive: { ...received, auth: { user: "u", password: new Secret("p") } },
     deliver: { format: "full", dialect: "webhook", maxAttachmentBytes: 1000, ...deliver },
     paused: false,
     endpointGone: false,
@@ -60,8 +65,8 @@ async function letterFor(deliver: Partial<Mailbox["deliver"]> & { url: string },
   };
 }
 
-function encode(letter: Letter, now = new Date()): WireRequest {
-  return DIALECTS.webhook(letter, now);
+function encode(letter: DeliverableMessage, now = new Date()): WireRequest {
+  return ENCODERS.webhook(letter, now);
 }
 
 const plain = (url: string, headers: Record<string, string> = {}): WireRequest => ({ url, headers, body: "{}" });

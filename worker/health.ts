@@ -1,29 +1,28 @@
 /** What machines ask a worker: alive, ready, metrics. */
 import { createServer, type ServerResponse } from "node:http";
 import { asProblem } from "../shared/contract/problem.ts";
+import type { NodeReadiness } from "../shared/readiness.ts";
 import type { Metrics } from "../shared/telemetry/metrics.ts";
 
-export type Health = { url: string; close(): Promise<void> };
+export type HealthServer = { url: string; close(): Promise<void> };
 
-/**
- * Serves `/healthz`, `/readyz` and `/metrics`, and nothing else. `ready` resolves when the worker can do its work and rejects
- * with why not. A port that cannot be had rejects.
- */
+/** Serves `/healthz`, `/readyz` and `/metrics`, and nothing else. Rejects if it cannot listen on the port. */
 export async function healthServer(
   where: { host: string; port: number },
-  { ready, measured }: { ready: () => Promise<void>; measured: Pick<Metrics, "render" | "contentType"> },
-): Promise<Health> {
-  const answers: Record<string, (response: ServerResponse) => Promise<void>> = {
+  { check, measured }: { check: NodeReadiness["check"]; measured: Pick<Metrics, "render" | "contentType"> },
+): Promise<HealthServer> {
+  const handlers: Record<string, (response: ServerResponse) => Promise<void>> = {
     async "/healthz"(response) {
-      json(response, 200, { ok: true });
+      respondJson(response, 200, { ok: true });
     },
     async "/readyz"(response) {
-      const cause = await ready().then(
-        () => undefined,
-        (error: unknown) => asProblem(error).message,
-      );
-      const ok = cause === undefined;
-      json(response, ok ? 200 : 503, { ok, checks: [{ name: "store", ok, ...(!ok && { cause }) }] });
+      const checks = (await check()).map(({ name, problem }) => ({
+        name,
+        ok: problem === null,
+        ...(problem && { cause: problem.message }),
+      }));
+      const ok = checks.every((one) => one.ok);
+      respondJson(response, ok ? 200 : 503, { ok, checks });
     },
     async "/metrics"(response) {
       const text = await measured.render();
@@ -31,9 +30,11 @@ export async function healthServer(
     },
   };
   const server = createServer((request, response) => {
-    const answer = answers[new URL(request.url ?? "/", "http://worker").pathname];
-    if (!answer) return json(response, 404, { ok: false });
-    answer(response).catch((error: unknown) => json(response, 503, { ok: false, cause: asProblem(error).message }));
+    const handler = handlers[new URL(request.url ?? "/", "http://worker").pathname];
+    if (!handler) return respondJson(response, 404, { ok: false });
+    handler(response).catch((error: unknown) =>
+      respondJson(response, 503, { ok: false, cause: asProblem(error).message }),
+    );
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -51,6 +52,6 @@ export async function healthServer(
   };
 }
 
-function json(response: ServerResponse, status: number, body: unknown): void {
+function respondJson(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
 }

@@ -1,28 +1,31 @@
-/** The worker node's composition root: takes tasks from the broker and does them; answers health and metrics on a port of its own. */
+/**
+ * Starts a worker node: it takes tasks from RabbitMQ and performs them, and it serves health checks and metrics on a
+ * port.
+ */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };
-import { type Config, readConfig } from "../shared/config.ts";
+import { type Config, listRenamedVariables, readConfig } from "../shared/config.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
+import { portOfUrl } from "../shared/egress.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import { joinCluster } from "../shared/nodes/cluster.ts";
-import { tasksNow } from "../shared/queue/depth.ts";
-import { type Part, runInside, untilStopped } from "../shared/run.ts";
-import type { TaskSender } from "../shared/queue/queue.ts";
+import { getTaskDepth } from "../shared/queue/depth.ts";
+import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
 import { healthServer } from "./health.ts";
 import { worker } from "./tasks/dispatch.ts";
 
-/** Tasks done at once while the broker is away: those that this worker's own tasks bring with them. */
-const STAND_IN_CONCURRENCY = 8;
-
-/** Runs a worker until the signal aborts; resolves once everything is closed. Rejects when it cannot start or a part fails. */
-export async function workerNode(config: Config, stop: AbortSignal): Promise<void> {
+/**
+ * Runs a worker until the signal aborts, and resolves once everything is closed. Rejects if it cannot start, or if a
+ * part of it fails.
+ */
+export async function runWorkerNode(config: Config, stop: AbortSignal, warnings: readonly string[]): Promise<void> {
   if (config.RABBITMQ_URL.length === 0) {
     const why = "A worker takes its tasks from RabbitMQ: set RABBITMQ_URL and REDIS_URL as for the API nodes";
     throw new Problem("config", why, { retry: "never", errors: [{ path: "RABBITMQ_URL", message: "must be set" }] });
   }
-  const node = await openNode(config);
+  const node = await openNode(config, warnings);
   try {
     await runWorker(node, stop);
   } finally {
@@ -31,32 +34,36 @@ export async function workerNode(config: Config, stop: AbortSignal): Promise<voi
 }
 
 async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
-  const { config, store, queue, facts, redis } = node;
+  const { config, store, queue, facts, redis, readiness } = node;
   if (redis === undefined) throw new Problem("config", "A worker needs REDIS_URL", { retry: "never" });
   const { emit } = facts;
-  const tasks: TaskSender = { send: (task, options) => sender.send(task, options) };
-  const work = worker({ ...node, tasks, emit, watched: new Map(), overdueMs: queue.overdueMs });
-  const sender = queue.sender(work.perform, { concurrency: STAND_IN_CONCURRENCY }, stop);
+  const { WORKER_CONCURRENCY: concurrency } = config;
+  const work = worker({ ...node, tasks: queue, emit, watched: new Map(), concurrency });
   const cluster = await joinCluster({ ...node, redis }, { role: "worker", capacity: 0, mailboxes: () => 0 });
   const measured = metrics(async () => ({
     mailboxes: { byStatus: {} },
-    deliveries: await store.deliveries.counts(),
-    tasks: (await tasksNow(queue)).tasks,
+    deliveries: await store.deliveries.getCounts(),
+    tasks: (await getTaskDepth(queue)).tasks,
     connections: { open: work.readers.count() },
+    ready: Number(readiness.problem === null),
   }));
-  facts.subscribe(measured.listen);
-  const health = await healthServer({ host: config.HOST, port: config.PORT }, { ready: () => store.ping(), measured });
-  const on = { store: store.description, queue: queue.description };
-  emit({ kind: "service.started", version: manifest.version, url: health.url, ...on });
+  facts.subscribe(measured.onFact);
+  const health = await healthServer({ host: config.HOST, port: config.PORT }, { check: readiness.check, measured });
+  node.ownPorts.add(portOfUrl(new URL(health.url)));
+  const backends = { store: store.description, queue: queue.description };
+  emit({ kind: "service.started", version: manifest.version, url: health.url, ...backends });
+  const options = { concurrency: work.inHand, standIn: false };
+  const takeTasks = (signal: AbortSignal) => queue.run(work.perform, options, signal);
   const parts: Part[] = [
     {
       name: "tasks",
-      run: (signal) => queue.run(work.perform, { concurrency: config.WORKER_CONCURRENCY, standIn: false }, signal),
+      run: (signal) => readiness.runWhileReady(takeTasks, signal),
     },
     ...work.parts,
   ];
   try {
-    await runInside([history({ facts, append: store.facts.append }), ...cluster.parts], parts, stop);
+    const looking = { name: "readiness", run: readiness.run };
+    await runInside([history({ facts, append: store.facts.append }), looking, ...cluster.parts], parts, stop);
   } finally {
     await health.close();
     await work.close();
@@ -66,9 +73,10 @@ async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
 async function main(): Promise<void> {
   try {
     const config = readConfig(process.env);
-    await workerNode(
+    await runWorkerNode(
       config,
-      untilStopped((name) => console.error(`${name}: stopping, once more to exit now`)),
+      shutdownSignal((name) => console.error(`${name}: stopping, once more to exit now`)),
+      listRenamedVariables(process.env),
     );
   } catch (error) {
     const problem = asProblem(error);

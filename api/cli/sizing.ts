@@ -1,20 +1,34 @@
-/** The `sizing` command: prints what so many mailboxes and so much mail need, and writes it as a patch for the manifests. */
+/** The `sizing` command: prints what this many mailboxes and mails need, and writes it as a patch for the manifests. */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { MEASURED, nodeMiB, ORIGINAL, RECKONED, REPLICA, type Sizing, sizing, totalOf } from "../sizing.ts";
+import {
+  MEASURED,
+  nodeMiB,
+  ORIGINAL_PRODUCT,
+  PLANNED,
+  REPLICA,
+  type Sizing,
+  computeSizing,
+  totalOf,
+} from "../sizing.ts";
 
 const USAGE = "bun run sizing --mailboxes 2000 --flow 10 [--write k8s/overlays/production/sizing.yaml]";
 
-type Part = Sizing["api"];
+type ComponentSize = Sizing["api"];
 
-const columns = (name: string, replicas: string, cpu: number, memoryMiB: number) =>
+const formatRow = (name: string, replicas: string, cpu: number, memoryMiB: number) =>
   [name.padEnd(22), replicas.padStart(8), cpu.toFixed(2).padStart(8), String(memoryMiB).padStart(10)].join("");
 
-/** One line for each part and one for all of them. */
-function rows(parts: { api: Part; worker: Part; redis: Part; rabbitmq: Part }): string[] {
+/** One line for each part, and one for all of them. */
+function formatRows(parts: {
+  api: ComponentSize;
+  worker: ComponentSize;
+  redis: ComponentSize;
+  rabbitmq: ComponentSize;
+}): string[] {
   const { api, worker, redis, rabbitmq } = parts;
-  const named: [string, Part][] = [
+  const named: [string, ComponentSize][] = [
     ["API nodes", api],
     ["workers", worker],
     ["Redis", redis],
@@ -22,39 +36,39 @@ function rows(parts: { api: Part; worker: Part; redis: Part; rabbitmq: Part }): 
   ];
   const all = totalOf(named.map(([, part]) => part));
   return [
-    ...named.map(([name, { replicas, cpu, memoryMiB }]) => columns(name, String(replicas), cpu, memoryMiB)),
-    columns("all", "", all.cpu, all.memoryMiB),
+    ...named.map(([name, { replicas, cpu, memoryMiB }]) => formatRow(name, String(replicas), cpu, memoryMiB)),
+    formatRow("all", "", all.cpu, all.memoryMiB),
   ];
 }
 
-/** The table as text. What is measured and what is assumed is said below it. */
-function table(sized: Sizing): string {
-  const { flow, mailboxesPerNode, ...old } = ORIGINAL;
+/** The table as text. The lines below it say what was measured and what is assumed. */
+function formatTable(sized: Sizing): string {
+  const { flow, mailboxesPerNode, ...old } = ORIGINAL_PRODUCT;
   return [
     `${sized.mailboxes} mailboxes, ${sized.flow} mails per second in busy hours`,
     `${"".padEnd(22)}replicas    vCPU       MiB   (of one replica)`,
-    ...rows(sized),
+    ...formatRows(sized),
     "",
     `for comparison, the original product's published row: ${flow} mails per second, ${mailboxesPerNode} mailboxes per node`,
-    ...rows(old),
+    ...formatRows(old),
     "",
     `Measured: ${MEASURED.mailboxBytes / 1024} KiB per idle mailbox, ${MEASURED.messageCpuSeconds * 1000} ms of CPU per message of 10 KB.`,
-    `Reckoned with ${RECKONED.mailboxBytes / 1024} KiB and ${RECKONED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. Redis and RabbitMQ are assumed.`,
+    `Planned with ${PLANNED.mailboxBytes / 1024} KiB and ${PLANNED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. The figures for Redis and RabbitMQ are assumed.`,
     "",
   ].join("\n");
 }
 
-/** A kustomize patch with the bounds of both autoscalers: never below what is needed, up to twice as much. */
-export function patch({ mailboxes, flow, api, worker }: Sizing): string {
+/** A kustomize patch with the bounds of both autoscalers: at least what is needed, at most twice as much. */
+export function autoscalerPatch({ mailboxes, flow, api, worker }: Sizing): string {
   return [
     `# Written by: bun run sizing --mailboxes ${mailboxes} --flow ${flow} --write <this file>`,
-    bounds("api", api.replicas),
+    autoscalerBounds("api", api.replicas),
     "---",
-    `${bounds("worker", worker.replicas)}\n`,
+    `${autoscalerBounds("worker", worker.replicas)}\n`,
   ].join("\n");
 }
 
-function bounds(name: "api" | "worker", replicas: number): string {
+function autoscalerBounds(name: "api" | "worker", replicas: number): string {
   return [
     "apiVersion: autoscaling/v2",
     "kind: HorizontalPodAutoscaler",
@@ -75,10 +89,10 @@ function main(): void {
     process.exitCode = 2;
     return;
   }
-  const sized = sizing({ mailboxes, flow });
-  process.stdout.write(table(sized));
+  const sized = computeSizing({ mailboxes, flow });
+  process.stdout.write(formatTable(sized));
   if (!values.write) return;
-  writeFileSync(values.write, patch(sized));
+  writeFileSync(values.write, autoscalerPatch(sized));
   process.stdout.write(`\nwritten: ${values.write}\n`);
 }
 

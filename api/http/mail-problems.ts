@@ -1,10 +1,10 @@
-/** What the routes that visit a mail server have in common. */
+/** What the routes that connect to a mail server have in common. */
 import type { ProblemCode } from "../../shared/contract/problem.ts";
 
-/** How long a person waits for a mail server at most. */
-export const VISIT_MS = 60_000;
+/** How long a request waits for a mail server at most. */
+export const MAIL_TIMEOUT_MS = 60_000;
 
-/** What a mail server may come to mean for an answer. */
+/** The problems that a mail server may cause in an answer. */
 export const MAIL_PROBLEMS: ProblemCode[] = [
   "auth",
   "auth_method",

@@ -1,18 +1,21 @@
-/** Finds the known name a misspelt one was meant to be. */
+/** Finds the known name that a misspelt one probably means. */
 
-/** The known name within two edits (one for names up to four letters) or in another case; undefined when none is near. */
-export function nearest(name: string, known: readonly string[]): string | undefined {
-  const wanted = name.slice(0, 64).toLowerCase().replace(/[-_]/g, "");
-  const ranked = known
-    .map((candidate) => ({ candidate, edits: edits(wanted, candidate.toLowerCase()) }))
+/**
+ * The known name within two edits (one for names of up to four letters) or in another case; undefined when none is
+ * near.
+ */
+export function nearestName(name: string, candidates: readonly string[]): string | undefined {
+  const normalized = name.slice(0, 64).toLowerCase().replace(/[-_]/g, "");
+  const ranked = candidates
+    .map((candidate) => ({ candidate, edits: editDistance(normalized, candidate.toLowerCase()) }))
     .toSorted((a, b) => a.edits - b.edits);
   const best = ranked[0];
   if (!best) return undefined;
-  return best.edits <= (Math.min(wanted.length, best.candidate.length) <= 4 ? 1 : 2) ? best.candidate : undefined;
+  return best.edits <= (Math.min(normalized.length, best.candidate.length) <= 4 ? 1 : 2) ? best.candidate : undefined;
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours between two words, one row of the table at a time. */
-function edits(a: string, b: string): number {
+/** The number of insertions, deletions, replacements and swaps of neighbours between two words, computed row by row. */
+function editDistance(a: string, b: string): number {
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {

@@ -1,80 +1,91 @@
-/** Serves a fetch handler on whichever runtime this is: the one file that knows their differences. */
+/** Serves a fetch handler on the runtime at hand. Only this file knows the differences between runtimes. */
 import { createServer, type Server } from "node:http";
 import { Problem } from "../../shared/contract/problem.ts";
-import { slept } from "../../shared/time.ts";
+import { sleep } from "../../shared/time.ts";
+import { malformedHeadResponse } from "./request-head.ts";
 
-/** `peer` is the address of the other end of the connection, "" when it cannot be told. */
-export type Caller = { peer: string };
-export type Fetch = (request: Request, caller: Caller) => Response | Promise<Response>;
-type Where = { host: string; port: number };
+/** `peer` is the address of the other end of the connection; "" when it is not known. */
+export type ConnectionInfo = { peer: string };
+export type FetchHandler = (request: Request, caller: ConnectionInfo) => Response | Promise<Response>;
+type ListenAddress = { host: string; port: number };
 
 /**
- * A listening server. `close` takes no new requests, lets those in flight finish within 5 seconds, and cuts the rest; Deno cannot cut
- * them and leaves them to the end of the process.
+ * A listening server. `close` accepts no new requests, lets requests in flight finish within 5 seconds, and cuts the
+ * rest. Deno cannot cut them and leaves them until the process ends.
  */
-export type Served = { url: string; port: number; close(): Promise<void> };
+export type RunningServer = { url: string; port: number; close(): Promise<void> };
 
-const CLOSE_MS = 5000;
+const CLOSE_TIMEOUT_MS = 5000;
+/** Who sends the head of a request more slowly is cut off. Bun does so after 10 seconds. */
+const HEAD_LIMITS = { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 };
 
-/** The part of Deno's API used here; its types are not installed. */
+/** The part of Deno's API that is used here. Its types are not installed. */
 type DenoFetch = (request: Request, info: { remoteAddr: { hostname?: string } }) => Response | Promise<Response>;
 type DenoServer = { addr: { port: number }; shutdown(): Promise<void>; finished: Promise<void> };
 type DenoOptions = { hostname: string; port: number; signal: AbortSignal; onListen(): void };
 declare const Deno: { serve(options: DenoOptions, fetch: DenoFetch): DenoServer } | undefined;
 
 /**
- * Listens on `host` and `port` (0 takes a free one). A response may be silent as long as its handler likes. Throws a `config`
- * Problem when the address cannot be had.
+ * Listens on `host` and `port` (0 means any free port). A response may be silent as long as its handler likes. Throws a
+ * `config` Problem when it cannot listen on the address.
  */
-export async function serve(fetch: Fetch, where: Where): Promise<Served> {
+export async function serve(fetch: FetchHandler, address: ListenAddress): Promise<RunningServer> {
   try {
-    const { port, close } = await start(fetch, where);
-    return { url: urlOf(where.host, port), port, close: once(close) };
+    const { port, close } = await startServer(fetch, address);
+    return { url: urlOf(address.host, port), port, close: once(close) };
   } catch (error) {
-    throw unlistenable(error, where);
+    throw listenProblem(error, address);
   }
 }
 
-function start(fetch: Fetch, where: Where): Promise<Omit<Served, "url">> {
-  if (typeof Bun !== "undefined") return onBun(fetch, where);
-  return typeof Deno === "undefined" ? onNode(fetch, where) : onDeno(Deno, fetch, where);
+function startServer(handler: FetchHandler, address: ListenAddress): Promise<Omit<RunningServer, "url">> {
+  const fetch: FetchHandler = (request, caller) => malformedHeadResponse(request) ?? handler(request, caller);
+  if (typeof Bun !== "undefined") return serveOnBun(fetch, address);
+  return typeof Deno === "undefined" ? serveOnNode(fetch, address) : serveOnDeno(Deno, fetch, address);
 }
 
-async function onBun(fetch: Fetch, { host, port }: Where): Promise<Omit<Served, "url">> {
+async function serveOnBun(fetch: FetchHandler, { host, port }: ListenAddress): Promise<Omit<RunningServer, "url">> {
   const server = Bun.serve({
     hostname: host,
     port,
-    fetch(request, self) {
-      // Bun cuts a response that is silent for 10 seconds, which event streams and visits to slow mail servers are.
+    async fetch(request, self) {
+      // Bun cuts a response that is silent for 10 seconds. Event streams and requests to slow mail servers are silent
+      // for longer.
       self.timeout(request, 0);
-      return fetch(request, { peer: self.requestIP(request)?.address ?? "" });
+      const response = await fetch(request, { peer: self.requestIP(request)?.address ?? "" });
+      // Bun would keep the connection of somebody who goes on sending a body that nobody reads.
+      if (request.body && !request.bodyUsed) response.headers.set("connection", "close");
+      return response;
     },
   });
   return {
     port: server.port ?? port,
-    close: () => capped(server.stop(), () => server.stop(true)),
+    close: () => closeWithTimeout(server.stop(), () => server.stop(true)),
   };
 }
 
-async function onDeno(
+async function serveOnDeno(
   deno: NonNullable<typeof Deno>,
-  fetch: Fetch,
-  { host, port }: Where,
-): Promise<Omit<Served, "url">> {
-  const cut = new AbortController();
-  const server = deno.serve({ hostname: host, port, signal: cut.signal, onListen() {} }, (request, info) =>
+  fetch: FetchHandler,
+  { host, port }: ListenAddress,
+): Promise<Omit<RunningServer, "url">> {
+  const forceClose = new AbortController();
+  const server = deno.serve({ hostname: host, port, signal: forceClose.signal, onListen() {} }, (request, info) =>
     fetch(request, { peer: info.remoteAddr.hostname ?? "" }),
   );
-  return { port: server.addr.port, close: () => capped(server.shutdown(), () => cut.abort()) };
+  return { port: server.addr.port, close: () => closeWithTimeout(server.shutdown(), () => forceClose.abort()) };
 }
 
-async function onNode(fetch: Fetch, { host, port }: Where): Promise<Omit<Served, "url">> {
+async function serveOnNode(fetch: FetchHandler, { host, port }: ListenAddress): Promise<Omit<RunningServer, "url">> {
   const { getRequestListener } = await import("@hono/node-server");
   const listener = getRequestListener(
     (request, { incoming }) => fetch(request, { peer: incoming.socket?.remoteAddress ?? "" }),
     { overrideGlobalObjects: false },
   );
-  const server = createServer((incoming, outgoing) => void listener(incoming, outgoing));
+  const server = createServer(HEAD_LIMITS, (incoming, outgoing) => {
+    if (countHosts(incoming.rawHeaders) <= 1) return void listener(incoming, outgoing);
+    outgoing.writeHead(400, { connection: "close" }).end();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(port, host, resolve);
@@ -82,26 +93,31 @@ async function onNode(fetch: Fetch, { host, port }: Where): Promise<Omit<Served,
   const address = server.address();
   return {
     port: typeof address === "object" && address !== null ? address.port : port,
-    close: () => capped(drained(server), () => server.closeAllConnections()),
+    close: () => closeWithTimeout(drainAndClose(server), () => server.closeAllConnections()),
   };
 }
 
-/** Node's own close waits for idle keep-alive connections, those that become idle after their last answer included. */
-async function drained(server: Server): Promise<void> {
-  const closed = new AbortController();
-  server.close(() => closed.abort());
-  do server.closeIdleConnections();
-  while (await slept(50, closed.signal));
+/** Node shows only the first of several. */
+function countHosts(rawHeaders: readonly string[]): number {
+  return rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === "host").length;
 }
 
-async function capped(graceful: Promise<unknown>, cut: () => unknown): Promise<void> {
+/** Node's own close waits for idle keep-alive connections, also for those that become idle after their last answer. */
+async function drainAndClose(server: Server): Promise<void> {
+  const closing = new AbortController();
+  server.close(() => closing.abort());
+  do server.closeIdleConnections();
+  while (await sleep(50, closing.signal));
+}
+
+async function closeWithTimeout(graceful: Promise<unknown>, forceClose: () => unknown): Promise<void> {
   const done = new AbortController();
   const finished = graceful.finally(() => done.abort());
-  if (await slept(CLOSE_MS, done.signal)) await cut();
+  if (await sleep(CLOSE_TIMEOUT_MS, done.signal)) await forceClose();
   else await finished;
 }
 
-/** Closing twice is closing once. */
+/** A second call returns the first call's result. */
 function once(close: () => Promise<void>): () => Promise<void> {
   let closing: Promise<void> | undefined;
   return () => (closing ??= close());
@@ -112,15 +128,16 @@ function urlOf(host: string, port: number): string {
   return `http://${name}:${port}`;
 }
 
-const WHY: Record<string, string> = {
+const LISTEN_ERRORS: Record<string, string> = {
   EADDRINUSE: "is in use by another program; choose another PORT or stop that program",
-  EACCES: "may not be used by this user; ports below 1024 need a privilege",
+  EACCES: "needs a privilege that this user does not have (ports below 1024)",
   EADDRNOTAVAIL: "is not an address of this machine; change HOST",
   ENOTFOUND: "is not an address of this machine; change HOST",
 };
 
-function unlistenable(error: unknown, { host, port }: Where): Problem {
+function listenProblem(error: unknown, { host, port }: ListenAddress): Problem {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const why = WHY[code] ?? `cannot be listened on (${error instanceof Error ? error.message : String(error)})`;
+  const why =
+    LISTEN_ERRORS[code] ?? `cannot be listened on (${error instanceof Error ? error.message : String(error)})`;
   return new Problem("config", `${host}:${port} ${why}.`, { retry: "never", cause: error });
 }

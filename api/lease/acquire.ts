@@ -1,7 +1,7 @@
-/** Who owns which mailbox: this node alone, or nodes that share them fairly through Redis. */
+/** Who owns which mailbox: a single node owns all, several nodes share them fairly through Redis. */
 import manifest from "../../package.json" with { type: "json" };
 import { joinCluster } from "../../shared/nodes/cluster.ts";
-import type { About } from "../../shared/nodes/heartbeats.ts";
+import type { NodeDescription } from "../../shared/nodes/heartbeats.ts";
 import type { Node } from "../../shared/node.ts";
 import type { Part } from "../../shared/run.ts";
 import type { Leases } from "./lease.ts";
@@ -12,40 +12,41 @@ import { singleLeases } from "./single.ts";
 export interface Ownership {
   leases: Leases;
   /**
-   * Which of the wanted mailboxes this node should hold, given those it holds now; `surplus` leaves bit by bit: ask again soon.
-   * `unserved` are those that no node has room for.
+   * Which of the enabled mailboxes this node should hold, given those it holds now. `surplus` is how many it still has
+   * to release: call again soon. `unserved` is how many have no node because all are full.
    */
   share(
     wanted: readonly string[],
     held: ReadonlySet<string>,
   ): { mine: ReadonlySet<string>; surplus: number; unserved: number };
-  /** Calls `changed` when nodes come or go, or another node changed mailboxes. */
+  /** Calls `changed` when nodes start or stop, or when another node changed mailboxes. */
   onChange(changed: () => void): void;
   /** Tells the other nodes that mailboxes changed. */
   announce(): void;
-  /** All live nodes, asked now or as last heard. */
-  nodes: { now(): Promise<About[]>; known(): readonly About[] };
-  /** To be run inside the recorders and outside of the subscriptions. */
+  /** All live nodes: read now, or as last known. */
+  nodes: { now(): Promise<NodeDescription[]>; known(): readonly NodeDescription[] };
+  /** They stop after the subscriptions, which need them until then, and before the recorders of facts. */
   parts: Part[];
 }
 
-/** How many mailboxes a second a node lets go when another one has joined. */
-const GIVE_PER_SECOND = 20;
+/** How many mailboxes a second a node releases when another one has joined. */
+const RELEASES_PER_SECOND = 20;
 
-/** `mailboxes` says how many this node listens to now. */
+/** `mailboxes` returns how many mailboxes this node listens to now. */
 export async function openOwnership(node: Node, mailboxes: () => number): Promise<Ownership> {
   const { redis, store, config } = node;
   if (redis === undefined) {
     const self = {
-      role: "api",
+      role: "api" as const,
       name: node.name,
       version: manifest.version,
       startedAt: new Date().toISOString(),
-    } as const;
+      keyring: [...node.keyring],
+    };
     const known = () => [{ ...self, mailboxes: mailboxes(), capacity: config.MAILBOXES_PER_NODE }];
     return {
       leases: singleLeases(store.cursors),
-      share: everything,
+      share: assignAll,
       onChange: () => undefined,
       announce: () => undefined,
       nodes: { known, now: async () => known() },
@@ -53,25 +54,30 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
     };
   }
   const capacity = config.MAILBOXES_PER_NODE;
-  const { keys, news, sessions, parts } = await joinCluster({ ...node, redis }, { role: "api", capacity, mailboxes });
+  const {
+    keys,
+    clusterEvents: news,
+    heartbeats: sessions,
+    parts,
+  } = await joinCluster({ ...node, redis }, { role: "api", capacity, mailboxes });
   const leases = redisLeases({ redis, keys, news, sessions });
-  const share = fairShare({ known: sessions.known, givePerSecond: GIVE_PER_SECOND });
+  const share = fairShare({ cluster: sessions.getCached, releasesPerSecond: RELEASES_PER_SECOND });
   return {
     leases,
-    share: share.of,
+    share: share.assign,
     onChange(changed) {
       sessions.onChange(changed);
-      news.listen(({ kind }) => kind === "mailboxes" && changed());
+      news.subscribe(({ kind }) => kind === "mailboxes" && changed());
     },
     announce() {
-      // Lost news only delay: every node looks by itself from time to time.
-      news.tell({ kind: "mailboxes" }).catch(() => undefined);
+      // A lost event only costs time, because every node also looks by itself.
+      news.publish({ kind: "mailboxes" }).catch(() => undefined);
     },
-    nodes: { now: sessions.nodes, known: () => sessions.known().nodes },
+    nodes: { now: sessions.fetchNodes, known: () => sessions.getCached().nodes },
     parts: [...parts, { name: "leases", run: leases.run }],
   };
 }
 
-function everything(wanted: readonly string[]) {
-  return { mine: new Set(wanted), surplus: 0, unserved: 0 };
+function assignAll(enabled: readonly string[]) {
+  return { mine: new Set(enabled), surplus: 0, unserved: 0 };
 }

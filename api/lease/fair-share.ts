@@ -1,74 +1,86 @@
 /**
- * Fair share: which mailboxes each live node should listen to. All nodes reckon the same from the same list, so nobody hands out
- * anything: the highest random weight of (node, mailbox) decides, and when a node comes or goes only its part moves.
+ * Fair share: which mailboxes each live node should listen to. All nodes compute the same result from the same list, so
+ * no node has to assign anything. The highest random weight of (node, mailbox) decides. When a node starts or stops,
+ * only its own part moves.
  */
-import type { NodeInfo } from "../../shared/nodes/heartbeats.ts";
+import type { LiveNode } from "../../shared/nodes/heartbeats.ts";
 
-/** `mine`: to be listened to here. `surplus`: held here, but to be given up bit by bit; look again soon. `unserved`: nobody has room. */
-export type Part = { mine: Set<string>; surplus: number; unserved: number };
+/**
+ * `mine`: this node listens to these. `surplus`: it still holds these and must release them bit by bit, so look again
+ * soon. `unserved`: all nodes are full.
+ */
+export type Assignment = { mine: Set<string>; surplus: number; unserved: number };
 
-export interface Share {
+export interface FairShare {
   /**
-   * This node's part of all wanted mailboxes. What it holds beyond it (because a node has joined) stays part of it at first and
-   * leaves it at a bounded rate, each time this is called; others can take it as soon as it is let go.
+   * This node's part of all enabled mailboxes. If it holds more than its part (because a node has joined), the surplus
+   * stays in `mine` at first. Each call removes some of it, at a bounded rate. Others can take a mailbox as soon as it
+   * is released.
    */
-  of(wanted: readonly string[], held: ReadonlySet<string>): Part;
+  assign(enabled: readonly string[], held: ReadonlySet<string>): Assignment;
 }
 
-type Deps = {
-  /** The live nodes and the session of this one, as `Sessions.known` gives them. */
-  known: () => { nodes: readonly NodeInfo[]; own: string | undefined };
-  /** How many mailboxes a second are let go. */
-  givePerSecond: number;
+type FairShareDeps = {
+  /** The live nodes and this node's session, as `Heartbeats.getCached` returns them. */
+  cluster: () => { nodes: readonly LiveNode[]; own: string | undefined };
+  /** How many mailboxes a second are released. */
+  releasesPerSecond: number;
   now?: () => number;
 };
 
-/** The allowance that may add up while nobody asks. */
-const SAVED_SECONDS = 2;
+/** How many seconds' worth of releases may accumulate between two calls. */
+const MAX_BURST_SECONDS = 2;
 
-export function fairShare({ known, givePerSecond, now = () => performance.now() }: Deps): Share {
-  let last = now();
+export function fairShare({
+  cluster: known,
+  releasesPerSecond: givePerSecond,
+  now = () => performance.now(),
+}: FairShareDeps): FairShare {
+  let lastAt = now();
   let allowance = 0;
   let unserved = 0;
   return {
-    of(wanted, held) {
+    assign(enabled, held) {
       const { nodes, own } = known();
-      // Without a session nothing can be taken, and nothing new be known; what is held ends by itself.
-      if (own === undefined) return { mine: new Set(wanted.filter((id) => held.has(id))), surplus: 0, unserved };
-      const { parts, ...left } = sharesOf(wanted, nodes);
+      // Without a session this node cannot acquire anything and knows nothing new. Its leases end by themselves.
+      if (own === undefined) return { mine: new Set(enabled.filter((id) => held.has(id))), surplus: 0, unserved };
+      const { parts, ...left } = assignMailboxes(enabled, nodes);
       unserved = left.unserved;
       const mine = new Set(parts.get(own));
-      const surplus = wanted.filter((id) => held.has(id) && !mine.has(id));
-      const passed = (now() - last) / 1_000;
-      last = now();
-      // Jittered, so that several nodes do not let go in step.
+      const surplus = enabled.filter((id) => held.has(id) && !mine.has(id));
+      const elapsedSeconds = (now() - lastAt) / 1_000;
+      lastAt = now();
+      // Jittered, so that several nodes do not release in step.
       allowance = Math.min(
-        allowance + passed * givePerSecond * (0.8 + Math.random() * 0.4),
-        SAVED_SECONDS * givePerSecond,
+        allowance + elapsedSeconds * givePerSecond * (0.8 + Math.random() * 0.4),
+        MAX_BURST_SECONDS * givePerSecond,
       );
-      const letGo = Math.min(surplus.length, Math.floor(allowance));
-      allowance -= letGo;
-      for (const id of surplus.slice(letGo)) mine.add(id);
-      return { mine, surplus: surplus.length - letGo, unserved };
+      const released = Math.min(surplus.length, Math.floor(allowance));
+      allowance -= released;
+      for (const id of surplus.slice(released)) mine.add(id);
+      return { mine, surplus: surplus.length - released, unserved };
     },
   };
 }
 
-/** Each node's mailboxes, by session; no node gets more than its capacity, what is above it goes to the next in rank. */
-export function sharesOf(
-  wanted: readonly string[],
-  nodes: readonly NodeInfo[],
+/**
+ * Each node's mailboxes, by session. No node gets more than its capacity; the surplus goes to the node with the next
+ * highest weight.
+ */
+export function assignMailboxes(
+  enabled: readonly string[],
+  nodes: readonly LiveNode[],
 ): { parts: Map<string, string[]>; unserved: number } {
-  const ranked = named(nodes.filter(({ capacity }) => capacity > 0));
+  const ranked = hashedByName(nodes.filter(({ capacity }) => capacity > 0));
   const parts = new Map(ranked.map(({ session }) => [session, new Array<string>()]));
   let unserved = 0;
-  for (const id of wanted) {
+  for (const id of enabled) {
     const hash = hashOf(id);
     let best: string[] | undefined;
     let bestWeight = -1;
     for (const node of ranked) {
       const part = parts.get(node.session);
-      const weight = mixed(hash ^ node.hash);
+      const weight = mixHash(hash ^ node.hash);
       if (weight <= bestWeight || part === undefined || part.length >= node.capacity) continue;
       best = part;
       bestWeight = weight;
@@ -79,8 +91,8 @@ export function sharesOf(
   return { parts, unserved };
 }
 
-/** A node is known by its name, so that it finds its mailboxes again after a restart; namesakes are told apart by their order. */
-function named(nodes: readonly NodeInfo[]): { session: string; capacity: number; hash: number }[] {
+/** A node is known by its name, so it gets the same mailboxes after a restart. Nodes of the same name are numbered. */
+function hashedByName(nodes: readonly LiveNode[]): { session: string; capacity: number; hash: number }[] {
   const seen = new Map<string, number>();
   return nodes
     .toSorted((a, b) => (a.session < b.session ? -1 : 1))
@@ -91,15 +103,15 @@ function named(nodes: readonly NodeInfo[]): { session: string; capacity: number;
     });
 }
 
-/** FNV-1a, mixed: quick, and the same on every runtime. */
+/** FNV-1a, mixed: fast, and the same on every runtime. */
 function hashOf(text: string): number {
   let hash = 0x811c9dc5;
   for (let n = 0; n < text.length; n++) hash = Math.imul(hash ^ text.charCodeAt(n), 0x01000193);
-  return mixed(hash);
+  return mixHash(hash);
 }
 
-/** The finalizer of MurmurHash3: every bit of the result depends on every bit given. */
-function mixed(hash: number): number {
+/** The finalizer of MurmurHash3: every bit of the result depends on every bit of the input. */
+function mixHash(hash: number): number {
   let h = hash;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);

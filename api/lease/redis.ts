@@ -1,22 +1,24 @@
 /**
- * Leases among several nodes: an owner record with each mailbox in Redis, valid as long as its owner's session lives. Taking it gives
- * a new fence, the same that guards the mailbox's cursors. Nothing is renewed for a single mailbox, and nobody asks for one all the time:
- * who waits is woken by news, or by the end of the owner's session.
+ * Leases among several nodes. Each mailbox has an owner record in Redis, which is valid as long as its owner's session
+ * lives. Acquiring it gives a new fence, which also guards the mailbox's cursors. No lease is renewed by itself, and
+ * nobody polls for one: an event or the end of the owner's session wakes a waiting node.
  */
+import { childSignal, unlessAborted } from "../../shared/concurrency/abort.ts";
+import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
-import { type RedisConnection, redisScript } from "../../shared/store/redis-client.ts";
+import { type RedisConnection, redisScript } from "../../shared/store/redis/connection/client.ts";
 import { LUA_FENCE } from "../../shared/store/redis/cursors.ts";
 import type { RedisKeys } from "../../shared/store/redis/keys.ts";
-import { LUA_CLOCK } from "../../shared/store/redis/ledger.ts";
-import { listOf, numberOf, textOf } from "../../shared/store/redis-reply.ts";
-import { jittered, slept } from "../../shared/time.ts";
+import { listOf, numberOf, textOf } from "../../shared/store/redis/connection/reply.ts";
+import { jitter, sleep } from "../../shared/time.ts";
 import type { Lease, Leases } from "./lease.ts";
-import type { News } from "../../shared/nodes/cluster-events.ts";
-import type { NodeInfo, Session, Sessions } from "../../shared/nodes/heartbeats.ts";
+import type { ClusterEvents } from "../../shared/nodes/cluster-events.ts";
+import type { LiveNode, NodeSession, Heartbeats } from "../../shared/nodes/heartbeats.ts";
 import { singleLeases } from "./single.ts";
+import { LUA_CLOCK } from "../../shared/store/redis/lua.ts";
 
-/** ARGV[2] is a session known to be over: sessions are never revived, so its records may be taken. */
-const TAKE = redisScript(
+/** ARGV[2] is a session that has ended. Sessions are never revived, so its records may be taken. */
+const ACQUIRE = redisScript(
   LUA_CLOCK,
   LUA_FENCE,
   `
@@ -26,166 +28,214 @@ const TAKE = redisScript(
   return { 1, nextFence() }`,
 );
 
-const GIVE_UP = redisScript(`
+const RELEASE = redisScript(`
   if redis.call('HGET', KEYS[1] .. 'lease', 'session') ~= ARGV[1] then return 0 end
   return redis.call('HDEL', KEYS[1] .. 'lease', 'session')`);
 
 export interface RedisLeases extends Leases {
-  /** Wakes those who wait, and tells others what was given up, until the signal aborts. */
+  /** Wakes waiting callers and publishes released mailboxes, until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
 }
 
-type Deps = { redis: RedisConnection; keys: RedisKeys; news: News; sessions: Sessions };
-type Waiting = { owner: string; wake: () => void };
+type RedisLeasesDeps = { redis: RedisConnection; keys: RedisKeys; news: ClusterEvents; sessions: Heartbeats };
 
-/** A look after the waiting ones without any news, in case some got lost. */
-const LOOK_EVERY_MS = 15_000;
-/** Releases of so long a time are told together, and so many in one message. */
-const TELL_EVERY_MS = 20;
-const TOLD_TOGETHER = 500;
+/** How often waiting callers try again without an event, in case one got lost. */
+const RECHECK_EVERY_MS = 15_000;
+/** Releases within this time go into one event, with at most this many mailboxes. */
+const ANNOUNCE_EVERY_MS = 20;
+const ANNOUNCE_BATCH = 500;
 const RETRY_MS = 1_000;
 
-export function redisLeases(deps: Deps): RedisLeases {
+export function redisLeases(deps: RedisLeasesDeps): RedisLeases {
   const { redis, keys, sessions, news } = deps;
-  /** In this process one after the other. */
-  const turns = singleLeases({ fence: async () => 0 });
-  const waiting = new Map<string, Waiting>();
-  /** Mailboxes that may have a record of this node, each with the session it is under. */
+  /** Within this process, holders of one mailbox follow each other. */
+  const localLeases = singleLeases({ issueFence: async () => 0 });
+  const waiters = leaseWaiters();
+  const announcer = releaseAnnouncer(news);
+  /** Mailboxes that may have an owner record of this node, each with its session. */
   const recorded = new Map<string, string>();
   const held = new Set<string>();
-  const released = new Set<string>();
-  let tell = new AbortController();
+  const acquire = leaseAcquirer(deps, waiters, recorded);
 
-  const giveUp = async (key: string, session: string) => {
-    await redis.run(GIVE_UP, keys.mailbox(key), [session]);
+  const release = async (key: string, session: string) => {
+    await redis.run(RELEASE, keys.mailboxPrefix(key), [session]);
     recorded.delete(key);
-    released.add(key);
-    tell.abort();
+    announcer.add(key);
   };
 
-  /** One try. Not the owner: resolves without a lease once it is worth trying again. */
-  const attempt = async (key: string, session: Session, signal: AbortSignal): Promise<number | undefined> => {
-    const { promise: woken, resolve: wake } = Promise.withResolvers<void>();
-    const entry: Waiting = { owner: "", wake };
-    // Before asking, so that no news is missed between the answer and the wait, and no record whose answer was lost.
-    waiting.set(key, entry);
-    recorded.set(key, session.id);
-    try {
-      const found = await taken(deps, key, session.id);
-      if (typeof found === "number") return found;
-      recorded.delete(key);
-      entry.owner = found;
-      await unlessAborted(woken, signal);
-      return undefined;
-    } finally {
-      waiting.delete(key);
-    }
-  };
-
-  /** Waits until the mailbox is this node's; a Redis that is away is waited for. */
-  const own = async (key: string, signal: AbortSignal): Promise<{ session: Session; fence: number }> => {
-    for (;;) {
-      const session = await sessions.session(signal);
-      try {
-        const fence = await attempt(key, session, signal);
-        if (fence !== undefined && !session.signal.aborted) return { session, fence };
-      } catch (error) {
-        if (signal.aborted || asProblem(error).retry === "never") throw error;
-        await slept(jittered(RETRY_MS), signal);
-      }
-    }
-  };
-
-  const underLease = async <T>(key: string, work: (lease: Lease) => Promise<T>, signal: AbortSignal): Promise<T> => {
+  const withLease = async <T>(key: string, work: (lease: Lease) => Promise<T>, signal: AbortSignal): Promise<T> => {
     held.add(key);
     try {
-      const { session, fence } = await own(key, signal);
+      const { session, fence } = await acquire(key, signal);
       try {
         signal.throwIfAborted();
-        return await work({ key, fence, signal: AbortSignal.any([signal, session.signal]) });
+        using until = childSignal(signal, session.signal);
+        return await work({ key, fence, signal: until.signal });
       } finally {
-        // A session that is over owns nothing. A record that Redis does not hear of now stays in `recorded`, for `run`.
-        if (!session.signal.aborted) await giveUp(key, session.id).catch(() => undefined);
+        // A session that has ended owns nothing. If Redis is away now, the record stays in `recorded`, and `run`
+        // deletes it later.
+        if (!session.signal.aborted) await release(key, session.id).catch(() => undefined);
       }
     } finally {
       held.delete(key);
     }
   };
 
-  /** Records that nobody here holds are given up once Redis hears of it; those of a session that is over are void. */
-  const giveUpForgotten = async (signal: AbortSignal) => {
-    const present = sessions.known().own;
+  /** Deletes owner records that nobody here holds. Those of an ended session are void anyway. */
+  const releaseUnheld = async (signal: AbortSignal) => {
+    const currentSession = sessions.getCached().own;
     for (const [key, session] of recorded) {
       if (held.has(key)) continue;
-      if (session !== present) recorded.delete(key);
-      else await turns.hold(key, async () => recorded.has(key) && giveUp(key, session), signal);
-    }
-  };
-
-  const wakeThose = (whose: (owner: string) => boolean) => {
-    for (const { owner, wake } of waiting.values()) if (owner !== "" && whose(owner)) wake();
-  };
-
-  const rounds = async (signal: AbortSignal) => {
-    for (let looked = performance.now(); !signal.aborted;) {
-      tell = new AbortController();
-      if (released.size === 0) await slept(RETRY_MS, AbortSignal.any([signal, tell.signal]));
-      await slept(TELL_EVERY_MS, signal);
-      // Redis is away: `sessions` says so, and what was not told is still there in the next round.
-      await tellReleased(news, released).catch(() => undefined);
-      await giveUpForgotten(signal).catch(() => undefined);
-      if (performance.now() - looked < LOOK_EVERY_MS) continue;
-      looked = performance.now();
-      wakeThose(() => true);
+      if (session !== currentSession) recorded.delete(key);
+      else await localLeases.hold(key, async () => recorded.has(key) && release(key, session), signal);
     }
   };
 
   return {
-    hold: (key, work, signal) => turns.hold(key, () => underLease(key, work, signal), signal),
+    hold: (key, work, signal) => localLeases.hold(key, () => withLease(key, work, signal), signal),
     async run(signal) {
-      const unlisten = news.listen((item) => {
+      const stopListening = waiters.listen(deps);
+      try {
+        for (let recheckedAt = performance.now(); !signal.aborted;) {
+          await announcer.awaitAny(signal);
+          // Redis is away, and `sessions` reports that. What failed now is done in the next round.
+          await announcer.publish().catch(() => undefined);
+          await releaseUnheld(signal).catch(() => undefined);
+          if (performance.now() - recheckedAt < RECHECK_EVERY_MS) continue;
+          recheckedAt = performance.now();
+          waiters.wakeOwnedBy(() => true);
+        }
+      } finally {
+        stopListening();
+      }
+    },
+  };
+}
+
+/**
+ * Waits until this node owns the mailbox. It also waits while Redis is away. Throws the signal's reason, or a Problem
+ * that does not pass.
+ */
+function leaseAcquirer(deps: RedisLeasesDeps, waiters: LeaseWaiters, recorded: Map<string, string>) {
+  /**
+   * One attempt. If another node owns the mailbox, it waits until a new attempt makes sense and resolves without a
+   * fence.
+   */
+  const acquireOrWait = async (key: string, session: NodeSession, signal: AbortSignal): Promise<number | undefined> => {
+    // Registered before the request, so that no event between the answer and the wait is missed, and no record whose
+    // answer was lost.
+    using waiter = waiters.add(key);
+    recorded.set(key, session.id);
+    const found = await acquireLease(deps, key, session.id);
+    if (typeof found === "number") return found;
+    recorded.delete(key);
+    await waiter.awaitEndOf(found, signal);
+    return undefined;
+  };
+
+  return async (key: string, signal: AbortSignal): Promise<{ session: NodeSession; fence: number }> => {
+    for (;;) {
+      const session = await deps.sessions.awaitSession(signal);
+      try {
+        const fence = await acquireOrWait(key, session, signal);
+        if (fence !== undefined && !session.signal.aborted) return { session, fence };
+      } catch (error) {
+        if (signal.aborted || asProblem(error).retry === "never") throw error;
+        await sleep(jitter(RETRY_MS), signal);
+      }
+    }
+  };
+}
+
+type LeaseWaiters = ReturnType<typeof leaseWaiters>;
+
+/**
+ * The callers that wait for a mailbox of another node. They wake when the mailbox is released, or when its owner's
+ * session ends.
+ */
+function leaseWaiters() {
+  const waiting = new Map<string, { owner: string; wake: () => void }>();
+
+  const wakeOwnedBy = (matches: (owner: string) => boolean) => {
+    for (const { owner, wake } of waiting.values()) if (owner !== "" && matches(owner)) wake();
+  };
+
+  return {
+    wakeOwnedBy,
+    /** Adds a waiter for a mailbox. It counts from now on; its disposal removes it. */
+    add(key: string) {
+      const { promise: woken, resolve: wake } = Promise.withResolvers<void>();
+      const entry = { owner: "", wake };
+      waiting.set(key, entry);
+      return {
+        awaitEndOf(owner: string, signal: AbortSignal) {
+          entry.owner = owner;
+          return unlessAborted(woken, signal);
+        },
+        [Symbol.dispose]: () => void waiting.delete(key),
+      };
+    },
+    /** Wakes waiters by the events of other nodes, until the returned function is called. */
+    listen({ news, sessions }: Pick<RedisLeasesDeps, "news" | "sessions">): () => void {
+      const unlisten = news.subscribe((item) => {
         if (item.kind === "released") for (const mailbox of item.mailboxes) waiting.get(mailbox)?.wake();
       });
       const unwatch = sessions.onChange(() => {
-        const live = new Set(sessions.known().nodes.map(({ session }) => session));
-        wakeThose((owner) => !live.has(owner));
+        const live = new Set(sessions.getCached().nodes.map(({ session }) => session));
+        wakeOwnedBy((owner) => !live.has(owner));
       });
-      await rounds(signal);
-      unlisten();
-      unwatch();
+      return () => {
+        unlisten();
+        unwatch();
+      };
+    },
+  };
+}
+
+/** Mailboxes that this node released and has not yet announced to the other nodes. */
+function releaseAnnouncer(news: ClusterEvents) {
+  const released = new Set<string>();
+  const added = wakeup();
+  return {
+    add(key: string) {
+      released.add(key);
+      added.trigger();
+    },
+    /** Waits a second for the first one, and then a moment for others. */
+    async awaitAny(signal: AbortSignal) {
+      if (released.size === 0) await added.wait(RETRY_MS, signal);
+      await sleep(ANNOUNCE_EVERY_MS, signal);
+    },
+    /** What could not be announced stays for the next call. */
+    async publish() {
+      while (released.size > 0) {
+        const mailboxes = [...released].slice(0, ANNOUNCE_BATCH);
+        await news.publish({ kind: "released", mailboxes });
+        for (const mailbox of mailboxes) released.delete(mailbox);
+      }
     },
   };
 }
 
 /** The new fence, or the live session that owns the mailbox. */
-async function taken({ redis, keys, sessions }: Deps, key: string, session: string): Promise<number | string> {
-  const ask = async (over: string): Promise<number | string> => {
-    const [mine, said] = listOf(await redis.run(TAKE, keys.mailbox(key), [session, over]));
-    return mine === 1 ? numberOf(said) : textOf(said);
+async function acquireLease(
+  { redis, keys, sessions }: RedisLeasesDeps,
+  key: string,
+  session: string,
+): Promise<number | string> {
+  const tryAcquire = async (endedSession: string): Promise<number | string> => {
+    const [acquired, reply] = listOf(await redis.run(ACQUIRE, keys.mailboxPrefix(key), [session, endedSession]));
+    return acquired === 1 ? numberOf(reply) : textOf(reply);
   };
-  const found = await ask("");
-  return typeof found === "number" || (await isLive(sessions, found)) ? found : ask(found);
+  const found = await tryAcquire("");
+  return typeof found === "number" || (await isLive(sessions, found)) ? found : tryAcquire(found);
 }
 
-/** False is certain: a session begins before it owns anything and never comes back, and this asks after its name was seen. */
-async function isLive(sessions: Sessions, session: string): Promise<boolean> {
-  const among = (nodes: readonly NodeInfo[]) => nodes.some((node) => node.session === session);
-  return among(sessions.known().nodes) || among(await sessions.nodes());
-}
-
-async function tellReleased(news: News, released: Set<string>): Promise<void> {
-  while (released.size > 0) {
-    const mailboxes = [...released].slice(0, TOLD_TOGETHER);
-    await news.tell({ kind: "released", mailboxes });
-    for (const mailbox of mailboxes) released.delete(mailbox);
-  }
-}
-
-function unlessAborted(wait: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    if (signal.aborted) return stop();
-    signal.addEventListener("abort", stop, { once: true });
-    return wait.finally(() => signal.removeEventListener("abort", stop)).then(resolve, reject);
-  });
+/**
+ * False is certain: a session begins before it owns anything and is never revived, and this reads the list after the
+ * owner's name was seen.
+ */
+async function isLive(sessions: Heartbeats, session: string): Promise<boolean> {
+  const among = (nodes: readonly LiveNode[]) => nodes.some((node) => node.session === session);
+  return among(sessions.getCached().nodes) || among(await sessions.fetchNodes());
 }

@@ -1,53 +1,67 @@
-/** What the subscriptions of this node say of themselves: kept in memory, said as facts, written to the store a moment later. */
+/**
+ * The states that this node's subscriptions report: kept in memory, reported as facts, and written to the store a
+ * moment later.
+ */
 import type { MailboxState, MailboxStatus } from "../../shared/contract/mailbox.ts";
 import type { Problem } from "../../shared/contract/problem.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
 import type { Mailboxes, MailboxWithState } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
-import { slept } from "../../shared/time.ts";
+import { clock, sleep } from "../../shared/time.ts";
 
 /** How often changes are written. */
 const WRITE_EVERY_MS = 200;
-/** How long `lastVerifiedAt` alone may be behind in the store: it changes all the time and is worth little. */
+/** How late `lastVerifiedAt` alone may be in the store. It changes all the time and is not worth a write. */
 const VERIFIED_EVERY_MS = 60_000;
 
-/** The pen of one subscription. Nothing here waits or throws. */
-export interface StatePen {
+/** How one subscription reports its state. Nothing here waits or throws. */
+export interface StateReporter {
   readonly state: MailboxState;
-  /** A new status; `problem` null clears the last one, `retryAt` says when it is tried again. */
-  to(status: MailboxStatus, problem: Problem | null, retryAt?: Date): void;
-  verified(): void;
-  arrived(): void;
-  loggedIn(): void;
-  /** Counts a refused login and returns how many there were since the last success or change. */
-  loginFailed(): number;
+  /** Sets a new status. `problem` null clears the last problem; `retryAt` is the time of the next attempt. */
+  setStatus(status: MailboxStatus, problem: Problem | null, retryAt?: Date): void;
+  /**
+   * While connected: the problem of folders that cannot be opened, null if all can. If no folder can be watched, a
+   * person is needed.
+   */
+  setFolders(problem: Problem | null, watched: boolean): void;
+  markVerified(): void;
+  markArrival(): void;
+  clearFailedLogins(): void;
+  /**
+   * Counts a refused login and returns how many there were since the last success or change. `times` is that number if
+   * the login gate counts it.
+   */
+  countFailedLogin(times?: number): number;
 }
 
-export interface StateBoard {
-  /** A pen for one mailbox in its present revision, beginning with what the store last knew of it. */
-  pen(of: MailboxWithState): StatePen;
-  /** Nothing more is written for this mailbox. */
+export interface MailboxStates {
+  /** A reporter for one mailbox in its present revision. It starts with the state that the store has. */
+  reporter(of: MailboxWithState): StateReporter;
+  /** Stops writing the state of this mailbox. */
   forget(mailbox: string): void;
-  /** Writes what changed until the signal aborts, and once more then. A failed write is tried again with the next. */
+  /**
+   * Writes changed states until the signal aborts, and once more at the end. A failed write is tried again with the
+   * next one.
+   */
   run(signal: AbortSignal): Promise<void>;
 }
 
-type Deps = { mailboxes: Pick<Mailboxes, "observe">; emit: Emit; node: string };
+type MailboxStatesDeps = { mailboxes: Pick<Mailboxes, "saveStates">; emit: Emit; node: string };
 type Slot = { revision: number; state: MailboxState; dirty: boolean };
 
-export function stateBoard(deps: Deps): StateBoard {
+export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
   const slots = new Map<string, Slot>();
   let failing = false;
-  let allWrittenAt = Date.now();
+  let allWrittenAt = clock.now();
 
   const write = async (now: number) => {
-    // All at once: a thousand idle mailboxes, each at its own time, would keep the store busy with next to nothing.
+    // All in one write: if a thousand idle mailboxes were written one by one, the store would be busy all the time.
     const all = now - allWrittenAt >= VERIFIED_EVERY_MS;
     const due = [...slots].filter(([, slot]) => slot.dirty || all);
     if (due.length === 0) return;
     for (const [, slot] of due) slot.dirty = false;
     try {
-      await deps.mailboxes.observe(due.map(([id, { revision, state }]) => ({ id, revision, state })));
+      await deps.mailboxes.saveStates(due.map(([id, { revision, state }]) => ({ id, revision, state })));
       if (all) allWrittenAt = now;
       failing = false;
     } catch (error) {
@@ -58,31 +72,36 @@ export function stateBoard(deps: Deps): StateBoard {
   };
 
   return {
-    pen({ mailbox: { id, revision }, state }) {
+    reporter({ mailbox: { id, revision }, state }) {
       const slot: Slot = { revision, state: { ...state, node: deps.node }, dirty: true };
       slots.set(id, slot);
-      return pen(deps.emit, id, slot);
+      return stateReporter(deps.emit, id, slot);
     },
     forget(mailbox) {
       slots.delete(mailbox);
     },
     async run(signal) {
-      while (await slept(WRITE_EVERY_MS, signal)) await write(Date.now());
-      await write(Date.now());
+      while (await sleep(WRITE_EVERY_MS, signal)) await write(clock.now());
+      await write(clock.now());
     },
   };
 }
 
-function pen(emit: Emit, mailbox: string, slot: Slot): StatePen {
+function stateReporter(emit: Emit, mailbox: string, slot: Slot): StateReporter {
   const set = (change: Partial<MailboxState>) => {
     slot.state = { ...slot.state, ...change };
     slot.dirty = true;
   };
+  let connectedStatus: MailboxStatus = "listening";
   return {
     get state() {
       return slot.state;
     },
-    to(status, problem, retryAt) {
+    setFolders(problem, watched) {
+      this.setStatus(watched ? connectedStatus : "needs_attention", problem);
+    },
+    setStatus(status, problem, retryAt) {
+      if (status === "listening" || status === "polling") connectedStatus = status;
       const changed = status !== slot.state.status || problem?.code !== slot.state.problem?.code;
       const shown = problem && { ...problem.view(), retryAt: retryAt?.toISOString() ?? null };
       set({ status, problem: shown, since: changed ? new Date().toISOString() : slot.state.since });
@@ -95,13 +114,13 @@ function pen(emit: Emit, mailbox: string, slot: Slot): StatePen {
         ...(retryAt && { retryAt: retryAt.toISOString() }),
       });
     },
-    verified() {
+    markVerified() {
       slot.state = { ...slot.state, lastVerifiedAt: new Date().toISOString() };
     },
-    arrived: () => set({ lastArrivalAt: new Date().toISOString() }),
-    loggedIn: () => set({ failedLogins: 0 }),
-    loginFailed() {
-      set({ failedLogins: slot.state.failedLogins + 1 });
+    markArrival: () => set({ lastArrivalAt: new Date().toISOString() }),
+    clearFailedLogins: () => set({ failedLogins: 0 }),
+    countFailedLogin(times = slot.state.failedLogins + 1) {
+      set({ failedLogins: times });
       return slot.state.failedLogins;
     },
   };

@@ -1,75 +1,111 @@
-/** The subscriptions of this node: what should be listened to and what is, brought together whenever something changes. */
+/**
+ * The subscriptions of this node. It compares the enabled mailboxes with the running subscriptions whenever something
+ * changes.
+ */
+import { childSignal } from "../../shared/concurrency/abort.ts";
+import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
+import type { Applications } from "../../shared/store/sealed-applications.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
-import { slept } from "../../shared/time.ts";
+import { sleep } from "../../shared/time.ts";
 import type { Ownership } from "../lease/acquire.ts";
-import { keepListening, type Listening } from "./subscription.ts";
+import type { Lease } from "../lease/lease.ts";
+import { runSubscription, type RunSubscriptionDeps } from "./subscription.ts";
 
-export interface Subscriptions {
-  /** Listens to every wanted mailbox until the signal aborts, then closes all connections. */
+export interface MailboxSubscriptions {
+  /** Keeps a subscription for each mailbox of this node until the signal aborts, then closes all connections. */
   run(signal: AbortSignal): Promise<void>;
-  /** Something about the mailboxes changed: look now. */
+  /** The mailboxes changed: compares at once. */
   wake(): void;
   connections(): { subscriptions: number; open: number };
-  /** How many wanted mailboxes no node had room for at the last look. */
+  /** How many enabled mailboxes had no node at the last comparison, because all nodes are full. */
   unserved(): number;
 }
 
-type Deps = Listening & { ownership: Ownership; mailboxes: Pick<Mailboxes, "get" | "wanted"> };
-type Running = { revision: number; stop: AbortController; ended: Promise<void> };
+type MailboxSubscriptionsDeps = RunSubscriptionDeps & {
+  ownership: Ownership;
+  mailboxes: Pick<Mailboxes, "get" | "listEnabled">;
+  applications: Pick<Applications, "listVersions">;
+};
+/** `applications` are the versions of all applications when it began. */
+type RunningSubscription = {
+  revision: number;
+  applications: ReadonlyMap<string, string>;
+  stop: AbortController;
+  ended: Promise<void>;
+};
 
-/** A look at the wanted mailboxes even when nobody called, and while mailboxes are being given up to other nodes. */
-const LOOK_EVERY_MS = 15_000;
-const LOOK_SOON_MS = 500;
-/** A subscription whose store failed is started again after this. */
+/** How often it compares without an event, and how often while it releases mailboxes to other nodes. */
+const RECONCILE_EVERY_MS = 15_000;
+const RECONCILE_SOON_MS = 500;
+/** How long it waits before it restarts a subscription whose store failed. */
 const RESTART_AFTER_MS = 2_000;
 
-export function subscriptions(deps: Deps): Subscriptions {
-  const running = new Map<string, Running>();
-  let woken = new AbortController();
+export function mailboxSubscriptions(given: MailboxSubscriptionsDeps): MailboxSubscriptions {
+  /** The applications that mailboxes of running subscriptions name. */
+  const applicationOf = new Map<string, string>();
+  const deps = { ...given, noteApplication: (id: string, name: string) => void applicationOf.set(id, name) };
+  const running = new Map<string, RunningSubscription>();
+  /** Stopped subscriptions that are closing their connections. Only the end of the process waits for them. */
+  const ending = new Set<Promise<void>>();
+  const wakeups = wakeup();
   let unserved = 0;
 
-  const start = (id: string, revision: number, signal: AbortSignal) => {
+  const start = (id: string, of: Pick<RunningSubscription, "revision" | "applications">, signal: AbortSignal) => {
     const stop = new AbortController();
-    const until = AbortSignal.any([signal, stop.signal]);
-    running.set(id, { revision, stop, ended: supervised(deps, id, until) });
+    const until = childSignal(signal, stop.signal);
+    const ended = supervise(deps, id, until.signal).finally(() => until[Symbol.dispose]());
+    running.set(id, { ...of, stop, ended });
   };
 
-  const end = async (id: string, { stop, ended }: Running) => {
-    stop.abort(new DOMException("The subscription is no longer wanted", "AbortError"));
-    await ended;
-    deps.board.forget(id);
+  /**
+   * The mailbox may get a new subscription at once, because the lease makes the new one wait until this one has ended.
+   */
+  const end = (id: string, { stop, ended }: RunningSubscription, isEnabled: boolean) => {
     running.delete(id);
+    applicationOf.delete(id);
+    stop.abort(new DOMException("The subscription is no longer wanted", "AbortError"));
+    const done = ended
+      .then(() => (isEnabled ? undefined : emitPaused(deps, id)))
+      .catch((error: unknown) => reportFailure(deps, `the end of the subscription of mailbox ${id}`, error))
+      .finally(() => ending.delete(done));
+    ending.add(done);
   };
 
-  /** Resolves with when to look again. */
+  /** Resolves with the time until the next comparison. */
   const reconcile = async (signal: AbortSignal): Promise<number> => {
-    const wanted = new Map((await deps.mailboxes.wanted()).map(({ id, revision }) => [id, revision]));
-    const { mine, surplus, ...left } = deps.ownership.share([...wanted.keys()], new Set(running.keys()));
-    if (left.unserved > 0 !== unserved > 0) sayUnserved(deps, left.unserved);
+    const enabled = new Map((await deps.mailboxes.listEnabled()).map(({ id, revision }) => [id, revision]));
+    const applications = await deps.applications.listVersions();
+    const isOutdated = (id: string, one: RunningSubscription) => {
+      const name = applicationOf.get(id);
+      return name !== undefined && applications.get(name) !== one.applications.get(name);
+    };
+    const { mine, surplus, ...left } = deps.ownership.share([...enabled.keys()], new Set(running.keys()));
+    if (left.unserved > 0 !== unserved > 0) emitUnserved(deps, left.unserved);
     unserved = left.unserved;
-    const over = [...running].filter(([id, { revision }]) => wanted.get(id) !== revision || !mine.has(id));
-    await Promise.all(over.map(([id, one]) => end(id, one)));
-    await Promise.all(over.filter(([id]) => !wanted.has(id)).map(([id]) => sayPaused(deps, id)));
-    for (const id of mine) if (!running.has(id) && !signal.aborted) start(id, wanted.get(id) ?? 0, signal);
-    return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
+    const obsolete = [...running].filter(
+      ([id, one]) => enabled.get(id) !== one.revision || !mine.has(id) || isOutdated(id, one),
+    );
+    for (const [id, one] of obsolete) end(id, one, enabled.has(id));
+    for (const id of mine)
+      if (!running.has(id) && !signal.aborted) start(id, { revision: enabled.get(id) ?? 0, applications }, signal);
+    return surplus > 0 ? RECONCILE_SOON_MS : RECONCILE_EVERY_MS;
   };
 
   return {
     async run(signal) {
-      deps.ownership.onChange(() => woken.abort());
-      for (;;) {
-        woken = new AbortController();
+      deps.ownership.onChange(wakeups.trigger);
+      while (!signal.aborted) {
         const wait = await reconcile(signal).catch((error: unknown) => {
-          reportFailure(deps, "looking for wanted mailboxes", error);
+          reportFailure(deps, "reading the list of enabled mailboxes", error);
           return RESTART_AFTER_MS;
         });
-        await slept(wait, AbortSignal.any([signal, woken.signal]));
-        if (signal.aborted) break;
+        await wakeups.wait(wait, signal);
       }
       await Promise.all([...running.values()].map(({ ended }) => ended));
+      await Promise.all(ending);
     },
-    wake: () => woken.abort(),
+    wake: wakeups.trigger,
     connections: () => ({
       subscriptions: running.size,
       open: [...deps.watched.values()].filter((connection) => connection.open).length,
@@ -78,34 +114,46 @@ export function subscriptions(deps: Deps): Subscriptions {
   };
 }
 
-/** Holds and listens again and again until the signal aborts; a failing store is reported and ridden out. */
-async function supervised(deps: Deps, id: string, signal: AbortSignal): Promise<void> {
+/**
+ * Acquires the lease and runs the subscription again and again until the signal aborts. It reports a failing store and
+ * continues.
+ */
+async function supervise(deps: MailboxSubscriptionsDeps, id: string, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     try {
-      await deps.ownership.leases.hold(id, (lease) => keepListening(deps, id, lease), signal);
+      await deps.ownership.leases.hold(id, (lease) => subscribe(deps, id, lease), signal);
     } catch (error) {
       if (!signal.aborted) reportFailure(deps, `the subscription of mailbox ${id}`, error);
     }
-    await slept(RESTART_AFTER_MS, signal);
+    await sleep(RESTART_AFTER_MS, signal);
   }
 }
 
-async function sayPaused(deps: Deps, id: string): Promise<void> {
+/** After the end, its state is not written any more. That is up to the next holder of the lease. */
+async function subscribe(deps: MailboxSubscriptionsDeps, id: string, lease: Lease): Promise<void> {
+  try {
+    await runSubscription(deps, id, lease);
+  } finally {
+    deps.board.forget(id);
+  }
+}
+
+async function emitPaused(deps: MailboxSubscriptionsDeps, id: string): Promise<void> {
   const found = await deps.mailboxes.get(id);
   if (!found?.mailbox.paused) return;
   deps.emit({ kind: "mailbox.status", mailbox: id, status: "paused" });
 }
 
-/** Said when it begins and when it is over; how many there are meanwhile the metrics tell. */
-function sayUnserved({ emit }: Deps, unserved: number): void {
+/** Reported when it begins and when it ends. The metrics have the number in between. */
+function emitUnserved({ emit }: MailboxSubscriptionsDeps, unserved: number): void {
   const about =
     unserved > 0
-      ? `Nobody listens to ${unserved} mailboxes: all nodes are full. Start another API node, or raise MAILBOXES_PER_NODE`
-      : "There is a node again for every mailbox";
+      ? `${unserved} mailboxes have no node, because all nodes are full. Start another API node, or raise MAILBOXES_PER_NODE`
+      : "Every mailbox has a node again";
   emit({ kind: "service.warned", about });
 }
 
-function reportFailure(deps: Deps, what: string, error: unknown): void {
+function reportFailure(deps: MailboxSubscriptionsDeps, what: string, error: unknown): void {
   const { code, message } = asProblem(error);
   deps.emit({ kind: "service.failed", what, failure: { code, cause: message } });
 }

@@ -1,43 +1,44 @@
-/** The reference page: the OpenAPI document as people read it, rendered here, with nothing to load from elsewhere. */
+/** The reference page: renders the OpenAPI document for people, without loading anything from elsewhere. */
+import { html } from "hono/html";
 import { PROBLEMS } from "../../shared/contract/problem.ts";
 import { isRecord } from "../http/field-errors.ts";
-import { type Html, html, prose } from "./html.ts";
-import type { Json } from "./openapi.ts";
+import { type Html, inlineMarkdown } from "./html.ts";
+import type { JsonObject } from "./openapi.ts";
 
-/** The document as the body of a page. `base` is the prefix of its links. */
-export function docsBody(document: Json, base: string): Html {
+/** Renders the document as the body of a page. `base` is the prefix of its links. */
+export function renderDocs(document: JsonObject, base: string): Html {
   const info = recordAt(document, "info");
   const operations = operationsOf(recordAt(document, "paths"));
-  const hooks = operationsOf(recordAt(document, "webhooks"));
+  const webhooks = operationsOf(recordAt(document, "webhooks"));
   const tags = [...new Set(operations.map(({ spec }) => tagOf(spec)))];
   const schemas = Object.entries(recordAt(recordAt(document, "components"), "schemas"));
-  return html`<h1>${text(info, "title")}</h1>
+  return html`<h1>${textAt(info, "title")}</h1>
     <p class="soft">
-      Version ${text(info, "version")} &middot; <a href="${base}/">start</a> &middot;
+      Version ${textAt(info, "version")} &middot; <a href="${base}/">start</a> &middot;
       <a href="${base}/openapi.json">openapi.json</a>
     </p>
-    ${text(info, "description")
+    ${textAt(info, "description")
       .split("\n\n")
-      .map((paragraph) => html`<p>${prose(paragraph)}</p>`)}
+      .map((paragraph) => html`<p>${inlineMarkdown(paragraph)}</p>`)}
     <nav>
       ${[...tags, "Webhooks", "Schemas", "Problems"].map((tag) => html`<a href="#${tag.toLowerCase()}">${tag}</a>`)}
     </nav>
     ${tags.map(
       (tag) =>
         html`<h2 id="${tag.toLowerCase()}">${tag}</h2>
-          ${operations.filter(({ spec }) => tagOf(spec) === tag).map(operation)}`,
+          ${operations.filter(({ spec }) => tagOf(spec) === tag).map(renderOperation)}`,
     )}
     <h2 id="webhooks">Webhooks</h2>
-    ${hooks.map(operation)}
+    ${webhooks.map(renderOperation)}
     <h2 id="schemas">Schemas</h2>
-    ${schemas.map(([name, schema]) => namedSchema(name, isRecord(schema) ? schema : {}))}
+    ${schemas.map(([name, schema]) => renderNamedSchema(name, isRecord(schema) ? schema : {}))}
     <h2 id="problems">Problems</h2>
-    ${problems()}`;
+    ${renderProblems()}`;
 }
 
-type Operation = { method: string; path: string; spec: Json };
+type Operation = { method: string; path: string; spec: JsonObject };
 
-function operationsOf(paths: Json): Operation[] {
+function operationsOf(paths: JsonObject): Operation[] {
   return Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(isRecord(methods) ? methods : {}).map(([method, spec]) => ({
       method,
@@ -47,28 +48,36 @@ function operationsOf(paths: Json): Operation[] {
   );
 }
 
-function operation({ method, path, spec }: Operation): Html {
-  const about = text(spec, "description");
-  const open = Array.isArray(spec["security"]) && spec["security"].length === 0;
-  return html`<details id="${text(spec, "operationId")}">
+function renderOperation({ method, path, spec }: Operation): Html {
+  const about = textAt(spec, "description");
+  const scope = scopeOf(spec);
+  return html`<details id="${textAt(spec, "operationId")}">
     <summary>
-      <span class="verb">${method}</span> <code>${path}</code> <span class="soft">${text(spec, "summary")}</span>
+      <span class="verb">${method}</span> <code>${path}</code> <span class="soft">${textAt(spec, "summary")}</span>
     </summary>
-    ${about ? html`<p>${prose(about)}</p>` : ""}${open ? html`<p class="soft">Needs no token.</p>` : ""}
-    ${parameters(spec)}${requestBody(spec)}${answers(recordAt(spec, "responses"))}
+    ${about ? html`<p>${inlineMarkdown(about)}</p>` : ""}${scope}
+    ${renderParameters(spec)}${renderRequestBody(spec)}${renderResponses(recordAt(spec, "responses"))}
   </details>`;
 }
 
-function parameters(spec: Json): Html | string {
+/** A webhook has no `security` of its own. */
+function scopeOf(spec: JsonObject): Html | string {
+  if (!Array.isArray(spec["security"])) return "";
+  const [needed] = spec["security"].filter(isRecord).map(({ bearer }) => bearer);
+  if (!Array.isArray(needed)) return html`<p class="soft">Needs no token.</p>`;
+  return html`<p class="soft">Needs a token with the scope <code>${needed.join(" ")}</code>.</p>`;
+}
+
+function renderParameters(spec: JsonObject): Html | string {
   const list = Array.isArray(spec["parameters"]) ? spec["parameters"].filter(isRecord) : [];
   if (list.length === 0) return "";
   const rows = list.map((parameter) => {
     const schema = recordAt(parameter, "schema");
     return html`<tr>
-      <td><code>${text(parameter, "name")}</code></td>
-      <td>${text(parameter, "in")}${parameter["required"] === true ? ", required" : ""}</td>
-      <td>${typeOf(schema)}</td>
-      <td>${prose(text(parameter, "description"))}</td>
+      <td><code>${textAt(parameter, "name")}</code></td>
+      <td>${textAt(parameter, "in")}${parameter["required"] === true ? ", required" : ""}</td>
+      <td>${renderType(schema)}</td>
+      <td>${inlineMarkdown(textAt(parameter, "description"))}</td>
     </tr>`;
   });
   return html`<table>
@@ -82,26 +91,26 @@ function parameters(spec: Json): Html | string {
   </table>`;
 }
 
-function requestBody(spec: Json): Html | string {
+function renderRequestBody(spec: JsonObject): Html | string {
   const content = Object.entries(recordAt(recordAt(spec, "requestBody"), "content"));
   const [first] = content;
   if (!first) return "";
   const types = content.map(([type]) => type).join(" or ");
   return html`<h3>Body</h3>
     <p class="soft">${types}</p>
-    ${schemaBlock(recordAt(isRecord(first[1]) ? first[1] : {}, "schema"))}`;
+    ${renderSchema(recordAt(isRecord(first[1]) ? first[1] : {}, "schema"))}`;
 }
 
-function answers(responses: Json): Html {
+function renderResponses(responses: JsonObject): Html {
   const rows = Object.entries(responses).map(([status, answer]) => {
     const spec = isRecord(answer) ? answer : {};
     const [type, body] = Object.entries(recordAt(spec, "content"))[0] ?? ["", {}];
     const schema = recordAt(isRecord(body) ? body : {}, "schema");
     return html`<tr>
       <td><code>${status}</code></td>
-      <td>${prose(text(spec, "description"))}</td>
+      <td>${inlineMarkdown(textAt(spec, "description"))}</td>
       <td>${type}</td>
-      <td>${type.includes("json") ? typeOf(schema) : ""}</td>
+      <td>${type.includes("json") ? renderType(schema) : ""}</td>
     </tr>`;
   });
   return html`<h3>Answers</h3>
@@ -116,48 +125,48 @@ function answers(responses: Json): Html {
     </table>`;
 }
 
-/** A named schema as a link, anything else in short: its type, its choices, its bounds and default. */
-function typeOf(schema: Json): Html {
-  const named = text(schema, "$ref").split("/").at(-1);
+/** Renders a named schema as a link, and any other in short: its type, its choices, its bounds and default. */
+function renderType(schema: JsonObject): Html {
+  const named = textAt(schema, "$ref").split("/").at(-1);
   if (named) return html`<a href="#schema-${named}">${named}</a>`;
   if (Array.isArray(schema["enum"]))
-    return html`${schema["enum"].map((word) => JSON.stringify(word)).join(" | ")}${fallback(schema)}`;
+    return html`${schema["enum"].map((word) => JSON.stringify(word)).join(" | ")}${renderDefault(schema)}`;
   const options = schema["anyOf"] ?? schema["oneOf"];
   if (Array.isArray(options))
-    return html`${options.filter(isRecord).map((option, i) => html`${i > 0 ? " | " : ""}${typeOf(option)}`)}${fallback(schema)}`;
+    return html`${options.filter(isRecord).map((option, i) => html`${i > 0 ? " | " : ""}${renderType(option)}`)}${renderDefault(schema)}`;
   if ("const" in schema) return html`${JSON.stringify(schema["const"])}`;
-  if (isRecord(schema["items"])) return html`list of ${typeOf(schema["items"])}${fallback(schema)}`;
+  if (isRecord(schema["items"])) return html`list of ${renderType(schema["items"])}${renderDefault(schema)}`;
   if (isRecord(schema["properties"]))
-    return html`{ ${Object.keys(schema["properties"]).join(", ")} }${fallback(schema)}`;
-  return html`${text(schema, "type") || "any"}${fallback(schema)}`;
+    return html`{ ${Object.keys(schema["properties"]).join(", ")} }${renderDefault(schema)}`;
+  return html`${textAt(schema, "type") || "any"}${renderDefault(schema)}`;
 }
 
-function fallback(schema: Json): string {
+function renderDefault(schema: JsonObject): string {
   return "default" in schema ? `, default ${JSON.stringify(schema["default"])}` : "";
 }
 
-function schemaBlock(schema: Json): Html {
-  return "$ref" in schema ? html`<p>${typeOf(schema)}</p>` : fields(schema);
+function renderSchema(schema: JsonObject): Html {
+  return "$ref" in schema ? html`<p>${renderType(schema)}</p>` : renderFields(schema);
 }
 
-function namedSchema(name: string, schema: Json): Html {
+function renderNamedSchema(name: string, schema: JsonObject): Html {
   return html`<details id="schema-${name}">
     <summary><code>${name}</code></summary>
-    ${fields(schema)}
+    ${renderFields(schema)}
   </details>`;
 }
 
-/** Every member with its dotted path, as deep as the schema goes. */
-function fields(schema: Json): Html {
+/** Renders every member with its dotted path, to any depth. */
+function renderFields(schema: JsonObject): Html {
   const rows = membersOf(schema, "").map(
     ({ path, required, schema: member }) =>
       html`<tr>
         <td><code>${path}</code></td>
-        <td>${typeOf(member)}</td>
+        <td>${renderType(member)}</td>
         <td>${required ? "required" : ""}</td>
       </tr>`,
   );
-  if (rows.length === 0) return html`<p>${typeOf(schema)} ${prose(text(schema, "description"))}</p>`;
+  if (rows.length === 0) return html`<p>${renderType(schema)} ${inlineMarkdown(textAt(schema, "description"))}</p>`;
   return html`<table>
     <tr>
       <th>Member</th>
@@ -168,16 +177,16 @@ function fields(schema: Json): Html {
   </table>`;
 }
 
-type Member = { path: string; required: boolean; schema: Json };
+type Member = { path: string; required: boolean; schema: JsonObject };
 
-function membersOf(schema: Json, above: string): Member[] {
-  const needed = Array.isArray(schema["required"]) ? schema["required"] : [];
+function membersOf(schema: JsonObject, above: string): Member[] {
+  const requiredNames = Array.isArray(schema["required"]) ? schema["required"] : [];
   const own = Object.entries(recordAt(schema, "properties")).flatMap(([name, member]) => {
     const inner = isRecord(member) ? member : {};
     const path = above + name;
     const items = recordAt(inner, "items");
     return [
-      { path, required: needed.includes(name), schema: inner },
+      { path, required: requiredNames.includes(name), schema: inner },
       ...membersOf(inner, `${path}.`),
       ...membersOf(items, `${path}[].`),
     ];
@@ -187,14 +196,14 @@ function membersOf(schema: Json, above: string): Member[] {
   return [...new Map([...ofOptions, ...own].map((one) => [one.path, one])).values()];
 }
 
-function problems(): Html {
+function renderProblems(): Html {
   const rows = Object.entries(PROBLEMS).map(
     ([code, { status, title, fix }]) =>
       html`<tr id="problem-${code}">
         <td><code>${code}</code></td>
         <td>${status}</td>
         <td>${title}</td>
-        <td>${prose(fix)}</td>
+        <td>${inlineMarkdown(fix)}</td>
       </tr>`,
   );
   return html`<p>The <code>code</code> of an error answer, of a mailbox's state and of a delivery's attempt.</p>
@@ -209,16 +218,16 @@ function problems(): Html {
     </table>`;
 }
 
-function recordAt(value: Json, name: string): Json {
+function recordAt(value: JsonObject, name: string): JsonObject {
   const member = value[name];
   return isRecord(member) ? member : {};
 }
 
-function text(value: Json, name: string): string {
+function textAt(value: JsonObject, name: string): string {
   const member = value[name];
   return typeof member === "string" ? member : "";
 }
 
-function tagOf(spec: Json): string {
+function tagOf(spec: JsonObject): string {
   return Array.isArray(spec["tags"]) ? String(spec["tags"][0]) : "";
 }

@@ -1,35 +1,15 @@
-/** HTML without a framework: text is escaped unless it was made here. */
+/**
+ * The frame of every page, and the small part of Markdown that descriptions use. hono's `html` escapes every value that
+ * it did not create.
+ */
 import { createHash } from "node:crypto";
+import { html, raw } from "hono/html";
 
-/** A piece of HTML that is safe to put into a page as it is. */
-export class Html {
-  readonly text: string;
-  constructor(text: string) {
-    this.text = text;
-  }
-}
+/** HTML whose values are escaped. */
+export type Html = ReturnType<typeof html>;
 
-type Piece = string | number | Html | Piece[];
-
-/** A template whose values are escaped, except pieces made by this same function. */
-export function html(strings: TemplateStringsArray, ...values: Piece[]): Html {
-  return new Html(strings.map((text, i) => text + rendered(values[i] ?? "")).join(""));
-}
-
-function rendered(piece: Piece): string {
-  if (piece instanceof Html) return piece.text;
-  if (Array.isArray(piece)) return piece.map(rendered).join("");
-  return escaped(String(piece));
-}
-
-const ENTITIES: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-
-function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (letter) => ENTITIES[letter] ?? letter);
-}
-
-/** Text with `code` between backquotes set as code; nothing else of Markdown. */
-export function prose(text: string): Html {
+/** Renders text between backquotes as code. It knows no other Markdown. */
+export function inlineMarkdown(text: string): Html {
   return html`${text.split("`").map((part, i) => (i % 2 === 1 ? html`<code>${part}</code>` : part))}`;
 }
 
@@ -55,21 +35,21 @@ const CSP = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-/** A whole page as an answer: one style sheet known by its hash, no script, nothing from elsewhere. */
-export function page(title: string, body: Html): Response {
-  const whole = html`<!doctype html>
+/** A whole page as an answer: one style sheet, allowed by its hash, no script, and nothing from elsewhere. */
+export async function htmlPage(title: string, body: Html): Promise<Response> {
+  const whole = await html`<!doctype html>
     <html lang="en">
       <head>
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width,initial-scale=1" />
         <title>${title}</title>
-        ${new Html(`<style>${STYLE}</style>`)}
+        ${raw(`<style>${STYLE}</style>`)}
       </head>
       <body>
         ${body}
       </body>
     </html>`;
-  return new Response(whole.text, {
+  return new Response(String(whole), {
     headers: {
       "content-type": "text/html; charset=utf-8",
       "content-security-policy": CSP,

@@ -1,4 +1,4 @@
-/** The OpenAPI 3.1 document, made from the routes themselves: a route that is not described here does not exist. */
+/** The OpenAPI 3.1 document, generated from the routes themselves. */
 import { type ConversionConfig, toJsonSchema } from "@valibot/to-json-schema";
 import type * as v from "valibot";
 import { Delivery } from "../../shared/contract/delivery.ts";
@@ -6,81 +6,85 @@ import { MailboxInput } from "../../shared/contract/mailbox.ts";
 import { PROBLEMS, type ProblemCode } from "../../shared/contract/problem.ts";
 import { OutgoingMessage } from "../../shared/contract/outgoing.ts";
 import { MessagePart, MessageReceived } from "../../shared/contract/received.ts";
-import { MessageSent, SendingShown } from "../../shared/contract/sending.ts";
+import { MessageSent, SendingView } from "../../shared/contract/sending.ts";
 import { isRecord } from "../http/field-errors.ts";
-import { MailboxCreated, MailboxShown } from "../mailboxes.ts";
-import { ProblemAnswer } from "../http/problems.ts";
-import type { Answer, Route } from "../http/route.ts";
-import { webhooks } from "../webhooks.ts";
+import { MailboxCreated, MailboxView } from "../mailboxes.ts";
+import { ProblemDetails } from "../http/problems.ts";
+import type { ResponseSpec, Route } from "../http/route.ts";
+import { webhookDocs } from "../webhooks.ts";
 
-export type Json = Record<string, unknown>;
+export type JsonObject = Record<string, unknown>;
 
-/** What has a name in the document; every other schema is written where it is used. */
-const NAMED = {
+/** Schemas with a name in the document. Every other schema is written where it is used. */
+const NAMED_SCHEMAS = {
   MailboxInput,
-  Mailbox: MailboxShown,
+  Mailbox: MailboxView,
   MailboxCreated,
   Delivery,
   OutgoingMessage,
-  Sending: SendingShown,
+  Sending: SendingView,
   MessageReceived,
   MessagePart,
   MessageSent,
-  Problem: ProblemAnswer,
+  Problem: ProblemDetails,
 };
 
-const ABOUT = `Email Listener keeps subscriptions open on mailboxes and posts every new message to an endpoint.
+const DESCRIPTION = `Email Listener keeps subscriptions open on mailboxes and posts every new message to an endpoint.
 
-Every path that shows or changes something needs \`Authorization: Bearer <token>\` with one of API_TOKENS. Errors are
+Every path that shows or changes something needs \`Authorization: Bearer <token>\`: one of API_TOKENS, or a token that
+\`POST /api/v1/tokens\` made. Each operation names the scope that its token needs; \`admin\` has all scopes. Errors are
 \`application/problem+json\` (RFC 9457): \`detail\` says what happened, \`fix\` what to do, \`errors\` which fields are wrong.
 Dates are ISO 8601 in UTC.`;
 
-/** The document for those routes, served under `base`. */
-export function openApiDocument(routes: readonly Route[], version: string, base: string): Json {
-  const paths: Record<string, Json> = {};
+const SCOPES =
+  "The scopes are `read`, `manage`, `send`, `metrics` and `admin`. A token that is bound to a prefix of mailbox ids sees only these mailboxes and what belongs to them; for everything else it gets the answer 404.";
+
+/** The document for these routes, served under `base`. */
+export function openApiDocument(routes: readonly Route[], version: string, base: string): JsonObject {
+  const paths: Record<string, JsonObject> = {};
   for (const route of routes) {
     paths[route.path] = { ...paths[route.path], [route.method]: operation(route) };
   }
   return {
     openapi: "3.1.0",
-    info: { title: "Email Listener", version, description: ABOUT, license: { name: "MIT", identifier: "MIT" } },
+    info: { title: "Email Listener", version, description: DESCRIPTION, license: { name: "MIT", identifier: "MIT" } },
     servers: [{ url: base || "/" }],
     security: [{ bearer: [] }],
     tags: [...new Set(routes.map((route) => route.tag))].map((name) => ({ name })),
     paths,
-    webhooks: webhooks({
+    webhooks: webhookDocs({
       message: reference("MessageReceived"),
       part: reference("MessagePart"),
       sent: reference("MessageSent"),
     }),
     components: {
-      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
-      schemas: Object.fromEntries(Object.entries(NAMED).map(([name, schema]) => [name, written(schema)])),
+      securitySchemes: { bearer: { type: "http", scheme: "bearer", description: SCOPES } },
+      schemas: Object.fromEntries(Object.entries(NAMED_SCHEMAS).map(([name, schema]) => [name, inlineSchema(schema)])),
     },
   };
 }
 
-function operation(route: Route): Json {
-  const { method, path, tag, summary, about, body, bodyTypes = [] } = route;
+function operation(route: Route): JsonObject {
+  const { method, path, tag, scope, summary, description: about, body, bodyTypes = [] } = route;
   const types = ["application/json", ...bodyTypes];
   return {
     operationId: operationId(method, path),
     tags: [tag],
     summary,
     ...(about && { description: about }),
-    ...(route.open && { security: [] }),
+    security: scope === "public" ? [] : [{ bearer: [scope] }],
     parameters: [...pathParameters(path), ...queryParameters(route), ...headerParameters(route)],
     ...(body && {
       requestBody: {
         required: true,
-        content: Object.fromEntries(types.map((type) => [type, { schema: described(body) }])),
+        content: Object.fromEntries(types.map((type) => [type, { schema: schemaOrReference(body) }])),
       },
     }),
     responses: responses(route),
   };
 }
 
-/** Such as `postMailboxesIdPause`: stable, unique, and a fair method name for a generated client. */
+/** Such as `postMailboxesIdPause`: stable, unique, and a good method name for a generated client. */
 function operationId(method: string, path: string): string {
   const words = path
     .replace("/api/v1", "")
@@ -91,7 +95,7 @@ function operationId(method: string, path: string): string {
   );
 }
 
-function pathParameters(path: string): Json[] {
+function pathParameters(path: string): JsonObject[] {
   return [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
     name,
     in: "path",
@@ -100,8 +104,8 @@ function pathParameters(path: string): Json[] {
   }));
 }
 
-function queryParameters({ query }: Route): Json[] {
-  const schema = query ? written(query) : {};
+function queryParameters({ query }: Route): JsonObject[] {
+  const schema = query ? inlineSchema(query) : {};
   const properties = isRecord(schema["properties"]) ? schema["properties"] : {};
   const required = Array.isArray(schema["required"]) ? schema["required"] : [];
   return Object.entries(properties).map(([name, property]) => {
@@ -116,7 +120,7 @@ function queryParameters({ query }: Route): Json[] {
   });
 }
 
-function headerParameters({ problems, takes = {} }: Route): Json[] {
+function headerParameters({ problems, requestHeaders: takes = {} }: Route): JsonObject[] {
   const revision = problems.includes("precondition") ? { "if-match": "The ETag it must still have." } : {};
   return Object.entries({ ...revision, ...takes }).map(([name, description]) => ({
     name,
@@ -127,16 +131,18 @@ function headerParameters({ problems, takes = {} }: Route): Json[] {
   }));
 }
 
-/** The problems a route names, and those that follow from its shape: a body, a query, a token, a store. */
-function responses(route: Route): Json {
+/** The problems that a route names, and those that follow from its shape: a body, a query, a token, a store. */
+function responses(route: Route): JsonObject {
   const codes: ProblemCode[] = [
     ...route.problems,
     ...(route.body || route.query ? (["invalid"] as const) : []),
     ...(route.body ? (["malformed", "media_type", "too_large", "timeout"] as const) : []),
-    ...(route.open ? [] : (["unauthorized", "forbidden", "store"] as const)),
+    // A token that is bound to a prefix gets it for the mailbox of another, wherever the request names one.
+    ...(["read", "manage", "send"].includes(route.scope) ? (["not_found"] as const) : []),
+    ...(route.scope === "public" ? [] : (["unauthorized", "forbidden", "scope", "guesses", "store"] as const)),
     "internal",
   ];
-  const answers = Object.entries(route.answers).map(([status, answer]) => [status, response(answer)] as const);
+  const successes = Object.entries(route.responses).map(([status, answer]) => [status, response(answer)] as const);
   const failures = Map.groupBy(new Set(codes), (code) => String(PROBLEMS[code].status));
   const problems = [...failures].map(([status, group]) => {
     const description = group.map((code) => `${PROBLEMS[code].title} (\`${code}\`)`).join("; ");
@@ -145,12 +151,12 @@ function responses(route: Route): Json {
       { description, content: { "application/problem+json": { schema: reference("Problem") } } },
     ] as const;
   });
-  return Object.fromEntries([...problems, ...answers]);
+  return Object.fromEntries([...problems, ...successes]);
 }
 
-function response({ about, schema, type = "application/json", headers = {} }: Answer): Json {
+function response({ description: about, schema, type = "application/json", headers = {} }: ResponseSpec): JsonObject {
   const content =
-    type === null ? {} : { content: { [type]: { schema: schema ? described(schema) : { type: "string" } } } };
+    type === null ? {} : { content: { [type]: { schema: schema ? schemaOrReference(schema) : { type: "string" } } } };
   const named = Object.entries(headers).map(([name, description]) => [
     name,
     { description, schema: { type: "string" } },
@@ -158,28 +164,28 @@ function response({ about, schema, type = "application/json", headers = {} }: An
   return { description: about, ...(named.length > 0 && { headers: Object.fromEntries(named) }), ...content };
 }
 
-function reference(name: keyof typeof NAMED): Json {
+function reference(name: keyof typeof NAMED_SCHEMAS): JsonObject {
   return { $ref: `#/components/schemas/${name}` };
 }
 
-/** A reference where the schema has a name, else the schema itself. */
-function described(schema: v.GenericSchema): Json {
+/** A reference if the schema has a name, else the schema itself. */
+function schemaOrReference(schema: v.GenericSchema): JsonObject {
   return toJson(schema, {
-    definitions: NAMED,
+    definitions: NAMED_SCHEMAS,
     overrideRef: ({ referenceId }) => `#/components/schemas/${referenceId}`,
   });
 }
 
-/** The schema itself, even where it has a name. */
-function written(schema: v.GenericSchema): Json {
-  const others = Object.fromEntries(Object.entries(NAMED).filter(([, named]) => named !== schema));
+/** The schema itself, even if it has a name. */
+function inlineSchema(schema: v.GenericSchema): JsonObject {
+  const others = Object.fromEntries(Object.entries(NAMED_SCHEMAS).filter(([, named]) => named !== schema));
   return toJson(schema, {
     definitions: others,
     overrideRef: ({ referenceId }) => `#/components/schemas/${referenceId}`,
   });
 }
 
-function toJson(schema: v.GenericSchema, config: ConversionConfig): Json {
+function toJson(schema: v.GenericSchema, config: ConversionConfig): JsonObject {
   const {
     $schema: _,
     $defs: __,
@@ -192,8 +198,8 @@ function toJson(schema: v.GenericSchema, config: ConversionConfig): Json {
       // Two patterns in one pipe: JSON Schema has room for one, so the others go into allOf.
       if (valibotAction.type !== "regex" || jsonSchema.pattern === undefined) return undefined;
       if (!("requirement" in valibotAction) || !(valibotAction.requirement instanceof RegExp)) return undefined;
-      const more = { pattern: valibotAction.requirement.source };
-      return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), more] };
+      const extra = { pattern: valibotAction.requirement.source };
+      return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), extra] };
     },
   });
   return rest;

@@ -1,137 +1,149 @@
-/** /api/v1/deliveries and /api/v1/messages: what became of each message, its bytes, and delivering it again. */
+/** /api/v1/deliveries and /api/v1/messages: the result of each message, its bytes, and replays. */
 import * as v from "valibot";
 import { Delivery, DeliveryState } from "../../shared/contract/delivery.ts";
 import { Problem } from "../../shared/contract/problem.ts";
-import { type Sending, SendingShown, shownSending } from "../../shared/contract/sending.ts";
-import type { ApiDeps } from "../deps.ts";
+import { type Sending, SendingView, toSendingView } from "../../shared/contract/sending.ts";
+import type { ScopedDeps } from "../scoped-deps.ts";
 import { notFound } from "../http/problems.ts";
-import { When } from "../http/dates.ts";
-import { listOf, paging } from "../http/paging.ts";
+import { DateInput } from "../http/dates.ts";
+import { pageOf, pageQuery } from "../http/paging.ts";
 import { replay, replaySince } from "./replay.ts";
-import { MAIL_PROBLEMS, VISIT_MS } from "../http/mail-problems.ts";
-import { json, route, type Route } from "../http/route.ts";
+import { MAIL_PROBLEMS, MAIL_TIMEOUT_MS } from "../http/mail-problems.ts";
+import { jsonResponse, route, type Route } from "../http/route.ts";
 
-type Deps = Pick<ApiDeps, "store" | "tasks" | "mail" | "config">;
+type DeliveryRoutesDeps = Pick<ScopedDeps, "store" | "tasks" | "mail" | "config" | "countParkedTasks">;
 
 const tag = "Deliveries";
 
 const Query = v.strictObject({
-  ...paging,
+  ...pageQuery,
   state: v.exactOptional(DeliveryState),
   mailbox: v.exactOptional(v.string()),
 });
-const Listed = v.omit(Delivery, ["attempts"]);
-const Replayed = v.object({ replayed: v.number() });
+const DeliverySummary = v.omit(Delivery, ["attempts"]);
+/** `parkedTasks`: how many tasks are parked, if that was asked and the queue can be asked. */
+const DeliveryPage = v.object({ ...pageOf(DeliverySummary).entries, parkedTasks: v.exactOptional(v.number()) });
+const ReplayResult = v.object({ replayed: v.number() });
 const ReplayBody = v.strictObject({
-  since: When,
+  since: DateInput,
   mailbox: v.optional(v.string()),
   state: v.optional(DeliveryState, "parked"),
 });
 
-/** `deliveries/replay` comes before any `{id}` route, which would take it for an id. */
-export function deliveryRoutes(deps: Deps): Route[] {
+/** `deliveries/replay` comes before any `{id}` route, which would otherwise match it. */
+export function deliveryRoutes(deps: DeliveryRoutesDeps): Route[] {
   return [list(deps), replayMany(deps), read(deps), replayOne(deps), message(deps), raw(deps)];
 }
 
-function list({ store }: Deps): Route {
+function list({ store, countParkedTasks }: DeliveryRoutesDeps): Route {
   return route({
     method: "get",
     path: "/api/v1/deliveries",
     tag,
+    scope: "read",
     summary: "List deliveries",
-    about:
-      "Newest first: all that are retrying or parked, and those delivered within the window (WINDOW_DAYS). Attempts are in the single delivery.",
+    description:
+      "Newest first: all retrying and parked deliveries, and those delivered within WINDOW_DAYS. `GET /api/v1/deliveries/{id}` shows the attempts. With `state=parked`, `parkedTasks` counts parked tasks, whose messages may have no delivery yet; `GET /api/v1/parked` lists both.",
     query: Query,
-    answers: { 200: { about: "A page of deliveries", schema: listOf(Listed) } },
+    responses: { 200: { description: "A page of deliveries", schema: DeliveryPage } },
     problems: [],
     async handle({ query }) {
       const page = await store.deliveries.list(query);
-      return json({ ...page, items: page.items.map((item) => v.parse(Listed, item)) });
+      const items = page.items.map((item) => v.parse(DeliverySummary, item));
+      const parked = query.state === "parked" ? await countParkedTasks() : undefined;
+      return jsonResponse({ ...page, items, ...(parked !== undefined && { parkedTasks: parked }) });
     },
   });
 }
 
-function read({ store }: Deps): Route {
+function read({ store }: DeliveryRoutesDeps): Route {
   return route({
     method: "get",
     path: "/api/v1/deliveries/{id}",
     tag,
+    scope: "read",
     summary: "Read a delivery and its attempts",
-    answers: { 200: { about: "The delivery", schema: Delivery } },
+    responses: { 200: { description: "The delivery", schema: Delivery } },
     problems: ["not_found"],
     async handle({ id }) {
-      return json(await known(store, id));
+      return jsonResponse(await getDelivery(store, id));
     },
   });
 }
 
-function replayOne(deps: Deps): Route {
+function replayOne(deps: DeliveryRoutesDeps): Route {
   return route({
     method: "post",
     path: "/api/v1/deliveries/{id}/replay",
     tag,
+    scope: "manage",
     summary: "Deliver one message again now",
-    about:
-      "A parked or retrying message is tried at once from its kept bytes; a delivered one is fetched from the mail server once more. The delivery id stays the same.",
-    answers: { 202: { about: "It is in the queue", schema: Replayed } },
+    description:
+      "A parked or retrying delivery is attempted at once with its stored bytes. For a delivered one the service downloads the message again. The delivery id stays the same.",
+    responses: { 202: { description: "It is in the queue", schema: ReplayResult } },
     problems: ["not_found"],
-    async handle({ id }) {
-      await replay(deps, [await known(deps.store, id)]);
-      return json({ replayed: 1 }, 202);
+    async handle({ id, note }) {
+      const delivery = await getDelivery(deps.store, id);
+      note({ mailbox: delivery.mailbox });
+      await replay(deps, [delivery]);
+      return jsonResponse({ replayed: 1 }, 202);
     },
   });
 }
 
-function replayMany(deps: Deps): Route {
+function replayMany(deps: DeliveryRoutesDeps): Route {
   return route({
     method: "post",
     path: "/api/v1/deliveries/replay",
     tag,
+    scope: "manage",
     summary: "Deliver many messages again now",
-    about:
-      "Every delivery in `state` (parked, unless told otherwise) since a date, of one mailbox or of all: for when an endpoint is back after a long time.",
+    description:
+      "Replays every delivery in `state` (parked by default) since a date, of one mailbox or of all. Use it when an endpoint is back after a long time.",
     body: ReplayBody,
-    answers: { 202: { about: "So many are in the queue", schema: Replayed } },
+    responses: { 202: { description: "How many are in the queue", schema: ReplayResult } },
     problems: ["not_found"],
     async handle({ body }) {
       const { mailbox } = body;
       if (mailbox !== undefined && !(await deps.store.mailboxes.get(mailbox))) throw notFound("mailbox", mailbox);
-      return json({ replayed: await replaySince(deps, body) }, 202);
+      return jsonResponse({ replayed: await replaySince(deps, body) }, 202);
     },
   });
 }
 
-function message({ store }: Deps): Route {
+function message({ store }: DeliveryRoutesDeps): Route {
   return route({
     method: "get",
     path: "/api/v1/messages/{deliveryId}",
     tag: "Messages",
-    summary: "Read what is known of a message",
-    about:
-      "The delivery of a message that was received, or, for an id that begins with `snd_`, the sending of one that goes out. Its content is at `/raw`.",
-    answers: { 200: { about: "The delivery or the sending", schema: v.union([Delivery, SendingShown]) } },
+    scope: "read",
+    summary: "Read what is known about a message",
+    description:
+      "The delivery of a received message. For an id that begins with `snd_` it is the sending of an outgoing message. The content is at `/raw`.",
+    responses: { 200: { description: "The delivery or the sending", schema: v.union([Delivery, SendingView]) } },
     problems: ["not_found"],
     async handle({ id }) {
-      return json(isSending(id) ? shownSending(await knownSending(store, id)) : await known(store, id));
+      return jsonResponse(isSending(id) ? toSendingView(await getSending(store, id)) : await getDelivery(store, id));
     },
   });
 }
 
-function raw({ store, mail }: Deps): Route {
+function raw({ store, mail }: DeliveryRoutesDeps): Route {
   return route({
     method: "get",
     path: "/api/v1/messages/{deliveryId}/raw",
     tag: "Messages",
+    scope: "read",
     summary: "Download a message as it was received",
-    about: "From the bytes kept for retries, else from the mail server; 404 when neither has it any more.",
-    answers: { 200: { about: "The RFC 822 bytes", type: "message/rfc822" } },
+    description: "From the spool, else from the mail server. 404 when neither has it any more.",
+    responses: { 200: { description: "The RFC 822 bytes", type: "message/rfc822" } },
     problems: ["not_found", "gone", ...MAIL_PROBLEMS],
     async handle({ id, signal }) {
-      const bytes = isSending(id) ? await outgoing(id) : await received(id, signal(VISIT_MS));
+      const bytes = isSending(id) ? await readOutgoing(id) : await readReceived(id, signal(MAIL_TIMEOUT_MS));
       return new Response(new Uint8Array(bytes), {
         headers: {
           "content-type": "message/rfc822",
-          // Mail may hold anything: a browser must save it, never show it.
+          // A message may contain anything. A browser must save it and not show it.
           "content-disposition": `attachment; filename="${id.replace(/[^A-Za-z0-9._-]/g, "_")}.eml"`,
           "cache-control": "no-store",
         },
@@ -139,21 +151,21 @@ function raw({ store, mail }: Deps): Route {
     },
   });
 
-  async function outgoing(id: string): Promise<Uint8Array> {
-    const bytes = await store.outbox.raw((await knownSending(store, id)).id);
+  async function readOutgoing(id: string): Promise<Uint8Array> {
+    const bytes = await store.outbox.getRaw((await getSending(store, id)).id);
     if (bytes) return bytes;
-    throw new Problem("gone", "The message was sent, and its bytes are no longer kept.", { retry: "never" });
+    throw new Problem("gone", "The message was sent, and its bytes are no longer stored.", { retry: "never" });
   }
 
-  async function received(id: string, signal: AbortSignal): Promise<Uint8Array> {
-    const delivery = await known(store, id);
-    return (await store.deliveries.raw(id)) ?? fromServer(delivery, signal);
+  async function readReceived(id: string, signal: AbortSignal): Promise<Uint8Array> {
+    const delivery = await getDelivery(store, id);
+    return (await store.deliveries.getRaw(id)) ?? fetchFromServer(delivery, signal);
   }
 
-  async function fromServer(delivery: Delivery, signal: AbortSignal): Promise<Uint8Array> {
+  async function fetchFromServer(delivery: Delivery, signal: AbortSignal): Promise<Uint8Array> {
     const item = await store.mailboxes.get(delivery.mailbox);
     if (!item) throw new Problem("gone", "The message's mailbox is no longer registered.", { retry: "never" });
-    return mail.raw(delivery.ref, item.mailbox, signal);
+    return mail.fetchRaw(delivery.ref, item.mailbox, signal);
   }
 }
 
@@ -161,13 +173,13 @@ function isSending(id: string): boolean {
   return id.startsWith("snd_");
 }
 
-async function knownSending(store: Deps["store"], id: string): Promise<Sending> {
+async function getSending(store: DeliveryRoutesDeps["store"], id: string): Promise<Sending> {
   const sending = await store.outbox.get(id);
   if (!sending) throw notFound("message", id);
   return sending;
 }
 
-async function known(store: Deps["store"], id: string): Promise<Delivery> {
+async function getDelivery(store: DeliveryRoutesDeps["store"], id: string): Promise<Delivery> {
   const delivery = await store.deliveries.get(id);
   if (!delivery) throw notFound("delivery", id);
   return delivery;

@@ -1,8 +1,9 @@
-/** GET /api/v1/diagnostics: what a person needs to know of the node to judge it, in one answer without secrets. */
+/** GET /api/v1/diagnostics: the state of the node in one answer without secrets. */
 import * as v from "valibot";
+import { clock } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
-import { counted } from "../counts.ts";
-import { json, route, type Route } from "../http/route.ts";
+import { collectCounts } from "../counts.ts";
+import { jsonResponse, route, type Route } from "../http/route.ts";
 
 const Counts = v.record(v.string(), v.number());
 const Diagnostics = v.object({
@@ -12,14 +13,19 @@ const Diagnostics = v.object({
   uptimeSeconds: v.number(),
   memory: v.object({ residentBytes: v.number(), heapUsedBytes: v.number() }),
   store: v.string(),
-  mailboxes: v.object({ total: v.number(), wanted: v.number(), byStatus: Counts }),
+  mailboxes: v.object({
+    total: v.number(),
+    enabled: v.number(),
+    wanted: v.pipe(v.number(), v.description("Old name of `enabled`, removed in 0.3.")),
+    byStatus: Counts,
+  }),
   deliveries: Counts,
   tasks: v.nullable(Counts),
   connections: Counts,
   settings: v.record(v.string(), v.unknown()),
 });
 
-/** The route; `startedAt` is when the node came up. */
+/** The route. `startedAt` is when the node started. */
 export function diagnosticRoutes(
   deps: Pick<ApiDeps, "config" | "version" | "store" | "tasks" | "subscriptions">,
   startedAt: Date,
@@ -29,20 +35,25 @@ export function diagnosticRoutes(
       method: "get",
       path: "/api/v1/diagnostics",
       tag: "Operation",
+      scope: "admin",
       summary: "The state of this node",
-      about: "Versions, memory, counts and settings; secrets are shown as [secret]. Made to be pasted into a report.",
-      answers: { 200: { about: "The state", schema: Diagnostics } },
+      description:
+        "Versions, memory, counts and settings. Secrets appear as [secret], so you can paste the answer into a report.",
+      responses: { 200: { description: "The state", schema: Diagnostics } },
       problems: [],
       async handle() {
         const { rss, heapUsed } = process.memoryUsage();
-        return json({
+        const { mailboxes, deliveries, tasks } = await collectCounts(deps);
+        return jsonResponse({
           version: deps.version,
           runtime: runtime(),
           startedAt: startedAt.toISOString(),
-          uptimeSeconds: Math.round((Date.now() - startedAt.getTime()) / 1000),
+          uptimeSeconds: Math.round((clock.now() - startedAt.getTime()) / 1000),
           memory: { residentBytes: rss, heapUsedBytes: heapUsed },
           store: deps.store.description,
-          ...(await counted(deps)),
+          mailboxes: { ...mailboxes, wanted: mailboxes.enabled },
+          deliveries,
+          tasks,
           connections: deps.subscriptions.connections(),
           settings: deps.config,
         });
@@ -51,7 +62,7 @@ export function diagnosticRoutes(
   ];
 }
 
-/** Bun and Deno call themselves Node too; they are told by the member they add to the versions. */
+/** Bun and Deno also call themselves Node. They add their own member to the versions. */
 function runtime(): { name: string; version: string; platform: string } {
   const { bun, deno, node } = process.versions;
   const name = bun ? "bun" : deno ? "deno" : "node";

@@ -1,12 +1,12 @@
-/** What machines ask about the node itself: alive, ready, metrics, and the status page of the listeners. */
+/** Routes for machines that ask about the node itself: alive, ready, metrics, and the status page for CRMs. */
 import * as v from "valibot";
 import type { ApiDeps } from "../deps.ts";
-import { json, route, type Route } from "../http/route.ts";
+import { jsonResponse, route, type Route } from "../http/route.ts";
 
-type Deps = Pick<ApiDeps, "version" | "ready" | "metrics" | "subscriptions" | "nodes">;
+type HealthRoutesDeps = Pick<ApiDeps, "version" | "ready" | "metrics" | "subscriptions" | "nodes">;
 
 const tag = "Operation";
-const ReadinessShown = v.object({
+const ReadinessView = v.object({
   ok: v.boolean(),
   checks: v.array(v.object({ name: v.string(), ok: v.boolean(), cause: v.optional(v.string()) })),
 });
@@ -17,7 +17,7 @@ const ServiceStatus = v.object({
   nodes: v.array(v.object({ name: v.string(), role: v.picklist(["api", "worker"]), mailboxes: v.number() })),
 });
 
-export function healthRoutes(deps: Deps): Route[] {
+export function healthRoutes(deps: HealthRoutesDeps): Route[] {
   return [alive(), ready(deps), metrics(deps), ...status(deps)];
 }
 
@@ -26,43 +26,45 @@ function alive(): Route {
     method: "get",
     path: "/healthz",
     tag,
-    open: true,
+    scope: "public",
     summary: "Whether the process is alive",
-    about: "Asks nothing of store, queue or mail servers: restarting the process would not mend those.",
-    answers: { 200: { about: "It is", schema: v.object({ ok: v.boolean() }) } },
+    description:
+      "Does not depend on store, queue or mail servers, because a restart of the process would not fix those.",
+    responses: { 200: { description: "It is", schema: v.object({ ok: v.boolean() }) } },
     problems: [],
-    handle: () => json({ ok: true }),
+    handle: () => jsonResponse({ ok: true }),
   });
 }
 
-function ready({ ready: check }: Deps): Route {
+function ready({ ready: check }: HealthRoutesDeps): Route {
   return route({
     method: "get",
     path: "/readyz",
     tag,
-    open: true,
+    scope: "public",
     summary: "Whether the node can do its work",
-    answers: {
-      200: { about: "It can", schema: ReadinessShown },
-      503: { about: "It cannot; the checks say why", schema: ReadinessShown },
+    responses: {
+      200: { description: "It can", schema: ReadinessView },
+      503: { description: "It cannot do its work; the checks say why", schema: ReadinessView },
     },
     problems: [],
     async handle() {
       const readiness = await check();
-      return json(readiness, readiness.ok ? 200 : 503);
+      return jsonResponse(readiness, readiness.ok ? 200 : 503);
     },
   });
 }
 
-function metrics({ metrics: registry }: Deps): Route {
+function metrics({ metrics: registry }: HealthRoutesDeps): Route {
   return route({
     method: "get",
     path: "/metrics",
     tag,
+    scope: "metrics",
     summary: "Metrics in Prometheus' text format",
-    about:
-      "Needs the bearer token like the API (`authorization: { credentials }` in a Prometheus scrape configuration). No label names a mailbox, so the number of series does not grow with them.",
-    answers: { 200: { about: "The metrics", type: "text/plain" } },
+    description:
+      "Needs a bearer token as the API does (`authorization: { credentials }` in a Prometheus scrape configuration). No label names a mailbox, so the number of series does not grow with the mailboxes.",
+    responses: { 200: { description: "The metrics", type: "text/plain" } },
     problems: [],
     async handle() {
       return new Response(await registry.render(), { headers: { "content-type": registry.contentType } });
@@ -70,28 +72,33 @@ function metrics({ metrics: registry }: Deps): Route {
   });
 }
 
-/** The other addresses that a CRM asks it under are in the table of `api/routes/creatio/paths.ts`. */
-function status(deps: Deps): Route[] {
+/** The table in `api/routes/creatio/paths.ts` has the other paths under which a CRM asks for it. */
+function status(deps: HealthRoutesDeps): Route[] {
   return [
     route({
       method: "get",
       path: "/api/listeners/status",
       tag,
-      open: true,
+      scope: "public",
       summary: "The status of the service, as a CRM asks for it",
-      answers: { 200: { about: "The service is running", schema: ServiceStatus } },
+      responses: { 200: { description: "The service is running", schema: ServiceStatus } },
       problems: [],
-      handle: () => serviceStatus(deps),
+      handle: () => statusResponse(deps),
     }),
   ];
 }
 
-/** The answer by which a CRM knows that the service is there; made without asking anybody, so that it also comes while Redis is away. */
-export function serviceStatus({
+/** A CRM sees from this answer that the service is there. It needs no backend, so it also works while Redis is away. */
+export function statusResponse({
   version,
   subscriptions,
   nodes,
-}: Pick<Deps, "version" | "subscriptions" | "nodes">): Response {
-  const live = nodes.known().map(({ name, role, mailboxes }) => ({ name, role, mailboxes }));
-  return json({ ServiceStatus: "Started", version, connections: subscriptions.connections(), nodes: live });
+}: Pick<HealthRoutesDeps, "version" | "subscriptions" | "nodes">): Response {
+  const liveNodes = nodes.known().map(({ name, role, mailboxes }) => ({ name, role, mailboxes }));
+  return jsonResponse({
+    ServiceStatus: "Started",
+    version,
+    connections: subscriptions.connections(),
+    nodes: liveNodes,
+  });
 }

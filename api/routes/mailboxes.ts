@@ -1,25 +1,48 @@
-/** /api/v1/mailboxes: registering mailboxes, reading, changing and removing them. */
+/** /api/v1/mailboxes: register, read, change and remove mailboxes. */
+import { randomUUID } from "node:crypto";
 import * as v from "valibot";
-import { type Mailbox, MailboxId, MailboxInput, MailboxStatus } from "../../shared/contract/mailbox.ts";
+import {
+  type Mailbox,
+  MailboxId,
+  MailboxInput,
+  type MailboxState,
+  MailboxStatus,
+} from "../../shared/contract/mailbox.ts";
+import { putMailbox } from "../applications.ts";
+import { removeIfClosed } from "../closed-mailboxes.ts";
 import { Problem } from "../../shared/contract/problem.ts";
-import type { Secret } from "../../shared/contract/secret.ts";
+import { credentialsLock } from "../../shared/mail/oauth/tokens.ts";
+import { findUnreadableSecret } from "../../shared/store/sealed-mailboxes.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
-import { differs, MailboxCreated, mailboxFrom, MailboxShown, shownMailbox, wireForm } from "../mailboxes.ts";
-import { merged, replacingCredentials } from "../http/merge-patch.ts";
+import {
+  differs,
+  listChanges,
+  MailboxCreated,
+  mailboxFromInput,
+  MailboxView,
+  toMailboxView,
+  toWireForm,
+} from "../mailboxes.ts";
+import { checkSecretsStay } from "../moved-secrets.ts";
+import { checkRevision } from "../http/if-match.ts";
+import { mergePatch, replaceAlternatives } from "../http/merge-patch.ts";
 import { notFound } from "../http/problems.ts";
-import { listOf, paging } from "../http/paging.ts";
-import { json, parsed, route, type Route } from "../http/route.ts";
+import { pageOf, pageQuery } from "../http/paging.ts";
+import { jsonResponse, parseInput, route, type Route, type RouteRequest } from "../http/route.ts";
+import type { ScopedDeps } from "../scoped-deps.ts";
 
-type Deps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions">;
+type MailboxRoutesDeps = Pick<ScopedDeps, "config" | "store" | "facts" | "subscriptions" | "logins" | "mailboxPrefix">;
+/** Tells the record of a change more about it. */
+type Note = RouteRequest<unknown, unknown>["note"];
 
-const ONE = "/api/v1/mailboxes/{id}";
+const MAILBOX_PATH = "/api/v1/mailboxes/{id}";
 const tag = "Mailboxes";
-const REVISION = { etag: 'The revision, quoted: `"3"`. Send it as If-Match to change only what you have seen.' };
-const CREATED = { ...REVISION, location: "The path of the mailbox." };
+const ETAG_HEADER = { etag: 'The revision, quoted: `"3"`. Send it as If-Match to change only what you have seen.' };
+const CREATED_HEADERS = { ...ETAG_HEADER, location: "The path of the mailbox." };
 
 const Query = v.strictObject({
-  ...paging,
+  ...pageQuery,
   status: v.exactOptional(MailboxStatus),
   address: v.exactOptional(v.string()),
 });
@@ -28,121 +51,156 @@ const Patch = v.pipe(
   v.description("Any part of a mailbox, as in PUT. null removes a member."),
 );
 
-export function mailboxRoutes(deps: Deps): Route[] {
+export function mailboxRoutes(deps: MailboxRoutesDeps): Route[] {
   return [list(deps), create(deps), read(deps), replace(deps), patch(deps), remove(deps)];
 }
 
-function list({ store }: Deps): Route {
+function list({ store }: MailboxRoutesDeps): Route {
   return route({
     method: "get",
     path: "/api/v1/mailboxes",
     tag,
+    scope: "read",
     summary: "List the mailboxes",
-    about: "In the order of their ids. `total` counts all that match, whatever the page.",
+    description: "In the order of their ids. `total` counts all that match, whatever the page.",
     query: Query,
-    answers: { 200: { about: "A page of mailboxes", schema: listOf(MailboxShown) } },
+    responses: { 200: { description: "A page of mailboxes", schema: pageOf(MailboxView) } },
     problems: [],
     async handle({ query }) {
       const page = await store.mailboxes.list(query);
-      return json({ ...page, items: page.items.map((item) => shownMailbox(item)) });
+      return jsonResponse({ ...page, items: page.items.map((item) => toMailboxView(item)) });
     },
   });
 }
 
-function create(deps: Deps): Route {
+function create(deps: MailboxRoutesDeps): Route {
   return route({
     method: "post",
     path: "/api/v1/mailboxes",
     tag,
+    scope: "manage",
     summary: "Register a mailbox",
-    about:
-      "From now on new mail of this mailbox is delivered to `deliver.url`. Without `deliver.secret` a webhook secret is made; " +
-      "this answer is the only one that ever tells it. Ask `POST /api/v1/mailboxes/validate` first to see whether the mail server can be used.",
+    description:
+      "From now on the service delivers new mail of this mailbox to `deliver.url`. Without `deliver.secret` it generates a webhook secret. " +
+      "Only this answer shows that secret. Call `POST /api/v1/mailboxes/validate` first to see whether the mail server works.",
     body: MailboxInput,
-    answers: { 201: { about: "Registered", schema: MailboxCreated, headers: CREATED } },
+    responses: { 201: { description: "Registered", schema: MailboxCreated, headers: CREATED_HEADERS } },
     problems: ["conflict"],
-    async handle({ body }) {
-      if (body.id !== undefined && (await deps.store.mailboxes.get(body.id))) throw taken(body.id);
-      return register(deps, body);
+    async handle({ body, note }) {
+      if (body.id !== undefined) await removeIfClosed(deps, body.id);
+      if (body.id !== undefined && (await deps.store.mailboxes.get(body.id))) throw idTakenProblem(body.id);
+      return registerMailbox(deps, body, note);
     },
   });
 }
 
-function read({ store }: Deps): Route {
+function read({ store }: MailboxRoutesDeps): Route {
   return route({
     method: "get",
-    path: ONE,
+    path: MAILBOX_PATH,
     tag,
+    scope: "read",
     summary: "Read a mailbox and its state",
-    answers: { 200: { about: "The mailbox", schema: MailboxShown, headers: REVISION } },
+    responses: { 200: { description: "The mailbox", schema: MailboxView, headers: ETAG_HEADER } },
     problems: ["not_found"],
     async handle({ id }) {
-      return answered(await found(store, id));
+      const item = await getMailbox(store, id);
+      const parked = await store.deliveries.list({ mailbox: id, state: "parked", limit: 1 });
+      return mailboxResponse(item, { parked });
     },
   });
 }
 
-function replace(deps: Deps): Route {
+function replace(deps: MailboxRoutesDeps): Route {
   return route({
     method: "put",
-    path: ONE,
+    path: MAILBOX_PATH,
     tag,
+    scope: "manage",
     summary: "Create or replace a mailbox",
-    about:
-      "Takes a whole mailbox, with its password. Only the webhook secret is kept when it is left out, so that repeating the same PUT changes nothing.",
+    description:
+      "The body is a whole mailbox, with its password. If the webhook secret is left out, the stored one stays. So repeating the same PUT changes nothing.",
     body: MailboxInput,
-    answers: {
-      200: { about: "Replaced", schema: MailboxShown, headers: REVISION },
-      201: { about: "Registered", schema: MailboxCreated, headers: CREATED },
+    responses: {
+      200: { description: "Replaced", schema: MailboxView, headers: ETAG_HEADER },
+      201: { description: "Registered", schema: MailboxCreated, headers: CREATED_HEADERS },
     },
     problems: ["conflict", "precondition"],
-    async handle({ id, body, request }) {
-      parsed(v.object({ id: MailboxId }), { id });
-      if (body.id !== undefined && body.id !== id) throw fixedId();
-      const was = await deps.store.mailboxes.get(id);
-      checkRevision(request, was?.mailbox.revision);
-      return was ? change(deps, was, body) : register(deps, { ...body, id });
+    async handle({ id, body, request, note }) {
+      parseInput(v.object({ id: MailboxId }), { id });
+      if (body.id !== undefined && body.id !== id) throw fixedIdProblem();
+      await removeIfClosed(deps, id);
+      const previous = await deps.store.mailboxes.get(id);
+      checkRevision(request, previous?.mailbox.revision);
+      return previous
+        ? updateMailbox(deps, previous, body, { body, note })
+        : registerMailbox(deps, { ...body, id }, note);
     },
   });
 }
 
-function patch(deps: Deps): Route {
+function patch(deps: MailboxRoutesDeps): Route {
   return route({
     method: "patch",
-    path: ONE,
+    path: MAILBOX_PATH,
     tag,
+    scope: "manage",
     summary: "Change parts of a mailbox",
-    about:
-      "A JSON merge patch (RFC 7396): what is absent stays, secrets too; null removes. Another kind of credential in `receive.auth` replaces " +
-      "the one before. `deliver: { secret: null }` makes a new webhook secret, told in this answer only.",
+    description:
+      "A JSON merge patch (RFC 7396): absent members stay, secrets too; null removes. Another kind of credential in `receive.auth` replaces " +
+      "the stored one. Whoever changes a server, port, account, token URL or trusted certificate, or weakens TLS, must send the secrets that go there again " +
+      "(`secret_needed`). `deliver: { secret: null }` generates a new webhook secret. Only this answer shows it.",
     body: Patch,
     bodyTypes: ["application/merge-patch+json"],
-    answers: { 200: { about: "Changed", schema: MailboxCreated, headers: REVISION } },
-    problems: ["not_found", "conflict", "precondition"],
-    async handle({ id, body, request }) {
-      const was = await found(deps.store, id);
-      checkRevision(request, was.mailbox.revision);
-      const input = parsed(MailboxInput, merged(wireForm(was.mailbox), replacingCredentials(body)));
-      if (input.id !== id) throw fixedId();
-      const secretGone = input.deliver.secret === undefined;
-      const base = secretGone ? { ...was, mailbox: withoutSecret(was.mailbox) } : was;
-      return change(deps, base, input);
-    },
+    responses: { 200: { description: "Changed", schema: MailboxCreated, headers: ETAG_HEADER } },
+    problems: ["not_found", "conflict", "precondition", "secret_needed"],
+    handle: ({ id, body, request, signal, note }) =>
+      withCredentialsLock(deps, id, () => patchMailbox(deps, id, { body, request, note }), signal),
   });
 }
 
-function remove({ store, facts, subscriptions }: Deps): Route {
+async function patchMailbox(
+  deps: MailboxRoutesDeps,
+  id: string,
+  { body, request, note }: { body: Record<string, unknown>; request: Request; note: Note },
+): Promise<Response> {
+  const previous = await getMailbox(deps.store, id);
+  checkRevision(request, previous.mailbox.revision);
+  const input = parseInput(MailboxInput, mergePatch(toWireForm(previous.mailbox), replaceAlternatives(body)));
+  if (input.id !== id) throw fixedIdProblem();
+  const secretGone = input.deliver.secret === undefined;
+  const base = secretGone ? { ...previous, mailbox: withoutSecret(previous.mailbox) } : previous;
+  return updateMailbox(deps, base, input, { body, note });
+}
+
+const LOCK_MS = 60_000;
+
+/**
+ * Reads, changes and writes a mailbox while no node can rotate its refresh token. Otherwise an old token could
+ * overwrite the new one.
+ */
+export function withCredentialsLock<T>(
+  { store }: Pick<ApiDeps, "store">,
+  id: string,
+  work: () => Promise<T>,
+  signal: (ms: number) => AbortSignal,
+): Promise<T> {
+  return store.locks.hold(credentialsLock(id), { waitMs: LOCK_MS, what: "The mailbox" }, work, signal(2 * LOCK_MS));
+}
+
+function remove({ store, facts, subscriptions }: MailboxRoutesDeps): Route {
   return route({
     method: "delete",
-    path: ONE,
+    path: MAILBOX_PATH,
     tag,
+    scope: "manage",
     summary: "Remove a mailbox",
-    about:
-      "Ends its subscription and forgets everything about it, what waits or is parked included. The mail server is left as it is.",
-    answers: { 204: { about: "Removed", type: null } },
+    description:
+      "Ends its subscription and deletes everything about it, also waiting and parked messages. Nothing changes on the mail server.",
+    responses: { 204: { description: "Removed", type: null } },
     problems: ["not_found", "precondition"],
     async handle({ id, request }) {
-      checkRevision(request, (await found(store, id)).mailbox.revision);
+      checkRevision(request, (await getMailbox(store, id)).mailbox.revision);
       if (!(await store.mailboxes.remove(id))) throw notFound("mailbox", id);
       facts.emit({ kind: "mailbox.removed", mailbox: id });
       subscriptions.wake(id);
@@ -151,45 +209,73 @@ function remove({ store, facts, subscriptions }: Deps): Route {
   });
 }
 
-async function register({ config, store, facts, subscriptions }: Deps, input: MailboxInput): Promise<Response> {
-  const { mailbox, generated } = mailboxFrom(input);
-  const stored = await store.mailboxes.put(mailbox);
+async function registerMailbox(deps: MailboxRoutesDeps, input: MailboxInput, note: Note): Promise<Response> {
+  const { config, store, facts, subscriptions, mailboxPrefix } = deps;
+  const { mailbox, generated } = mailboxFromInput({ ...input, id: input.id ?? mailboxPrefix + randomUUID() });
+  note({ mailbox: mailbox.id });
+  const stored = await putMailbox(deps, mailbox);
   facts.emit({ kind: "mailbox.registered", mailbox: stored.id, address: stored.address });
   subscriptions.wake(stored.id);
-  return json(shownMailbox(await found(store, stored.id), generated), 201, {
+  return jsonResponse(toMailboxView(await getMailbox(store, stored.id), { generated }), 201, {
     etag: `"${stored.revision}"`,
     location: `${config.BASE_PATH}/api/v1/mailboxes/${stored.id}`,
   });
 }
 
-/** Stores the change; with new credentials, server or endpoint the mailbox starts afresh, its failed logins forgotten. */
-async function change(deps: Deps, was: MailboxWithState, input: MailboxInput): Promise<Response> {
-  const { store, facts, subscriptions } = deps;
-  const { mailbox, generated } = mailboxFrom(input, was.mailbox);
-  const afresh = differs(was.mailbox.receive, mailbox.receive) || differs(was.mailbox.deliver, mailbox.deliver);
-  const state = { ...was.state, ...restarted(mailbox) };
-  const stored = await (afresh ? store.mailboxes.put(mailbox, state) : store.mailboxes.put(mailbox));
+/**
+ * Stores the change. With new credentials, server or endpoint the state starts anew, without failed logins. Throws
+ * `secret_needed` if a stored secret would go to another place and `body`, the request, does not contain it.
+ */
+async function updateMailbox(
+  deps: MailboxRoutesDeps,
+  previous: MailboxWithState,
+  input: MailboxInput,
+  { body, note }: { body: unknown; note: Note },
+): Promise<Response> {
+  const { store, facts, subscriptions, logins } = deps;
+  const { mailbox, generated } = mailboxFromInput(input, previous.mailbox);
+  checkSecretsStay(previous.mailbox, mailbox, body);
+  note({ changed: listChanges(previous.mailbox, mailbox) });
+  const restarts =
+    differs(previous.mailbox.receive, mailbox.receive) || differs(previous.mailbox.deliver, mailbox.deliver);
+  if (restarts) await allowLoginRetry(logins, previous.state, mailbox);
+  const state = restarts ? { ...previous.state, ...restartedState(mailbox) } : undefined;
+  const stored = await putMailbox(deps, mailbox, { previous: previous.mailbox, state });
   facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   subscriptions.wake(stored.id);
-  return answered(await found(store, stored.id), generated);
+  return mailboxResponse(await getMailbox(store, stored.id), { generated });
 }
 
-/** The part of a state that a change of the mailbox, a pause or a resume sets back. */
-export function restarted(mailbox: Mailbox) {
+/** The part of a state that a change of the mailbox, a pause or a resume resets. */
+export function restartedState(mailbox: Mailbox) {
   const status: MailboxStatus = mailbox.paused ? "paused" : "initializing";
   return { status, since: new Date().toISOString(), failedLogins: 0, problem: null };
 }
 
-/** The mailbox with its state; throws `not_found`. */
-export async function found(store: ApiDeps["store"], id: string): Promise<MailboxWithState> {
+/** Called when a person changes or resumes a mailbox: its passwords may be sent again, even after a refusal. */
+export async function allowLoginRetry(
+  logins: ApiDeps["logins"],
+  { failedLogins, status }: MailboxState,
+  mailbox: Mailbox,
+): Promise<void> {
+  if (failedLogins === 0 && status !== "needs_attention") return;
+  // A password that cannot be decrypted is not sent either.
+  if (findUnreadableSecret(mailbox)) return;
+  const { receive, send } = mailbox;
+  for (const auth of [receive.auth, ...(send?.auth ? [send.auth] : [])])
+    if ("password" in auth) await logins.allowRetry(auth);
+}
+
+/** The mailbox with its state. Throws `not_found`. */
+export async function getMailbox(store: ApiDeps["store"], id: string): Promise<MailboxWithState> {
   const item = await store.mailboxes.get(id);
   if (!item) throw notFound("mailbox", id);
   return item;
 }
 
 /** The mailbox as an answer, with its ETag. */
-export function answered(item: MailboxWithState, generated?: Secret): Response {
-  return json(shownMailbox(item, generated), 200, { etag: `"${item.mailbox.revision}"` });
+export function mailboxResponse(item: MailboxWithState, more: Parameters<typeof toMailboxView>[1] = {}): Response {
+  return jsonResponse(toMailboxView(item, more), 200, { etag: `"${item.mailbox.revision}"` });
 }
 
 function withoutSecret(mailbox: Mailbox): Mailbox {
@@ -197,22 +283,12 @@ function withoutSecret(mailbox: Mailbox): Mailbox {
   return { ...mailbox, deliver };
 }
 
-/** If-Match (RFC 9110, section 13.1.1) is optional; without it the last writer wins unless two write at once. */
-function checkRevision(request: Request, revision: number | undefined): void {
-  const wanted = request.headers.get("if-match");
-  if (wanted === null || (wanted.trim() === "*" && revision !== undefined)) return;
-  const tags = wanted.split(",").map((entry) => entry.trim());
-  if (revision !== undefined && tags.includes(`"${revision}"`)) return;
-  const has = revision === undefined ? "There is no such mailbox" : `The mailbox has revision "${revision}"`;
-  throw new Problem("precondition", `${has}, If-Match asks for ${wanted.slice(0, 100)}.`, { retry: "never" });
-}
-
-function taken(id: string): Problem {
-  const message = `There is a mailbox ${id} already. PUT replaces it, PATCH changes it.`;
+function idTakenProblem(id: string): Problem {
+  const message = `The mailbox ${id} exists already. PUT replaces it, PATCH changes it.`;
   return new Problem("conflict", message, { retry: "never", errors: [{ path: "id", message: "is taken" }] });
 }
 
-function fixedId(): Problem {
+function fixedIdProblem(): Problem {
   const message = "must be the id in the path, or left out";
   return new Problem("invalid", `Not valid: id ${message}.`, { retry: "never", errors: [{ path: "id", message }] });
 }

@@ -1,99 +1,107 @@
-/** /api/v1/mailboxes/{id}/messages: sending, and what was sent. */
+/** /api/v1/mailboxes/{id}/messages: sending, and the list of what was sent. */
 import * as v from "valibot";
 import { OutgoingMessage } from "../../shared/contract/outgoing.ts";
 import { Problem } from "../../shared/contract/problem.ts";
-import { type Sending, SendingShown, SendState, shownSending } from "../../shared/contract/sending.ts";
-import { slept } from "../../shared/time.ts";
+import { type Sending, SendingView, SendState, toSendingView } from "../../shared/contract/sending.ts";
+import { unlessAborted } from "../../shared/concurrency/abort.ts";
+import { sleep } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
-import { takeUp } from "../outgoing.ts";
-import { found } from "./mailboxes.ts";
-import { listOf, paging } from "../http/paging.ts";
-import { json, route, type Route } from "../http/route.ts";
+import { acceptMessage } from "../outgoing.ts";
+import { getMailbox } from "./mailboxes.ts";
+import { pageOf, pageQuery } from "../http/paging.ts";
+import { jsonResponse, route, type Route } from "../http/route.ts";
 
-type Deps = Pick<ApiDeps, "config" | "store" | "tasks" | "facts">;
+type OutgoingRoutesDeps = Pick<ApiDeps, "config" | "store" | "tasks" | "facts">;
 
 const PATH = "/api/v1/mailboxes/{id}/messages";
 const tag = "Sending";
-/** Fifty megabytes of message, a third more in base64. */
-const MOST_BYTES = 70 * 1024 * 1024;
-const LONGEST_WAIT_S = 300;
-/** Another node may be sending: its facts are not heard here, so the store is asked. */
-const LOOK_EVERY_MS = 500;
+/** Fifty megabytes of message are a third more in base64. */
+const MAX_BODY_BYTES = 70 * 1024 * 1024;
+const MAX_WAIT_SECONDS = 300;
+/** Another node may be sending. This node does not see its facts, so it polls the store. */
+const POLL_EVERY_MS = 500;
 
-const Wait = v.strictObject({
+const SendQuery = v.strictObject({
   wait: v.optional(
     v.pipe(
       v.number(),
       v.minValue(0),
-      v.maxValue(LONGEST_WAIT_S),
-      v.description("Seconds to wait for the final state; 0 answers at once."),
+      v.maxValue(MAX_WAIT_SECONDS),
+      v.description("How many seconds to wait for the final state. 0 answers at once."),
     ),
     0,
   ),
 });
-const Query = v.strictObject({ ...paging, state: v.exactOptional(SendState) });
+const ListQuery = v.strictObject({ ...pageQuery, state: v.exactOptional(SendState) });
 
-export function outgoingRoutes(deps: Deps): Route[] {
+export function outgoingRoutes(deps: OutgoingRoutesDeps): Route[] {
   return [send(deps), list(deps)];
 }
 
-function send(deps: Deps): Route {
+function send(deps: OutgoingRoutesDeps): Route {
   return route({
     method: "post",
     path: PATH,
     tag,
+    scope: "send",
     summary: "Send a message",
-    about:
-      "Either the parts of a message, or a ready one in `raw`. It goes out through the mailbox's SMTP server, now or at `sendAt`, and is tried again for three days while the server " +
-      "asks to come back later. Every recipient has a state of its own. `unknown` means that the message was handed over and the answer was lost: it may have arrived, and it is " +
-      "never sent again by itself. With an Idempotency-Key a repeated request is the same message; without one each request is a new message.",
+    description:
+      "The body is either the parts of a message, or a ready message in `raw`. It goes out through the mailbox's server, now or at `sendAt`. The service tries again for three days while the server " +
+      "defers it. Every recipient has its own state. `unknown` means that the message was handed over and the answer was lost: it may have arrived, and it is " +
+      "never sent again. With an Idempotency-Key a repeated request is the same message. Without one each request is a new message.",
+    audited: false,
     body: OutgoingMessage,
-    mostBytes: MOST_BYTES,
-    query: Wait,
-    takes: {
+    maxBodyBytes: MAX_BODY_BYTES,
+    query: SendQuery,
+    requestHeaders: {
       "idempotency-key":
-        "Any text of up to 255 characters that names this message. Repeating the request with the same key and body gives the first one's answer, as long as the message is remembered (WINDOW_DAYS).",
+        "Any text of up to 255 characters that names this message. A repeated request with the same key and body gets the first one's answer, for WINDOW_DAYS.",
     },
-    answers: {
-      200: { about: "Its final state, within the time of `wait`", schema: SendingShown },
+    responses: {
+      200: { description: "The final state came within the time of `wait`", schema: SendingView },
       202: {
-        about: "It is in the queue; `location` tells how it goes on",
-        schema: SendingShown,
+        description: "It was accepted and will be sent, however the first attempt ends; `location` has its state",
+        schema: SendingView,
         headers: { location: "Where to read its state." },
       },
     },
     problems: ["not_found", "no_sending", "sender", "loop", "key_reused", "rate", "message", "too_large", "full"],
-    async handle({ id, body, query, request, signal }) {
-      const { mailbox } = await found(deps.store, id);
-      const taken = await takeUp(deps, mailbox, body, keyOf(request));
-      const sending = query.wait > 0 ? await settled(deps, taken, signal(query.wait * 1000)) : taken;
+    async handle({ id, body, query, request, signal, caller }) {
+      const deadline = signal(query.wait * 1000);
+      const { mailbox } = await getMailbox(deps.store, id);
+      const accepted = await acceptMessage(deps, mailbox, body, {
+        key: idempotencyKeyOf(request),
+        actor: caller.actor,
+      });
+      const sending = query.wait > 0 ? await waitForOutcome(deps, accepted, deadline) : accepted;
       const location = `${deps.config.BASE_PATH}/api/v1/messages/${sending.id}`;
       const over = sending.state !== "queued";
-      return json(shownSending(sending), over && query.wait > 0 ? 200 : 202, { location });
+      return jsonResponse(toSendingView(sending), over && query.wait > 0 ? 200 : 202, { location });
     },
   });
 }
 
-function list({ store }: Deps): Route {
+function list({ store }: OutgoingRoutesDeps): Route {
   return route({
     method: "get",
     path: PATH,
     tag,
+    scope: "read",
     summary: "List what a mailbox sends",
-    about: "Newest first: everything queued, and the rest for as long as it is remembered (WINDOW_DAYS).",
-    query: Query,
-    answers: { 200: { about: "A page of sendings", schema: listOf(SendingShown) } },
+    description: "Newest first: everything queued, and the rest for WINDOW_DAYS.",
+    query: ListQuery,
+    responses: { 200: { description: "A page of sendings", schema: pageOf(SendingView) } },
     problems: ["not_found"],
     async handle({ id, query }) {
-      await found(store, id);
+      await getMailbox(store, id);
       const page = await store.outbox.list({ ...query, mailbox: id });
-      return json({ ...page, items: page.items.map(shownSending) });
+      return jsonResponse({ ...page, items: page.items.map(toSendingView) });
     },
   });
 }
 
-/** The draft of the header gives it as a quoted string; most clients send it bare. */
-function keyOf(request: Request): string | null {
+/** The draft standard writes the key as a quoted string. Most clients send it without quotes. */
+function idempotencyKeyOf(request: Request): string | null {
   const given = request.headers.get("idempotency-key")?.trim();
   if (given === undefined) return null;
   const key = /^"(.*)"$/.exec(given)?.[1] ?? given;
@@ -105,22 +113,24 @@ function keyOf(request: Request): string | null {
   });
 }
 
-/** The sending once it is no longer queued, or as it is when the signal aborts. */
-export async function settled(
-  { store, facts }: Pick<Deps, "store" | "facts">,
-  taken: Sending,
+/** The sending once it is no longer queued, or its last known state when the signal aborts. Never rejects. */
+export async function waitForOutcome(
+  { store, facts }: Pick<OutgoingRoutesDeps, "store" | "facts">,
+  accepted: Sending,
   signal: AbortSignal,
 ): Promise<Sending> {
-  let sending = taken;
+  let sending = accepted;
   let woken = new AbortController();
   const unsubscribe = facts.subscribe((fact) => {
-    if ("sending" in fact && fact.sending === taken.id && fact.kind !== "send.queued") woken.abort();
+    if ("sending" in fact && fact.sending === accepted.id && fact.kind !== "send.queued") woken.abort();
   });
   try {
     while (!signal.aborted) {
-      sending = (await store.outbox.get(taken.id)) ?? sending;
+      // If the store cannot answer now, the message is still accepted.
+      const current = await unlessAborted(store.outbox.get(accepted.id), signal).catch(() => undefined);
+      sending = current ?? sending;
       if (sending.state !== "queued") break;
-      await slept(LOOK_EVERY_MS, AbortSignal.any([signal, woken.signal]));
+      await sleep(POLL_EVERY_MS, AbortSignal.any([signal, woken.signal]));
       woken = new AbortController();
     }
     return sending;

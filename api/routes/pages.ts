@@ -1,20 +1,22 @@
-/** What people open in a browser, and the document they generate clients from: `/`, /docs and /openapi.json. */
-import type { Gate } from "../http/auth.ts";
-import { counted } from "../counts.ts";
+/** What people open in a browser, and the document from which they generate clients: `/`, /docs and /openapi.json. */
+import { html } from "hono/html";
+import { Problem } from "../../shared/contract/problem.ts";
+import { type Authenticate, hasScope } from "../http/auth.ts";
+import { collectCounts } from "../counts.ts";
 import type { TaskDepth } from "../../shared/queue/queue.ts";
 import type { ApiDeps } from "../deps.ts";
-import { docsBody } from "../pages/docs.ts";
-import { type Html, html, page } from "../pages/html.ts";
+import { renderDocs } from "../pages/docs.ts";
+import { type Html, htmlPage } from "../pages/html.ts";
 import { openApiDocument } from "../pages/openapi.ts";
-import { json, route, type Route } from "../http/route.ts";
+import { jsonResponse, route, type Route } from "../http/route.ts";
 
-type Deps = Pick<ApiDeps, "config" | "version" | "store" | "tasks" | "subscriptions">;
+type PageRoutesDeps = Pick<ApiDeps, "config" | "version" | "store" | "tasks" | "subscriptions">;
 
 const tag = "Pages";
-const shown = { 200: { about: "The page", type: "text/html" } };
+const htmlResponses = { 200: { description: "The page", type: "text/html" } };
 
-/** The pages over those routes; they describe themselves too. `allowed` decides whether the first page may show counts. */
-export function pageRoutes(deps: Deps, api: readonly Route[], allowed: Gate): Route[] {
+/** The pages about these routes and themselves. Only a caller who may read all mailboxes sees counts on the first page. */
+export function pageRoutes(deps: PageRoutesDeps, api: readonly Route[], authenticate: Authenticate): Route[] {
   const { version } = deps;
   const base = deps.config.BASE_PATH;
   const pages: Route[] = [
@@ -22,44 +24,55 @@ export function pageRoutes(deps: Deps, api: readonly Route[], allowed: Gate): Ro
       method: "get",
       path: "/",
       tag,
-      open: true,
+      scope: "public",
       summary: "The first page",
-      about: "Says what this is. Counts are shown only to whoever may use the API.",
-      answers: shown,
+      description: "Says what this is. Only callers of the API see counts.",
+      responses: htmlResponses,
       problems: [],
-      async handle({ request }) {
-        const counts = allowed(request) === undefined ? await tiles(deps) : "";
-        return page("Email Listener", first({ base, origin: new URL(request.url).origin, version }, counts));
+      async handle({ request, caller }) {
+        const counts = (await mayReadAll(authenticate(request, caller.address))) ? await renderTiles(deps) : "";
+        return htmlPage("Email Listener", startPage({ base, origin: new URL(request.url).origin, version }, counts));
       },
     }),
     route({
       method: "get",
       path: "/docs",
       tag,
-      open: true,
+      scope: "public",
       summary: "This reference, for people",
-      answers: shown,
+      responses: htmlResponses,
       problems: [],
-      handle: () => page("Email Listener: reference", docsBody(document, base)),
+      handle: () => htmlPage("Email Listener: reference", renderDocs(document, base)),
     }),
     route({
       method: "get",
       path: "/openapi.json",
       tag,
-      open: true,
+      scope: "public",
       summary: "This reference, for machines",
-      answers: { 200: { about: "OpenAPI 3.1" } },
+      responses: { 200: { description: "OpenAPI 3.1" } },
       problems: [],
-      handle: () => json(document),
+      handle: () => jsonResponse(document),
     }),
   ];
   const document = openApiDocument([...api, ...pages], version, base);
   return pages;
 }
 
-type Place = { base: string; origin: string; version: string };
+/** A stranger is no failure here: the page has a form for strangers. */
+async function mayReadAll(caller: ReturnType<Authenticate>): Promise<boolean> {
+  try {
+    const actor = await caller;
+    return hasScope(actor, "read") && actor.mailboxPrefix === "";
+  } catch (error) {
+    if (error instanceof Problem && ["unauthorized", "forbidden", "guesses"].includes(error.code)) return false;
+    throw error;
+  }
+}
 
-function first({ base, origin, version }: Place, counts: Html | string): Html {
+type PageContext = { base: string; origin: string; version: string };
+
+function startPage({ base, origin, version }: PageContext, counts: Html | string): Html {
   return html`<h1>Email Listener</h1>
     <p class="soft">Version ${version}, running.</p>
     <p>
@@ -87,15 +100,15 @@ function tasksTile({ ready, delayed, running }: TaskDepth): [string, number] {
   return ["tasks waiting", ready + delayed + running];
 }
 
-async function tiles(deps: Deps): Promise<Html> {
-  const { mailboxes, deliveries, tasks } = await counted(deps);
+async function renderTiles(deps: PageRoutesDeps): Promise<Html> {
+  const { mailboxes, deliveries, tasks } = await collectCounts(deps);
   const facts: [string, number][] = [
     ["mailboxes", mailboxes.total],
     ["connections open", deps.subscriptions.connections().open],
     ["need attention", mailboxes.byStatus["needs_attention"] ?? 0],
     ["delivered lately", deliveries.delivered],
     ["retrying", deliveries.retrying],
-    ["parked", deliveries.parked],
+    ["parked", deliveries.parked + (tasks?.parked ?? 0)],
     ...(tasks ? [tasksTile(tasks)] : []),
   ];
   return html`<ul class="tiles">

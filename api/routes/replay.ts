@@ -1,23 +1,24 @@
-/** Delivering again what is kept: from the spool where the bytes are there, else from the mail server. */
+/** Replays deliveries: from the spool if it has the bytes, else from the mail server. */
 import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
 import type { DeliveryQuery } from "../../shared/store/store.ts";
+import { clock } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
-import { parsedDate } from "../http/dates.ts";
-import { handOver } from "../redeliver.ts";
+import { parseDate } from "../http/dates.ts";
+import { redeliver } from "../redeliver.ts";
 
-type Deps = Pick<ApiDeps, "store" | "tasks" | "config">;
-type Chosen = { since: string; mailbox?: string | undefined; state: NonNullable<DeliveryQuery["state"]> };
+type ReplayDeps = Pick<ApiDeps, "store" | "tasks" | "config">;
+type DeliverySelection = { since: string; mailbox?: string | undefined; state: NonNullable<DeliveryQuery["state"]> };
 
 const PAGE = 500;
 
-/** Orders another attempt of each delivery; resolves once all orders are safe. */
-export async function replay(deps: Deps, deliveries: Delivery[]): Promise<void> {
+/** Sends a task for each delivery. Resolves once all tasks are safe. */
+export async function replay(deps: ReplayDeps, deliveries: Delivery[]): Promise<void> {
   const folders = new Map<string, { mailbox: string; messages: MessageRef[] }>();
   for (const delivery of deliveries) {
     const { id, mailbox, ref, state, spooled } = delivery;
     if (spooled && state !== "delivered") {
-      await dueNow(deps, delivery);
+      await markDueNow(deps, delivery);
       await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id });
       continue;
     }
@@ -26,21 +27,22 @@ export async function replay(deps: Deps, deliveries: Delivery[]): Promise<void> 
     folder.messages.push(ref);
     folders.set(key, folder);
   }
-  for (const { mailbox, messages } of folders.values()) await handOver(deps, mailbox, messages, true);
+  for (const { mailbox, messages } of folders.values()) await redeliver(deps, mailbox, messages, true);
 }
 
-/** A replayed delivery has all of RETRY_HOURS before it again. */
-async function dueNow({ store, config }: Deps, delivery: Delivery): Promise<void> {
-  const now = Date.now();
+/** A replayed delivery gets RETRY_HOURS again. */
+async function markDueNow({ store, config }: ReplayDeps, delivery: Delivery): Promise<void> {
+  const now = clock.now();
   const giveUpAt = new Date(now + config.RETRY_HOURS * 3_600_000).toISOString();
   await store.deliveries.save({ ...delivery, state: "retrying", nextAttemptAt: new Date(now).toISOString(), giveUpAt });
 }
 
-/** Replays all deliveries of that choice and resolves with their number. */
-export async function replaySince(deps: Deps, chosen: Chosen): Promise<number> {
-  const { state, mailbox } = chosen;
-  const query = { limit: PAGE, state, since: parsedDate(chosen.since).toISOString(), ...(mailbox && { mailbox }) };
-  // Collected before the first order: a replayed delivery changes its state, which would shift the pages behind it.
+/** Replays all selected deliveries and resolves with their number. */
+export async function replaySince(deps: ReplayDeps, selection: DeliverySelection): Promise<number> {
+  const { state, mailbox } = selection;
+  const query = { limit: PAGE, state, since: parseDate(selection.since).toISOString(), ...(mailbox && { mailbox }) };
+  // The ids are collected before the first replay, because a replayed delivery changes its state, which would shift
+  // the following pages.
   const ids: string[] = [];
   let cursor: string | undefined;
   do {

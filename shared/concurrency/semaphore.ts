@@ -1,46 +1,62 @@
-/** At most so many at once; the others wait in order. */
+/** A limit on what runs at once. The others wait in the order they came. */
+import { type WaitLimits, waitingLine } from "./waiting-line.ts";
 
-export type Limit = {
+/** What was acquired, until it is released. A second release does nothing. */
+export type Permit = Disposable & { release(): void };
+
+export interface Semaphore {
+  /** Nobody holds a permit or waits for one. */
+  readonly isIdle: boolean;
+  readonly waiting: number;
   /**
-   * Resolves with a function that gives the place back. Whoever has waited `ms` is refused with `late()`, and when the signal
-   * aborts, with its reason.
+   * Resolves with a permit of this weight (default 1) once it fits and nobody waits in front. A weight above the size
+   * fits once nobody else holds a permit. Rejects with the signal's reason, or past the limits.
    */
-  enter(until: { ms: number; late: () => Error } | { signal: AbortSignal }): Promise<() => void>;
-};
+  acquire(limits: WaitLimits & { weight?: number }, signal?: AbortSignal): Promise<Permit>;
+  /** The permit if it is free now. */
+  tryAcquire(weight?: number): Permit | undefined;
+  /** Sets the size. Permits that are held stay valid. */
+  resize(size: number): void;
+}
 
-export function limit(size: number): Limit {
-  const waiting = new Set<() => void>();
-  let free = size;
-  const leave = () => {
-    free += 1;
-    const [next] = waiting;
-    next?.();
-  };
+export function semaphore(initialSize: number): Semaphore {
+  let size = initialSize;
+  let used = 0;
+  const line = waitingLine<number, Permit>(admitFitting);
+  const fits = (weight: number) => used === 0 || used + weight <= size;
+
+  function take(weight: number): Permit {
+    used += weight;
+    let held = true;
+    const release = () => {
+      if (!held) return;
+      held = false;
+      used -= weight;
+      admitFitting();
+    };
+    return { release, [Symbol.dispose]: release };
+  }
+
+  function admitFitting(): void {
+    for (let next = line.first(); next && fits(next.about); next = line.first()) next.admit(take(next.about));
+  }
+
+  const tryAcquire = (weight = 1) => (line.size === 0 && fits(weight) ? take(weight) : undefined);
   return {
-    enter(until) {
-      return new Promise((resolve, reject) => {
-        const end = new AbortController();
-        const go = () => {
-          waiting.delete(go);
-          end.abort();
-          free -= 1;
-          resolve(leave);
-        };
-        const refuse = (why: unknown) => {
-          waiting.delete(go);
-          end.abort();
-          reject(why);
-        };
-        if ("signal" in until && until.signal.aborted) return refuse(until.signal.reason);
-        if (free > 0) return go();
-        waiting.add(go);
-        if ("signal" in until) {
-          until.signal.addEventListener("abort", () => refuse(until.signal.reason), { once: true, signal: end.signal });
-        } else {
-          const timer = setTimeout(() => refuse(until.late()), until.ms);
-          end.signal.addEventListener("abort", () => clearTimeout(timer));
-        }
-      });
+    get isIdle() {
+      return used === 0 && line.size === 0;
+    },
+    get waiting() {
+      return line.size;
+    },
+    async acquire({ weight = 1, ...limits }, signal) {
+      signal?.throwIfAborted();
+      return tryAcquire(weight) ?? line.wait(weight, limits, signal);
+    },
+    tryAcquire,
+    resize(newSize) {
+      size = newSize;
+      admitFitting();
     },
   };
 }

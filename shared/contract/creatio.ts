@@ -1,6 +1,6 @@
 /**
- * Numbers of the Creatio dialect that both sides of it need. The names are certain, the numbers follow from their order and are a
- * guess: a recording of a real CRM (LISTENERS_RECORD) shows them, and this is the place to correct them.
+ * Numbers of the Creatio dialect that both of its sides need. The names are certain. The numbers follow from the order
+ * of the names and are a guess. A recording of a real CRM (CRM_RECORD) shows the right ones; correct them here.
  */
 
 /** EmailImportance. */

@@ -5,7 +5,7 @@ import { MessageRef } from "./message.ts";
 export const DeliveryState = v.picklist(["retrying", "parked", "delivered"]);
 export type DeliveryState = v.InferOutput<typeof DeliveryState>;
 
-/** One POST: `status` is the HTTP status, null when none came; `problem` says what failed, null on success. */
+/** One POST. `status` is the HTTP status, null without an answer; `problem` says what failed, null on success. */
 export const Attempt = v.object({
   at: v.string(),
   ms: v.number(),
@@ -15,9 +15,11 @@ export const Attempt = v.object({
 export type Attempt = v.InferOutput<typeof Attempt>;
 
 /**
- * A delivery the store remembers. `id` is the webhook-id: derived from mailbox and content, so it is the same over
- * retries, restarts and renumbered folders. `nextAttemptAt` is set while retrying; `reason` while retrying or parked.
- * Retrying and parked deliveries have their raw bytes in the spool. At most 50 attempts are kept, the first and the last.
+ * A stored delivery. `id` is the webhook-id. It is derived from mailbox and content, so it stays the same over retries,
+ * restarts and renumbered folders. `nextAttemptAt` is set while retrying. `reason` says why it is retrying or parked, or
+ * why the mail server's copy of a delivered message was left as it is. Retrying and parked deliveries have their raw
+ * bytes in the spool. At most 50 attempts are kept, the first and the last ones. A parked delivery is not attempted any
+ * more, until a person replays it.
  */
 export const Delivery = v.object({
   id: v.string(),
@@ -29,13 +31,15 @@ export const Delivery = v.object({
   attempts: v.array(Attempt),
   attemptCount: v.number(),
   createdAt: v.string(),
-  /** Past this time a failed attempt is the last one. */
+  /** After this time a failed attempt is the last one. */
   giveUpAt: v.string(),
   updatedAt: v.string(),
   nextAttemptAt: v.nullable(v.string()),
   reason: v.nullable(v.string()),
   spooled: v.boolean(),
-  /** Of a message that is delivered in parts: those the endpoint has accepted. They are not posted again. */
+  /** Of a message in parts: the parts that the endpoint has accepted. They are not posted again. */
   acceptedParts: v.exactOptional(v.array(v.string())),
+  /** What the mail server does not give of the message, in words. The bytes are without it. */
+  leftOut: v.exactOptional(v.array(v.string())),
 });
 export type Delivery = v.InferOutput<typeof Delivery>;

@@ -1,16 +1,12 @@
-/** A mailbox: what a client registers, what the service keeps, and what it answers. */
+/** A mailbox: what a client registers, what the service stores, and what the API returns. */
 import * as v from "valibot";
-import { Filters, Poll, Split } from "./picking.ts";
+import { deliverSchema, HttpUrl, splitLogin, UrlWithoutLogin } from "./endpoint.ts";
+import { Address, Host, Port, text, Tls, tlsTrust } from "./fields.ts";
+import { clientEntries, graphEntries } from "./graph.ts";
+import { learnedEntries } from "./learned.ts";
+import { Filters, PollSchedule } from "./picking.ts";
 import type { ProblemView } from "./problem.ts";
 import { Secret } from "./secret.ts";
-
-const text = (max: number) =>
-  v.pipe(
-    v.string(),
-    v.minLength(1, "must not be empty"),
-    v.maxLength(max),
-    v.regex(/^[^\r\n\0]*$/, "must not contain line breaks or NUL"),
-  );
 
 /** The client's own id for a mailbox, or a generated UUID. */
 export const MailboxId = v.pipe(
@@ -20,63 +16,66 @@ export const MailboxId = v.pipe(
   v.regex(/^[A-Za-z0-9._-]+$/, "may use A-Z a-z 0-9 . _ - only"),
 );
 
-const Host = v.pipe(
-  text(253),
-  v.regex(
-    /^(\[?[0-9a-fA-F:.]+\]?|[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?)$/,
-    "must be a host name or an IP address, without scheme, port or path",
-  ),
-);
-const Port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
-const HttpUrl = v.pipe(
-  v.string(),
-  v.maxLength(2048),
-  v.url("must be an absolute URL"),
-  v.regex(/^https?:\/\//i, "must begin with http:// or https://"),
-);
-const Tls = v.picklist(["implicit", "starttls", "none"]);
-const Pem = v.pipe(v.string(), v.maxLength(65536), v.regex(/-----BEGIN CERTIFICATE-----/, "must be a PEM certificate"));
-const Fingerprint = v.pipe(
-  v.string(),
-  v.regex(
-    /^sha256\/([0-9a-fA-F:]{64,95}|[A-Za-z0-9+/]{43}=)$/,
-    "must be sha256/ and the certificate's SHA-256 in hex or base64",
-  ),
-);
-/** An IMAP keyword (RFC 9051 section 2.3.2), or the label of that name. */
+/** An IMAP keyword (RFC 9051 section 2.3.2), or a Gmail label of that name. */
 const Keyword = v.pipe(v.string(), v.regex(/^[A-Za-z0-9$_.-]{1,64}$/, "may use A-Z a-z 0-9 $ _ . - only"));
-const When = v.pipe(v.string(), v.isoTimestamp("must be an ISO 8601 date and time, such as 2026-01-31T00:00:00Z"));
+const Timestamp = v.pipe(v.string(), v.isoTimestamp("must be an ISO 8601 date and time, such as 2026-01-31T00:00:00Z"));
 const Day = v.pipe(v.string(), v.isoDate());
 
-const opaque = v.optional(v.pipe(v.string(), v.maxLength(8192)), "");
+/** Which messages are received, and when a polled mailbox is polled. */
+const selection = {
+  since: v.optional(v.union([v.literal("now"), Timestamp, Day], 'must be "now" or an ISO 8601 date'), "now"),
+  poll: v.optional(PollSchedule, () => ({ everySeconds: 60 })),
+  /** A run that takes longer than its interval is finished, and the runs that were due meanwhile become one. */
+  processLock: v.optional(v.boolean(), false),
+  filters: v.optional(Filters),
+};
+const DeleteLater = v.strictObject({ deleteAfterDays: v.pipe(v.number(), v.minValue(0), v.maxValue(3650)) });
+/** Settings of the protocols that have folders. */
+const folderSettings = {
+  folders: v.optional(
+    v.union(
+      [v.literal("all"), v.pipe(v.array(text(1024)), v.minLength(1), v.maxLength(200))],
+      'must be "all" or a list of folder names',
+    ),
+    () => ["INBOX"],
+  ),
+  mode: v.optional(v.picklist(["push", "poll"]), "push"),
+  /** When absent: leave with push, markRead with poll. On Exchange a keyword is a category. */
+  afterDelivery: v.optional(
+    v.union(
+      [
+        v.picklist(["leave", "markRead", "delete"]),
+        v.strictObject({ move: text(1024) }),
+        v.strictObject({ keyword: Keyword }),
+        DeleteLater,
+      ],
+      "must be leave, markRead, delete, { move: folder }, { keyword: word } or { deleteAfterDays: days }",
+    ),
+  ),
+};
 
-/**
- * What a CRM of the Creatio family gave with a mailbox and wants to hear again in callbacks, exactly as it came. `subscribed` is
- * false for a mailbox that it asked to load from without having subscribed to it (yet).
- */
-const Creatio = v.strictObject({
-  user: opaque,
-  timeZone: opaque,
-  workspace: opaque,
-  context: opaque,
-  features: v.optional(v.record(v.string(), v.boolean()), () => ({})),
-  subscribed: v.optional(v.boolean(), true),
-});
+type TokenUrlSchema = typeof HttpUrl | typeof UrlWithoutLogin;
+type SecretForms<S extends v.GenericSchema> = {
+  /** Makes a secret of a text, for a login in a URL. */
+  toSecret: (password: string) => v.InferOutput<S>;
+  TokenUrl: TokenUrlSchema;
+};
 
-/** The grammar of a mailbox, over the type of its secrets: plain strings on the wire, `Secret` inside the service. */
-function mailboxEntries<S extends v.GenericSchema>(secret: S) {
+function authSchema<S extends v.GenericSchema>(secret: S, { toSecret, TokenUrl }: SecretForms<S>) {
   const user = text(320);
-  const OAuth2 = v.strictObject({
-    tokenUrl: HttpUrl,
-    clientId: text(512),
-    clientSecret: v.optional(secret),
-    /** Instead of a client secret: the client signs its requests (RFC 7523) with this key, whose certificate the provider knows. */
-    certificate: v.optional(Pem),
-    privateKey: v.optional(secret),
-    refreshToken: v.optional(secret),
-    scope: v.optional(text(2048)),
-  });
-  const Auth = v.union(
+  const Settings = v.strictObject({ tokenUrl: TokenUrl, ...clientEntries(secret) });
+  // The password in a URL is the client's secret (RFC 6749 section 2.3.1).
+  const OAuth2 = v.pipe(
+    Settings,
+    v.transform((given) => {
+      if (given.tokenUrl === undefined) return given;
+      const { url, login } = splitLogin(given.tokenUrl);
+      if (!login) return given;
+      const provesItself = given.clientSecret !== undefined || given.privateKey !== undefined;
+      return { ...given, tokenUrl: url, ...(!provesItself && { clientSecret: toSecret(login.password) }) };
+    }),
+  );
+  return v.union(
     [
       v.strictObject({ user, password: secret }),
       v.strictObject({ user, accessToken: secret }),
@@ -84,98 +83,81 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
     ],
     "must be { user, password }, { user, accessToken } or { user, oauth2 }",
   );
-  const trusted = { ca: v.optional(Pem), fingerprint: v.optional(Fingerprint) };
-  const reached = { host: Host, port: v.optional(Port), tls: v.optional(Tls, "implicit"), ...trusted, auth: Auth };
-  const picked = {
-    since: v.optional(v.union([v.literal("now"), When, Day], 'must be "now" or an ISO 8601 date'), "now"),
-    poll: v.optional(Poll, () => ({ everySeconds: 60 })),
-    /** A run that takes longer than its interval is finished, and the runs that fell due meanwhile become one. */
-    processLock: v.optional(v.boolean(), false),
-    filters: v.optional(Filters),
-  };
-  const Later = v.strictObject({ deleteAfterDays: v.pipe(v.number(), v.minValue(0), v.maxValue(3650)) });
-  const foldered = {
-    folders: v.optional(
-      v.union(
-        [v.literal("all"), v.pipe(v.array(text(1024)), v.minLength(1), v.maxLength(200))],
-        'must be "all" or a list of folder names',
-      ),
-      () => ["INBOX"],
-    ),
-    mode: v.optional(v.picklist(["push", "poll"]), "push"),
-    /** Without a word: leave with push, markRead with poll. A keyword is a category on Exchange. */
+}
+
+function receiveSchema<S extends v.GenericSchema, A extends v.GenericSchema>(
+  secret: S,
+  TokenUrl: TokenUrlSchema,
+  auth: A,
+) {
+  const connection = { host: Host, port: v.optional(Port), tls: v.optional(Tls, "implicit"), ...tlsTrust, auth };
+  const Imap = v.strictObject({ protocol: v.literal("imap"), ...connection, ...selection, ...folderSettings });
+  const Pop3 = v.strictObject({
+    protocol: v.literal("pop3"),
+    ...connection,
+    ...selection,
+    /**
+     * True requires APOP, false never uses it. When absent, APOP is used if the server offers it and there is no TLS.
+     */
+    apop: v.optional(v.boolean()),
+    mode: v.optional(v.literal("poll", "must be poll: POP3 has no push"), "poll"),
     afterDelivery: v.optional(
-      v.union(
-        [
-          v.picklist(["leave", "markRead", "delete"]),
-          v.strictObject({ move: text(1024) }),
-          v.strictObject({ keyword: Keyword }),
-          Later,
-        ],
-        "must be leave, markRead, delete, { move: folder }, { keyword: word } or { deleteAfterDays: days }",
-      ),
+      v.union([v.picklist(["leave", "delete"]), DeleteLater], "must be leave, delete or { deleteAfterDays: days }"),
     ),
-  };
-  const Imap = v.strictObject({ protocol: v.literal("imap"), ...reached, ...picked, ...foldered });
-  const Ews = v.strictObject({
+  });
+  const Graph = v.strictObject({
+    protocol: v.literal("graph"),
+    ...graphEntries(secret, TokenUrl),
+    ...selection,
+    ...folderSettings,
+  });
+  return v.variant("protocol", [Imap, Pop3, ewsSchema(auth), Graph]);
+}
+
+function ewsSchema<A extends v.GenericSchema>(auth: A) {
+  return v.strictObject({
     protocol: v.literal("ews"),
-    /** The server, reached at https://host/EWS/Exchange.asmx. Without host and url it is found by autodiscover. */
+    /** The server, reached at https://host/EWS/Exchange.asmx. Without host and url, autodiscover finds it. */
     host: v.optional(Host),
     port: v.optional(Port),
     tls: v.optional(v.picklist(["implicit", "none"], "must be implicit or none"), "implicit"),
-    /** The whole address of the service, where it is not the usual one. */
-    url: v.optional(
-      v.pipe(HttpUrl, v.regex(/^[^/]*\/\/[^/?#@]+([/?#]|$)/, "must not hold a login; it belongs in auth")),
-    ),
-    /** A regular expression: redirects of autodiscover to other hosts are followed to URLs that match it. */
+    /** The whole URL of the service, if it is not the usual one. */
+    url: v.optional(UrlWithoutLogin),
+    /** A regular expression. Autodiscover follows redirects to other hosts only if the URL matches it. */
     redirects: v.optional(text(1024)),
-    ...trusted,
-    auth: Auth,
-    /** How a password is shown; without a word as the server asks for it, NTLM first. */
+    ...tlsTrust,
+    auth,
+    /** The authentication scheme for a password. When absent, the one that the server asks for, NTLM first. */
     scheme: v.optional(v.picklist(["basic", "ntlm"])),
-    /** own: the login's mailbox; delegate: `address`, to which the login was given access; impersonate: act as `address`. */
+    /**
+     * own: the login's own mailbox; delegate: the login has access to `address`; impersonate: the login acts as
+     * `address`.
+     */
     access: v.optional(v.picklist(["own", "delegate", "impersonate"]), "own"),
-    ...picked,
-    ...foldered,
+    ...selection,
+    ...folderSettings,
   });
-  const Pop3 = v.strictObject({
-    protocol: v.literal("pop3"),
-    ...reached,
-    ...picked,
-    /** True demands APOP, false never uses it; else it is used where TLS is not and the server offers it. */
-    apop: v.optional(v.boolean()),
-    mode: v.optional(v.literal("poll", "must be poll: POP3 knows no push"), "poll"),
-    afterDelivery: v.optional(
-      v.union([v.picklist(["leave", "delete"]), Later], "must be leave, delete or { deleteAfterDays: days }"),
-    ),
-  });
-  const Receive = v.variant("protocol", [Imap, Pop3, Ews]);
-  const Deliver = v.strictObject({
-    url: HttpUrl,
-    dialect: v.optional(v.picklist(["webhook", "creatio"]), "webhook"),
-    creatio: v.optional(Creatio),
-    secret: v.optional(secret),
-    format: v.optional(v.picklist(["full", "headers", "raw"]), "full"),
-    maxAttachmentBytes: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(268435456)), 26214400),
-    split: v.optional(Split),
-  });
-  const Address = v.pipe(text(320), v.regex(/^[^\s@<>()",;:]+@[^\s@<>()",;:]+$/, "must be an e-mail address"));
-  const Send = v.strictObject({
-    /** Without a word ews for a mailbox received by ews, whose server and login it then uses; smtp for any other. */
-    protocol: v.optional(v.picklist(["smtp", "ews"], "must be smtp or ews")),
-    /** Without a host it is that of the provider, or smtp.X for a mailbox received from imap.X. */
+}
+
+function sendSchema<S extends v.GenericSchema, A extends v.GenericSchema>(secret: S, auth: A) {
+  return v.strictObject({
+    /** When absent: ews or graph for a mailbox that is received by it (with its server and login), smtp for any other. */
+    protocol: v.optional(v.picklist(["smtp", "ews", "graph"], "must be smtp, ews or graph")),
+    /** When absent: the host of the provider, or smtp.X for a mailbox that is received from imap.X. */
     host: v.optional(Host),
     port: v.optional(Port),
     tls: v.optional(Tls),
-    ca: v.optional(Pem),
-    fingerprint: v.optional(Fingerprint),
-    /** The login of `receive` when absent. */
-    auth: v.optional(Auth),
-    /** Addresses beside the mailbox's own that it may send under. */
+    ...tlsTrust,
+    /** When absent: the login of `receive`. */
+    auth: v.optional(auth),
+    /** Further addresses that the mailbox may send from. */
     from: v.optional(v.pipe(v.array(Address), v.maxLength(100))),
     ratePerMinute: v.optional(v.pipe(v.number(), v.minValue(1), v.maxValue(10000))),
     perHour: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100000)), 500),
-    /** To its server at once, from each process; 2 when absent. Providers refuse more than a few, a relay of one's own gains by them. */
+    /**
+     * Connections to its server at once, from each process; 2 when absent. Providers refuse more than a few. A relay of
+     * your own becomes faster with more.
+     */
     connections: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(20))),
     saveSent: v.optional(v.picklist(["auto", "always", "never"]), "auto"),
     notify: v.optional(v.boolean(), false),
@@ -188,30 +170,38 @@ function mailboxEntries<S extends v.GenericSchema>(secret: S) {
       }),
     ),
   });
+}
+
+/** The entries of a mailbox, for one type of its secrets: plain strings on the wire, `Secret` inside the service. */
+function mailboxEntries<S extends v.GenericSchema<string | Secret, string | Secret>>(secret: S, forms: SecretForms<S>) {
+  const auth = authSchema(secret, forms);
   return {
     address: Address,
     name: v.optional(text(256)),
-    receive: Receive,
-    send: v.optional(Send),
-    deliver: Deliver,
+    receive: receiveSchema(secret, forms.TokenUrl, auth),
+    send: v.optional(sendSchema(secret, auth)),
+    deliver: deliverSchema(secret, forms.toSecret),
   };
 }
 
 const wireSecret = v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(16384));
 
-/** The body of POST and PUT: everything a mailbox needs, secrets in clear (so only over TLS or loopback). */
-export const MailboxInput = v.strictObject({ id: v.optional(MailboxId), ...mailboxEntries(wireSecret) });
+/** The body of POST and PUT: everything a mailbox needs, with secrets in clear (so only over TLS or loopback). */
+export const MailboxInput = v.strictObject({
+  id: v.optional(MailboxId),
+  ...mailboxEntries(wireSecret, { toSecret: (password) => password, TokenUrl: UrlWithoutLogin }),
+});
 export type MailboxInput = v.InferOutput<typeof MailboxInput>;
 
-/** A registered mailbox inside the service; its secrets cannot be printed. `revision` grows with every change. */
+/** A registered mailbox inside the service. Its secrets cannot be printed. `revision` grows with every change. */
 export const Mailbox = v.object({
   id: MailboxId,
-  ...mailboxEntries(v.instance(Secret)),
+  // 0.1 stored token URLs with logins. They are taken apart when they are read.
+  ...mailboxEntries(v.instance(Secret), { toSecret: (password) => new Secret(password), TokenUrl: HttpUrl }),
   paused: v.boolean(),
-  /** A disabled endpoint answered 410: nothing is posted until `deliver` changes. */
+  /** The endpoint answered 410. Nothing is posted until `deliver` changes. */
   endpointGone: v.boolean(),
-  /** How the mailbox is doing, as its endpoint last heard; only for dialects that tell it. */
-  told: v.exactOptional(v.string()),
+  ...learnedEntries,
   revision: v.pipe(v.number(), v.integer()),
   createdAt: v.string(),
   updatedAt: v.string(),
@@ -219,15 +209,18 @@ export const Mailbox = v.object({
 export type Mailbox = v.InferOutput<typeof Mailbox>;
 export type Receive = Mailbox["receive"];
 export type Send = NonNullable<Mailbox["send"]>;
+/** A login of any protocol. */
 export type Auth = Receive["auth"];
+/** A login that names its user. A mailbox by Graph has none: its token says who asks. */
+export type UserAuth = Extract<Auth, { user: string }>;
 export type Protocol = Receive["protocol"];
 /** A mailbox that is received by this protocol. */
 export type MailboxOf<P extends Protocol> = Mailbox & { receive: Extract<Receive, { protocol: P }> };
 export type AfterDelivery = NonNullable<Receive["afterDelivery"]>;
-/** What may be done with a message on the server once it was accepted. */
-export type Tidying = Exclude<AfterDelivery, "leave">;
+/** What may be done with a message on the server after its delivery. */
+export type AfterDeliveryAction = Exclude<AfterDelivery, "leave">;
 
-/** Where secrets live in a mailbox. Whoever seals, opens or leaves out secrets walks this table. */
+/** Where secrets are in a mailbox. Code that encrypts, decrypts or leaves out secrets uses this table. */
 export const SECRET_PATHS = [
   ["receive", "auth", "password"],
   ["receive", "auth", "accessToken"],
@@ -240,10 +233,11 @@ export const SECRET_PATHS = [
   ["send", "auth", "oauth2", "privateKey"],
   ["send", "auth", "oauth2", "refreshToken"],
   ["send", "dkim", "privateKey"],
+  ["deliver", "auth", "password"],
   ["deliver", "secret"],
 ] as const;
 
-/** How a mailbox is doing, as its subscription last said. */
+/** The status that the mailbox's subscription reported last. */
 export const MailboxStatus = v.picklist([
   "initializing",
   "listening",
@@ -256,7 +250,10 @@ export const MailboxStatus = v.picklist([
 ]);
 export type MailboxStatus = v.InferOutput<typeof MailboxStatus>;
 
-/** The state shown with a mailbox. Dates are ISO 8601 UTC. `failedLogins` counts since the last success or change. */
+/**
+ * The state of a mailbox as the API shows it. Dates are ISO 8601 UTC. `failedLogins` counts since the last success or
+ * change.
+ */
 export type MailboxState = {
   status: MailboxStatus;
   since: string;

@@ -1,10 +1,13 @@
-/** Messages on a mail server: where they lie, how far a folder was handed over, and what was just seen. */
+/** Messages on a mail server: where they lie, how far a folder was handed over, and arrivals. */
 import * as v from "valibot";
 
 /**
- * Where one message lies: the folder, the folder's epoch (IMAP UIDVALIDITY; a changed epoch means all uids are
- * void), and the uid in it. Protocols without ascending numbers give messages numbers of their own, in the order in which they
- * were seen, and keep the server's name for a message (POP3 UIDL, EWS item id) in `key`. `size` in bytes and `receivedAt` (IMAP INTERNALDATE) as the server told them.
+ * Where one message lies: the folder, the folder's epoch (IMAP UIDVALIDITY; after a change of epoch all uids are void),
+ * and the uid in it. For protocols without ascending numbers the service assigns numbers in the order in which it saw
+ * the messages; `key` is the server's own name for the message (POP3 UIDL, EWS item id). `size` (bytes, 0
+ * when unknown) and `receivedAt` (IMAP INTERNALDATE) are as the server said. `undated`: the server gave no date, or one
+ * that cannot be true; then `receivedAt` is when the message was seen. `perhapsKnown`: the server left out names that it
+ * had given before, so this message may be one of those, although its uid is new. Then equal content is the same message.
  */
 export const MessageRef = v.object({
   folder: v.string(),
@@ -13,19 +16,21 @@ export const MessageRef = v.object({
   size: v.pipe(v.number(), v.integer(), v.minValue(0)),
   receivedAt: v.string(),
   key: v.exactOptional(v.string()),
+  undated: v.exactOptional(v.literal(true)),
+  perhapsKnown: v.exactOptional(v.literal(true)),
 });
 export type MessageRef = v.InferOutput<typeof MessageRef>;
 
 /**
- * The epoch of messages that are looked up once more (resync) where nobody remembers which numbers they had. The ledger holds one
- * while it is worked on and forgets it afterwards; its content is recognised as that of a moved message is.
+ * The epoch of messages of a resync, if their numbers are not known any more. The ledger holds such a message only
+ * while somebody works on it. Its fingerprint shows whether it was delivered before.
  */
-export const AGAIN = "again";
+export const RESYNC_EPOCH = "again";
 
 /**
- * How far one folder was handed over: every message with a uid up to `uid` in this epoch is in the ledger's or a
- * delivery's care. `state` is what else the protocol needs to go on from here, its own business (null for IMAP). `newest` is the receivedAt of the newest message handed over:
- * after a changed epoch the folder is read again from a little before it.
+ * How far one folder was handed over: the ledger or a delivery holds every message with a uid up to `uid` in this
+ * epoch. `state` is what the protocol needs to continue from here (null for IMAP). `newest` is the receivedAt of the
+ * newest message that was handed over: after a change of epoch the folder is read again from a little before it.
  */
 export const Cursor = v.object({
   folder: v.string(),
@@ -36,15 +41,28 @@ export const Cursor = v.object({
 });
 export type Cursor = v.InferOutput<typeof Cursor>;
 
-/** New messages of one folder, and the cursor that lies after them. `messages` may be empty: only the cursor moved. */
-export type Arrival = { messages: MessageRef[]; cursor: Cursor };
-
-/** One downloaded message: its RFC 822 bytes and the flags the server held for it. */
-export type FetchedMessage = { ref: MessageRef; raw: Uint8Array; flags: string[] };
+/**
+ * Messages that lay on the server before anybody watched: at the first look at a folder, or when a renumbered folder is
+ * read again. Only what was received `since` is wanted.
+ */
+export const Backlog = v.object({ kind: v.picklist(["first", "reread"]), since: v.string() });
+export type Backlog = v.InferOutput<typeof Backlog>;
 
 /**
- * A folder as the server lists it. `specialUse` is RFC 6154 (`\Sent`, `\Drafts`, ...); `class` is what Exchange holds it for
- * (IPF.Note, IPF.Appointment, ...), absent where all folders are for mail.
+ * New messages of one folder, and the cursor after them. `messages` may be empty: then only the cursor moved. `total` is
+ * the number of messages of a renumbered folder that were received since then, handed over before or not.
+ */
+export type Arrival = { messages: MessageRef[]; cursor: Cursor; backlog?: Backlog & { total?: number } };
+
+/**
+ * A downloaded message: its RFC 822 bytes and its flags on the server. `leftOut` says in words what the bytes lack,
+ * because the server does not give it.
+ */
+export type FetchedMessage = { ref: MessageRef; raw: Uint8Array; flags: string[]; leftOut?: string[] };
+
+/**
+ * A folder as the server lists it. `specialUse` is RFC 6154 (`\Sent`, `\Drafts`, ...). `class` is Exchange's folder
+ * class (IPF.Note, IPF.Appointment, ...); it is absent if all folders are for mail.
  */
 export type Folder = {
   path: string;

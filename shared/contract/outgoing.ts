@@ -1,22 +1,22 @@
-/** The body of a request to send: the parts of a message, or a ready one. */
+/** The body of a request to send: the parts of a message, or a ready message. */
 import * as v from "valibot";
-import { StatusWish } from "./sending.ts";
+import { DsnRequest } from "./sending.ts";
 
-/** Text for a header: no line break and no NUL, which would begin another header or end the message for some server. */
+/** Text for a header. A line break or NUL would begin another header, or end the message on some servers. */
 const line = (max: number) =>
   v.pipe(v.string(), v.maxLength(max), v.regex(/^[^\r\n\0]*$/, "must not contain line breaks or NUL"));
 const text = v.pipe(v.string(), v.regex(/^[^\0]*$/, "must not contain NUL"));
-const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/\s]*={0,2}\s*$/, "must be base64"));
+const base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/\s]*(?:=\s*){0,2}$/, "must be base64"));
 
 /** `{ name, address }`, or both in one text: `Ann <ann@example.com>`. */
-const Correspondent = v.union(
+const AddressInput = v.union(
   [v.strictObject({ name: v.optional(line(256)), address: line(320) }), line(600)],
   "must be { name, address } or a text with one address",
 );
-export type Correspondent = v.InferOutput<typeof Correspondent>;
+export type AddressInput = v.InferOutput<typeof AddressInput>;
 
-const several = v.optional(
-  v.pipe(v.array(Correspondent), v.maxLength(500, "must name at most 500 recipients")),
+const recipients = v.optional(
+  v.pipe(v.array(AddressInput), v.maxLength(500, "must name at most 500 recipients")),
   () => [],
 );
 
@@ -25,7 +25,16 @@ const MessageId = v.pipe(
   v.regex(/^<[^\s<>@]+@[^\s<>@]+>$/, "must be a message id in angle brackets, such as <1@example.com>"),
 );
 
-/** `content` in base64. With a `contentId` it can be shown inside the HTML as `cid:...`. */
+/** The id of a received message, exactly as it was delivered: it may have no `@`, or two. */
+const ReceivedMessageId = v.pipe(
+  line(998),
+  v.regex(/^<[^\s<>]+>$/, "must be a message id in angle brackets, as it was delivered"),
+);
+
+/**
+ * `content` is base64. With a `contentId` the HTML can show the file as `cid:...`. A calendar (text/calendar) with a
+ * METHOD is sent as an invitation beside the text, unless `disposition` is attachment.
+ */
 const File = v.strictObject({
   filename: v.optional(line(255)),
   contentType: v.optional(
@@ -55,28 +64,28 @@ const Headers = v.record(
 );
 
 /**
- * What to send. Either its parts, or `raw`: a whole RFC 822 message in base64, whose own To, Cc and Bcc are the recipients unless
- * some are given here. `dsn` asks the servers on the way for notifications (RFC 3461), `notify` for a webhook about what became
- * of it, `sendAt` for sending it later.
+ * What to send. Either the parts of a message, or `raw`: a whole RFC 822 message in base64. The recipients of `raw` are
+ * its own To, Cc and Bcc, unless the request gives some. `dsn` asks servers for delivery notifications (RFC 3461),
+ * `notify` asks for a webhook about the result, `sendAt` sends later.
  */
 export const OutgoingMessage = v.strictObject({
-  from: v.optional(Correspondent),
-  to: several,
-  cc: several,
-  bcc: several,
-  replyTo: v.optional(v.union([Correspondent, v.pipe(v.array(Correspondent), v.maxLength(20))])),
+  from: v.optional(AddressInput),
+  to: recipients,
+  cc: recipients,
+  bcc: recipients,
+  replyTo: v.optional(v.union([AddressInput, v.pipe(v.array(AddressInput), v.maxLength(20))])),
   subject: v.optional(line(2000)),
   text: v.optional(text),
   html: v.optional(text),
   attachments: v.optional(v.pipe(v.array(File), v.maxLength(500)), () => []),
   headers: v.optional(Headers, () => ({})),
   messageId: v.optional(MessageId),
-  inReplyTo: v.optional(MessageId),
-  references: v.optional(v.pipe(v.array(MessageId), v.maxLength(200))),
+  inReplyTo: v.optional(ReceivedMessageId),
+  references: v.optional(v.pipe(v.array(ReceivedMessageId), v.maxLength(200))),
   importance: v.optional(v.picklist(["low", "normal", "high"])),
   raw: v.optional(base64),
   sendAt: v.optional(v.pipe(v.string(), v.isoTimestamp("must be an ISO 8601 date and time"))),
-  dsn: v.optional(StatusWish),
+  dsn: v.optional(DsnRequest),
   notify: v.optional(v.boolean()),
 });
 export type OutgoingMessage = v.InferOutput<typeof OutgoingMessage>;

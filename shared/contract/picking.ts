@@ -1,8 +1,8 @@
-/** When a polled mailbox is looked at, which of its messages are left out, and in which pieces the others are delivered. */
+/** When a polled mailbox is polled, which of its messages are left out, and into which parts the others are split. */
 import * as v from "valibot";
 
-/** Every so many seconds, or at the times of a cron expression (five fields) in a time zone (UTC without one). */
-export const Poll = v.union(
+/** Every so many seconds, or by a cron expression (five fields) in a time zone (UTC when absent). */
+export const PollSchedule = v.union(
   [
     v.strictObject({ everySeconds: v.pipe(v.number(), v.minValue(10), v.maxValue(86400)) }),
     v.strictObject({
@@ -12,7 +12,7 @@ export const Poll = v.union(
   ],
   "must be { everySeconds } or { cron, timeZone }",
 );
-export type Poll = v.InferOutput<typeof Poll>;
+export type PollSchedule = v.InferOutput<typeof PollSchedule>;
 
 const Pattern = v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(500));
 const Patterns = v.union(
@@ -22,9 +22,9 @@ const Patterns = v.union(
 const Bytes = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(1e12));
 
 /**
- * A rule matches a message that has everything it names. Patterns know `*` and `?`, have to match the whole value, and do not
- * mind upper and lower case; of a list one suffices. `from` is the sender's address; `automatic` is what a machine sent
- * (RFC 3834 and its relatives); the age is counted from when the mail server received the message.
+ * A rule matches a message that has everything the rule names. Patterns have `*` and `?`, must match the whole value,
+ * and ignore case. Of a list one match is enough. `from` is the sender's address. `automatic` means mail from a machine
+ * (RFC 3834 and similar headers). The age counts from when the mail server received the message.
  */
 export const FilterRule = v.strictObject({
   from: v.optional(Patterns),
@@ -40,11 +40,11 @@ export type FilterRule = v.InferOutput<typeof FilterRule>;
 
 const Rules = v.pipe(v.array(FilterRule), v.maxLength(100));
 
-/** Left out is what a rule of `exclude` matches, and, where `only` is given, what none of its rules matches. */
+/** A message is left out if a rule of `exclude` matches it, or if `only` is given and none of its rules matches. */
 export const Filters = v.strictObject({ exclude: v.optional(Rules), only: v.optional(Rules) });
 export type Filters = v.InferOutput<typeof Filters>;
 
-/** The body as one delivery, each attachment as one of its own; either can be switched off, not both. */
+/** The body as one delivery, and each attachment as another one. You can switch off one of them, not both. */
 export const Split = v.strictObject({
   body: v.optional(v.boolean(), true),
   attachments: v.optional(v.boolean(), true),

@@ -1,11 +1,13 @@
-/** What went wrong, in words an administrator can act on, and whether trying again can help. */
+/** Problems: what went wrong, in words for an administrator, and whether trying again can help. */
 
-/** `never`: only a person can mend it; `later`: the caller's own schedule; a Date: not before then. */
+import type { Evidence } from "./evidence.ts";
+
+/** `never`: only a person can fix it; `later`: the caller's own schedule; a Date: not before then. */
 export type Retry = "never" | "later" | Date;
 
 /**
- * Every kind of fault the service tells apart, with the HTTP status an API answer carries and the advice that
- * goes with it. A protocol's own texts are translated into these at its border (`mail/`, `endpoint/`).
+ * All kinds of problems, each with the HTTP status of an API answer and the advice for an administrator. Each protocol
+ * translates its own errors into these (`shared/mail/`, `worker/endpoint/`).
  */
 export const PROBLEMS = {
   auth: {
@@ -26,22 +28,22 @@ export const PROBLEMS = {
   too_many_connections: {
     status: 429,
     title: "The server allows no more connections",
-    fix: "Close other mail clients of this mailbox or raise the server's limit; the service tries again by itself.",
+    fix: "Close other mail clients of this mailbox, or raise the server's limit. The service tries again by itself.",
   },
   access: {
     status: 422,
     title: "The login may not open this mailbox",
-    fix: "Give the login full access to the mailbox or the role ApplicationImpersonation, and say which in `receive.access`; look whether Exchange Web Services are switched on for it.",
+    fix: "Give the login full access to the mailbox or the role ApplicationImpersonation, and set `receive.access`. Check that Exchange Web Services are switched on for the mailbox.",
   },
   no_mailbox: {
     status: 422,
     title: "The server has no such mailbox",
-    fix: "Check the mailbox's address (its primary one); if it was moved to another server, leave out `receive.host` and `receive.url`.",
+    fix: "Check the mailbox's primary address. If the mailbox moved to another server, leave out `receive.host` and `receive.url`.",
   },
   autodiscover: {
     status: 422,
     title: "The Exchange server of this address was not found",
-    fix: "Give the server in `receive.host` or `receive.url`, or allow a redirect in `receive.redirects`.",
+    fix: "Set `receive.host` or `receive.url`, or allow a redirect in `receive.redirects`.",
   },
   throttled: {
     status: 429,
@@ -51,7 +53,7 @@ export const PROBLEMS = {
   unavailable: {
     status: 503,
     title: "The server is temporarily unavailable",
-    fix: "Nothing to do if it passes; otherwise ask the server's operator.",
+    fix: "Wait. If the problem stays, ask the server's operator.",
   },
   dns: {
     status: 422,
@@ -61,12 +63,12 @@ export const PROBLEMS = {
   connect: {
     status: 503,
     title: "No connection to the server",
-    fix: "Check host and port, the firewall between, and that the server is running.",
+    fix: "Check host and port, the firewall, and that the server is running.",
   },
   tls: {
     status: 422,
     title: "No trusted TLS connection",
-    fix: "Give the server's CA in `ca` or its certificate in `fingerprint`, or use the name its certificate was issued for.",
+    fix: "Set the server's CA in `ca` or its certificate in `fingerprint`, or use the host name that its certificate names.",
   },
   starttls: {
     status: 422,
@@ -76,52 +78,62 @@ export const PROBLEMS = {
   egress: {
     status: 422,
     title: "This address is not allowed",
-    fix: "Use a public address, or allow private ranges with EGRESS_PRIVATE=allow; cloud metadata addresses are never allowed.",
+    fix: "Use a public address and a usual port. EGRESS_PRIVATE=allow allows private addresses, EGRESS_PORTS further ports. Cloud metadata and the service's own servers are never allowed.",
   },
   timeout: {
     status: 504,
     title: "The server did not answer in time",
-    fix: "Check the network path and the server's load; the service tries again by itself.",
+    fix: "Check the network and the server's load. The service tries again by itself.",
   },
-  deaf: {
+  connection_stale: {
     status: 503,
-    title: "The connection was open but no longer heard",
+    title: "The connection was open, but nothing came through it any more",
     fix: "Nothing to do: it was reopened. If it recurs, look for a NAT or firewall that drops idle connections.",
   },
   protocol: {
     status: 502,
     title: "The server answered something unexpected",
-    fix: "Look at the evidence; report it if the server follows the standard.",
+    fix: "Read the evidence. If the server follows the standard, report a bug.",
+  },
+  excess: {
+    status: 502,
+    title: "The server sent more than the service accepts",
+    fix: "Check that host and port are those of the mail server. If they are, its operator can see what it sends. The service tries again every hour.",
   },
   folder: {
     status: 422,
-    title: "A folder does not exist",
-    fix: "Choose one of the folders that `GET /api/v1/mailboxes/{id}/folders` lists.",
+    title: "A folder cannot be opened",
+    fix: "Choose one of the folders that `GET /api/v1/mailboxes/{id}/folders` lists, or give the login access to it; it is tried again every FOLDER_POLL_SECONDS.",
+  },
+  confirm: {
+    status: 409,
+    title: "More messages would be delivered than is to be expected",
+    fix: "Look whether they are new; then `POST /api/v1/mailboxes/{id}/confirm` delivers them, and `POST /api/v1/mailboxes/{id}/resync` with a date delivers those since then and passes the others over.",
   },
   gone: {
     status: 404,
     title: "The message is no longer on the server",
-    fix: "Nothing to do: it was deleted or moved before it could be fetched.",
+    fix: "Nothing to do: somebody deleted or moved it before it could be downloaded.",
   },
   endpoint: {
     status: 502,
     title: "The endpoint did not accept the message",
-    fix: "Look at the attempts of the delivery; after mending the endpoint, replay it.",
+    fix: "Look at the attempts of the delivery. Fix the endpoint, then replay the delivery.",
   },
   endpoint_gone: {
     status: 410,
     title: "The endpoint answered 410 Gone",
-    fix: "Set a new `deliver.url`, then replay what was parked.",
+    fix: "Set a new `deliver.url`, then replay the parked deliveries.",
   },
   message: {
     status: 422,
     title: "The message cannot be handled",
-    fix: "Download the raw message and look at it; replay it after an update.",
+    fix: "Download the raw message and look at it. Replay it after an update of the service.",
   },
   no_sending: {
     status: 422,
     title: "This mailbox does not send",
-    fix: "Give it `send` with the host of its SMTP server; `send: {}` is enough where the host can be told from the receiving one.",
+    fix: "Add `send` with the host of its SMTP server. For a well-known provider `send: {}` is enough.",
   },
   sender: {
     status: 422,
@@ -131,30 +143,31 @@ export const PROBLEMS = {
   loop: {
     status: 422,
     title: "This could become a mail loop",
-    fix: "Do not answer automatic mail automatically; set `send.allowSelf` if the mailbox shall write to itself.",
+    fix: "Do not answer automatic mail automatically. Set `send.allowSelf` if the mailbox may write to itself.",
   },
   key_reused: {
     status: 422,
     title: "The Idempotency-Key was used for another message",
-    fix: "Repeat a request with the same key and body, or take a new key for a new message.",
+    fix: "Repeat the request with the same key and body, or use a new key for a new message.",
   },
   rate: {
     status: 429,
-    title: "The mailbox has sent its share for this hour",
+    title: "The mailbox has reached its limit for this hour",
     fix: "Wait as long as Retry-After says, or raise `send.perHour`.",
   },
   refused: {
     status: 422,
     title: "The mail server refused the message",
-    fix: "Read the server's own words; mend the addresses or the message, then send it again.",
+    fix: "Read the server's answer. Correct the addresses or the message, then send it again.",
   },
-  invalid: { status: 422, title: "The request is not valid", fix: "Mend the fields named in `errors`." },
-  malformed: {
-    status: 400,
-    title: "The body is not valid JSON",
-    fix: "Send a JSON body with content-type application/json.",
+  invalid: { status: 422, title: "The request is not valid", fix: "Correct the fields named in `errors`." },
+  secret_needed: {
+    status: 422,
+    title: "A secret must be given again",
+    fix: "Send the secrets named in `errors` in the same request. A stored secret is used only for the server, port, TLS and account that it was given for.",
   },
-  not_found: { status: 404, title: "There is no such thing here", fix: "Check the id; the lists show what exists." },
+  malformed: { status: 400, title: "The body is not valid JSON", fix: "Send JSON with content-type application/json." },
+  not_found: { status: 404, title: "It does not exist", fix: "Check the id. The lists show what exists." },
   conflict: { status: 409, title: "Somebody else changed it meanwhile", fix: "Read it again and repeat the change." },
   precondition: {
     status: 412,
@@ -174,43 +187,66 @@ export const PROBLEMS = {
   unauthorized: {
     status: 401,
     title: "A valid bearer token is needed",
-    fix: "Send `Authorization: Bearer <token>` with one of API_TOKENS.",
+    fix: "Send `Authorization: Bearer <token>` with one of API_TOKENS, or with a token that `POST /api/v1/tokens` made.",
+  },
+  scope: {
+    status: 403,
+    title: "The token may not do this",
+    fix: "Use a token with the scope that the message names. `POST /api/v1/tokens` makes one.",
+  },
+  guesses: {
+    status: 429,
+    title: "Too many wrong credentials from this address",
+    fix: "Wait as long as Retry-After says, then send the right token.",
   },
   forbidden: {
     status: 403,
     title: "Not allowed from here",
-    fix: "Use an address, path or credentials that the setting allows.",
+    fix: "Call from an address, or with a path or credentials, that the setting allows.",
   },
-  too_large: { status: 413, title: "The body is too large", fix: "Send less." },
+  streams: { status: 429, title: "Too many event streams are open", fix: "Close the streams that nobody reads." },
+  too_large: { status: 413, title: "The body is too large", fix: "Send a smaller body." },
   store: {
     status: 503,
     title: "The store cannot be used now",
-    fix: "Check the store the service named at start (disk space, permissions, reachability).",
+    fix: "Check the store that the log names at the start: disk space, permissions, network.",
   },
   queue: {
     status: 503,
     title: "The queue cannot be used now",
-    fix: "Check the broker the service named at start: reachable, user and virtual host right, no memory or disk alarm.",
+    fix: "Check the queue that the log names at the start: network, user, virtual host, memory and disk alarms.",
   },
   full: {
     status: 503,
     title: "No room for more undelivered messages",
-    fix: "Mend the endpoints that refuse deliveries, or raise SPOOL_BYTES.",
+    fix: "Fix the endpoints that refuse deliveries, or raise SPOOL_BYTES.",
   },
-  config: { status: 500, title: "A setting is not valid", fix: "Mend the setting named; the README lists them all." },
+  config: {
+    status: 500,
+    title: "A setting is not valid",
+    fix: "Correct the named setting. docs/settings.md lists all settings.",
+  },
   internal: {
     status: 500,
     title: "Something failed inside the service",
-    fix: "Look at the log; report it with the evidence.",
+    fix: "Look at the log, and report a bug with it.",
   },
 } as const satisfies Record<string, { status: number; title: string; fix: string }>;
 
 export type ProblemCode = keyof typeof PROBLEMS;
 
-/** One field of a request that is wrong: a dotted path (`receive.host`) and what to do about it. */
+/** Codes with another name in 0.1. */
+const RENAMED_CODES: ReadonlyMap<string, ProblemCode> = new Map([["deaf", "connection_stale"]]);
+
+/** A stored failure or problem, with the new name of a code that 0.1 may have written. */
+export function withCurrentCode<T extends { code: string }>(stored: T): T {
+  return { ...stored, code: RENAMED_CODES.get(stored.code) ?? stored.code };
+}
+
+/** One wrong field of a request: a dotted path (`receive.host`) and what to do about it. */
 export type FieldError = { path: string; message: string };
 
-/** What a problem looks like in a state, a report or an attempt: no stack, no secret. */
+/** How a problem appears in a state, a report or an attempt: without stack and without secrets. */
 export type ProblemView = {
   code: ProblemCode;
   cause: string;
@@ -220,30 +256,28 @@ export type ProblemView = {
 };
 
 /**
- * The service's one error class. `message` is the plain-language cause, `evidence` the other side's own words
- * (already free of secrets), `cause` the original error for the log.
+ * The service's only error class. `message` is the cause in plain language, `evidence` the other side's own words
+ * (without secrets), `cause` the original error for the log.
  */
 export class Problem extends Error {
   readonly code: ProblemCode;
+  readonly fix: string;
   readonly retry: Retry;
-  readonly evidence: string | null;
+  readonly evidence: Evidence | null;
   readonly errors: FieldError[];
 
   constructor(
     code: ProblemCode,
     message: string,
-    more: { retry?: Retry; evidence?: string; errors?: FieldError[]; cause?: unknown } = {},
+    more: { retry?: Retry; fix?: string; evidence?: Evidence; errors?: FieldError[]; cause?: unknown } = {},
   ) {
     super(message, more.cause === undefined ? {} : { cause: more.cause });
     this.name = "Problem";
     this.code = code;
+    this.fix = more.fix ?? PROBLEMS[code].fix;
     this.retry = more.retry ?? "later";
     this.evidence = more.evidence ?? null;
     this.errors = more.errors ?? [];
-  }
-
-  get fix(): string {
-    return PROBLEMS[this.code].fix;
   }
 
   view(): ProblemView {
@@ -252,14 +286,14 @@ export class Problem extends Error {
   }
 }
 
-/** Any thrown value as a Problem: unknown errors become `internal`, to be tried again later. */
+/** Turns any thrown value into a Problem. An unknown error becomes `internal`, to be tried again later. */
 export function asProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   const text = error instanceof Error ? error.message : String(error);
   return new Problem("internal", text || "An unknown error", { cause: error });
 }
 
-/** Whether a TLS connection failed because of the peer's certificate: untrusted, expired, or for another name. */
-export function isUntrusted(error: unknown): boolean {
+/** True if a TLS connection failed because of the peer's certificate: untrusted, expired, or for another name. */
+export function isCertificateError(error: unknown): boolean {
   return error instanceof Error && "code" in error && /CERT|UNABLE_TO_(GET|VERIFY)/.test(String(error.code));
 }

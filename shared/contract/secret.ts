@@ -1,8 +1,8 @@
-/** A value that cannot be printed: logs, JSON and string templates show a placeholder instead of it. */
+/** A value that cannot be printed: logs, JSON and string templates show a placeholder instead. */
 
 const HIDDEN = "[secret]";
 
-/** Holds a password, token or key. Only `reveal()` gives it back, so every use can be found by that word. */
+/** Holds a password, token or key. Only `reveal()` returns it, so a search for that word finds every use. */
 export class Secret {
   readonly #value: string;
 

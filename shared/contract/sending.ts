@@ -1,31 +1,42 @@
-/** A message on its way out: what was asked for, who gets it, and what became of it for each of them. */
+/** An outgoing message: the request, the recipients, and the result for each of them. */
 import * as v from "valibot";
+import { BounceReason } from "./received.ts";
 
 /**
- * queued: not sent yet, it is tried again until `giveUpAt`; sent: the mail server took it; failed: refused for good, or given
- * up; unknown: it was handed over and the answer was lost, so it may have arrived and is never sent again by itself;
- * bounced: taken, and returned later.
+ * queued: not sent yet, it is tried again until `giveUpAt`; sent: the mail server accepted it; failed: refused for
+ * good, or the attempts ended; unknown: it was handed over and the answer was lost, so it may have arrived and is never
+ * sent again; bounced: accepted, and returned later.
  */
 export const SendState = v.picklist(["queued", "sent", "failed", "unknown", "bounced"]);
 export type SendState = v.InferOutput<typeof SendState>;
 
-/** `response` is the mail server's own words about this recipient, null before it said any. */
-export const Recipient = v.object({ address: v.string(), state: SendState, response: v.nullable(v.string()) });
+/**
+ * `response` is the mail server's own reply about this recipient, null before there is one. `bounceReason` is set once
+ * the message bounced. `receipt` is set once a read receipt arrived: its disposition, such as displayed, and when it
+ * was received.
+ */
+export const Recipient = v.object({
+  address: v.string(),
+  state: SendState,
+  response: v.nullable(v.string()),
+  bounceReason: v.optional(BounceReason),
+  receipt: v.optional(v.object({ disposition: v.nullable(v.string()), at: v.string() })),
+});
 export type Recipient = v.InferOutput<typeof Recipient>;
 
-/** What the sender wants to be told by the servers on the way (RFC 3461). */
-export const StatusWish = v.strictObject({
+/** For which events the sender wants delivery notifications from servers (RFC 3461). */
+export const DsnRequest = v.strictObject({
   notify: v.optional(v.array(v.picklist(["success", "failure", "delay"])), () => ["failure" as const]),
   return: v.optional(v.picklist(["headers", "full"]), "headers"),
 });
-export type StatusWish = v.InferOutput<typeof StatusWish>;
+export type DsnRequest = v.InferOutput<typeof DsnRequest>;
 
 /**
- * A sending as the store keeps it; its RFC 822 bytes lie beside it, the same for every attempt. `revision` grows with every
- * change, and a change is refused when it is not made to the newest one. `transmitting` holds the addresses whose message was
- * about to be ended on the wire: when a crash leaves some there, nobody knows what became of those. `copy` is what is left to do
- * about the copy in the Sent folder. `serverMessageId` is the Message-ID a provider put in place of ours. `contentHash` tells what
- * comes again under one key from other content, and is empty where there is no key.
+ * A stored sending. Its RFC 822 bytes are stored beside it and are the same for every attempt. `revision` grows with
+ * every change, and a change of an older revision is refused. `transmitting` holds the addresses for which the end of
+ * the message was about to leave; if a crash leaves some there, nobody knows their result. `copy` is what is left to do
+ * about the copy in the Sent folder. `serverMessageId` is the Message-ID that a provider put in place of the original.
+ * `contentHash` tells whether a repeated request with the same key has the same content; it is empty without a key.
  */
 export const Sending = v.object({
   id: v.string(),
@@ -40,9 +51,9 @@ export const Sending = v.object({
   recipients: v.array(Recipient),
   transmitting: v.array(v.string()),
   size: v.number(),
-  dsn: v.nullable(StatusWish),
+  dsn: v.nullable(DsnRequest),
   notify: v.boolean(),
-  /** The notice of its end is in the queue. */
+  /** The task that tells the endpoint about the end is in the queue. */
   told: v.boolean(),
   copy: v.picklist(["none", "wanted", "done"]),
   attempts: v.number(),
@@ -50,7 +61,7 @@ export const Sending = v.object({
   createdAt: v.string(),
   updatedAt: v.string(),
   sendAt: v.string(),
-  /** Past this time a failed attempt is the last one. */
+  /** After this time a failed attempt is the last one. */
   giveUpAt: v.string(),
   nextAttemptAt: v.nullable(v.string()),
   sentAt: v.nullable(v.string()),
@@ -58,19 +69,19 @@ export const Sending = v.object({
 export type Sending = v.InferOutput<typeof Sending>;
 
 /** From the state that needs most attention to the one that needs least. */
-const WORST_FIRST: SendState[] = ["queued", "unknown", "bounced", "failed", "sent"];
+const STATE_PRIORITY: SendState[] = ["queued", "unknown", "bounced", "failed", "sent"];
 
-/** The state of a sending as a whole: queued while any recipient is, else the worst that befell one of them. */
-export function wholeState(recipients: Pick<Recipient, "state">[]): SendState {
-  return WORST_FIRST.find((state) => recipients.some((one) => one.state === state)) ?? "failed";
+/** The state of a whole sending: queued while any recipient is queued, otherwise the worst state of its recipients. */
+export function overallState(recipients: Pick<Recipient, "state">[]): SendState {
+  return STATE_PRIORITY.find((state) => recipients.some((one) => one.state === state)) ?? "failed";
 }
 
-/** What may be told to an endpoint about a sending. */
+/** The events of a sending that an endpoint may get. */
 export const SendEvent = v.picklist(["sent", "failed", "unknown", "bounced"]);
 export type SendEvent = v.InferOutput<typeof SendEvent>;
 
-/** A sending as answers and webhooks show it. */
-export const SendingShown = v.omit(Sending, [
+/** A sending as the API and webhooks show it. */
+export const SendingView = v.omit(Sending, [
   "revision",
   "contentHash",
   "transmitting",
@@ -79,17 +90,17 @@ export const SendingShown = v.omit(Sending, [
   "notify",
   "told",
 ]);
-export type SendingShown = v.InferOutput<typeof SendingShown>;
+export type SendingView = v.InferOutput<typeof SendingView>;
 
 /** The part of a sending that is shown. */
-export function shownSending(sending: Sending): SendingShown {
-  return v.parse(SendingShown, sending);
+export function toSendingView(sending: Sending): SendingView {
+  return v.parse(SendingView, sending);
 }
 
-/** The JSON body of the webhooks about sending. `recipient` is who a bounce is about. */
+/** The JSON body of webhooks about a sending. `recipient` is whom a bounce concerns. */
 export const MessageSent = v.object({
   type: v.picklist(["message.sent", "message.failed", "message.unknown", "message.bounced"]),
   timestamp: v.string(),
-  data: v.object({ ...SendingShown.entries, recipient: v.nullable(v.string()) }),
+  data: v.object({ ...SendingView.entries, recipient: v.nullable(v.string()) }),
 });
 export type MessageSent = v.InferOutput<typeof MessageSent>;

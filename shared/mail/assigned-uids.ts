@@ -1,71 +1,79 @@
 /**
- * Numbers of ours for the messages of protocols that have none that ascend (POP3, EWS). A number must never mean two messages,
- * or the second would be taken for done; and a message must never have two, or it would be taken for another message of the
- * same content, and delivered twice. So new numbers are kept before the first of their messages is handed over: by an arrival
- * without messages, whose cursor has their state and the `uid` (and `newest`) from before. A crash after that finds them again.
+ * Assigns ascending numbers to messages of protocols that have none (POP3, EWS). One number must never mean two
+ * messages, because the second would count as done. One message must never have two numbers, because it would count as
+ * another message with the same content and be delivered twice. So new numbers are stored before the first of their
+ * messages is handed over: by an arrival without messages, whose cursor has the new state and the old `uid` and
+ * `newest`. After a crash the numbers are still there.
  */
 import { createHash } from "node:crypto";
 
-/** The numbers given, by a hash of the message's name: twelve bytes a message in a cursor's state. */
-export type Known = ReadonlyMap<string, number>;
+/** The assigned numbers, by a hash of the message's name: twelve bytes for each message in a cursor's state. */
+export type AssignedUids = ReadonlyMap<string, number>;
 
-export type Numbering<T> = {
-  /** The messages with their numbers, in the order given. */
-  numbered: (T & { uid: number })[];
-  /** What to keep from now on: the numbers of these messages, and of those gone that the cursor has not passed. */
-  known: Known;
-  /** The highest number there is: the cursor's when all is handed over. */
-  top: number;
-  /** Some number is new: it must be kept before its message is handed over. */
-  fresh: boolean;
+export type UidAssignment<T> = {
+  /** The messages with their numbers, in the given order. */
+  messages: (T & { uid: number })[];
+  /** What to store from now on: the numbers of these messages, and of missing ones that the cursor has not passed. */
+  uids: AssignedUids;
+  /** The highest number. It becomes the cursor's uid when everything is handed over. */
+  highestUid: number;
+  /** True if a number is new. It must be stored before its message is handed over. */
+  hasNewUids: boolean;
 };
 
-const FORM = "pop3-1:";
+const FORMAT_PREFIX = "pop3-1:";
 const HASH_BYTES = 8;
 const ENTRY_BYTES = HASH_BYTES + 4;
 
-/** Gives numbers to those of the messages that have none, upwards from all that were given; `passed` is the cursor's `uid`. */
-export function numbering<T extends { key: string }>(known: Known, messages: T[], passed: number): Numbering<T> {
-  const kept = new Map<string, number>();
-  let before = passed;
-  for (const [hash, uid] of known) {
-    before = Math.max(before, uid);
-    if (uid > passed) kept.set(hash, uid);
+/** Assigns numbers to those messages that have none, above all earlier numbers. `cursorUid` is the cursor's `uid`. */
+export function assignUids<T extends { key: string }>(
+  previous: AssignedUids,
+  messages: T[],
+  cursorUid: number,
+): UidAssignment<T> {
+  const uids = new Map<string, number>();
+  let previousHighest = cursorUid;
+  for (const [hash, uid] of previous) {
+    previousHighest = Math.max(previousHighest, uid);
+    if (uid > cursorUid) uids.set(hash, uid);
   }
-  let top = before;
-  const numbered = messages.map((message) => {
-    const hash = hashOf(message.key);
-    const uid = known.get(hash) ?? ++top;
-    kept.set(hash, uid);
+  let highestUid = previousHighest;
+  const withUids = messages.map((message) => {
+    const hash = hashKey(message.key);
+    const uid = previous.get(hash) ?? ++highestUid;
+    uids.set(hash, uid);
     return { ...message, uid };
   });
-  return { numbered, known: kept, top, fresh: top > before };
+  return { messages: withUids, uids, highestUid, hasNewUids: highestUid > previousHighest };
 }
 
-/** The first 8 bytes of SHA-256, in base64: among 100,000 names two are alike once in four thousand million mailboxes. */
-export function hashOf(key: string): string {
+/**
+ * The first 8 bytes of SHA-256, in base64. Among 100,000 names, two have the same hash in one of four thousand million
+ * mailboxes.
+ */
+export function hashKey(key: string): string {
   return createHash("sha256").update(key).digest().subarray(0, HASH_BYTES).toString("base64");
 }
 
-/** A cursor's state read; nothing is known where it is of another protocol. */
-export function readKnown(state: string | null): Known {
-  const known = new Map<string, number>();
-  if (state === null || !state.startsWith(FORM)) return known;
-  const bytes = Buffer.from(state.slice(FORM.length), "base64");
+/** Parses a cursor's state. The result is empty if another protocol wrote it. */
+export function parseAssignedUids(state: string | null): AssignedUids {
+  const uids = new Map<string, number>();
+  if (state === null || !state.startsWith(FORMAT_PREFIX)) return uids;
+  const bytes = Buffer.from(state.slice(FORMAT_PREFIX.length), "base64");
   for (let at = 0; at + ENTRY_BYTES <= bytes.length; at += ENTRY_BYTES) {
-    known.set(bytes.toString("base64", at, at + HASH_BYTES), bytes.readUInt32BE(at + HASH_BYTES));
+    uids.set(bytes.toString("base64", at, at + HASH_BYTES), bytes.readUInt32BE(at + HASH_BYTES));
   }
-  return known;
+  return uids;
 }
 
-/** The state to keep with a cursor. */
-export function writtenKnown(known: Known): string {
-  const bytes = Buffer.alloc(known.size * ENTRY_BYTES);
+/** Serializes the numbers for a cursor's state. */
+export function serializeAssignedUids(uids: AssignedUids): string {
+  const bytes = Buffer.alloc(uids.size * ENTRY_BYTES);
   let at = 0;
-  for (const [hash, uid] of known) {
+  for (const [hash, uid] of uids) {
     bytes.write(hash, at, "base64");
     bytes.writeUInt32BE(uid, at + HASH_BYTES);
     at += ENTRY_BYTES;
   }
-  return FORM + bytes.toString("base64");
+  return FORMAT_PREFIX + bytes.toString("base64");
 }

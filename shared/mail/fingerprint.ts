@@ -1,10 +1,10 @@
 /**
- * What makes two copies of a message the same: a fingerprint over the content without what transports and stores write
- * into it, and the delivery id made of it. Neither needs any state.
+ * Decides when two copies are the same message: a fingerprint of the content, without what servers write into it, and
+ * the delivery id derived from it. Neither needs any stored state.
  */
 import { createHash, type Hash } from "node:crypto";
 
-/** Header fields that are no part of the content: written on the way or by the store that holds the copy. */
+/** Header fields that are not part of the content. Servers write them on the way, or when they store the copy. */
 const TRACE_FIELDS = new Set([
   "received", // RFC 5321: every hop adds one
   "return-path", // RFC 5321: final delivery writes it
@@ -20,27 +20,30 @@ const TRACE_FIELDS = new Set([
   "x-uidl", // POP3 servers: the same
   "x-imap", // UW IMAP: state of the folder
   "x-imapbase", // UW IMAP, Dovecot: UIDVALIDITY of the folder
+  "x-delivery-id", // Dovecot's mbox: a random id of this copy
   "content-length", // mbox stores: length with their line ends
   "keywords", // Exchange writes the categories of this copy into it (MS-OXCMAIL), ours among them
   "x-message-flag", // Exchange: the flag of this copy
 ]);
 
-/** Families of such fields, by prefix: Thunderbird's folder state, Gmail's labels and ids, what Exchange servers tell each other. */
+/** Prefixes of such fields: Thunderbird's folder state, Gmail's labels and ids, notes between Exchange servers. */
 const TRACE_PREFIXES = ["x-mozilla-", "x-gm-", "x-gmail-", "x-ms-exchange-organization-"];
 
-// No trace field has a longer name; a longer first line without a colon need not be searched for one.
+// No trace field has a longer name, so a longer first line without a colon need not be searched.
 const NAME_BYTES = 256;
-const CHUNK = 65536;
+const CHUNK_BYTES = 65536;
 const [LF, CR, COLON] = [10, 13, 58];
 
 /**
- * The first 16 bytes, in hex, of SHA-256 over the canonical message: line ends as LF, trace fields left out, header names in
- * lower case, empty lines at the end dropped. Linear and without copies of the message (about 0.3 s for 80 MB).
+ * The first 16 bytes, in hex, of SHA-256 over the canonical message: line ends as LF, trace fields left out, header
+ * names in lower case, empty lines at the end dropped. With `ignoresBoundaries` also the boundaries between parts are left
+ * out, for servers that build a message anew at each download. It takes linear time and no copies of the message (about
+ * 0.3 s for 80 MB).
  */
-export function fingerprint(raw: Uint8Array): string {
+export function fingerprint(raw: Uint8Array, { ignoresBoundaries = false } = {}): string {
   const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
-  const end = contentEnd(bytes);
-  const content = canonicalHash();
+  const end = findContentEnd(bytes);
+  const content = canonicalHash(ignoresBoundaries ? findBoundaries(bytes) : []);
   const body = hashHeader(bytes, end, content);
   content.write("\n");
   content.add(bytes, body, end);
@@ -48,37 +51,41 @@ export function fingerprint(raw: Uint8Array): string {
 }
 
 /**
- * The id of a delivery (`msg_` and 26 characters of a-z 2-7): the same for the same content in the same mailbox, wherever and
- * whenever it is met. `twinOf` tells apart two messages of equal content in one folder: where the second one lies.
+ * The id of a delivery (`msg_` and 26 characters of a-z 2-7). It is always the same for the same content in the same
+ * mailbox. `duplicateAt` distinguishes two messages of equal content in one folder: it is where the second one lies.
  */
 export function deliveryId(
   mailbox: string,
-  print: string,
-  twinOf?: { folder: string; epoch: string; uid: number },
+  contentFingerprint: string,
+  duplicateAt?: { folder: string; epoch: string; uid: number },
 ): string {
-  const about = [mailbox, print, ...(twinOf ? [twinOf.folder, twinOf.epoch, twinOf.uid] : [])];
+  const about = [
+    mailbox,
+    contentFingerprint,
+    ...(duplicateAt ? [duplicateAt.folder, duplicateAt.epoch, duplicateAt.uid] : []),
+  ];
   const hash = createHash("sha256").update(JSON.stringify(about)).digest();
   return `msg_${base32(hash, 26)}`;
 }
 
 function hashHeader(bytes: Buffer, end: number, content: CanonicalHash): number {
   let at = 0;
-  let kept = true;
+  let included = true;
   while (at < end) {
     const lf = bytes.indexOf(LF, at);
     const next = lf < 0 || lf >= end ? end : lf + 1;
     const first = bytes[at];
     if (first === LF || (first === CR && bytes[at + 1] === LF)) return next;
     const folded = first === 32 || first === 9;
-    if (!folded) kept = startField(bytes, at, next, content);
-    else if (kept) content.add(bytes, at, next);
+    if (!folded) included = hashFieldStart(bytes, at, next, content);
+    else if (included) content.add(bytes, at, next);
     at = next;
   }
   return end;
 }
 
-// Hashes a field's first line unless it is a trace field; says whether its folded lines count, too.
-function startField(bytes: Buffer, at: number, next: number, content: CanonicalHash): boolean {
+// Hashes a field's first line unless it is a trace field. Returns whether its folded lines count too.
+function hashFieldStart(bytes: Buffer, at: number, next: number, content: CanonicalHash): boolean {
   const colon = bytes.subarray(at, Math.min(next, at + NAME_BYTES)).indexOf(COLON);
   if (colon < 0) {
     content.add(bytes, at, next);
@@ -94,38 +101,72 @@ function startField(bytes: Buffer, at: number, next: number, content: CanonicalH
   return true;
 }
 
-function contentEnd(bytes: Buffer): number {
+function findContentEnd(bytes: Buffer): number {
   let end = bytes.length;
   while (end > 0 && (bytes[end - 1] === LF || bytes[end - 1] === CR)) end--;
   return end;
 }
 
+type Range = { start: number; end: number };
+
+/** A shorter boundary might be a word of the text, and no server generates one. RFC 2046 allows 70 characters. */
+const BOUNDARY = /^"?([^"\s;]{10,70})["\s;]/;
+const MAX_BOUNDARIES = 100;
+
+/** Where the boundaries of multiparts stand, in the order of their places: in headers, and between the parts. */
+function findBoundaries(bytes: Buffer): Range[] {
+  const boundaries = new Set<string>();
+  const name = "oundary=";
+  for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
+    const start = at + name.length;
+    const [, boundary] = BOUNDARY.exec(`${bytes.toString("latin1", start, start + 80)} `) ?? [];
+    if (boundary !== undefined) boundaries.add(boundary);
+    if (boundaries.size === MAX_BOUNDARIES) break;
+  }
+  const ranges: Range[] = [];
+  for (const boundary of boundaries) {
+    const word = Buffer.from(boundary, "latin1");
+    for (let at = bytes.indexOf(word); at >= 0; at = bytes.indexOf(word, at + word.length))
+      ranges.push({ start: at, end: at + word.length });
+  }
+  return ranges.toSorted((a, b) => a.start - b.start);
+}
+
 type CanonicalHash = {
   write: (text: string) => void;
-  /** Adds a range with CRLF as LF. */
+  /** Adds a range with CRLF as LF, behind all that was added before. */
   add: (bytes: Buffer, from: number, to: number) => void;
   digest: () => Buffer;
 };
 
-// By way of strings of one byte per character: their search and copy are the runtime's own, many times as fast as a loop here.
-function canonicalHash(): CanonicalHash {
+// Uses strings of one byte per character. The runtime searches and copies them many times faster than a loop here.
+function canonicalHash(leftOut: Range[]): CanonicalHash {
   const hash: Hash = createHash("sha256");
-  let waiting = "";
+  let buffered = "";
   const flush = () => {
-    hash.update(waiting, "latin1");
-    waiting = "";
+    hash.update(buffered, "latin1");
+    buffered = "";
   };
+  const addWhole = (bytes: Buffer, from: number, to: number) => {
+    for (let at = from; at < to;) {
+      const end = Math.min(at + CHUNK_BYTES, to);
+      // A CR at the end of a chunk waits for the next chunk, which has its LF.
+      const stop = end < to && bytes[end - 1] === CR ? end - 1 : end;
+      buffered += bytes.toString("latin1", at, stop).replaceAll("\r\n", "\n");
+      if (buffered.length >= CHUNK_BYTES) flush();
+      at = stop;
+    }
+  };
+  let next = 0;
   return {
-    write: (text) => void (waiting += text),
+    write: (text) => void (buffered += text),
     add: (bytes, from, to) => {
-      for (let at = from; at < to;) {
-        const end = Math.min(at + CHUNK, to);
-        // A CR at the end of a piece is left to the next one, where its LF is.
-        const stop = end < to && bytes[end - 1] === CR ? end - 1 : end;
-        waiting += bytes.toString("latin1", at, stop).replaceAll("\r\n", "\n");
-        if (waiting.length >= CHUNK) flush();
-        at = stop;
+      let at = from;
+      for (let range = leftOut[next]; range && range.start < to; range = leftOut[++next]) {
+        addWhole(bytes, at, Math.max(at, range.start));
+        at = Math.max(at, range.end);
       }
+      addWhole(bytes, at, to);
     },
     digest: () => {
       flush();

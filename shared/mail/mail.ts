@@ -1,70 +1,100 @@
-/** The outside world of mail behind two interfaces: a mailbox to receive from, whatever its protocol. */
-import type { Tidying } from "../contract/mailbox.ts";
+/** `MailConnection`: a mailbox to receive from, whatever its protocol. */
+import type { AfterDeliveryAction } from "../contract/mailbox.ts";
 import type { Arrival, Cursor, FetchedMessage, Folder, MessageRef } from "../contract/message.ts";
 import type { Problem } from "../contract/problem.ts";
 
-/** What a watch tells about itself between arrivals. */
-export type WatchSign =
-  /** Logged in and compared with the server. `push` is false where the server cannot notify and is polled instead. */
+/** What a watch reports between arrivals. */
+export type WatchEvent =
+  /** Logged in and compared with the server. `push` is false if the server cannot notify and is polled instead. */
   | { kind: "connected"; push: boolean; ms: number; capabilities: string[] }
-  /** The server just answered: the connection is known to hear. */
+  /** The server just answered, so the connection works. */
   | { kind: "verified" }
-  /** A run of a polled mailbox begins; the next one falls due at `until` (milliseconds since 1970). */
+  /**
+   * Folders that cannot be opened now, in words (null: all can). `watched` is false when no folder is left to watch.
+   */
+  | { kind: "folders"; problem: Problem | null; watched: boolean }
+  /** The server notifies late, or not about all mail. The folder is polled too. */
+  | { kind: "slowPush"; folder: string }
+  /** A run of a polled mailbox begins. The next one is due at `until` (milliseconds since 1970). */
   | { kind: "run"; until: number }
-  /** The run is over, all it found handed over; so many runs fell due meanwhile. */
+  /** The run has ended, and everything it found was handed over. `missed` runs were due meanwhile. */
   | { kind: "ran"; ms: number; missed: number };
 
-/** A message for a folder: its bytes, what it may already be known by there, flags and internal date. */
-export type Filed = { raw: Uint8Array; messageIds: string[]; flags: string[]; date: Date };
+/**
+ * A message for a folder: its bytes, the Message-IDs under which the folder may already have it, flags and internal
+ * date.
+ */
+export type MessageToAppend = { raw: Uint8Array; messageIds: string[]; flags: string[]; date: Date };
+
+/** A downloaded message, or why the server does not give it. */
+export type FetchResult = FetchedMessage | { ref: MessageRef; problem: Problem };
+
+/** A message that was left unchanged on the server, and why. */
+export type KeptMessage = { ref: MessageRef; reason: string };
 
 export interface MailConnection {
   /**
-   * Yields what lies after the cursors, now and whenever something arrives, until the signal aborts (then it returns).
-   * Folders without a cursor start at the mailbox's `since`. Nothing counts as seen before the caller asks for the next
-   * arrival. Throws a Problem when the connection fails, is deaf, or the server refuses; it never reconnects by itself.
+   * Yields the messages after the cursors, now and whenever something arrives, until the signal aborts (then it
+   * returns). Folders without a cursor start at the mailbox's `since`. An arrival counts as handed over only when the
+   * caller asks for the next one. Throws a Problem when the connection fails or is dead, or when the server refuses. It
+   * never reconnects by itself.
    */
   watch(
     cursors: Cursor[],
-    tell: (sign: WatchSign) => void,
+    tell: (sign: WatchEvent) => void,
     signal: AbortSignal,
   ): AsyncGenerator<Arrival, void, undefined>;
   /**
-   * Messages of the watched folders received at or after `date`, in batches of one folder each, whatever the cursor says (for
-   * resync). The cursors tell what number a message has where the server gives none (POP3); unnumbered ones are left to the watch.
+   * Messages of the watched folders received at or after `date`, in batches of one folder each, whatever the cursor
+   * says (for a resync). The cursors have the numbers of messages if the server has none (POP3). Messages without a
+   * number are left to the watch.
    */
-  since(date: Date, cursors: Cursor[], signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
+  listSince(date: Date, cursors: Cursor[], signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
   /**
-   * Downloads messages of one folder, in any order, leaving their flags alone. What the server no longer has is left
-   * out. Throws `gone` with every message when the folder's epoch changed. One message that the server cannot give does
-   * not keep the others back: it is yielded as a Problem.
+   * Downloads messages of one folder, in any order, without changing their flags. Only messages that the server says it
+   * no longer has are left out. A message without content, or with less than the server announced, is yielded as a
+   * Problem and does not stop the others. Throws `gone` with every message when the folder's epoch changed. When the
+   * connection fails, it first yields what came before.
    */
-  fetch(
-    messages: MessageRef[],
-    signal: AbortSignal,
-  ): AsyncGenerator<FetchedMessage | { ref: MessageRef; problem: Problem }, void, undefined>;
-  /** The messages of the watched folders with these Message-IDs, in batches of one folder each; absent where the protocol cannot search. */
-  find?(messageIds: string[], signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
-  /** The headers of messages without the rest, as far as the server gives them; absent where that is not worth a round trip. */
-  heads?(
+  fetch(messages: MessageRef[], signal: AbortSignal): AsyncGenerator<FetchResult, void, undefined>;
+  /**
+   * The messages of the watched folders with these Message-IDs, in batches of one folder each. Absent if the protocol
+   * cannot search.
+   */
+  findByMessageIds?(messageIds: string[], signal: AbortSignal): AsyncGenerator<MessageRef[], void, undefined>;
+  /**
+   * The headers of messages without the rest, as far as the server gives them. Absent if that is not worth a round
+   * trip.
+   */
+  fetchHeaders?(
     messages: MessageRef[],
     signal: AbortSignal,
   ): AsyncGenerator<{ ref: MessageRef; head: Uint8Array }, void, undefined>;
-  /** Marks, deletes or moves messages; messages that are gone are skipped. */
-  tidy(messages: MessageRef[], action: Tidying, signal: AbortSignal): Promise<void>;
-  folders(signal: AbortSignal): Promise<Folder[]>;
-  /** The folder for sent mail (RFC 6154), made when there is none; null where the server fills it by itself. Absent without folders. */
-  sentFolder?(signal: AbortSignal): Promise<string | null>;
-  /** Puts a message into a folder unless one with any of its Message-IDs is there; absent where the protocol cannot. */
-  append?(folder: string, message: Filed, signal: AbortSignal): Promise<void>;
+  /**
+   * Marks, deletes or moves messages. Missing messages are skipped. Returns those that it left unchanged, because
+   * nothing proves that the server still means the same message.
+   */
+  applyAfterDelivery(messages: MessageRef[], action: AfterDeliveryAction, signal: AbortSignal): Promise<KeptMessage[]>;
+  listFolders(signal: AbortSignal): Promise<Folder[]>;
+  /**
+   * The folder for sent mail (RFC 6154), created if there is none. Null if the server fills it by itself. Absent
+   * without folders.
+   */
+  getSentFolder?(signal: AbortSignal): Promise<string | null>;
+  /**
+   * Puts a message into a folder, unless it has one with any of its Message-IDs. False if it has one. Absent if the
+   * protocol cannot.
+   */
+  append?(folder: string, message: MessageToAppend, signal: AbortSignal): Promise<boolean>;
   /** True while connected and logged in. */
   readonly open: boolean;
   /** Logs out within 2 seconds, or cuts the connection. Never throws. */
   close(): Promise<void>;
 }
 
-/** One step of a preflight: `cause` and `fix` in plain language when it failed, `detail` what was found. */
+/** One step of a preflight. A failed step has `cause` and `fix` in plain language; `detail` is what was found. */
 export type PreflightStep = {
-  name: "dns" | "tcp" | "tls" | "login" | "capabilities" | "folders" | "idle" | "send";
+  name: "dns" | "tcp" | "tls" | "login" | "capabilities" | "folders" | "idle" | "send" | "deliver";
   ok: boolean;
   ms: number;
   cause?: string;

@@ -1,37 +1,37 @@
-/** The rhythm of a polled mailbox: runs that fall due by its schedule, one at a time. */
-import type { Poll } from "../contract/picking.ts";
+/** The loop of a polled mailbox: runs that are due by its schedule, one at a time. */
+import type { PollSchedule } from "../contract/picking.ts";
 import type { Arrival } from "../contract/message.ts";
-import { slept } from "../time.ts";
-import type { WatchSign } from "./mail.ts";
+import { clock, sleep } from "../time.ts";
+import type { WatchEvent } from "./mail.ts";
 import { nextRun } from "./schedule.ts";
 
-/** Timers know 24 days at most, and a clock that was set should show before long. */
-const LONGEST_SLEEP_MS = 60_000;
-const MOST_COUNTED = 100_000;
+/** Timers wait 24 days at most, and a changed system clock should have an effect soon. */
+const MAX_SLEEP_MS = 60_000;
+const MAX_MISSED = 100_000;
 
-type Rhythm = { poll: Poll; tell: (sign: WatchSign) => void };
+type PollLoopOptions = { poll: PollSchedule; notify: (sign: WatchEvent) => void };
 
 /**
- * Runs at once and then whenever the schedule says, until the signal aborts. A run that takes longer than its interval is told
- * with how many fell due meanwhile; those become one, which follows at once. `rest` is what happens until the next, given how
- * long that is in milliseconds.
+ * Runs at once and then whenever the schedule says, until the signal aborts. If a run takes longer than its interval,
+ * `notify` gets the number of runs that were due meanwhile. They become one, which follows at once. `betweenRuns` is
+ * called with the milliseconds until the next run.
  */
-export async function* inRuns(
-  { poll, tell }: Rhythm,
+export async function* pollLoop(
+  { poll, notify }: PollLoopOptions,
   run: () => AsyncGenerator<Arrival, void, undefined>,
-  rest: (ms: number) => Promise<void>,
+  betweenRuns: (ms: number) => Promise<void>,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  for (let dueAt = Date.now(); !signal.aborted;) {
+  for (let dueAt = clock.now(); !signal.aborted;) {
     let next = nextRun(poll, dueAt);
-    const began = performance.now();
-    tell({ kind: "run", until: next });
+    const startedAt = performance.now();
+    notify({ kind: "run", until: next });
     yield* run();
     let missed = 0;
-    for (; next <= Date.now() && missed < MOST_COUNTED; missed += 1) next = nextRun(poll, next);
-    tell({ kind: "ran", ms: Math.round(performance.now() - began), missed });
-    dueAt = missed > 0 ? Date.now() : next;
-    if (missed === 0) await rest(Math.max(0, dueAt - Date.now()));
-    while (Date.now() < dueAt && (await slept(Math.min(dueAt - Date.now(), LONGEST_SLEEP_MS), signal)));
+    for (; next <= clock.now() && missed < MAX_MISSED; missed += 1) next = nextRun(poll, next);
+    notify({ kind: "ran", ms: Math.round(performance.now() - startedAt), missed });
+    dueAt = missed > 0 ? clock.now() : next;
+    if (missed === 0) await betweenRuns(Math.max(0, dueAt - clock.now()));
+    while (clock.now() < dueAt && (await sleep(Math.min(dueAt - clock.now(), MAX_SLEEP_MS), signal)));
   }
 }

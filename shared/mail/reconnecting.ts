@@ -1,51 +1,62 @@
-/** The one session of a mail connection: opened when it is first needed, opened again after it was lost, and never after the end. */
+/**
+ * The one session of a mail connection: opened when first needed, opened again after it was lost, and never after
+ * `close`.
+ */
 import { Problem } from "../contract/problem.ts";
-import { within } from "../time.ts";
+import { withTimeout } from "../time.ts";
 
 type Session = { readonly open: boolean; close(): Promise<void> };
 
-export interface Kept<S> {
-  /** The open session; whoever asks while it is being opened waits for the same one. Throws what opening throws, and after `close`. */
-  session(signal: AbortSignal): Promise<S>;
-  /** As `session`; undefined where the signal aborts meanwhile: a watch that is called off while it connects ends quietly. */
-  sessionUnlessStopped(signal: AbortSignal): Promise<S | undefined>;
+export interface ReconnectingSession<S> {
+  /**
+   * The open session. Callers during the opening wait for the same one. Throws what opening throws, and always after
+   * `close`.
+   */
+  getSession(signal: AbortSignal): Promise<S>;
+  /**
+   * As `getSession`, but undefined when the signal aborts meanwhile: a watch that is cancelled while it connects ends
+   * without an error.
+   */
+  getSessionUnlessAborted(signal: AbortSignal): Promise<S | undefined>;
   readonly open: boolean;
   close(): Promise<void>;
 }
 
-/** Each step of opening has a deadline of its own, and the gate may let wait; this bounds all of it. */
-const OPENING_MS = 30 * 60 * 1000;
+/** Each step of opening has its own deadline, and the login rate limiter may add a wait. This limits all of it. */
+const MAX_CONNECT_MS = 30 * 60 * 1000;
 
-/** `open` is told when the connection was closed. A lost session is closed before the next is opened. */
-export function kept<S extends Session>(open: (signal: AbortSignal) => Promise<S>): Kept<S> {
-  const life = new AbortController();
+/** The signal of `open` aborts when the connection is closed. A lost session is closed before the next is opened. */
+export function createReconnectingSession<S extends Session>(
+  open: (signal: AbortSignal) => Promise<S>,
+): ReconnectingSession<S> {
+  const lifetime = new AbortController();
   let opening: Promise<S> | undefined;
   let current: S | undefined;
 
-  async function opened(): Promise<S> {
+  async function reopen(): Promise<S> {
     await current?.close();
-    current = await open(life.signal);
-    // Closed just as it was ready: nobody else would close it.
-    if (life.signal.aborted) await current.close();
-    life.signal.throwIfAborted();
+    current = await open(lifetime.signal);
+    // The connection was closed just when the session was ready. Nobody else would close the session.
+    if (lifetime.signal.aborted) await current.close();
+    lifetime.signal.throwIfAborted();
     return current;
   }
 
-  async function session(signal: AbortSignal): Promise<S> {
+  async function getSession(signal: AbortSignal): Promise<S> {
     signal.throwIfAborted();
-    if (life.signal.aborted) throw closed();
+    if (lifetime.signal.aborted) throw toClosedProblem();
     if (current?.open) return current;
-    opening ??= opened().finally(() => {
+    opening ??= reopen().finally(() => {
       opening = undefined;
     });
-    return within(OPENING_MS, "Connecting", opening, signal);
+    return withTimeout(MAX_CONNECT_MS, "Connecting", opening, signal);
   }
 
   return {
-    session,
-    async sessionUnlessStopped(signal) {
+    getSession,
+    async getSessionUnlessAborted(signal) {
       try {
-        return await session(signal);
+        return await getSession(signal);
       } catch (error) {
         if (signal.aborted) return undefined;
         throw error;
@@ -55,12 +66,12 @@ export function kept<S extends Session>(open: (signal: AbortSignal) => Promise<S
       return current?.open ?? false;
     },
     async close() {
-      life.abort(closed());
+      lifetime.abort(toClosedProblem());
       await current?.close();
     },
   };
 }
 
-function closed(): Problem {
+function toClosedProblem(): Problem {
   return new Problem("connect", "This mail connection was closed");
 }

@@ -1,78 +1,108 @@
-/** How a mailbox sends, by protocol: SMTP, or for Exchange mailboxes the service they are received from. */
+/** How a mailbox sends: by SMTP, or for Exchange mailboxes by EWS. */
+import { createHash } from "node:crypto";
 import type { Mailbox, MailboxInput, Send } from "../contract/mailbox.ts";
 import { asProblem, Problem } from "../contract/problem.ts";
-import { onlineNotice } from "./ews/soap/exchange-online.ts";
-import { hiddenRecipients } from "./ews/sending/recipients.ts";
+import { Secret } from "../contract/secret.ts";
+import { exchangeOnlineNotice } from "./ews/soap/exchange-online.ts";
+import { getBccRecipients } from "./exchange/recipients.ts";
+import type { GraphDeps } from "./graph/client/session.ts";
+import { openGraphSending } from "./graph/sending/send.ts";
 import { openEwsSending } from "./ews/sending/send.ts";
 import type { EwsDeps } from "./ews/client/session.ts";
 import type { PreflightStep } from "./mail.ts";
 import type { SendSession } from "./outgoing.ts";
-import { openSmtp, type SmtpDeps } from "./smtp/connect.ts";
-import { paceOf as smtpPace, smtpPlace } from "./smtp/server.ts";
+import { connectSmtp, type SmtpDeps } from "./smtp/connect.ts";
+import { getRatePerMinute as smtpPace, getSmtpServer } from "./smtp/server.ts";
 
 type SendProtocol = NonNullable<Send["protocol"]>;
 
-export type SendingDeps = SmtpDeps & EwsDeps;
+export type SendingDeps = SmtpDeps & EwsDeps & GraphDeps;
 
 /**
- * `savesItself`: what is sent comes into the Sent folder without us. `name` is for people. `check` throws `message` for what can go this
- * way to none, or not only to those it is for.
+ * `savesToSent`: the provider itself puts the message into the Sent folder. `name` is for people. `checkRecipients`
+ * throws `message` if the message would reach no recipient, or others too.
  */
-type Way = {
-  place: (mailbox: Mailbox) => { savesItself: boolean; name: string };
-  pace: (mailbox: Mailbox) => number | null;
-  check?: (raw: Buffer, to: readonly string[]) => void;
+type SendTransport = {
+  getTarget: (mailbox: Mailbox) => { savesToSent: boolean; name: string };
+  getRatePerMinute: (mailbox: Mailbox) => number | null;
+  checkRecipients?: (raw: Buffer, to: readonly string[]) => void;
   open: (deps: SendingDeps, mailbox: Mailbox, signal: AbortSignal) => Promise<SendSession>;
 };
 
-const WAYS: Record<SendProtocol, Way> = {
+const TRANSPORTS: Record<SendProtocol, SendTransport> = {
   smtp: {
-    place(mailbox) {
-      const { host, port, tls, savesItself } = smtpPlace(mailbox);
-      return { savesItself, name: `${host} port ${port}, tls ${tls}` };
+    getTarget(mailbox) {
+      const { host, port, tls, savesToSent } = getSmtpServer(mailbox);
+      return { savesToSent, name: `${host} port ${port}, tls ${tls}` };
     },
-    pace: smtpPace,
-    open: openSmtp,
+    getRatePerMinute: smtpPace,
+    open: connectSmtp,
   },
   ews: {
-    place({ receive }) {
-      // Only where a mailbox is received from is it known where its Exchange server is.
+    getTarget({ receive }) {
+      // Only `receive` says where the Exchange server of a mailbox is.
       if (receive.protocol !== "ews")
         throw new Problem("no_sending", "Only a mailbox that is received by ews can send by it", { retry: "never" });
-      return { savesItself: true, name: "Exchange" };
+      return { savesToSent: true, name: "Exchange" };
     },
-    pace: (mailbox) => mailbox.send?.ratePerMinute ?? (isOnline(mailbox) ? ONLINE_PER_MINUTE : null),
-    check: (raw, to) => void hiddenRecipients(raw, to),
+    getRatePerMinute: (mailbox) =>
+      mailbox.send?.ratePerMinute ?? (isExchangeOnline(mailbox) ? ONLINE_PER_MINUTE : null),
+    checkRecipients: (raw, to) => void getBccRecipients(raw, to),
     open: openEwsSending,
+  },
+  graph: {
+    getTarget({ receive }) {
+      if (receive.protocol !== "graph")
+        throw new Problem("no_sending", "Only a mailbox that is received by graph can send by it", { retry: "never" });
+      return { savesToSent: true, name: "Microsoft Graph" };
+    },
+    getRatePerMinute: (mailbox) => mailbox.send?.ratePerMinute ?? GRAPH_PER_MINUTE,
+    checkRecipients: (raw, to) => void getBccRecipients(raw, to),
+    open: openGraphSending,
   },
 };
 
-/** Exchange Online takes 30 messages a minute from a mailbox (its own limits page). */
+/** Below the 30 of Exchange Online, because other programs may send from the mailbox too. */
+const GRAPH_PER_MINUTE = 28;
+/** Exchange Online accepts 30 messages a minute from a mailbox (Microsoft's page on limits). */
 const ONLINE_PER_MINUTE = 30;
 
-function isOnline({ receive }: Mailbox): boolean {
+function isExchangeOnline({ receive }: Mailbox): boolean {
   if (receive.protocol !== "ews") return false;
   const url = receive.url ?? (receive.host === undefined ? undefined : `https://${receive.host}/`);
-  return url !== undefined && onlineNotice(url) !== undefined;
+  return url !== undefined && exchangeOnlineNotice(url) !== undefined;
 }
 
-/** The protocol a mailbox sends by: as it says, else by the one it is received by where that can send. */
-function sendsBy({ send, receive }: Pick<Mailbox | MailboxInput, "send" | "receive">): SendProtocol {
-  return send?.protocol ?? (receive.protocol === "ews" ? "ews" : "smtp");
+/** The protocol that a mailbox sends by: the one in `send`, else the one it is received by if that can send. */
+function getSendProtocol({ send, receive }: Pick<Mailbox | MailboxInput, "send" | "receive">): SendProtocol {
+  const { protocol } = receive;
+  return send?.protocol ?? (protocol === "ews" || protocol === "graph" ? protocol : "smtp");
 }
 
-/** Members of `send` that name a server of its own. */
-const SERVER = ["host", "port", "tls", "ca", "fingerprint"] as const;
+/** Members of `send` that describe a server. */
+const SERVER_FIELDS = ["host", "port", "tls", "ca", "fingerprint"] as const;
 
-/** What `send` asks for that its protocol cannot do, by its field. */
-export function wrongSending(input: MailboxInput): { path: string; message: string } | undefined {
+/** The first member of `send` that its protocol cannot do, with its path. */
+export function validateSending(input: MailboxInput): { path: string; message: string } | undefined {
   const { send, receive } = input;
-  if (!send || sendsBy(input) !== "ews") return undefined;
-  if (receive.protocol !== "ews")
-    return { path: "send.protocol", message: "can be ews only where the mailbox is received by ews" };
-  const server = SERVER.find((name) => send[name] !== undefined);
+  if (!send) return undefined;
+  const protocol = getSendProtocol(input);
+  if (protocol === "smtp") return receive.protocol === "graph" ? checkOwnServer(send) : undefined;
+  if (receive.protocol !== protocol)
+    return {
+      path: "send.protocol",
+      message: `can be ${protocol} only where the mailbox is received by ${protocol}`,
+    };
+  const server = SERVER_FIELDS.find((name) => send[name] !== undefined);
   if (server !== undefined)
-    return { path: `send.${server}`, message: "needs protocol smtp: ews sends through the server it receives from" };
+    return {
+      path: `send.${server}`,
+      message: `needs protocol smtp: ${protocol} sends through the server it receives from`,
+    };
+  if (protocol === "graph" && send.auth !== undefined)
+    return { path: "send.auth", message: "needs protocol smtp: graph sends with the login it receives by" };
+  if (protocol === "graph" && send.saveSent === "never")
+    return { path: "send.saveSent", message: "needs protocol smtp: Graph files every sent message in Sent Items" };
   if (send.dkim === undefined) return undefined;
   return {
     path: "send.dkim",
@@ -80,43 +110,100 @@ export function wrongSending(input: MailboxInput): { path: string; message: stri
   };
 }
 
-/** Whether what the mailbox sends is filed by its provider; throws `no_sending` where it cannot send. */
-export function filedItself(mailbox: Mailbox): boolean {
+/** Nothing of a server for sending follows from a mailbox by Graph. */
+function checkOwnServer(send: NonNullable<MailboxInput["send"]>): { path: string; message: string } | undefined {
+  if (send.host === undefined)
+    return { path: "send.host", message: "is missing: no server for sending follows from a mailbox by graph" };
+  if (send.auth !== undefined) return undefined;
+  return { path: "send.auth", message: "is missing: SMTP cannot use the login for Graph" };
+}
+
+/** True if the provider puts sent messages into the Sent folder. Throws `no_sending` if the mailbox cannot send. */
+export function isFiledByServer(mailbox: Mailbox): boolean {
   if (!mailbox.send) throw new Problem("no_sending", "The mailbox has no `send`", { retry: "never" });
-  return WAYS[sendsBy(mailbox)].place(mailbox).savesItself;
+  return TRANSPORTS[getSendProtocol(mailbox)].getTarget(mailbox).savesToSent;
 }
 
-/** Throws `message` where the way the mailbox sends could not bring the message to its recipients, and to nobody else. */
-export function checkReach(mailbox: Mailbox, raw: Buffer, to: readonly string[]): void {
-  WAYS[sendsBy(mailbox)].check?.(raw, to);
+/** A name for the server that the mailbox sends through, for people, and as the key of what is remembered about it. */
+export function getSendTarget(mailbox: Mailbox): string {
+  return TRANSPORTS[getSendProtocol(mailbox)].getTarget(mailbox).name;
 }
 
-/** Messages a minute: as the mailbox says, else as its provider allows, null where nobody set a pace. */
-export function paceOf(mailbox: Mailbox): number | null {
-  return WAYS[sendsBy(mailbox)].pace(mailbox);
+/** Throws `message` if the message would not reach exactly its recipients by the protocol of the mailbox. */
+export function checkRecipients(mailbox: Mailbox, raw: Buffer, to: readonly string[]): void {
+  TRANSPORTS[getSendProtocol(mailbox)].checkRecipients?.(raw, to);
 }
 
-/** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
-export function openSending(deps: SendingDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SendSession> {
-  return WAYS[sendsBy(mailbox)].open(deps, mailbox, signal);
+/** Messages a minute: the mailbox's own setting, else the provider's limit. Null if there is none. */
+export function getRatePerMinute(mailbox: Mailbox): number | null {
+  return TRANSPORTS[getSendProtocol(mailbox)].getRatePerMinute(mailbox);
 }
 
-/** Tries out a mailbox's settings for sending, without sending anything. Throws only when the signal aborts. */
-export async function sendStep(deps: SendingDeps, mailbox: Mailbox, signal: AbortSignal): Promise<PreflightStep> {
+/**
+ * The server that the mailbox sends through, as `host:port`. Undefined if it is the one it is received from. Throws
+ * `no_sending` if the mailbox cannot send.
+ */
+export function getSendServer(mailbox: Mailbox): string | undefined {
+  if (getSendProtocol(mailbox) !== "smtp") return undefined;
+  const { host, port } = getSmtpServer(mailbox);
+  return `${host.toLowerCase()}:${port}`;
+}
+
+/**
+ * A digest of the server and the login for sending. Mailboxes with the same digest share a connection. A mailbox's
+ * revision is not part of it, because a token may change without a new revision.
+ */
+export function describeLogin({ address, receive, send }: Mailbox): string {
+  const { protocol, host, port, tls, ca, fingerprint, auth } = send ?? {};
+  const parts = { address, receive, send: { protocol, host, port, tls, ca, fingerprint, auth } };
+  return createHash("sha256").update(JSON.stringify(parts, revealSecret)).digest("base64");
+}
+
+/** A `Secret` prints the same text whatever it contains, and its `toJSON` runs before this function gets the value. */
+function revealSecret(this: Record<string, unknown>, name: string, value: unknown): unknown {
+  const held = this[name];
+  return held instanceof Secret ? held.reveal() : value;
+}
+
+/** Connects and logs in. Throws the Problem of the failed step; then nothing stays open. */
+export function openSendSession(deps: SendingDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SendSession> {
+  return TRANSPORTS[getSendProtocol(mailbox)].open(deps, mailbox, signal);
+}
+
+/**
+ * How long this step may take, so that a preflight of several steps ends in time. Some servers for sending are slow on
+ * purpose.
+ */
+const SEND_STEP_MS = 20_000;
+
+/** Tries a mailbox's settings for sending without sending anything. Throws only if the signal aborts. */
+export async function runSendStep(deps: SendingDeps, mailbox: Mailbox, signal: AbortSignal): Promise<PreflightStep> {
   const startedAt = performance.now();
-  const took = () => Math.round(performance.now() - startedAt);
+  const elapsedMs = () => Math.round(performance.now() - startedAt);
+  const deadline = AbortSignal.timeout(SEND_STEP_MS);
+  const within = AbortSignal.any([signal, deadline]);
   try {
-    const { name } = WAYS[sendsBy(mailbox)].place(mailbox);
-    const session = await openSending(deps, mailbox, signal);
+    const session = await openSendSession(deps, mailbox, within);
     try {
-      await session.prove?.(signal);
-      return { name: "send", ok: true, ms: took(), detail: `${name}: ${session.describe()}` };
+      await session.verifyPermission?.(within);
+      const detail = `${getSendTarget(mailbox)}: ${session.describe()}`;
+      return { name: "send", ok: true, ms: elapsedMs(), detail };
     } finally {
       session.close();
     }
   } catch (error) {
     signal.throwIfAborted();
-    const { message, fix, evidence } = asProblem(error);
-    return { name: "send", ok: false, ms: took(), cause: message, fix, ...(evidence !== null && { detail: evidence }) };
+    const { message, fix, evidence } = deadline.aborted ? toSilenceProblem(mailbox) : asProblem(error);
+    // The server's own words come first, then the service's reading of them.
+    const cause = evidence === null ? message : `${evidence} (${message})`;
+    return { name: "send", ok: false, ms: elapsedMs(), cause, fix, ...(evidence !== null && { detail: evidence }) };
   }
+}
+
+/** A port that expects TLS from the first byte sends nothing, while the client waits for a greeting. */
+function toSilenceProblem(mailbox: Mailbox): Problem {
+  const silent = `${getSendTarget(mailbox)} did not answer within ${SEND_STEP_MS / 1000} seconds`;
+  const expectsTls = getSendProtocol(mailbox) === "smtp" && getSmtpServer(mailbox).tls !== "implicit";
+  if (!expectsTls) return new Problem("timeout", silent);
+  return new Problem("starttls", `${silent}; a port that expects TLS from the first byte, such as 465, is silent too`);
 }

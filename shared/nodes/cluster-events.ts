@@ -1,43 +1,49 @@
-/** What nodes tell each other at once, so that nobody has to ask all the time. News may get lost: they only make things quicker. */
+/**
+ * Events that nodes publish to each other, so that nobody has to poll. An event may get lost: it only makes things
+ * faster.
+ */
 import * as v from "valibot";
-import type { RedisConnection } from "../store/redis-client.ts";
+import type { RedisConnection } from "../store/redis/connection/client.ts";
 import type { RedisKeys } from "../store/redis/keys.ts";
 
-/** Mailboxes that were given up; a node came or went; mailboxes were registered, changed or removed. */
-const NewsItem = v.variant("kind", [
+/**
+ * released: mailboxes whose lease ended. nodes: a node started or stopped. mailboxes: a mailbox was registered, changed
+ * or removed.
+ */
+const ClusterEvent = v.variant("kind", [
   v.object({ kind: v.literal("released"), mailboxes: v.array(v.string()) }),
   v.object({ kind: v.literal("nodes") }),
   v.object({ kind: v.literal("mailboxes") }),
 ]);
-export type NewsItem = v.InferOutput<typeof NewsItem>;
+export type ClusterEvent = v.InferOutput<typeof ClusterEvent>;
 
-export interface News {
-  tell(news: NewsItem): Promise<void>;
-  /** Calls `heard` for what any node tells, this one included. Returns what ends that. */
-  listen(heard: (news: NewsItem) => void): () => void;
+export interface ClusterEvents {
+  publish(news: ClusterEvent): Promise<void>;
+  /** Calls `heard` for each event of any node, this one included. Returns a function that ends this. */
+  subscribe(heard: (news: ClusterEvent) => void): () => void;
 }
 
-/** News over Redis' publish and subscribe. Resolves once it hears. */
-export async function redisNews(redis: RedisConnection, keys: RedisKeys): Promise<News> {
-  const channel = `${keys.all}news`;
-  const listeners = new Set<(news: NewsItem) => void>();
+/** Events over Redis' publish and subscribe. Resolves once it is subscribed. */
+export async function redisClusterEvents(redis: RedisConnection, keys: RedisKeys): Promise<ClusterEvents> {
+  const channel = `${keys.globalPrefix}news`;
+  const listeners = new Set<(event: ClusterEvent) => void>();
   await redis.subscribe(channel, (message) => {
-    // Newer versions may tell what this one does not know.
-    const news = v.safeParse(NewsItem, parsed(message));
-    if (news.success) for (const heard of listeners) heard(news.output);
+    // A newer version may publish events that this one does not know.
+    const event = v.safeParse(ClusterEvent, parseJson(message));
+    if (event.success) for (const listener of listeners) listener(event.output);
   });
   return {
-    async tell(news) {
-      await redis.send("publish", [channel, JSON.stringify(news)]);
+    async publish(event) {
+      await redis.send("publish", [channel, JSON.stringify(event)]);
     },
-    listen(heard) {
-      listeners.add(heard);
-      return () => listeners.delete(heard);
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
     },
   };
 }
 
-function parsed(message: string): unknown {
+function parseJson(message: string): unknown {
   try {
     return JSON.parse(message);
   } catch {

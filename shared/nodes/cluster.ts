@@ -1,38 +1,50 @@
-/** This node among the others that share a Redis: its session, and what nodes tell each other. */
+/** This node among the others that share a Redis: its session, and the events that nodes publish. */
 import manifest from "../../package.json" with { type: "json" };
 import { asProblem } from "../contract/problem.ts";
 import type { Node } from "../node.ts";
 import type { Part } from "../run.ts";
 import { type RedisKeys, redisKeys } from "../store/redis/keys.ts";
-import { type News, redisNews } from "./cluster-events.ts";
-import { type About, redisSessions, type Sessions } from "./heartbeats.ts";
+import { type ClusterEvents, redisClusterEvents } from "./cluster-events.ts";
+import { type NodeDescription, redisHeartbeats, type Heartbeats } from "./heartbeats.ts";
 
 export type Cluster = {
   keys: RedisKeys;
-  news: News;
-  sessions: Sessions;
-  /** Keeps the session; to be run outside of what relies on it. */
+  clusterEvents: ClusterEvents;
+  heartbeats: Heartbeats;
+  /** Renews the session. Everything that relies on the session must run inside these parts. */
   parts: Part[];
 };
 
-/** Joins the other nodes of this node's Redis. `mailboxes` says how many it listens to now; a worker has capacity 0. */
+/**
+ * Joins the other nodes of this node's Redis. `mailboxes` returns how many mailboxes the node listens to now; a worker
+ * has capacity 0.
+ */
 export async function joinCluster(
-  { config, name, facts, redis }: Node & { redis: NonNullable<Node["redis"]> },
-  about: Pick<About, "role" | "capacity"> & { mailboxes: () => number },
+  { config, name, facts, redis, readiness, keyring }: Node & { redis: NonNullable<Node["redis"]> },
+  description: Pick<NodeDescription, "role" | "capacity"> & { mailboxes: () => number },
 ): Promise<Cluster> {
   const keys = redisKeys(config.REDIS_PREFIX);
-  const news = await redisNews(redis, keys);
+  const clusterEvents = await redisClusterEvents(redis, keys);
   const startedAt = new Date().toISOString();
-  const sessions = redisSessions({
+  const heartbeats = redisHeartbeats({
     redis,
     keys,
-    news,
+    clusterEvents,
     ttlMs: config.SESSION_TTL_SECONDS * 1000,
-    about: () => ({ ...about, name, version: manifest.version, startedAt, mailboxes: about.mailboxes() }),
+    describe: () => ({
+      ...description,
+      // A node that is not ready leaves its mailboxes to the others.
+      capacity: readiness.problem ? 0 : description.capacity,
+      name,
+      version: manifest.version,
+      startedAt,
+      mailboxes: description.mailboxes(),
+      keyring: [...keyring],
+    }),
     report(error) {
       const { code, message } = asProblem(error);
       facts.emit({ kind: "service.failed", what: "this node's session in Redis", failure: { code, cause: message } });
     },
   });
-  return { keys, news, sessions, parts: [{ name: "session", run: sessions.run }] };
+  return { keys, clusterEvents, heartbeats, parts: [{ name: "session", run: heartbeats.run }] };
 }

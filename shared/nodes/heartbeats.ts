@@ -1,62 +1,69 @@
 /**
- * Sessions: what a node has instead of a lease for each of its mailboxes. One entry in Redis, renewed in one command, keeps all
- * its mailboxes; the entries of all nodes together are the list of who is there.
+ * Sessions. A node has one session instead of a renewed lease for each mailbox. It is one entry in Redis, renewed with
+ * one command, and all leases of the node depend on it. The entries of all nodes are the list of live nodes.
  */
 import { randomUUID } from "node:crypto";
 import * as v from "valibot";
+import { waitingLine } from "../concurrency/waiting-line.ts";
+import { wakeup } from "../concurrency/wakeup.ts";
 import { Problem } from "../contract/problem.ts";
-import { type RedisConnection, redisScript } from "../store/redis-client.ts";
+import { type RedisConnection, redisScript } from "../store/redis/connection/client.ts";
 import type { RedisKeys } from "../store/redis/keys.ts";
-import { LUA_CLOCK } from "../store/redis/ledger.ts";
-import { listOf, numberOf, textsOf } from "../store/redis-reply.ts";
-import { slept } from "../time.ts";
-import type { News } from "./cluster-events.ts";
+import { listOf, numberOf, textsOf } from "../store/redis/connection/reply.ts";
+import { sleep } from "../time.ts";
+import type { ClusterEvents } from "./cluster-events.ts";
+import { LUA_CLOCK } from "../store/redis/lua.ts";
 
-/** What a node says of itself. `capacity` is how many mailboxes it is willing to listen to; 0 for a worker. */
-const About = v.object({
+/** How a node describes itself. `capacity` is how many mailboxes it may listen to; 0 for a worker. */
+const NodeDescription = v.object({
   role: v.picklist(["api", "worker"]),
   name: v.string(),
   version: v.string(),
   startedAt: v.string(),
   mailboxes: v.number(),
   capacity: v.number(),
+  /** The names of its encryption keys. It encrypts with the first. A node of 0.1 does not say. */
+  keyring: v.exactOptional(v.array(v.object({ id: v.string(), mark: v.string() }))),
 });
-export type About = v.InferOutput<typeof About>;
+export type NodeDescription = v.InferOutput<typeof NodeDescription>;
 
-/** A live node. `session` is its own for each start, and for each time Redis lost sight of it. */
-export type NodeInfo = About & { session: string };
+/** A live node. It gets a new `session` at each start, and each time Redis lost its old one. */
+export type LiveNode = NodeDescription & { session: string };
 
-/** Valid until `signal` aborts, which is before anybody else may take it for expired. */
-export type Session = { id: string; signal: AbortSignal };
+/** Valid until `signal` aborts. It aborts before any other node may take the session for expired. */
+export type NodeSession = { id: string; signal: AbortSignal };
 
-export interface Sessions {
-  /** Keeps a session until the signal aborts, then ends it, so that others take over at once. Run it outside of what holds leases. */
+export interface Heartbeats {
+  /**
+   * Keeps a session until the signal aborts, then ends it, so that others take over at once. Whatever holds leases must
+   * have ended before.
+   */
   run(signal: AbortSignal): Promise<void>;
-  /** The session of this node; waits while there is none. Rejects with the signal's reason. */
-  session(signal: AbortSignal): Promise<Session>;
-  /** All live nodes, asked now. */
-  nodes(): Promise<NodeInfo[]>;
-  /** All live nodes as of the last renewal, and the session of this node among them (undefined while there is none). */
-  known(): { nodes: readonly NodeInfo[]; own: string | undefined };
-  /** Calls `changed` after each renewal that found other nodes than before. Returns what ends that. */
+  /** Resolves with this node's session, and waits while there is none. Rejects with the signal's reason. */
+  awaitSession(signal: AbortSignal): Promise<NodeSession>;
+  /** All live nodes, read from Redis now. */
+  fetchNodes(): Promise<LiveNode[]>;
+  /** All live nodes at the last renewal, and this node's session (undefined while there is none). */
+  getCached(): { nodes: readonly LiveNode[]; own: string | undefined };
+  /** Calls `changed` after each renewal that found other nodes than before. Returns a function that ends this. */
   onChange(changed: () => void): () => void;
 }
 
-type Deps = {
+type RedisHeartbeatsDeps = {
   redis: RedisConnection;
   keys: RedisKeys;
-  news: News;
-  /** How long a node that says nothing counts as alive. */
+  clusterEvents: ClusterEvents;
+  /** How long a node counts as alive after its last renewal. */
   ttlMs: number;
-  about: () => About;
-  /** Redis cannot be reached, or has lost this node's session. Said once until it is there again. */
+  describe: () => NodeDescription;
+  /** Called once when Redis cannot be reached or has lost this node's session, until it works again. */
   report: (problem: unknown) => void;
 };
 
 /**
- * Renews the session `ARGV[1]` and answers all live ones. A session that has expired is never revived: 0 is answered then, also when
- * its entry was not dropped yet. ARGV[4] is the former session of the same node, which ends when a new one begins. Last it answers in
- * how many milliseconds the first of all sessions ends if nobody renews it.
+ * Renews the session `ARGV[1]` and returns all live ones. An expired session is never revived: then the first value is
+ * 0, even if its entry still exists. ARGV[4] is the former session of the same node, which ends when a new one begins.
+ * The last value says in how many milliseconds the first of all sessions ends if nobody renews it.
  */
 const RENEW = redisScript(
   LUA_CLOCK,
@@ -89,149 +96,200 @@ const END = redisScript(
   "redis.call('ZREM', KEYS[1] .. 'sessions', ARGV[1]) return redis.call('HDEL', KEYS[1] .. 'nodes', ARGV[1])",
 );
 
-type Own = { id: string; stop: AbortController; timer: NodeJS.Timeout };
+/** All live nodes, for a process that is none. */
+export async function fetchLiveNodes(redis: RedisConnection, { globalPrefix }: RedisKeys): Promise<LiveNode[]> {
+  return parseNodes(listOf(await redis.run(RENEW, globalPrefix, [""])));
+}
 
-export function redisSessions(deps: Deps): Sessions {
-  const { redis, keys, ttlMs } = deps;
-  const listeners = new Set<() => void>();
-  let nodes: NodeInfo[] = [];
-  let own: Own | undefined;
-  let begun = Promise.withResolvers<void>();
-  let woken = new AbortController();
-  let former = "";
-  let next = randomUUID();
+export function redisHeartbeats(deps: RedisHeartbeatsDeps): Heartbeats {
+  const { clusterEvents } = deps;
+  const list = nodeList(deps);
+  const session = ownSession(deps.ttlMs);
+  const nodesChanged = wakeup();
 
-  const lose = (why: string) => {
-    if (own === undefined) return;
-    clearTimeout(own.timer);
-    former = own.id;
-    const { stop } = own;
-    own = undefined;
-    begun = Promise.withResolvers<void>();
-    stop.abort(new DOMException(why, "AbortError"));
+  /** Renews or begins the session. Resolves with the time until the next renewal. */
+  const beat = async (): Promise<number> => {
+    const endsMs =
+      session.id === undefined ? await beginSession(deps, list, session) : await renewSession(list, session);
+    return Math.min(deps.ttlMs / RENEWALS_PER_TTL, endsMs + EXPIRY_MARGIN_MS);
   };
 
-  // Measured from before the request was sent, by a clock that nobody sets: Redis counts from later.
-  const extend = (id: string, sentAt: number) => {
-    const ms = sentAt + ttlMs * CERTAIN - performance.now();
-    const timer = setTimeout(() => lose("The node's session may have expired"), Math.max(0, ms));
-    if (own === undefined) {
-      own = { id, stop: new AbortController(), timer };
-      begun.resolve();
-    } else {
-      clearTimeout(own.timer);
-      own.timer = timer;
+  const beatUntilAborted = async (signal: AbortSignal) => {
+    let failing = false;
+    while (!signal.aborted) {
+      const waitMs = await beat().catch((error: unknown) => {
+        if (!failing) deps.report(error);
+        return undefined;
+      });
+      failing = waitMs === undefined;
+      if (waitMs === undefined) await sleep(Math.min(RETRY_MS, deps.ttlMs / 15), signal);
+      // Several nodes that start or stop together are handled together.
+      else if ((await nodesChanged.wait(waitMs, signal)) === "triggered") await sleep(DEBOUNCE_MS, signal);
     }
-  };
-
-  const learn = (found: NodeInfo[]) => {
-    const changed = describeNodes(found) !== describeNodes(nodes);
-    nodes = found;
-    if (changed) for (const listener of listeners) listener();
-  };
-
-  const ask = async (args: (string | number)[]): Promise<{ alive: boolean; firstEndsMs: number }> => {
-    const reply = listOf(await redis.run(RENEW, keys.all, args, ttlMs / RENEWALS));
-    learn(nodesOf(reply));
-    return { alive: reply[0] === 1, firstEndsMs: numberOf(reply[3]) };
-  };
-
-  /** Both resolve with when the next session ends that nobody renews: its mailboxes are to be taken then, not with the next renewal. */
-  const begin = async (): Promise<number> => {
-    const sentAt = performance.now();
-    const { firstEndsMs } = await ask([next, ttlMs, JSON.stringify(deps.about()), former]);
-    extend(next, sentAt);
-    next = randomUUID();
-    await deps.news.tell({ kind: "nodes" });
-    return firstEndsMs;
-  };
-
-  const renew = async (id: string): Promise<number> => {
-    const sentAt = performance.now();
-    const { alive, firstEndsMs } = await ask([id, ttlMs, JSON.stringify(deps.about())]);
-    // A late answer must not bring back a session that was given up meanwhile.
-    if (own?.id !== id) return 0;
-    if (alive) {
-      extend(id, sentAt);
-      return firstEndsMs;
-    }
-    lose("Redis no longer knows the node's session");
-    throw new Problem("store", "Redis no longer knew this node: it was away too long, or Redis lost its data");
   };
 
   return {
     async run(signal) {
-      let failing = false;
-      const stopListening = deps.news.listen((news) => news.kind === "nodes" && woken.abort());
-      while (!signal.aborted) {
-        woken = new AbortController();
-        const endsMs = await (own === undefined ? begin() : renew(own.id)).catch((error: unknown) => {
-          if (!failing) deps.report(error);
-          return undefined;
-        });
-        failing = endsMs === undefined;
-        const wait = endsMs === undefined ? Math.min(1_000, ttlMs / 15) : Math.min(ttlMs / RENEWALS, endsMs + LATE_MS);
-        await slept(wait, failing ? signal : AbortSignal.any([signal, woken.signal]));
-        // Several nodes that come and go at once are looked at together.
-        if (woken.signal.aborted) await slept(SETTLE_MS, signal);
-      }
-      stopListening();
-      const last = own?.id;
-      lose("The node is stopping");
-      if (last === undefined) return;
-      await redis.run(END, keys.all, [last], ttlMs / RENEWALS).then(
-        () => deps.news.tell({ kind: "nodes" }),
-        (error: unknown) => deps.report(error),
-      );
-    },
-    async session(signal) {
-      for (;;) {
-        signal.throwIfAborted();
-        if (own !== undefined) return { id: own.id, signal: own.stop.signal };
-        await untilAborted(begun.promise, signal);
+      const stopListening = clusterEvents.subscribe((news) => news.kind === "nodes" && nodesChanged.trigger());
+      try {
+        await beatUntilAborted(signal);
+      } finally {
+        stopListening();
+        const last = session.id;
+        session.end("The node is stopping");
+        if (last !== undefined) await removeSession(deps, last).catch((error: unknown) => deps.report(error));
       }
     },
-    async nodes() {
-      await ask([""]);
+    awaitSession: (signal) => session.awaitStart(signal),
+    async fetchNodes() {
+      await list.renew("");
+      return list.nodes;
+    },
+    getCached: () => ({ nodes: list.nodes, own: session.id }),
+    onChange: list.onChange,
+  };
+}
+
+/** The live nodes as Redis last listed them. Each renewal lists them again. */
+function nodeList({ redis, keys, ttlMs, describe }: RedisHeartbeatsDeps) {
+  const listeners = new Set<() => void>();
+  let nodes: LiveNode[] = [];
+  return {
+    get nodes() {
       return nodes;
     },
-    known: () => ({ nodes, own: own?.id }),
-    onChange(changed) {
+    onChange(changed: () => void) {
       listeners.add(changed);
-      return () => listeners.delete(changed);
+      return () => void listeners.delete(changed);
+    },
+    /**
+     * Renews a session, begins it if a former one is given, and only lists for "". Resolves with the time until the
+     * next session ends if nobody renews it. Its mailboxes must be taken at that moment, not only at the next renewal.
+     */
+    async renew(id: string, former?: string): Promise<{ alive: boolean; firstEndsMs: number }> {
+      const args =
+        id === "" ? [id] : [id, ttlMs, JSON.stringify(describe()), ...(former === undefined ? [] : [former])];
+      const reply = listOf(await redis.run(RENEW, keys.globalPrefix, args, ttlMs / RENEWALS_PER_TTL));
+      const before = sessionIdsOf(nodes);
+      nodes = parseNodes(reply);
+      if (sessionIdsOf(nodes) !== before) for (const listener of listeners) listener();
+      return { alive: reply[0] === 1, firstEndsMs: numberOf(reply[3]) };
     },
   };
 }
 
-/** Renewals in one lifetime. */
-const RENEWALS = 3;
-/** The part of its lifetime in which a session is certain; what work does in the rest of it, the fences judge. */
-const CERTAIN = 0.9;
-const SETTLE_MS = 100;
-/** A session is looked at so long after its end. */
-const LATE_MS = 20;
+/** The session of this node. Its own timer ends it before Redis can take it for expired. */
+function ownSession(ttlMs: number) {
+  let current: { id: string; stop: AbortController; timer: NodeJS.Timeout } | undefined;
+  const waiting = waitingLine<undefined, void>();
+  let former = "";
+  let next = randomUUID();
 
-function nodesOf([, ids, abouts]: unknown[]): NodeInfo[] {
-  const told = textsOf(abouts);
-  return textsOf(ids).map((session, n) => ({ ...v.parse(About, JSON.parse(told[n] ?? "")), session }));
+  const end = (why: string) => {
+    if (current === undefined) return;
+    const { id, stop, timer } = current;
+    clearTimeout(timer);
+    former = id;
+    current = undefined;
+    stop.abort(new DOMException(why, "AbortError"));
+  };
+
+  return {
+    end,
+    get id() {
+      return current?.id;
+    },
+    /** The id of the previous session. It ends when a new one begins. */
+    get former() {
+      return former;
+    },
+    /**
+     * The id of the next session. It is the same for each attempt, because Redis may have begun a session whose answer
+     * was lost.
+     */
+    get next() {
+      return next;
+    },
+    /**
+     * Begins or extends the session. The time counts from before the request was sent, on the monotonic clock. Redis
+     * counts from a later moment, so this session ends first.
+     */
+    extend(id: string, sentAt: number) {
+      const ms = sentAt + ttlMs * SAFE_FRACTION - performance.now();
+      const timer = setTimeout(() => end("The node's session may have expired"), Math.max(0, ms));
+      clearTimeout(current?.timer);
+      current = { id, stop: current?.stop ?? new AbortController(), timer };
+      if (id === next) next = randomUUID();
+      for (let first = waiting.first(); first; first = waiting.first()) first.admit();
+    },
+    async awaitStart(signal: AbortSignal): Promise<NodeSession> {
+      for (;;) {
+        signal.throwIfAborted();
+        if (current !== undefined) return { id: current.id, signal: current.stop.signal };
+        await waiting.wait(undefined, {}, signal);
+      }
+    },
+  };
 }
 
-function describeNodes(nodes: NodeInfo[]): string {
+type NodeList = ReturnType<typeof nodeList>;
+type OwnSession = ReturnType<typeof ownSession>;
+
+async function beginSession(
+  { clusterEvents }: RedisHeartbeatsDeps,
+  list: NodeList,
+  session: OwnSession,
+): Promise<number> {
+  const sentAt = performance.now();
+  const id = session.next;
+  const { firstEndsMs } = await list.renew(id, session.former);
+  session.extend(id, sentAt);
+  await clusterEvents.publish({ kind: "nodes" });
+  return firstEndsMs;
+}
+
+async function renewSession(list: NodeList, session: OwnSession): Promise<number> {
+  const { id = "" } = session;
+  const sentAt = performance.now();
+  const { alive, firstEndsMs } = await list.renew(id);
+  // A late answer must not revive a session that ended meanwhile.
+  if (session.id !== id) return 0;
+  if (alive) {
+    session.extend(id, sentAt);
+    return firstEndsMs;
+  }
+  session.end("Redis no longer knows the node's session");
+  throw new Problem(
+    "store",
+    "Redis has no session of this node any more: the node was away too long, or Redis lost its data",
+  );
+}
+
+async function removeSession({ redis, keys, clusterEvents, ttlMs }: RedisHeartbeatsDeps, id: string): Promise<void> {
+  await redis.run(END, keys.globalPrefix, [id], ttlMs / RENEWALS_PER_TTL);
+  await clusterEvents.publish({ kind: "nodes" });
+}
+
+/** Renewals within one ttl. */
+const RENEWALS_PER_TTL = 3;
+/** The part of the ttl in which this node relies on its session. The fences stop whatever still runs after that. */
+const SAFE_FRACTION = 0.9;
+const RETRY_MS = 1_000;
+const DEBOUNCE_MS = 100;
+/** How long after the end of another node's session this node looks. */
+const EXPIRY_MARGIN_MS = 20;
+
+function parseNodes([, ids, abouts]: unknown[]): LiveNode[] {
+  const descriptions = textsOf(abouts);
+  return textsOf(ids).map((session, n) => ({
+    ...v.parse(NodeDescription, JSON.parse(descriptions[n] ?? "")),
+    session,
+  }));
+}
+
+function sessionIdsOf(nodes: LiveNode[]): string {
   return nodes
     .map(({ session }) => session)
     .toSorted()
     .join(" ");
-}
-
-/** Resolves with the wait, or when the signal aborts. */
-function untilAborted(wait: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const finish = () => {
-      signal.removeEventListener("abort", finish);
-      resolve();
-    };
-    if (signal.aborted) finish();
-    signal.addEventListener("abort", finish, { once: true });
-    wait.then(finish, finish);
-  });
 }

@@ -1,9 +1,9 @@
-/** How much waits, asked so that a broker that is away is an answer and no failure. */
+/** Counts the tasks of the queue. If the broker is away, that is an answer and no failure. */
 import { asProblem } from "../contract/problem.ts";
 import type { TaskSource } from "./queue.ts";
 
-/** The tasks in the queue; without them, why they cannot be counted. A broker that is away is no reason to say nothing at all. */
-export async function tasksNow(tasks: Pick<TaskSource, "depth">) {
+/** The number of tasks in the queue, or the reason why they cannot be counted. */
+export async function getTaskDepth(tasks: Pick<TaskSource, "depth">) {
   try {
     return { tasks: await tasks.depth(), problem: null };
   } catch (error) {

@@ -1,37 +1,40 @@
-/** Bytes that were just written and are likely to be read next, so that they need not be fetched and unpacked. */
+/** A cache of bytes that were just written and will probably be read next. It saves reading and decompressing them. */
 
-export type Fresh = {
+export type MessageWindow = {
   put(id: string, raw: Uint8Array): void;
   get(id: string): Uint8Array | undefined;
   drop(id: string): void;
 };
 
-/** What nobody came for in this time (its mailbox was removed, say) makes room when others need it. */
-const FRESH_MS = 10 * 60_000;
+/** Bytes that nobody read in this time (for example because the mailbox was removed) make room when others need it. */
+const STALE_AFTER_MS = 10 * 60_000;
 
-/** Keeps up to `most` bytes; those that come when it is full are not kept, since the oldest are read first. What it gives is not to be changed. */
-export function freshBytes(most: number, now: () => number = () => performance.now()): Fresh {
-  const kept = new Map<string, { raw: Uint8Array; at: number }>();
-  let held = 0;
+/**
+ * Keeps up to `maxBytes`. It does not keep bytes that come when it is full, because the oldest are read first. Callers
+ * must not change the returned bytes.
+ */
+export function messageWindow(maxBytes: number, now: () => number = () => performance.now()): MessageWindow {
+  const entries = new Map<string, { raw: Uint8Array; at: number }>();
+  let usedBytes = 0;
   const drop = (id: string) => {
-    held -= kept.get(id)?.raw.byteLength ?? 0;
-    kept.delete(id);
+    usedBytes -= entries.get(id)?.raw.byteLength ?? 0;
+    entries.delete(id);
   };
   const dropStale = () => {
-    for (const [id, { at }] of kept) {
-      if (at > now() - FRESH_MS) return;
+    for (const [id, { at }] of entries) {
+      if (at > now() - STALE_AFTER_MS) return;
       drop(id);
     }
   };
   return {
     put(id, raw) {
       drop(id);
-      if (held + raw.byteLength > most) dropStale();
-      if (held + raw.byteLength > most) return;
-      kept.set(id, { raw, at: now() });
-      held += raw.byteLength;
+      if (usedBytes + raw.byteLength > maxBytes) dropStale();
+      if (usedBytes + raw.byteLength > maxBytes) return;
+      entries.set(id, { raw, at: now() });
+      usedBytes += raw.byteLength;
     },
-    get: (id) => kept.get(id)?.raw,
+    get: (id) => entries.get(id)?.raw,
     drop,
   };
 }

@@ -1,199 +1,288 @@
-/** What every node must agree on and what must survive: small interfaces, one per concern, behind one Store. */
+/**
+ * What all nodes must agree on and what must survive a restart: one small interface for each concern, behind one Store.
+ */
 import type { Delivery, DeliveryState } from "../contract/delivery.ts";
+import type { Locks } from "../concurrency/locks.ts";
+import type { RefusedLogins } from "../contract/login.ts";
 import type { Mailbox, MailboxState, MailboxStatus } from "../contract/mailbox.ts";
 import type { Cursor, MessageRef } from "../contract/message.ts";
 import type { SendState, Sending } from "../contract/sending.ts";
+import type { AuditEntry, Token } from "../contract/token.ts";
+import type { Applications } from "./sealed-applications.ts";
+import type { TokenList } from "./sealed-tokens.ts";
 import type { Fact } from "../telemetry/events.ts";
 
 export type Page<T> = { items: T[]; next: string | null; total: number };
 
-/** `cursor` is an opaque `next` of an earlier page; `limit` 1 to 1,000. */
-export type MailboxQuery = { limit: number; cursor?: string; status?: MailboxStatus; address?: string };
+/** `cursor` is the opaque `next` of an earlier page; `limit` is 1 to 1,000. `prefix`: only ids that begin so. */
+export type MailboxQuery = {
+  limit: number;
+  cursor?: string;
+  status?: MailboxStatus;
+  address?: string;
+  prefix?: string;
+};
 export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
-/** What was seen of a mailbox as it was in this revision. */
-export type Observed = { id: string; revision: number; state: MailboxState };
+/** The state that a subscription observed while the mailbox had this revision. */
+export type ObservedState = { id: string; revision: number; state: MailboxState };
 
-/** The registered mailboxes. Secrets are sealed before anything is written. */
+/** The registered mailboxes. Their secrets are encrypted before anything is written. */
 export interface Mailboxes {
   /**
-   * Creates (`revision` 0) or replaces a mailbox and returns it with its new revision, durably. Throws `conflict` when
-   * the stored revision is not the given one: somebody else changed it since it was read. With `state` it starts over with that
-   * one; nobody sees the new revision with the old state.
+   * Creates (`revision` 0) or replaces a mailbox, durably, and returns it with its new revision. Throws `conflict` when
+   * the stored revision is not the given one, because somebody changed the mailbox since it was read. With `state` the
+   * mailbox gets this state in the same step, so nobody sees the new revision with the old state.
    */
   put(mailbox: Mailbox, state?: MailboxState): Promise<Mailbox>;
   /**
-   * Writes what the service itself learned of a mailbox (a rotated token, an endpoint that is gone), keeping the revision: nothing
-   * restarts because of it. Ignored when the stored revision is another one by now.
+   * Writes what the service itself learned about a mailbox (a rotated token, an endpoint that is gone). The revision
+   * stays the same, so nothing restarts. `change` gets the stored mailbox and must not modify it. It may run more than
+   * once. Resolves false without a change if there is no such mailbox, or if it no longer has the given revision.
    */
-  amend(mailbox: Mailbox): Promise<void>;
+  amend(which: { id: string; revision?: number }, change: (stored: Mailbox) => Mailbox): Promise<boolean>;
   get(id: string): Promise<MailboxWithState | undefined>;
-  /** In the order of ids. */
+  /** Lists mailboxes in the order of their ids. */
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
-  /** Removes a mailbox with all that belongs to it: state, cursors, ledger, deliveries, facts. False if there was none. */
+  /**
+   * Removes a mailbox with everything that belongs to it: state, cursors, ledger, deliveries, facts. False if there was
+   * none.
+   */
   remove(id: string): Promise<boolean>;
   /**
-   * What subscriptions say of themselves. Ignored for mailboxes that are gone or have another revision by now: a subscription that
-   * is about to stop must not undo what a pause or new credentials set back.
+   * Writes the states that subscriptions report. Ignores a state when the mailbox is gone or has another revision by
+   * now: a subscription that is about to stop must not overwrite the state that a pause or new credentials set.
    */
-  observe(states: Observed[]): Promise<void>;
-  /** The id and revision of every mailbox that should be listened to (not paused), for reconciling. */
-  wanted(): Promise<{ id: string; revision: number }[]>;
+  saveStates(states: ObservedState[]): Promise<void>;
+  /** The id and revision of every mailbox that is not paused. The subscriptions reconcile with this list. */
+  listEnabled(): Promise<{ id: string; revision: number }[]>;
 }
 
 /** How far each folder was handed over, guarded by fences. */
 export interface Cursors {
-  /** A number that only grows, from owner to owner of this mailbox. */
-  fence(mailbox: string): Promise<number>;
+  /** Returns a new fence. Each new owner of the mailbox gets a higher number. */
+  issueFence(mailbox: string): Promise<number>;
   read(mailbox: string): Promise<Cursor[]>;
   /**
-   * Moves the cursor of one folder and puts the messages into the ledger's care (state free unless already known).
-   * Throws `conflict` when a newer fence has been given out: this owner is no longer the owner.
+   * Moves the cursor of one folder and adds the messages to the ledger as free, unless the ledger knows them. Throws
+   * `conflict` when a newer fence exists, because then another node owns the mailbox.
    */
   advance(mailbox: string, cursor: Cursor, messages: MessageRef[], fence: number): Promise<void>;
-  /** Puts messages back into the ledger's care as free, whatever became of them before (resync). */
+  /** Adds messages to the ledger as free, whatever became of them before (resync). */
   reopen(mailbox: string, messages: MessageRef[]): Promise<void>;
 }
 
-/** free: never handed over or given back; claimed: somebody works on it; done: delivered, or a delivery record has it. */
+/**
+ * yours: the caller has claimed it now; busy: another worker has claimed it; done: it was delivered, or a delivery
+ * record holds it.
+ */
 export type Claim = "yours" | "busy" | "done";
 
 /**
- * Whose content a message has. `new`: nobody else's, deliver it. `duplicate`: it was delivered, from this or another place
- * (moved, renumbered). `busy`: it is being delivered from another place now, look again later. `twin`: another message of the
- * same folder and epoch has equal content, so this one needs an id of its own.
+ * What the ledger knows about a message's content. `new`: nobody else has it, so deliver it. `duplicate`: it was
+ * delivered, from this or another place (the message was moved or renumbered). `busy`: it is being delivered from
+ * another place now, so ask again later. `sharesContent`: another message of the same folder and epoch has the same
+ * content, so this one needs its own delivery id.
  */
-export type Identity = { kind: "new" | "duplicate" | "busy"; twin: boolean };
+export type Identity = { kind: "new" | "duplicate" | "busy"; sharesContent: boolean };
 
 /**
- * The `once` of the service: each message of a mailbox is claimed by one worker at a time and done once. Its size follows
- * what is in flight plus a window of fingerprints, not what was ever delivered.
+ * Makes sure that each message is claimed by one worker at a time and is done once. Its size depends on what is in
+ * flight plus a window of fingerprints, not on what was ever delivered.
  */
 export interface Ledger {
   /**
-   * Takes those of the messages that are free (or whose claim expired) for `ttlMs`, in one step. A message at or below its
+   * Claims those messages that are free (or whose claim expired) for `ttlMs`, in one step. A message at or below its
    * folder's cursor that the ledger does not hold is done.
    */
   claim(mailbox: string, messages: MessageRef[], ttlMs: number): Promise<Claim[]>;
-  /** Claims of these messages that have not ended go on for `ttlMs` from now: whoever works on them is still there. */
-  keep(mailbox: string, messages: MessageRef[], ttlMs: number): Promise<void>;
-  /** Ties a claimed message to its content (16 bytes of hash, hex) within the window. */
+  /** Extends unexpired claims of these messages to `ttlMs` from now, because the worker is still working on them. */
+  renew(mailbox: string, messages: MessageRef[], ttlMs: number): Promise<void>;
+  /** Records the content of a claimed message (16 bytes of hash, in hex) in the window of fingerprints. */
   identify(mailbox: string, message: MessageRef, fingerprint: string, ttlMs: number): Promise<Identity>;
-  /** Gives claimed messages back: they are free again. */
+  /** Makes claimed messages free again. */
   release(mailbox: string, messages: MessageRef[]): Promise<void>;
-  /** Marks claimed messages done although nothing was delivered (gone, duplicate). */
-  settle(mailbox: string, messages: MessageRef[]): Promise<void>;
+  /** Marks claimed messages as done although nothing was delivered (gone, duplicate). */
+  markDone(mailbox: string, messages: MessageRef[]): Promise<void>;
 }
 
-export type DeliveryQuery = { limit: number; cursor?: string; state?: DeliveryState; mailbox?: string; since?: string };
+/** `prefix`: only of mailboxes whose ids begin so. */
+export type DeliveryQuery = {
+  limit: number;
+  cursor?: string;
+  state?: DeliveryState;
+  mailbox?: string;
+  since?: string;
+  prefix?: string;
+};
 
-/** Deliveries worth remembering: all that retry or are parked, and the delivered ones inside the window. */
+/**
+ * The deliveries that the store remembers: all that are retrying or parked, and the delivered ones inside the window.
+ */
 export interface Deliveries {
   /**
-   * Records the delivery, its raw bytes if given, and marks the message done in the ledger, in one step. Throws `full`
-   * when `raw` does not fit into the spool's bound.
+   * Writes the delivery and its raw bytes if given, and marks the message as done in the ledger, in one step. Throws
+   * `full` when the spool has no room for `raw`.
    */
   save(delivery: Delivery, raw?: Uint8Array): Promise<void>;
   get(id: string): Promise<Delivery | undefined>;
-  /** Newest first. */
+  /** Lists deliveries, newest first. */
   list(query: DeliveryQuery): Promise<Page<Delivery>>;
-  /** The spooled bytes, undefined when there are none (any more). */
-  raw(id: string): Promise<Uint8Array | undefined>;
+  /** The spooled bytes; undefined when there are none (any more). */
+  getRaw(id: string): Promise<Uint8Array | undefined>;
   /**
-   * Takes a retrying delivery whose `nextAttemptAt` has come for `ttlMs`, in one step, so that nobody else attempts it until
-   * it is saved again. Undefined when it is not retrying, not due (unless `early`), or taken.
+   * Claims a retrying delivery whose `nextAttemptAt` has come, in one step. For `ttlMs`, or until it is saved, nobody
+   * else attempts it. Undefined when it is not retrying, not due (unless `early`), or claimed.
    */
-  take(id: string, ttlMs: number, early?: boolean): Promise<Delivery | undefined>;
-  /** A delivery that is taken stays so for `ttlMs` from now. */
-  keep(id: string, ttlMs: number): Promise<void>;
-  /** Retrying deliveries, oldest first: of one endpoint (for when it is back), or due before a time (for those forgotten). */
-  retrying(query: { limit: number; endpoint?: string; dueBefore?: string }): Promise<Delivery[]>;
-  counts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;
+  claim(id: string, ttlMs: number, early?: boolean): Promise<Delivery | undefined>;
+  /** Extends the claim of a delivery to `ttlMs` from now. */
+  renew(id: string, ttlMs: number): Promise<void>;
+  /**
+   * Retrying deliveries, oldest first: those of one endpoint (when it has recovered), or those due before a time (when
+   * their task was lost).
+   */
+  listRetrying(query: { limit: number; endpoint?: string; dueBefore?: string }): Promise<Delivery[]>;
+  getCounts(): Promise<Record<DeliveryState, number> & { spoolBytes: number }>;
 }
 
 /**
- * What became of a request to send: taken up now; `known`, the same request came before under this key; `differs`, the key was used
- * for other content; `limited`, the mailbox has sent its share, and there is room again at `until`.
+ * The result of a request to send. `accepted`: it is in the outbox now. `known`: the same request came before under
+ * this key. `differs`: the key was used for other content. `limited`: the mailbox has used its hourly limit, and there
+ * is room again at `until`.
  */
 export type Acceptance =
   { kind: "accepted" | "known" | "differs"; sending: Sending } | { kind: "limited"; until: Date };
 
 export type SendingQuery = { mailbox: string; limit: number; cursor?: string; state?: SendState };
 
-/** Automatic mail between a mailbox and one address in the last hour, both ways. */
+/** Counts of automatic mail between a mailbox and one address in the last hour: received (`heard`) and sent. */
 export type AutomaticTraffic = { heard: number; sent: number };
 
-/** Outgoing messages with their bytes: each is taken by one worker at a time, and every change of one is made to its newest state. */
+/**
+ * Outgoing messages with their bytes. One worker at a time claims each of them, and every change is made to its newest
+ * revision.
+ */
 export interface Outbox {
   /**
-   * Takes up a sending (`revision` 0) with its bytes, durably, unless its key was used before or the mailbox has taken up `perHour` of
-   * them within the last hour; all in one step. Throws `full` when the bytes do not fit into the spool's bound.
+   * Adds a sending (`revision` 0) with its bytes, durably and in one step, unless its key was used before or the
+   * mailbox has added `perHour` sendings within the last hour. Throws `full` when there is no room for the bytes.
    */
   accept(sending: Sending, raw: Uint8Array, perHour: number): Promise<Acceptance>;
   get(id: string): Promise<Sending | undefined>;
-  /** The RFC 822 bytes, undefined once nobody needs them any more. */
-  raw(id: string): Promise<Uint8Array | undefined>;
+  /** The RFC 822 bytes; undefined when nobody needs them any more. */
+  getRaw(id: string): Promise<Uint8Array | undefined>;
   /**
-   * Takes a queued sending whose `nextAttemptAt` has come for `ttlMs`, in one step, so that nobody else works on it until it is saved.
-   * Undefined when it is not queued, not due, or taken.
+   * Claims a queued sending whose `nextAttemptAt` has come, in one step. For `ttlMs`, or until it is saved, nobody else
+   * works on it. Undefined when it is not queued, not due, or claimed.
    */
-  take(id: string, ttlMs: number): Promise<Sending | undefined>;
+  claim(id: string, ttlMs: number): Promise<Sending | undefined>;
   /**
-   * Writes a change durably and returns the sending with its new revision; it stays taken for `holdMs` more, or is free. Throws
-   * `conflict` (retry never) when it was changed since it was read. The bytes go when it is sent and its copy is done.
+   * Writes a change durably and returns the sending with its new revision. It stays claimed for `holdMs` more; without
+   * `holdMs` it is free. Throws `conflict` (retry never) when it was changed since it was read. The bytes are deleted
+   * when the message is sent and its copy is done.
    */
   save(sending: Sending, holdMs?: number): Promise<Sending>;
-  /** The newest sending of the mailbox with this Message-ID, ours or the one its provider gave it. */
-  find(mailbox: string, messageId: string): Promise<Sending | undefined>;
-  /** Newest first. */
+  /** The mailbox's newest sending with this Message-ID. It may be our own or the one that the provider assigned. */
+  findByMessageId(mailbox: string, messageId: string): Promise<Sending | undefined>;
+  /** Lists sendings, newest first. */
   list(query: SendingQuery): Promise<Page<Sending>>;
-  /** Queued sendings due before a time that nobody has taken, those due first in front. */
-  overdue(query: { limit: number; dueBefore: string }): Promise<{ id: string; mailbox: string }[]>;
-  /** Counts one automatic message heard from, or sent to, an address. */
-  noteAutomatic(mailbox: string, address: string, way: keyof AutomaticTraffic): Promise<void>;
-  automatic(mailbox: string, address: string): Promise<AutomaticTraffic>;
+  /** Queued sendings that were due before a time and that nobody has claimed, in the order of their due times. */
+  listOverdue(query: { limit: number; dueBefore: string }): Promise<{ id: string; mailbox: string }[]>;
+  /** Counts one automatic message from (`heard`) or to (`sent`) an address. */
+  recordAutomatic(mailbox: string, address: string, way: keyof AutomaticTraffic): Promise<void>;
+  getAutomaticTraffic(mailbox: string, address: string): Promise<AutomaticTraffic>;
 }
 
 /**
- * How many connections workers have to each mailbox, counted over all nodes. A seat lasts until it is left, or `ttlMs` after it was
- * taken or kept, so one of a process that died is free again.
+ * How many connections workers have to each mailbox, counted over all nodes. A slot lasts until it is released, or
+ * until `ttlMs` after it was acquired or renewed. So the slot of a process that died becomes free.
  */
-export interface Seats {
-  /** Undefined when `limit` are taken. */
-  take(mailbox: string, limit: number, ttlMs: number): Promise<string | undefined>;
-  keep(seats: { mailbox: string; seat: string }[], ttlMs: number): Promise<void>;
-  leave(mailbox: string, seat: string): Promise<void>;
-  /** Tells all nodes that somebody waits for a seat, so that they leave those they only keep for later. May get lost. */
-  wish(mailbox: string): Promise<void>;
-  /** Calls `heard` for what any node wishes. Returns what ends that. */
-  onWish(heard: (mailbox: string) => void): () => void;
+export interface ConnectionSlots {
+  /** Undefined when `limit` slots are in use. */
+  acquire(mailbox: string, limit: number, ttlMs: number): Promise<string | undefined>;
+  renew(slots: { mailbox: string; slot: string }[], ttlMs: number): Promise<void>;
+  release(mailbox: string, slot: string): Promise<void>;
+  /**
+   * Tells all nodes that somebody waits for a slot, so that they release slots of idle connections. The message may get
+   * lost.
+   */
+  requestSlot(mailbox: string): Promise<void>;
+  /** Calls `heard` for each slot request of any node. Returns a function that ends this. */
+  onSlotRequest(heard: (mailbox: string) => void): () => void;
 }
 
 /** The last facts of each mailbox, for people who ask what happened. */
 export interface Facts {
   append(facts: Fact[]): Promise<void>;
-  /** Newest first, at most 200 are kept per mailbox. */
+  /** Newest first. At most 200 are kept for each mailbox. */
   recent(mailbox: string, limit: number): Promise<Fact[]>;
+}
+
+/** The tokens of the API that clients made. All nodes see a change at once, because nobody caches them. */
+export interface Tokens {
+  /** Adds a token durably. Throws `conflict` when there are 1,000. */
+  add(token: Token): Promise<void>;
+  /** Throws `config` for a token that no key decrypts, or that was not stored by the service. */
+  get(id: string): Promise<Token | undefined>;
+  /** All tokens, the oldest first. */
+  list(): Promise<TokenList>;
+  /** Removes a token durably. False if there was none. */
+  remove(id: string): Promise<boolean>;
+  /** Sets `lastUsedAt`. Does nothing for a token that does not exist. */
+  recordUse(id: string, at: string): Promise<void>;
+}
+
+/** `mailbox` or `actor`, not both. */
+export type AuditQuery = { limit: number; cursor?: string; mailbox?: string; actor?: string };
+
+/**
+ * Who changed what by the API. The entries of a removed mailbox stay. Of each actor the newest 2,000 are kept, so that
+ * nobody can push out the entries of others, and all for at most 90 days.
+ */
+export interface Audit {
+  /** Writes an entry, or replaces the one with the same id and time. */
+  put(entry: AuditEntry): Promise<void>;
+  remove(entry: Pick<AuditEntry, "id" | "at">): Promise<void>;
+  /** Newest first. */
+  list(query: AuditQuery): Promise<Page<AuditEntry>>;
+}
+
+/** Tries that an address has: at most `size`, and one more every `refillMs`. */
+export type Tries = { size: number; refillMs: number };
+
+/** Wrong credentials by address, counted over all nodes. */
+export interface WrongCredentials {
+  /** Takes one try. Resolves how many are left: less than 0 if there was none, at least `-size`. */
+  take(address: string, tries: Tries): Promise<number>;
 }
 
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */
   readonly description: string;
   readonly mailboxes: Mailboxes;
+  readonly applications: Applications;
   readonly cursors: Cursors;
   readonly ledger: Ledger;
   readonly deliveries: Deliveries;
   readonly outbox: Outbox;
-  readonly seats: Seats;
+  readonly connectionSlots: ConnectionSlots;
   readonly facts: Facts;
-  /** Answers within a second or throws `store`. */
+  readonly tokens: Tokens;
+  readonly audit: Audit;
+  readonly locks: Locks;
+  readonly refusedLogins: RefusedLogins;
+  /** Where several nodes share the store. */
+  readonly wrongCredentials?: WrongCredentials;
+  /** Resolves within a second or throws `store`. */
   ping(): Promise<void>;
-  /** Drops what fell out of the windows: old fingerprints, old delivered records. */
+  /** Throws `config`, naming the key, when another node encrypts with a key that this node does not have. */
+  checkKeys(): Promise<void>;
+  /** Deletes what is older than the windows: old fingerprints and old delivered records. */
   trim(now: Date): Promise<void>;
   close(): Promise<void>;
 }
 
-/** The state of a mailbox that nobody has listened to yet. */
-export function newState({ paused }: Pick<Mailbox, "paused">): MailboxState {
+/** The state of a mailbox that no subscription has reported yet. */
+export function initialState({ paused }: Pick<Mailbox, "paused">): MailboxState {
   return {
     status: paused ? "paused" : "initializing",
     since: new Date().toISOString(),

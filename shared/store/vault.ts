@@ -1,134 +1,136 @@
-/** Sealing of stored credentials with AES-256-GCM: what is written to disk can be read with the keys only, and only in its own place. */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
-import * as v from "valibot";
-import { Mailbox, SECRET_PATHS } from "../contract/mailbox.ts";
+/**
+ * Encrypts what is stored with AES-256-GCM. Each record has a data key of its own, and the data key is encrypted by a
+ * key of ENCRYPTION_KEYS. A value can be decrypted only with that key and only for the same mailbox and field.
+ */
+import { createHmac, randomBytes } from "node:crypto";
 import { Problem } from "../contract/problem.ts";
-import { Secret } from "../contract/secret.ts";
+import type { Secret } from "../contract/secret.ts";
+import { decrypt, encrypt, IV_BYTES } from "./cipher.ts";
 
-/** `key` is 32 bytes in base64; `id` names it in everything it seals. */
+/** `key` is 32 bytes in base64. `id` is written into everything that the key encrypts. */
 export type VaultKey = { id: string; key: Secret };
 
+/** Tells two keys apart, also two of one id, and gives nothing of them away. */
+export type KeyName = { id: string; mark: string };
+
 export type Vault = {
-  /** The id of the key that seals: the first one. */
-  readonly sealsWith: string;
-  /** Seals `text` so that it opens only together with the same `aad`. */
+  /** The names of all keys, that of the encrypting key first. */
+  readonly keyring: readonly KeyName[];
+  /** The id of the key that encrypts: the first one. */
+  readonly sealingKeyId: string;
+  /** Encrypts `text`. It can be decrypted only with the same `aad`. */
   seal(text: string, aad: string): string;
-  /** Throws `config` naming the key id when the key is missing or is not the one that sealed. */
+  /** As `seal`, without a data key, so that nodes of 0.1 can decrypt it. */
+  sealForOldNodes(text: string, aad: string): string;
+  /**
+   * Decrypts. Throws `config` naming the key id when the key is missing or is not the one that encrypted, and when the
+   * value was changed or belongs to another `aad`.
+   */
   open(sealed: string, aad: string): string;
+  /** Whether the first key encrypted what `seal` returned. */
+  isSealedByFirst(sealed: string): boolean;
+  /** Makes a data key for one record. `sealed` is its encrypted form, `<key id>:<base64url>`. */
+  createDataKey(): { key: Buffer; sealed: string };
+  /** Decrypts a data key. Throws `config` naming the key id when the key is missing or is not the one that encrypted. */
+  openDataKey(sealed: string): Buffer;
+  /** The same data key, encrypted by the first key. Throws as `openDataKey`. */
+  resealDataKey(sealed: string): string;
+  /**
+   * Names for a text that only holders of ENCRYPTION_KEYS can compute: one by each key, that of the encrypting key first.
+   */
+  marks(text: string): string[];
 };
 
-const FORMAT = /^enc:1:([A-Za-z0-9_-]{1,32}):([A-Za-z0-9_-]+):([A-Za-z0-9_-]+)$/;
-const IV_BYTES = 12;
-const TAG_BYTES = 16;
+/** The form of 0.1, without a data key: `enc:1:<key id>:<iv>:<ciphertext and tag>`. */
+const FORMAT_1 = /^enc:1:([A-Za-z0-9_-]{1,32}):([A-Za-z0-9_-]+):([A-Za-z0-9_-]+)$/;
+/** `enc:2:<key id>:<encrypted data key>:<iv, ciphertext and tag>`. */
+const FORMAT_2 = /^enc:2:([A-Za-z0-9_-]{1,32}:[A-Za-z0-9_-]+):([A-Za-z0-9_-]+)$/;
+const KEY_BYTES = 32;
 
 /**
- * Seals with the first key and opens with all, as `enc:1:<key id>:<iv>:<ciphertext and tag>` (base64url, a new random iv
- * each time, NIST SP 800-38D). Throws `config` without keys or for a key that is not 32 bytes.
+ * Encrypts with the first key and decrypts with all keys. All binary parts are base64url. Throws `config` without keys,
+ * and for a key that is not 32 bytes.
  */
 export function vault(keys: readonly VaultKey[]): Vault {
-  const known = new Map(keys.map(({ id, key }) => [id, bytesOf(id, key)]));
+  const keyBytesById = new Map(keys.map(({ id, key }) => [id, decodeKey(id, key)]));
   const [first] = keys;
-  if (first === undefined) throw unusable("There is no encryption key");
-  const sealing = bytesOf(first.id, first.key);
+  if (first === undefined) throw toKeyProblem("There is no encryption key");
+  const sealingKey = decodeKey(first.id, first.key);
+  const findKey = (id: string): Buffer => {
+    const key = keyBytesById.get(id);
+    if (key === undefined) throw toKeyProblem(`The encryption key "${id}" is missing`);
+    return key;
+  };
+  const sealDataKey = (key: Buffer) =>
+    `${first.id}:${encrypt(sealingKey, key, dataKeyAad(first.id)).toString("base64url")}`;
+  const createDataKey = () => {
+    const key = randomBytes(KEY_BYTES);
+    return { key, sealed: sealDataKey(key) };
+  };
+  const openDataKey = (sealed: string): Buffer => {
+    const [id = "", body = ""] = sealed.split(":");
+    const key = findKey(id);
+    return openWith(key, Buffer.from(body, "base64url"), { aad: dataKeyAad(id), failure: describeWrongKey(id) });
+  };
+  const marks = (text: string) =>
+    [...keyBytesById.values()].map((key) => createHmac("sha256", key).update(`mark|${text}`).digest("base64url"));
+  const names = marks("name");
   return {
-    sealsWith: first.id,
+    keyring: keys.map(({ id }, n) => ({ id, mark: names[n] ?? "" })),
+    sealingKeyId: first.id,
     seal(text, aad) {
-      const iv = randomBytes(IV_BYTES);
-      const cipher = createCipheriv("aes-256-gcm", sealing, iv).setAAD(Buffer.from(aad));
-      const sealed = Buffer.concat([cipher.update(text, "utf8"), cipher.final(), cipher.getAuthTag()]);
-      return `enc:1:${first.id}:${iv.toString("base64url")}:${sealed.toString("base64url")}`;
+      const { key, sealed } = createDataKey();
+      return `enc:2:${sealed}:${encrypt(key, Buffer.from(text), aad).toString("base64url")}`;
+    },
+    sealForOldNodes(text, aad) {
+      const sealed = encrypt(sealingKey, Buffer.from(text), aad);
+      const [iv, body] = [sealed.subarray(0, IV_BYTES), sealed.subarray(IV_BYTES)];
+      return `enc:1:${first.id}:${iv.toString("base64url")}:${body.toString("base64url")}`;
     },
     open(sealed, aad) {
-      const [, id = "", iv = "", body = ""] = FORMAT.exec(sealed) ?? [];
-      if (id === "") throw unusable("A stored credential is not in the sealed format enc:1");
-      const key = known.get(id);
-      if (key === undefined) throw unusable(`The encryption key "${id}" is missing`);
-      return opened(key, { id, iv, body, aad });
+      const [, dataKey, body] = FORMAT_2.exec(sealed) ?? [];
+      if (dataKey !== undefined && body !== undefined) {
+        const failure = "A stored credential was changed, or it was moved from another mailbox or field";
+        return openWith(openDataKey(dataKey), Buffer.from(body, "base64url"), { aad, failure }).toString("utf8");
+      }
+      const [, id = "", ...parts] = FORMAT_1.exec(sealed) ?? [];
+      if (id === "") throw toKeyProblem("A stored credential is in no form that this version can read");
+      const bytes = Buffer.concat(parts.map((part) => Buffer.from(part, "base64url")));
+      return openWith(findKey(id), bytes, {
+        aad,
+        failure: `${describeWrongKey(id)}, or somebody changed the stored record`,
+      }).toString("utf8");
     },
+    isSealedByFirst: (sealed) => sealed.startsWith(`enc:2:${first.id}:`),
+    createDataKey,
+    openDataKey,
+    resealDataKey: (sealed) => sealDataKey(openDataKey(sealed)),
+    marks,
   };
 }
 
-function opened(key: Buffer, sealed: { id: string; iv: string; body: string; aad: string }): string {
-  const body = Buffer.from(sealed.body, "base64url");
+function dataKeyAad(keyId: string): string {
+  return `data key|${keyId}`;
+}
+
+function describeWrongKey(id: string): string {
+  return `The encryption key "${id}" is not the one that encrypted the stored credentials`;
+}
+
+function openWith(key: Buffer, sealed: Buffer, { aad, failure }: { aad: string; failure: string }): Buffer {
   try {
-    const decipher = createDecipheriv("aes-256-gcm", key, Buffer.from(sealed.iv, "base64url"), {
-      authTagLength: TAG_BYTES,
-    });
-    decipher.setAAD(Buffer.from(sealed.aad)).setAuthTag(body.subarray(-TAG_BYTES));
-    return Buffer.concat([decipher.update(body.subarray(0, -TAG_BYTES)), decipher.final()]).toString("utf8");
+    return decrypt(key, sealed, aad);
   } catch (cause) {
-    throw unusable(`The encryption key "${sealed.id}" is not the one that sealed the stored credentials`, cause);
+    throw toKeyProblem(failure, cause);
   }
 }
 
-function bytesOf(id: string, key: Secret): Buffer {
+function decodeKey(id: string, key: Secret): Buffer {
   const bytes = Buffer.from(key.reveal(), "base64");
-  if (bytes.length !== 32) throw unusable(`The encryption key "${id}" must be 32 bytes in base64`);
+  if (bytes.length !== KEY_BYTES) throw toKeyProblem(`The encryption key "${id}" must be 32 bytes in base64`);
   return bytes;
 }
 
-function unusable(message: string, cause?: unknown): Problem {
+function toKeyProblem(message: string, cause?: unknown): Problem {
   return new Problem("config", `${message}; see ENCRYPTION_KEYS`, { retry: "never", cause });
-}
-
-/** A mailbox as it may be written: plain JSON values, every secret sealed for this mailbox and this field. */
-export function sealMailbox(mailbox: Mailbox, by: Vault): unknown {
-  return JSON.parse(
-    JSON.stringify(
-      replaceSecrets(mailbox, (value, path) => {
-        if (!(value instanceof Secret)) throw new TypeError(`${path} of a mailbox is not a Secret`);
-        return by.seal(value.reveal(), `${mailbox.id}|${path}`);
-      }),
-      refuseSecret,
-    ),
-  );
-}
-
-/** The reverse of `sealMailbox`, checked by the contract's schema. Throws `config` when a key is missing or wrong. */
-export function openMailbox(doc: unknown, by: Vault): Mailbox {
-  const id = isRecord(doc) ? String(doc["id"]) : "";
-  const open = (value: unknown, path: string) => new Secret(by.open(String(value), `${id}|${path}`));
-  return v.parse(Mailbox, replaceSecrets(doc, open));
-}
-
-/** Opened mailboxes kept at hand: opening one costs a third of a millisecond, and a busy one is opened for every task. */
-const KEPT = 1_000;
-
-/**
- * Opens stored mailboxes and keeps those used last, each by its whole text: what was written anew is opened anew. The mailboxes are
- * shared and must not be changed. Throws as `openMailbox`.
- */
-export function mailboxReader(by: Vault): (doc: string) => Mailbox {
-  const kept = new Map<string, Mailbox>();
-  return (doc) => {
-    const mailbox = kept.get(doc) ?? openMailbox(JSON.parse(doc), by);
-    kept.delete(doc);
-    kept.set(doc, mailbox);
-    const [oldest] = kept.keys();
-    if (kept.size > KEPT && oldest !== undefined) kept.delete(oldest);
-    return mailbox;
-  };
-}
-
-type Change = (value: unknown, path: string) => unknown;
-
-function replaceSecrets(doc: unknown, change: Change): unknown {
-  return SECRET_PATHS.reduce<unknown>((sofar, path) => replaceAt(sofar, path, change), doc);
-}
-
-function replaceAt(node: unknown, path: readonly string[], change: Change, walked: readonly string[] = []): unknown {
-  const [head, ...rest] = path;
-  if (head === undefined) return change(node, walked.join("."));
-  if (!isRecord(node) || node[head] === undefined) return node;
-  return { ...node, [head]: replaceAt(node[head], rest, change, [...walked, head]) };
-}
-
-/** A secret that SECRET_PATHS forgot would be written as its placeholder, and be lost: better to fail at once. */
-function refuseSecret(this: unknown, key: string, value: unknown): unknown {
-  if (isRecord(this) && this[key] instanceof Secret) throw new TypeError(`SECRET_PATHS does not name ${key}`);
-  return value;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null;
 }

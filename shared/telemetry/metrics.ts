@@ -1,45 +1,53 @@
-/** Facts and counts as Prometheus metrics, in a registry of their own. No label names a mailbox, so the series stay few. */
+/**
+ * Facts and counts as Prometheus metrics, in a registry of their own. No label names a mailbox, so the number of series
+ * stays small.
+ */
 import prometheus from "prom-client";
 import type { Fact } from "./events.ts";
 
 type Counts = Record<string, number>;
 
-/** What is counted when somebody asks, rather than kept up with. */
-export type Counted = {
-  mailboxes: { byStatus: Counts; wanted?: number };
-  /** Mailboxes that no node has room for. */
+/** What is counted at each request for the metrics. */
+export type MetricCounts = {
+  mailboxes: { byStatus: Counts; enabled?: number };
+  /** Mailboxes without a node, because all nodes are full. */
   unserved?: number;
   /** Deliveries by state, and `spoolBytes`. */
   deliveries: Counts;
-  /** Null while the broker is away. `waitedSeconds` is no count but how long tasks taken lately had waited. */
+  /**
+   * Null while the queue cannot be counted. `longestWaitSeconds` is the longest wait of the tasks that started in the
+   * last minute.
+   */
   tasks: Counts | null;
   connections: { open: number };
+  /** 1 while the node takes tasks and mailboxes, else 0. */
+  ready?: number;
 };
 
 export type Metrics = {
-  /** To be subscribed to the facts. */
-  listen(fact: Fact): void;
+  /** Subscribe this to the facts. */
+  onFact(fact: Fact): void;
   /** The metrics now, in Prometheus' text format. */
   render(): Promise<string>;
   contentType: string;
 };
 
-/** The metrics of this process; `count` is asked at each rendering. */
-export function metrics(count: () => Promise<Counted>): Metrics {
+/** The metrics of this process. It calls `count` at each rendering. */
+export function metrics(count: () => Promise<MetricCounts>): Metrics {
   const registry = new prometheus.Registry();
   prometheus.collectDefaultMetrics({ register: registry });
   const counters = countersIn(registry);
   const gauges = gaugesIn(registry);
   return {
-    listen(fact) {
-      counted(counters, fact);
+    onFact(fact) {
+      countFact(counters, fact);
     },
     async render() {
-      // While the store is away its counts are unknown, and that is what is told: the rest is wanted all the more.
-      const known = await count().catch(() => undefined);
-      gauges.store.set(known ? 1 : 0);
-      if (known) gauged(gauges, known);
-      else unknown(gauges);
+      // While the store is away its counts are unknown, and they are left out. The other metrics still appear.
+      const counts = await count().catch(() => undefined);
+      gauges.store.set(counts ? 1 : 0);
+      if (counts) setGauges(gauges, counts);
+      else clearGauges(gauges);
       return registry.metrics();
     },
     contentType: registry.contentType,
@@ -47,19 +55,29 @@ export function metrics(count: () => Promise<Counted>): Metrics {
 }
 
 const name = (what: string) => `email_listener_${what}`;
+/** The help text of a metric that keeps its old name for one release. */
+const oldNameOf = (what: string) => `Old name of ${name(what)}, removed in 0.3`;
 
 function countersIn(registry: prometheus.Registry) {
   const registers = [registry];
   const counter = <L extends string>(what: string, help: string, labelNames: L[]) =>
     new prometheus.Counter({ name: name(what), help, labelNames, registers });
   return {
-    arrivals: counter("arrivals_total", "Messages seen by subscriptions and handed over", []),
-    deliveries: counter("deliveries_total", "Messages by what became of them", ["outcome"]),
+    arrivals: counter("arrivals_total", "Messages that subscriptions found and handed over", []),
+    deliveries: counter("deliveries_total", "Messages by their result", ["outcome"]),
     attempts: counter("attempts_total", "POSTs to endpoints by their result", ["result"]),
-    problems: counter("problems_total", "Problems met, by code; they may have been mended by trying again", ["code"]),
-    sendings: counter("sendings_total", "Outgoing messages by what became of an attempt", ["outcome"]),
-    overruns: counter("overruns_total", "Runs of polled mailboxes that took longer than their interval", []),
-    rests: counter("endpoint_rests_total", "Times an endpoint failed so often that it was left alone for a while", []),
+    problems: counter("problems_total", "Problems by code; a later attempt may have succeeded", ["code"]),
+    sendings: counter("sendings_total", "Outgoing messages by the result of an attempt", ["outcome"]),
+    overruns: [
+      counter("poll_overruns_total", "Runs of polled mailboxes that took longer than their interval", []),
+      counter("overruns_total", oldNameOf("poll_overruns_total"), []),
+    ],
+    pauses: [
+      counter("endpoint_pauses_total", "How often the circuit breaker paused an endpoint", []),
+      counter("endpoint_rests_total", oldNameOf("endpoint_pauses_total"), []),
+    ],
+    refused: counter("refused_credentials_total", "Requests with a wrong token or wrong credentials", []),
+    limited: counter("limited_addresses_total", "How often an address was limited after wrong credentials", []),
     delivery: new prometheus.Histogram({
       name: name("delivery_seconds"),
       help: "From the mail server's arrival time of a message to its endpoint's 2xx. IMAP's INTERNALDATE has whole seconds: subtract half a second on average",
@@ -82,57 +100,66 @@ function gaugesIn(registry: prometheus.Registry) {
   return {
     store: gauge("store_up", "1 while the store answers, 0 while it does not and its counts are left out", []),
     mailboxes: gauge("mailboxes", "Registered mailboxes by status", ["status"]),
-    wanted: gauge(
-      "mailboxes_wanted",
-      "Mailboxes that should be listened to, by all nodes together, connected or not",
-      [],
-    ),
-    unserved: gauge("mailboxes_unserved", "Mailboxes that nobody listens to because no node has room for them", []),
-    kept: gauge("deliveries", "Deliveries remembered by state", ["state"]),
-    spool: gauge("spool_bytes", "Raw bytes kept of messages that wait or are parked", []),
+    enabled: [
+      gauge("mailboxes_enabled", "Enabled mailboxes of all nodes together, connected or not", []),
+      gauge("mailboxes_wanted", oldNameOf("mailboxes_enabled"), []),
+    ],
+    unserved: gauge("mailboxes_unserved", "Mailboxes without a node, because all nodes are full", []),
+    ready: gauge("ready", "1 while this node does its work, 0 while its store is away or a key is missing", []),
+    parked: gauge("parked", "What is parked until a person replays it: deliveries and tasks", ["kind"]),
+    kept: gauge("deliveries", "Stored deliveries by state", ["state"]),
+    spool: gauge("spool_bytes", "Raw bytes of messages that wait or are parked", []),
     tasks: gauge("tasks", "Tasks in the queue by state", ["state"]),
-    wait: gauge("task_wait_seconds", "Longest wait of a task for a worker, of those taken here in the last minute", []),
+    wait: gauge("task_wait_seconds", "Longest wait of the tasks that this process took in the last minute", []),
     connections: gauge("connections_open", "Open connections of subscriptions", []),
   };
 }
 
-function gauged(gauges: ReturnType<typeof gaugesIn>, known: Counted): void {
-  const { mailboxes, unserved, deliveries, tasks, connections } = known;
+function setGauges(gauges: ReturnType<typeof gaugesIn>, counts: MetricCounts): void {
+  const { mailboxes, unserved, deliveries, tasks, connections, ready = 1 } = counts;
   const { spoolBytes = 0, ...states } = deliveries;
-  // A status nobody has any more must not keep its last count.
+  // Reset, so that a status which no mailbox has any more does not keep its last count.
   gauges.mailboxes.reset();
   for (const [status, n] of Object.entries(mailboxes.byStatus)) gauges.mailboxes.set({ status }, n);
   for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
+  gauges.ready.set(ready);
+  gauges.parked.reset();
+  gauges.parked.set({ kind: "delivery" }, states["parked"] ?? 0);
+  if (tasks) gauges.parked.set({ kind: "task" }, tasks["parked"] ?? 0);
   gauges.tasks.reset();
-  const { waitedSeconds = 0, ...waiting } = tasks ?? {};
+  const { longestWaitSeconds = 0, ...waiting } = tasks ?? {};
   for (const [state, n] of Object.entries(waiting)) gauges.tasks.set({ state }, n);
-  gauges.wait.set(waitedSeconds);
-  // A worker does not know, which is not the same as none.
-  if (mailboxes.wanted === undefined) gauges.wanted.remove();
-  else gauges.wanted.set(mailboxes.wanted);
+  gauges.wait.set(longestWaitSeconds);
+  // A worker does not know this number, which is not the same as zero.
+  for (const gauge of gauges.enabled) {
+    if (mailboxes.enabled === undefined) gauge.remove();
+    else gauge.set(mailboxes.enabled);
+  }
   if (unserved === undefined) gauges.unserved.remove();
   else gauges.unserved.set(unserved);
   gauges.spool.set(spoolBytes);
   gauges.connections.set(connections.open);
 }
 
-/** What was counted last is not told as if it still held. */
-function unknown(gauges: ReturnType<typeof gaugesIn>): void {
-  for (const gauge of [gauges.mailboxes, gauges.kept, gauges.tasks]) gauge.reset();
-  for (const gauge of [gauges.wanted, gauges.unserved, gauges.wait, gauges.spool, gauges.connections]) gauge.remove();
+/** Old counts must not look as if they were current. */
+function clearGauges(gauges: ReturnType<typeof gaugesIn>): void {
+  for (const gauge of [gauges.mailboxes, gauges.kept, gauges.tasks, gauges.parked]) gauge.reset();
+  gauges.ready.set(0);
+  const unlabelled = [...gauges.enabled, gauges.unserved, gauges.wait, gauges.spool, gauges.connections];
+  for (const gauge of unlabelled) gauge.remove();
 }
 
 type Counters = ReturnType<typeof countersIn>;
 
-function counted(counters: Counters, fact: Fact): void {
+function countFact(counters: Counters, fact: Fact): void {
   if ("failure" in fact && fact.failure) counters.problems.inc({ code: fact.failure.code });
   BY_KIND[fact.kind]?.(counters, fact);
 }
 
-/** Methods with a series of their own; a client can send any word. */
+/** Methods with a series of their own, because a client can send any word. */
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
-/** What one kind of fact counts; each entry sees the facts of its own kind only. */
+/** What each kind of fact counts. Each entry gets only facts of its own kind. */
 const BY_KIND: Partial<Record<Fact["kind"], (counters: Counters, fact: Fact) => void>> = {
   "mail.arrived": ofKind("mail.arrived", ({ arrivals }, { count }) => arrivals.inc(count)),
   "mail.delivered": ofKind("mail.delivered", ({ deliveries, attempts, delivery }, { ms }) => {
@@ -150,14 +177,16 @@ const BY_KIND: Partial<Record<Fact["kind"], (counters: Counters, fact: Fact) => 
   }),
   "mail.duplicate": ({ deliveries }) => deliveries.inc({ outcome: "duplicate" }),
   "mail.filtered": ({ deliveries }) => deliveries.inc({ outcome: "filtered" }),
-  "mailbox.overran": ({ overruns }) => overruns.inc(),
+  "mailbox.poll_overran": ({ overruns }) => overruns.forEach((counter) => counter.inc()),
   "mail.gone": ({ deliveries }) => deliveries.inc({ outcome: "gone" }),
   "send.sent": ({ sendings }) => sendings.inc({ outcome: "sent" }),
   "send.retrying": ({ sendings }) => sendings.inc({ outcome: "retrying" }),
   "send.failed": ({ sendings }) => sendings.inc({ outcome: "failed" }),
   "send.unknown": ({ sendings }) => sendings.inc({ outcome: "unknown" }),
   "send.bounced": ({ sendings }) => sendings.inc({ outcome: "bounced" }),
-  "endpoint.rested": ({ rests }) => rests.inc(),
+  "endpoint.paused": ({ pauses }) => pauses.forEach((counter) => counter.inc()),
+  "access.refused": ({ refused }) => refused.inc(),
+  "access.limited": ({ limited }) => limited.inc(),
   "endpoint.gone": ({ problems }) => problems.inc({ code: "endpoint_gone" }),
   "http.answered": ofKind("http.answered", ({ http }, { method, route, status, ms }) => {
     http.observe({ method: METHODS.has(method) ? method : "other", route, status }, ms / 1000);
@@ -168,8 +197,8 @@ function ofKind<K extends Fact["kind"]>(
   kind: K,
   count: (counters: Counters, fact: Extract<Fact, { kind: K }>) => void,
 ) {
-  const isOurs = (fact: Fact): fact is Extract<Fact, { kind: K }> => fact.kind === kind;
+  const isOfKind = (fact: Fact): fact is Extract<Fact, { kind: K }> => fact.kind === kind;
   return (counters: Counters, fact: Fact) => {
-    if (isOurs(fact)) count(counters, fact);
+    if (isOfKind(fact)) count(counters, fact);
   };
 }

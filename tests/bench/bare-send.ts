@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { createTransport } from "nodemailer";
 
-/** Everything the pool is told. */
+/** One order to the pool: how many messages to send, and where. */
 export type SendOrder = { port: number; count: number; bytes: number; connections: number };
 
 const lines = createInterface({ input: process.stdin });

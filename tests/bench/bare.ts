@@ -6,7 +6,7 @@ import { Agent, request } from "node:http";
 import { createInterface } from "node:readline";
 import { ImapFlow } from "imapflow";
 
-/** Everything a bare loop is told. `ca` asks for TLS. */
+/** One order to a bare loop. `ca` asks for TLS. */
 export type Order = { users: string[]; password: string; port: number; ca: string | null; url: string };
 
 const OPENED_AT_ONCE = 10;

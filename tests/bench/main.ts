@@ -3,8 +3,8 @@
  * beside one, each in one run. Prints tables and
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
- *   bun run bench [latency] [throughput] [memory] [send] [exchange] [cluster] [idle] [failover] [--mailboxes 200] [--mails 200] [--burst 2000]
- *                 [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
+ *   bun run bench [latency] [throughput] [memory] [send] [exchange] [cluster] [idle] [failover] [isolation] [hostile] [parse]
+ *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
@@ -12,8 +12,11 @@ import { startDovecot } from "../servers/dovecot.ts";
 import { cluster } from "./cluster.ts";
 import { failover, idle } from "./held.ts";
 import { exchange } from "./exchange.ts";
+import { hostile } from "./hostile.ts";
+import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
+import { parse } from "./parse/parse.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
 import { inParallel, type Runtime } from "./rivals.ts";
 import { sending } from "./send.ts";
@@ -33,6 +36,9 @@ const PARTS: Record<string, Part> = {
   cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
   idle: { heads: GOAL, run: idle },
   failover: { heads: GOAL, run: failover },
+  isolation: { heads: ["beside", "quiet or goal"], run: isolation },
+  hostile: { heads: ["beside", "quiet"], run: hostile },
+  parse: { heads: ["service", "mailparser"], run: parse },
 };
 
 const { values, positionals } = parseArgs({

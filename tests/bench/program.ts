@@ -12,7 +12,7 @@ export type Program = {
 
 const LONGEST_MS = 300_000;
 
-/** Starts `command`. Whoever waits for a program that ends by itself is told so. */
+/** Starts `command`. If the program ends by itself, whoever waits for it gets an error that says so. */
 export function startProgram([program, ...args]: readonly [string, ...string[]]): Program {
   const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
   const answers = createInterface({ input: child.stdout });

@@ -2,6 +2,7 @@
  * How many messages leave per second and what each costs: the service, asked over HTTP and durable at every step, beside nodemailer's
  * own pool over as many connections. Who asks and who takes the messages are processes of their own.
  */
+import { imapBody, register } from "../bodies.ts";
 import { type Service, startService, TOKEN } from "../service.ts";
 import type { SendOrder } from "./bare-send.ts";
 import { cpuSeconds } from "./measured.ts";
@@ -66,16 +67,11 @@ async function byService(to: Way, runtime: Bench["runtime"], { burst, bytes }: S
 }
 
 async function registered(service: Service, { port, connections }: Way): Promise<string> {
-  const body = {
-    address: "bench@example.com",
-    // Nobody listens there: only sending is measured.
-    receive: { protocol: "imap", host: "127.0.0.1", port: 1, tls: "none", auth: { user: "bench", password: "bench" } },
-    send: { host: "127.0.0.1", port, tls: "none", perHour: 100_000, connections, saveSent: "never" },
-    deliver: { url: "http://127.0.0.1:1/" },
-  };
-  const answer = await service.call("POST", "/api/v1/mailboxes", body);
-  await service.call("POST", `/api/v1/mailboxes/${answer.body.id}/pause`);
-  return answer.body.id;
+  const send = { host: "127.0.0.1", port, tls: "none", perHour: 100_000, connections, saveSent: "never" };
+  // Nobody listens there: only sending is measured.
+  const id = await register(service, imapBody({ imapPort: 1 }, "bench", { send }));
+  await service.call("POST", `/api/v1/mailboxes/${id}/pause`);
+  return id;
 }
 
 async function byPool(to: Way, runtime: Bench["runtime"], { burst, bytes }: Sizes): Promise<Result> {

@@ -33,6 +33,7 @@ export function openBook({ endpoint }: World): Book {
   const learn = () => {
     for (; read < endpoint.received.length; read++) {
       const request = endpoint.received[read]!;
+      if (!isIncoming(request)) continue;
       const subject = subjectOf(request);
       if (!arrivedAt.has(subject)) arrivedAt.set(subject, request.at);
     }
@@ -60,7 +61,7 @@ export function openBook({ endpoint }: World): Book {
         delivered: arrivedAt.size,
         parked,
         duplicates: underSeveralIds(endpoint.requests),
-        repeats: endpoint.repeats.length,
+        repeats: endpoint.repeats.filter(isIncoming).length,
         missing: lost,
         medianMs: waits[Math.floor(waits.length / 2)] ?? 0,
         worstMs: waits.at(-1) ?? 0,
@@ -71,7 +72,12 @@ export function openBook({ endpoint }: World): Book {
 
 /** Also of requests that were refused: an id must never change. */
 function underSeveralIds(requests: readonly EndpointRequest[]): number {
-  const whole = requests.filter(({ json }) => json !== undefined);
+  const whole = requests.filter(isIncoming);
   return [...Map.groupBy(whole, subjectOf).values()].filter((some) => new Set(some.map(({ id }) => id)).size > 1)
     .length;
+}
+
+/** Mail that was received; the rest is about mail that was sent. */
+function isIncoming({ json }: EndpointRequest): boolean {
+  return typeof json === "object" && json !== null && "type" in json && json.type === "message.received";
 }

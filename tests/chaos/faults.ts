@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Answer } from "../servers/endpoint.ts";
 import type { Fault as ExchangeFault } from "../servers/exchange/faults.ts";
 import type { Proxy } from "../servers/proxy.ts";
+import type { RabbitMq } from "../servers/rabbitmq.ts";
 import type { Random } from "./random.ts";
 import { type ChaosNode, SESSION_SECONDS, type World } from "./world.ts";
 
@@ -12,20 +13,29 @@ export type Fault = { name: string; happen: () => Promise<void> };
 type Kind = (world: World, random: Random) => Fault;
 
 /** Every kind once; a run goes through them in random order again and again. */
-export const KINDS: readonly Kind[] = [
-  (world, random) => killed(random.pick(world.apis), random),
+export function kindsOf({ rabbit }: World): Kind[] {
+  return rabbit ? [...KINDS, ...kindsOfBroker(rabbit)] : [...KINDS];
+}
+
+const kindsOfBroker = (rabbit: RabbitMq): Kind[] => [
   (world, random) => killed(random.pick(world.workers), random),
+  (_world, random) => restarted("rabbitmq", rabbit, random),
+  (world, random) => {
+    const node = random.pick([...world.apis, ...world.workers]);
+    return node.toRabbit ? cut(`${node.name} - rabbitmq`, node.toRabbit, random) : killed(node, random);
+  },
+];
+
+const KINDS: readonly Kind[] = [
+  (world, random) => killed(random.pick(world.apis), random),
   (world, random) => paused(random.pick(world.apis), random),
   (world, random) => restarted("redis", world.redis, random),
-  (world, random) => restarted("rabbitmq", world.rabbit, random),
   (world, random) => {
     const node = random.pick([...world.apis, ...world.workers]);
     return cut(`${node.name} - redis`, node.toRedis, random);
   },
-  (world, random) => {
-    const node = random.pick([...world.apis, ...world.workers]);
-    return cut(`${node.name} - rabbitmq`, node.toRabbit, random);
-  },
+  (world, random) => cut("all nodes - smtp", world.toSmtp, random),
+  (world, random) => deferred(world, random),
   (world, random) => cut("all nodes - dovecot", world.toDovecot, random),
   (world, random) => cut("all nodes - exchange", world.toExchange, random),
   (world, random) => restarted("exchange", world.exchange, random),
@@ -105,6 +115,16 @@ function answering(name: string, { endpoint }: World, answer: Answer, random: Ra
     endpoint.answer(() => ({}));
   };
   return { name, happen };
+}
+
+function deferred({ smtp }: World, random: Random): Fault {
+  const ms = random.whole(2_000, 6_000);
+  const happen = async () => {
+    smtp.play(({ step }) => (step === "rcpt" ? "451 4.7.1 Greylisted" : undefined));
+    await sleep(ms);
+    smtp.play(() => undefined);
+  };
+  return { name: "smtp defers", happen };
 }
 
 function exchangeFault(name: string, { exchange }: World, fault: ExchangeFault, random: Random): Fault {

@@ -1,4 +1,7 @@
-/** `bun run chaos --seed 7 --minutes 10`: breaks everything there is for a while, and ends with a table; fails when a promise was broken. */
+/**
+ * `bun run chaos --seed 7 --minutes 10`: breaks everything there is for a while, and ends with a table; fails when a promise was broken.
+ * With `--without-broker` there is no RabbitMQ: API nodes over Redis alone.
+ */
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,13 +14,21 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     minutes: { type: "string", default: "6" },
     mailboxes: { type: "string", default: "50" },
+    "without-broker": { type: "boolean", default: false },
   },
 });
 const began = performance.now();
 const say = (line: string) =>
   console.log(`${String(Math.round((performance.now() - began) / 1000)).padStart(5)} s  ${line}`);
 const seed = Number(values.seed);
-const outcome = await chaos({ seed, seconds: Number(values.minutes) * 60, mailboxes: Number(values.mailboxes), say });
+const { minutes, mailboxes, "without-broker": withoutBroker } = values;
+const outcome = await chaos({
+  seed,
+  seconds: Number(minutes) * 60,
+  mailboxes: Number(mailboxes),
+  withoutBroker,
+  say,
+});
 if (outcome) {
   console.log(`\n${table(outcome, `Chaos, seed ${seed}, ${values.minutes} minutes`)}\n`);
   const sentences = broken(outcome);

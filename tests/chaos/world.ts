@@ -1,8 +1,10 @@
 /**
- * What chaos breaks: two API nodes, two workers, Redis, RabbitMQ, Dovecot, an Exchange server and an endpoint, with a proxy on each
- * line between them. Every third mailbox is on Exchange; half of those are reached by one login that acts for them.
+ * What chaos breaks: two API nodes, two workers, Redis, RabbitMQ, Dovecot, an Exchange server, an SMTP server and an endpoint, with a
+ * proxy on each line between them; or three API nodes over Redis alone. Every third mailbox is on Exchange; half of those are reached
+ * by one login that acts for them. The others send by SMTP, and mark their mail as read or order its deletion in a week.
  */
 import { randomBytes } from "node:crypto";
+import { PASSWORD } from "../bodies.ts";
 import { type Endpoint, startEndpoint } from "../servers/endpoint.ts";
 import type { Dovecot } from "../servers/dovecot.ts";
 import { type Exchange, startExchange } from "../servers/exchange/server.ts";
@@ -10,16 +12,26 @@ import { provide } from "../servers/provide.ts";
 import { type Proxy, startProxy } from "../servers/proxy.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
 import type { Redis } from "../servers/redis.ts";
+import { type SmtpScript, startSmtpScript } from "../servers/smtp-script.ts";
 import { type Service, startService } from "../service.ts";
 
-export type ChaosNode = { name: string; service: Service; toRedis: Proxy; toRabbit: Proxy };
+export type ChaosNode = { name: string; service: Service; toRedis: Proxy; toRabbit: Proxy | undefined };
 
 /** `deliver` hands a message to its mail server. */
-export type ChaosMailbox = { id: string; address: string; deliver(raw: Buffer): Promise<unknown> };
+export type ChaosMailbox = {
+  id: string;
+  address: string;
+  sends: boolean;
+  deliver(raw: Buffer): Promise<unknown>;
+};
+
+export type WorldOptions = { mailboxes: number; withoutBroker?: boolean };
 
 export type World = {
   redis: Redis;
-  rabbit: RabbitMq;
+  /** Undefined over Redis alone; there are no workers then. */
+  rabbit: RabbitMq | undefined;
+  smtp: SmtpScript;
   dovecot: Dovecot;
   exchange: Exchange;
   endpoint: Endpoint;
@@ -28,14 +40,16 @@ export type World = {
   toDovecot: Proxy;
   toExchange: Proxy;
   toEndpoint: Proxy;
+  toSmtp: Proxy;
   mailboxes: ChaosMailbox[];
   end(): Promise<void>;
 };
 
 export const SESSION_SECONDS = 3;
 
-/** Time is compressed: sessions of three seconds, probes after five, and retries come twenty times as fast. */
+/** Time is compressed: sessions of three seconds, probes after five, claims of eight, and retries come twenty times as fast. */
 const QUICK = {
+  CLAIM_SECONDS: "8",
   SESSION_TTL_SECONDS: String(SESSION_SECONDS),
   PROBE_SECONDS: "5",
   COMMAND_TIMEOUT_SECONDS: "4",
@@ -44,37 +58,33 @@ const QUICK = {
 };
 
 /** Starts everything and registers the mailboxes; undefined when a server cannot be had, which was said then. */
-export async function startWorld(mailboxes: number): Promise<World | undefined> {
+export async function startWorld({ mailboxes, withoutBroker = false }: WorldOptions): Promise<World | undefined> {
   const owned = { owned: true };
-  const servers = await Promise.all([
+  const [redis, rabbit, dovecot] = await Promise.all([
     provide("redis", {}, owned).then((provided) => provided?.server),
-    provide("rabbitmq", {}, owned).then((provided) => provided?.server),
+    withoutBroker ? undefined : provide("rabbitmq", {}, owned).then((provided) => provided?.server),
     provide("dovecot", {}, owned).then((provided) => provided?.server),
   ]);
-  const remove = () => Promise.all(servers.map((server) => server?.remove()));
-  const [redis, rabbit, dovecot] = servers;
-  if (!redis || !rabbit || !dovecot) return remove().then(() => undefined);
-  const [endpoint, exchange] = await Promise.all([startEndpoint(), startExchange()]);
-  const [toDovecot, toExchange, toEndpoint] = await Promise.all([
+  const remove = () => Promise.all([redis, rabbit, dovecot].map((server) => server?.remove()));
+  if (!redis || !dovecot || !(rabbit || withoutBroker)) return remove().then(() => undefined);
+  const [endpoint, exchange, smtp] = await Promise.all([startEndpoint(), startExchange(), startSmtpScript()]);
+  const [toDovecot, toExchange, toEndpoint, toSmtp] = await Promise.all([
     startProxy({ port: dovecot.imapPort }),
     startProxy({ port: exchange.port }),
     startProxy({ port: endpoint.port }),
+    startProxy({ port: smtp.port }),
   ]);
   const keys = { ENCRYPTION_KEYS: `k1:${randomBytes(32).toString("base64")}` };
   const nodes: ChaosNode[] = [];
   const start = async (role: "api" | "worker", name: string) => {
-    const toRedis = await startProxy({ port: redis.port });
-    const toRabbit = await startProxy({ port: rabbit.port });
-    const env = {
-      ...QUICK,
-      ...keys,
-      NODE_NAME: name,
-      REDIS_URL: through(redis.url, toRedis),
-      RABBITMQ_URL: through(rabbit.url, toRabbit),
-    };
-    const node = { name, service: await startService(env, undefined, role), toRedis, toRabbit };
+    const node = await startNode({ redis, rabbit }, role, name, keys);
     nodes.push(node);
     return node;
+  };
+  const startAll = async (role: "api" | "worker", count: number) => {
+    const started: ChaosNode[] = [];
+    for (let n = 0; n < count; n++) started.push(await start(role, `${role}-${n}`));
+    return started;
   };
   const world: World = {
     redis,
@@ -82,27 +92,43 @@ export async function startWorld(mailboxes: number): Promise<World | undefined> 
     dovecot,
     exchange,
     endpoint,
-    apis: [await start("api", "api-0"), await start("api", "api-1")],
-    workers: [await start("worker", "worker-0"), await start("worker", "worker-1")],
+    smtp,
+    apis: await startAll("api", withoutBroker ? 3 : 2),
+    workers: await startAll("worker", withoutBroker ? 0 : 2),
     toDovecot,
     toExchange,
     toEndpoint,
+    toSmtp,
     mailboxes: [],
     async end() {
       await Promise.all(nodes.map(({ service }) => service.end()));
-      const proxies = [
-        toDovecot,
-        toExchange,
-        toEndpoint,
-        ...nodes.flatMap(({ toRedis, toRabbit }) => [toRedis, toRabbit]),
-      ];
-      await Promise.all(proxies.map((proxy) => proxy.stop()));
-      await Promise.all([endpoint.stop(), exchange.stop()]);
+      const ofNodes = nodes.flatMap(({ toRedis, toRabbit }) => [toRedis, toRabbit]);
+      const proxies = [toDovecot, toExchange, toEndpoint, toSmtp, ...ofNodes];
+      await Promise.all(proxies.map((proxy) => proxy?.stop()));
+      await Promise.all([endpoint.stop(), exchange.stop(), smtp.stop()]);
       await remove();
     },
   };
   await register(world, mailboxes).catch((error: unknown) => world.end().then(() => Promise.reject(error)));
   return world;
+}
+
+async function startNode(
+  { redis, rabbit }: Pick<World, "redis" | "rabbit">,
+  role: "api" | "worker",
+  name: string,
+  keys: Record<string, string>,
+): Promise<ChaosNode> {
+  const toRedis = await startProxy({ port: redis.port });
+  const toRabbit = rabbit && (await startProxy({ port: rabbit.port }));
+  const env = {
+    ...QUICK,
+    ...keys,
+    NODE_NAME: name,
+    REDIS_URL: through(redis.url, toRedis),
+    ...(rabbit && toRabbit && { RABBITMQ_URL: through(rabbit.url, toRabbit) }),
+  };
+  return { name, service: await startService(env, undefined, role), toRedis, toRabbit };
 }
 
 function through(url: string, { host, port }: Proxy): string {
@@ -112,20 +138,25 @@ function through(url: string, { host, port }: Proxy): string {
   return changed.href;
 }
 
-const PASSWORD = "correct horse";
 /** Acts for mailboxes on Exchange. */
 const ACTING = "service@example.com";
 
 async function register(world: World, count: number): Promise<void> {
-  const { endpoint, exchange, toEndpoint } = world;
+  const { endpoint, exchange, toEndpoint, toSmtp } = world;
   const [{ service }] = world.apis as [ChaosNode];
   await exchange.addUser(ACTING, PASSWORD);
   for (let n = 0; n < count; n++) {
     const [mailbox, receive] = n % 3 === 2 ? await onExchange(world, n) : await onDovecot(world, n);
-    const { id, address } = mailbox;
+    const { id, address, sends } = mailbox;
     const deliver = { url: `http://${toEndpoint.host}:${toEndpoint.port}/`, secret: endpoint.secret };
-    const answer = await service.call("POST", "/api/v1/mailboxes", { id, address, receive, deliver });
-    if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
+    const send = { host: toSmtp.host, port: toSmtp.port, tls: "none", saveSent: "never", notify: true };
+    const body = { id, address, receive, deliver, ...(sends && { send }) };
+    // A machine with much to do may keep Redis waiting; a repeated PUT does no harm.
+    const answer = await service.until("the registration", async () => {
+      const reply = await service.call("PUT", `/api/v1/mailboxes/${id}`, body);
+      return reply.status !== 503 && reply;
+    });
+    if (answer.status >= 300) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
     world.mailboxes.push(mailbox);
   }
   await service.until("all mailboxes to be listened to", async () => {
@@ -139,8 +170,13 @@ type Placed = [mailbox: ChaosMailbox, receive: object];
 async function onDovecot({ dovecot, toDovecot: { host, port } }: World, n: number): Promise<Placed> {
   const id = `box-${n}`;
   await dovecot.addUser(id, PASSWORD);
-  const mailbox = { id, address: `${id}@example.com`, deliver: (raw: Buffer) => dovecot.deliver(id, raw) };
-  return [mailbox, { protocol: "imap", host, port, tls: "none", auth: { user: id, password: PASSWORD } }];
+  const deliver = (raw: Buffer) => dovecot.deliver(id, raw);
+  const afterDelivery = n % 2 === 0 ? "markRead" : { deleteAfterDays: 7 };
+  const auth = { user: id, password: PASSWORD };
+  return [
+    { id, address: `${id}@example.com`, sends: true, deliver },
+    { protocol: "imap", host, port, tls: "none", auth, afterDelivery },
+  ];
 }
 
 async function onExchange({ exchange, toExchange }: World, n: number): Promise<Placed> {
@@ -153,5 +189,6 @@ async function onExchange({ exchange, toExchange }: World, n: number): Promise<P
     access: acting ? "impersonate" : "own",
     auth: { user: acting ? ACTING : address, password: PASSWORD },
   };
-  return [{ id: `box-${n}`, address, deliver: (raw) => exchange.append(address, "inbox", raw) }, receive];
+  const deliver = (raw: Buffer) => exchange.append(address, "inbox", raw);
+  return [{ id: `box-${n}`, address, sends: false, deliver }, receive];
 }

@@ -1,24 +1,29 @@
-/** A process with the embedded queue, to be killed: `send` says each task it has sent, `perform` each it has begun and done. */
+/** A process with a queue, to be killed: it says each task that it has sent, begun and done. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { inlineQueue } from "../../shared/queue/sqlite/queue.ts";
-import { openDatabase } from "../../shared/store/sqlite/database.ts";
-import { backoff } from "../../shared/time.ts";
+import { openQueueAt, type QueueAddress } from "../promises/queue-address.ts";
 import { nameOf, taskOf } from "../promises/queues.ts";
 
-const [path = "", mode] = process.argv.slice(2);
-const queue = inlineQueue({ database: openDatabase(path), backoff, onFailed: () => undefined });
+// Given by the test that starts this.
+const { place, deed } = JSON.parse(process.argv[2] ?? "") as {
+  place: QueueAddress;
+  deed: { send: true } | { performMs: number };
+};
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const queue = await openQueueAt(place);
 
-if (mode === "send") {
+if ("send" in deed) {
   for (let n = 0; ; n++) {
-    await queue.send(taskOf(`t${n}`, `m${n % 10}`));
-    process.stdout.write(`t${n}\n`);
+    await queue.tasks.send(taskOf(`t${n}`, `m${n % 10}`));
+    say(`sent t${n}`);
   }
 }
-await queue.run(
+const { performMs } = deed;
+await queue.tasks.run(
   async (task) => {
-    process.stdout.write(`begun ${nameOf(task)}\n`);
-    await sleep(20);
-    process.stdout.write(`done ${nameOf(task)}\n`);
+    say(`begun ${nameOf(task)}`);
+    if (nameOf(task) === "poison") process.kill(process.pid, "SIGKILL");
+    await sleep(performMs);
+    say(`done ${nameOf(task)}`);
     return { kind: "done" };
   },
   { concurrency: 8 },

@@ -7,7 +7,7 @@ import type { ChildOptions } from "../promises/rabbit-rig.ts";
 
 // Given by the test that starts this.
 const { url, taskMs, ...given } = JSON.parse(process.argv[2] ?? "") as ChildOptions;
-const compressed = { delaysMs: [20, 100, 500], turnsMs: [1000, 3000] };
+const compressed = { delaysMs: [20, 100, 500], laneWaitsMs: [1000, 3000] };
 const queue = rabbitQueue({ ...given, ...compressed, urls: [url], backoff, onFailed: () => undefined });
 await queue.run(
   async (task) => {

@@ -13,7 +13,7 @@ if (mode === "hold") {
   process.stdout.write("0\n");
   setInterval(() => undefined, 60_000);
 } else {
-  const fence = await store.cursors.fence("a");
+  const fence = await store.cursors.issueFence("a");
   const [cursor] = await store.cursors.read("a");
   for (let uid = (cursor?.uid ?? 0) + 1; ; uid++) {
     const ref = refOf(uid);

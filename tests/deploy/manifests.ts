@@ -92,7 +92,7 @@ export function rendered(): Found[] {
     cpSync(join(ROOT, "k8s"), copy, { recursive: true });
     const production = join(copy, "overlays/production");
     copyFileSync(join(production, "secret.env.example"), join(production, "secret.env"));
-    return ["dev", "production"].flatMap((name) => renderedBy(renderer, copy, `overlays/${name}`));
+    return ["dev", "production", "hosted"].flatMap((name) => renderedBy(renderer, copy, `overlays/${name}`));
   } finally {
     rmSync(copy, { recursive: true });
   }

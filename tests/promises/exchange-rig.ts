@@ -1,10 +1,13 @@
-/** What the promises of an Exchange session need to be put to the test: mailboxes for a server, sessions, and a web server told what to say. */
+/** What tests of an Exchange session need: mailboxes on a server, sessions, and a web server with given answers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { MailboxOf } from "../../shared/contract/mailbox.ts";
 import { egress } from "../../shared/egress.ts";
-import { exchange } from "../../shared/mail/ews/account.ts";
+import { ewsAccounts } from "../../shared/mail/ews/account.ts";
+import { processLocks } from "../../shared/concurrency/locks.ts";
 import type { EwsDeps, EwsSession } from "../../shared/mail/ews/client/session.ts";
+import { type LoginGate, loginGate } from "../../shared/mail/net/login-gate.ts";
+import { memoryRefusedLogins } from "../../shared/store/memory/refused-logins.ts";
 import type { KeyPair } from "../servers/certificates.ts";
 import { listenOn } from "../servers/ports.ts";
 import { ewsMailbox } from "./mailbox-rig.ts";
@@ -17,13 +20,27 @@ export function exchangeMailbox(address: string, url: string | undefined, wish: 
 }
 
 export function exchangeDeps(wish: Partial<EwsDeps> = {}): EwsDeps {
-  return { egress: egress("allow"), timeouts: { command: 10_000 }, exchange: exchange(), ...wish };
+  const shared = { exchange: ewsAccounts(), logins: localLogins() };
+  return { egress: egress("allow"), timeouts: { command: 10_000 }, ...shared, ...wish };
+}
+
+/** The gate of a node that is alone. `waitMs` is the wait after a refused login. */
+export function localLogins(waitMs = 60_000): LoginGate {
+  return loginGate({
+    locks: processLocks(),
+    refusedLogins: memoryRefusedLogins(),
+    backoff: { login: () => waitMs },
+  });
 }
 
 /** The display name of the inbox: one small request to a server. */
 export async function inboxName(session: EwsSession, signal: AbortSignal): Promise<string> {
   const { library } = session;
-  const inbox = await session.ask("GetFolder", (by) => library.Folder.Bind(by, session.folder("inbox")), signal);
+  const inbox = await session.callLibrary(
+    "GetFolder",
+    (by) => library.Folder.Bind(by, session.folder("inbox")),
+    signal,
+  );
   return inbox.DisplayName;
 }
 

@@ -1,19 +1,17 @@
 /** What the promises of listening to Exchange need to be put to the test: a server, the hub of hints, and followers that can be waited for. */
-import assert from "node:assert/strict";
 import { Secret } from "../../shared/contract/secret.ts";
-import { type Egress, egress } from "../../shared/egress.ts";
-import { ewsHints, type HubLimits } from "../../shared/mail/ews/notifications/pool.ts";
+import { notificationPool, type PoolLimits } from "../../shared/mail/ews/notifications/pool.ts";
 import { type EwsSession, openEws } from "../../shared/mail/ews/client/session.ts";
-import { stopping } from "../../shared/run.ts";
+import { shutdownReason } from "../../shared/run.ts";
+import { PASSWORD } from "../bodies.ts";
 import { type Exchange, type ExchangeOptions, startExchange } from "../servers/exchange/server.ts";
-import { waitingRoom } from "../servers/waiting.ts";
+import { eventually, waitingRoom } from "../servers/waiting.ts";
 import { exchangeDeps, exchangeMailbox, type EwsWish } from "./exchange-rig.ts";
-import { PASSWORD } from "./mailbox-rig.ts";
 
 export const SERVICE = "svc@example.com";
 
 /** Times for tests: nothing waits longer than it must. */
-const QUICK: Partial<HubLimits> = {
+const QUICK: Partial<PoolLimits> = {
   silenceMs: 60_000,
   gatherMs: 100,
   settleMs: 300,
@@ -30,21 +28,12 @@ function mailboxAt(server: Exchange, address: string, wish: EwsWish) {
 }
 
 /** A server with a hub beside it, and what follows by them. */
-export async function hintsRig(limits: Partial<HubLimits> = {}, options: ExchangeOptions = {}) {
+export async function hintsRig(limits: Partial<PoolLimits> = {}, options: ExchangeOptions = {}) {
   const signal = AbortSignal.timeout(300_000);
   const server = await startExchange({ heartbeatMs: 200, ...options });
   await server.addUser(SERVICE, PASSWORD);
-  const hints = ewsHints({ ...QUICK, ...limits });
-  const guard = egress("allow");
-  let dialled = 0;
-  const counted: Egress = {
-    ...guard,
-    connect(to, until) {
-      dialled++;
-      return guard.connect(to, until);
-    },
-  };
-  const deps = exchangeDeps({ egress: counted });
+  const hints = notificationPool({ ...QUICK, ...limits });
+  const deps = exchangeDeps();
   const followers: { stop(): Promise<void> }[] = [];
   const known = new Set<string>();
   const add = async (address: string) => {
@@ -111,7 +100,7 @@ export async function hintsRig(limits: Partial<HubLimits> = {}, options: Exchang
       until,
       ended: async () => (await room.until(() => end, 60_000, tell)).error,
       async stop() {
-        stop.abort(stopping("enough"));
+        stop.abort(shutdownReason("enough"));
         await running;
         await session.close();
       },
@@ -122,7 +111,6 @@ export async function hintsRig(limits: Partial<HubLimits> = {}, options: Exchang
 
   return {
     server,
-    dialled: () => dialled,
     add,
     follow,
     async over() {
@@ -134,10 +122,4 @@ export async function hintsRig(limits: Partial<HubLimits> = {}, options: Exchang
 export type HintsRig = Awaited<ReturnType<typeof hintsRig>>;
 
 /** Resolves once it holds; for what only the server knows. */
-export async function soon(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 2000; tries++) {
-    if (holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(what);
-}
+export const soon = (what: string, holds: () => boolean) => eventually(holds, what, 20_000, 10);

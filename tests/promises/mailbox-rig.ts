@@ -1,21 +1,20 @@
-/** What the promises of a mail connection need to be put to the test: mailboxes for a server, and a watch that can be waited for. */
+/** What tests of a mail connection need: mailboxes on a server, and a watch that can be waited for. */
 import type { Mailbox, MailboxOf } from "../../shared/contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../shared/contract/message.ts";
 import { Problem } from "../../shared/contract/problem.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 import { egress } from "../../shared/egress.ts";
-import type { MailConnection, WatchSign } from "../../shared/mail/mail.ts";
+import type { MailConnection, WatchEvent } from "../../shared/mail/mail.ts";
 import type { MailDeps } from "../../shared/mail/open.ts";
 import { openMailbox } from "../../shared/mail/open.ts";
+import { PASSWORD } from "../bodies.ts";
 import type { MailServer } from "../servers/mail-server.ts";
 import { waitingRoom } from "../servers/waiting.ts";
-
-export const PASSWORD = "correct horse";
 
 export type Wish = Partial<MailboxOf<"imap">["receive"]>;
 
 /** A user's mailbox on a server, over TLS where the server has it. */
-export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): Mailbox {
+export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): MailboxOf<"imap"> {
   const safe = server.imapsPort > 0;
   return registered(`box-${user}`, "test@example.com", {
     protocol: "imap",
@@ -35,7 +34,11 @@ export function mailboxOn(server: MailServer, user: string, wish: Wish = {}): Ma
 }
 
 /** A mailbox as the service keeps it, whose endpoint nobody asks. */
-function registered<R extends Mailbox["receive"]>(id: string, address: string, receive: R): Mailbox & { receive: R } {
+export function registered<R extends Mailbox["receive"]>(
+  id: string,
+  address: string,
+  receive: R,
+): Mailbox & { receive: R } {
   const now = new Date().toISOString();
   return {
     id,
@@ -58,7 +61,7 @@ export function depsFor(wish: Partial<MailDeps> = {}): MailDeps {
 export type Watch = {
   connection: MailConnection;
   arrivals: Arrival[];
-  signs: WatchSign[];
+  signs: WatchEvent[];
   /** The messages so far, in the order of their arrival. */
   messages(): MessageRef[];
   /** The last cursor of each folder. */
@@ -69,6 +72,8 @@ export type Watch = {
   connected(): Promise<void>;
   /** How the watch ended: undefined when it returned, else what it threw. */
   ended(timeoutMs?: number): Promise<unknown>;
+  /** What it says of folders that it cannot open, whether it goes on with the others or ends. */
+  folderFault(): Promise<unknown>;
   /** Aborts the watch and waits for its end. */
   stop(): Promise<void>;
 };
@@ -79,11 +84,11 @@ export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: C
   const stop = new AbortController();
   const room = waitingRoom();
   const arrivals: Arrival[] = [];
-  const signs: WatchSign[] = [];
+  const signs: WatchEvent[] = [];
   let end: { error: unknown } | undefined;
   const messages = () => arrivals.flatMap((one) => one.messages);
   const told = () => `${messages().length} messages arrived, it ended with ${String(end?.error ?? "nothing")}`;
-  const tell = (sign: WatchSign) => {
+  const tell = (sign: WatchEvent) => {
     signs.push(sign);
     room.wake();
   };
@@ -115,6 +120,12 @@ export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: C
       await room.until(() => orEnded(signs.find((one) => one.kind === "connected")), 60_000, told);
     },
     ended: async (timeoutMs = 60_000) => (await room.until(() => end, timeoutMs, told)).error,
+    folderFault: () =>
+      room.until(
+        () => signs.flatMap((one) => (one.kind === "folders" && one.problem ? [one.problem] : []))[0] ?? end?.error,
+        60_000,
+        told,
+      ),
     stop: async () => {
       stop.abort();
       await running;

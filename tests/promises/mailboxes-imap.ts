@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Problem } from "../../shared/contract/problem.ts";
 import { openMailbox } from "../../shared/mail/open.ts";
+import { PASSWORD } from "../bodies.ts";
 import { numbered } from "../servers/mail.ts";
 import type { MailServer } from "../servers/mail-server.ts";
-import { all, depsFor, isProblem, mailboxOn, PASSWORD, type Watch, watchOn, type Wish } from "./mailbox-rig.ts";
+import { all, depsFor, isProblem, mailboxOn, type Watch, watchOn, type Wish } from "./mailbox-rig.ts";
 import { type HostKind, mailboxPromises } from "./mailboxes.ts";
 
 /** What an IMAP server under test can. */
@@ -14,7 +15,7 @@ export type ServerKind = Omit<HostKind<MailServer>, "mailbox"> & {
   renumbers: boolean;
 };
 
-const signal = AbortSignal.timeout(300_000);
+const { signal } = new AbortController();
 
 /** Runs both suites; every test has its own user. */
 export function imapMailboxPromises(kind: ServerKind): void {
@@ -56,7 +57,7 @@ export function imapMailboxPromises(kind: ServerKind): void {
       const user = await someone();
       await server.append(user, "INBOX", numbered(1));
       const mail = openMailbox.imap(depsFor(), mailboxOn(server, user));
-      const [refs = []] = await all(mail.since(new Date(0), [], signal));
+      const [refs = []] = await all(mail.listSince(new Date(0), [], signal));
       const stale = refs.map((one) => ({ ...one, epoch: "1" }));
       await assert.rejects(all(mail.fetch(stale, signal)), isProblem("gone"));
       await mail.close();

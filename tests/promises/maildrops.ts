@@ -5,10 +5,11 @@ import type { MailboxOf } from "../../shared/contract/mailbox.ts";
 import type { Cursor } from "../../shared/contract/message.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 import { openMailbox } from "../../shared/mail/open.ts";
-import { maildrops } from "../../shared/mail/pop3/maildrops.ts";
+import { maildropPool } from "../../shared/mail/pop3/maildrops.ts";
+import { PASSWORD } from "../bodies.ts";
 import { numbered } from "../servers/mail.ts";
 import { eventually } from "../servers/waiting.ts";
-import { all, depsFor, isProblem, maildropOn, PASSWORD, type Watch, watchOn } from "./mailbox-rig.ts";
+import { all, depsFor, isProblem, maildropOn, type Watch, watchOn } from "./mailbox-rig.ts";
 
 export type MaildropServer = {
   host: string;
@@ -27,7 +28,7 @@ export type MaildropKind = { name: string; start: () => Promise<MaildropServer>;
 
 type Wish = Partial<MailboxOf<"pop3">["receive"]>;
 
-const signal = AbortSignal.timeout(300_000);
+const { signal } = new AbortController();
 const many = (count: number) => Array.from({ length: count }, (_, index) => numbered(index));
 
 /** Runs the suite; every test has its own user. */
@@ -49,7 +50,7 @@ export function maildropPromises(kind: MaildropKind): void {
       return user;
     };
     // As in one process: all connections share the turns.
-    const deps = depsFor({ maildrops: maildrops(300) });
+    const deps = depsFor({ maildrops: maildropPool(300) });
     const watching = (user: string, wish?: Wish, cursors?: Cursor[]) => {
       const watch = watchOn(maildropOn(server, user, wish), deps, cursors);
       open.push(watch);
@@ -126,7 +127,7 @@ export function maildropPromises(kind: MaildropKind): void {
       const refs = await watch.until(2);
       await watch.stop();
       const mail = connection(user);
-      await mail.tidy(refs.slice(0, 1), "delete", signal);
+      await mail.applyAfterDelivery(refs.slice(0, 1), "delete", signal);
       const got = await all(mail.fetch(refs, signal));
       assert.deepEqual(
         got.map((one) => one.ref.uid),
@@ -151,10 +152,10 @@ export function maildropPromises(kind: MaildropKind): void {
       const refs = await watch.until(3);
       const [first, second] = [refs.slice(0, 1), refs.slice(1, 2)];
       await Promise.all([
-        watch.connection.tidy(first, "delete", signal),
-        watch.connection.tidy(second, "delete", signal),
+        watch.connection.applyAfterDelivery(first, "delete", signal),
+        watch.connection.applyAfterDelivery(second, "delete", signal),
       ]);
-      await watch.connection.tidy(refs.slice(0, 2), "delete", signal);
+      await watch.connection.applyAfterDelivery(refs.slice(0, 2), "delete", signal);
       assert.equal(await server.count(user), 1);
       await server.append(user, numbered(4));
       assert.equal((await watch.until(4))[3]?.uid, 4, "numbers are not used again");
@@ -190,7 +191,7 @@ export function maildropPromises(kind: MaildropKind): void {
           const by = others[index % 2] ?? watch.connection;
           const got = await all(by.fetch([ref], signal));
           assert.ok(got.length === 1 && got[0] && "raw" in got[0]);
-          if (index % 3 === 0) await by.tidy([ref], "delete", signal);
+          if (index % 3 === 0) await by.applyAfterDelivery([ref], "delete", signal);
         }),
       );
       assert.equal(await server.count(user), 20);
@@ -210,7 +211,7 @@ export function maildropPromises(kind: MaildropKind): void {
       await watch.connected();
       await watch.stop();
       const mail = connection(user);
-      const found = await all(mail.since(new Date("2021-01-01"), watch.cursors(), signal));
+      const found = await all(mail.listSince(new Date("2021-01-01"), watch.cursors(), signal));
       assert.deepEqual(
         found.flat().map(({ uid }) => uid),
         [2],

@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Sending } from "../../shared/contract/sending.ts";
 import type { Outbox } from "../../shared/store/store.ts";
 import { mailboxOf } from "./samples.ts";
-import { type NewStore, withStore } from "./stores.ts";
+import { type NewStore, type Pass, withStore } from "./stores.ts";
 
 const DAY = 24 * 3_600_000;
 const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
@@ -51,16 +50,16 @@ async function accepted(outbox: Outbox, sending: Sending, bytes: Uint8Array = ra
 
 const conflict = { code: "conflict", retry: "never" };
 
-export function outboxPromises(make: NewStore): void {
+export function outboxPromises(make: NewStore, pass: Pass): void {
   test("what was taken up comes back as it was, with its bytes", () =>
     withStore(make, async ({ outbox }) => {
       const dsn = { notify: ["success" as const], return: "full" as const };
       const sending = await accepted(outbox, sendingOf("s", { key: "k", dsn }));
       assert.equal(sending.revision, 1);
       assert.deepEqual(await outbox.get("s"), sending);
-      assert.equal(Buffer.from((await outbox.raw("s")) ?? []).toString(), raw.toString());
+      assert.equal(Buffer.from((await outbox.getRaw("s")) ?? []).toString(), raw.toString());
       assert.equal(await outbox.get("none"), undefined);
-      assert.equal(await outbox.raw("none"), undefined);
+      assert.equal(await outbox.getRaw("none"), undefined);
     }));
 
   test("twenty requests with one key at once are one message, whatever id each of them brings", () =>
@@ -104,31 +103,31 @@ export function outboxPromises(make: NewStore): void {
       await accepted(outbox, sendingOf("later", { nextAttemptAt: ago(-60_000) }));
       const over = await accepted(outbox, sendingOf("over"));
       await outbox.save({ ...over, state: "failed", nextAttemptAt: null });
-      for (const id of ["later", "over", "none"]) assert.equal(await outbox.take(id, 1000), undefined, id);
-      const takes = await Promise.all(Array.from({ length: 10 }, () => outbox.take("due", 40)));
+      for (const id of ["later", "over", "none"]) assert.equal(await outbox.claim(id, 1000), undefined, id);
+      const takes = await Promise.all(Array.from({ length: 10 }, () => outbox.claim("due", 40)));
       assert.deepEqual(
         takes.filter((one) => one !== undefined),
         [due],
       );
-      await sleep(80);
-      const again = await outbox.take("due", 60_000);
+      await pass(80);
+      const again = await outbox.claim("due", 60_000);
       assert.ok(again);
-      assert.equal(await outbox.take("due", 60_000), undefined);
+      assert.equal(await outbox.claim("due", 60_000), undefined);
       await outbox.save(again);
-      assert.ok(await outbox.take("due", 60_000));
+      assert.ok(await outbox.claim("due", 60_000));
     }));
 
   test("a change to anything but the newest state is refused, so that whoever lost a sending can no longer mark it", () =>
     withStore(make, async ({ outbox }) => {
       const sending = await accepted(outbox, sendingOf("s"));
-      const slow = await outbox.take("s", 20);
-      await sleep(60);
-      const quick = await outbox.take("s", 60_000);
+      const slow = await outbox.claim("s", 20);
+      await pass(60);
+      const quick = await outbox.claim("s", 60_000);
       assert.ok(slow && quick);
       const marked = await outbox.save({ ...quick, transmitting: ["b@example.com"] }, 60_000);
       assert.equal(marked.revision, sending.revision + 1);
       await assert.rejects(outbox.save({ ...slow, transmitting: ["b@example.com"] }, 60_000), conflict);
-      assert.equal(await outbox.take("s", 60_000), undefined, "still held after the mark");
+      assert.equal(await outbox.claim("s", 60_000), undefined, "still held after the mark");
       await outbox.save({ ...marked, state: "sent", nextAttemptAt: null });
       await assert.rejects(outbox.save(marked), conflict);
       assert.equal((await outbox.get("s"))?.state, "sent");
@@ -137,23 +136,23 @@ export function outboxPromises(make: NewStore): void {
   test("a mark outlives its holder: whoever takes the sending next finds it", () =>
     withStore(make, async ({ outbox }) => {
       await accepted(outbox, sendingOf("s"));
-      const taken = await outbox.take("s", 60_000);
+      const taken = await outbox.claim("s", 60_000);
       assert.ok(taken);
       await outbox.save({ ...taken, transmitting: ["b@example.com"] }, 30);
-      await sleep(80);
-      assert.deepEqual((await outbox.take("s", 60_000))?.transmitting, ["b@example.com"]);
+      await pass(80);
+      assert.deepEqual((await outbox.claim("s", 60_000))?.transmitting, ["b@example.com"]);
     }));
 
   test("the bytes go once the message is sent and its copy done, and stay with one that failed or is unknown", () =>
     withStore(make, async ({ outbox }) => {
       let sent = await accepted(outbox, sendingOf("sent", { copy: "wanted" }));
       sent = await outbox.save({ ...sent, state: "sent", nextAttemptAt: null });
-      assert.ok(await outbox.raw("sent"));
+      assert.ok(await outbox.getRaw("sent"));
       await outbox.save({ ...sent, copy: "done" });
-      assert.equal(await outbox.raw("sent"), undefined);
+      assert.equal(await outbox.getRaw("sent"), undefined);
       for (const state of ["failed", "unknown"] as const) {
         await outbox.save({ ...(await accepted(outbox, sendingOf(state))), state, nextAttemptAt: null });
-        assert.ok(await outbox.raw(state));
+        assert.ok(await outbox.getRaw(state));
       }
     }));
 
@@ -175,10 +174,10 @@ export function outboxPromises(make: NewStore): void {
     withStore(make, async ({ outbox }) => {
       const sending = await accepted(outbox, sendingOf("s"));
       await outbox.save({ ...sending, serverMessageId: "<theirs@example.net>" });
-      assert.equal((await outbox.find("a", "<s@example.com>"))?.id, "s");
-      assert.equal((await outbox.find("a", "<theirs@example.net>"))?.id, "s");
-      assert.equal(await outbox.find("b", "<s@example.com>"), undefined);
-      assert.equal(await outbox.find("a", "<other@example.com>"), undefined);
+      assert.equal((await outbox.findByMessageId("a", "<s@example.com>"))?.id, "s");
+      assert.equal((await outbox.findByMessageId("a", "<theirs@example.net>"))?.id, "s");
+      assert.equal(await outbox.findByMessageId("b", "<s@example.com>"), undefined);
+      assert.equal(await outbox.findByMessageId("a", "<other@example.com>"), undefined);
     }));
 
   test("sendings are listed newest first, page by page, each once, by state too", () =>
@@ -212,15 +211,15 @@ export function outboxPromises(make: NewStore): void {
       await accepted(outbox, sendingOf("first", { nextAttemptAt: ago(9000) }));
       await accepted(outbox, sendingOf("future", { nextAttemptAt: ago(-9000) }));
       await accepted(outbox, sendingOf("taken", { nextAttemptAt: ago(9000) }));
-      await outbox.take("taken", 60_000);
+      await outbox.claim("taken", 60_000);
       const over = await accepted(outbox, sendingOf("over", { nextAttemptAt: ago(9000) }));
       await outbox.save({ ...over, state: "sent", nextAttemptAt: null });
-      const found = await outbox.overdue({ dueBefore: ago(2000), limit: 10 });
+      const found = await outbox.listOverdue({ dueBefore: ago(2000), limit: 10 });
       assert.deepEqual(found, [
         { id: "first", mailbox: "a" },
         { id: "later", mailbox: "a" },
       ]);
-      assert.equal((await outbox.overdue({ dueBefore: ago(2000), limit: 1 })).length, 1);
+      assert.equal((await outbox.listOverdue({ dueBefore: ago(2000), limit: 1 })).length, 1);
     }));
 
   test("what is over is forgotten after the window with its key, what is queued never", () =>
@@ -233,7 +232,7 @@ export function outboxPromises(make: NewStore): void {
         await outbox.save({ ...over, state: "failed", nextAttemptAt: null });
         await trim(new Date());
         assert.equal(await outbox.get("over"), undefined);
-        assert.equal(await outbox.raw("over"), undefined);
+        assert.equal(await outbox.getRaw("over"), undefined);
         assert.ok(await outbox.get("queued"));
         assert.equal((await outbox.accept(sendingOf("again", { key: "k" }), raw, 1000)).kind, "accepted");
       },
@@ -242,11 +241,11 @@ export function outboxPromises(make: NewStore): void {
 
   test("automatic mail is counted by address and direction", () =>
     withStore(make, async ({ outbox }) => {
-      await outbox.noteAutomatic("a", "Robot@example.com", "heard");
-      await outbox.noteAutomatic("a", "robot@example.com", "sent");
-      await outbox.noteAutomatic("a", "robot@example.com", "sent");
-      assert.deepEqual(await outbox.automatic("a", "robot@EXAMPLE.com"), { heard: 1, sent: 2 });
-      assert.deepEqual(await outbox.automatic("b", "robot@example.com"), { heard: 0, sent: 0 });
+      await outbox.recordAutomatic("a", "Robot@example.com", "heard");
+      await outbox.recordAutomatic("a", "robot@example.com", "sent");
+      await outbox.recordAutomatic("a", "robot@example.com", "sent");
+      assert.deepEqual(await outbox.getAutomaticTraffic("a", "robot@EXAMPLE.com"), { heard: 1, sent: 2 });
+      assert.deepEqual(await outbox.getAutomaticTraffic("b", "robot@example.com"), { heard: 0, sent: 0 });
     }));
 
   test("a removed mailbox leaves no sending behind for its namesake", () =>
@@ -258,6 +257,6 @@ export function outboxPromises(make: NewStore): void {
       await mailboxes.put(mailboxOf("a"));
       assert.equal((await outbox.list({ mailbox: "a", limit: 10 })).total, 0);
       assert.equal((await outbox.accept(sendingOf("s2", { key: "k" }), raw, 1000)).kind, "accepted");
-      assert.deepEqual(await outbox.overdue({ dueBefore: ago(5), limit: 10 }), [{ id: "s2", mailbox: "a" }]);
+      assert.deepEqual(await outbox.listOverdue({ dueBefore: ago(5), limit: 10 }), [{ id: "s2", mailbox: "a" }]);
     }));
 }

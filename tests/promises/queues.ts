@@ -5,15 +5,33 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { Problem } from "../../shared/contract/problem.ts";
 import type { Task, TaskOutcome } from "../../shared/contract/task.ts";
-import type { Perform, TaskDepth, TaskFailure, TaskSender, TaskSource } from "../../shared/queue/queue.ts";
+import type { PerformTask, TaskDepth, TaskFailure, TaskQueue } from "../../shared/queue/queue.ts";
 import { eventually } from "../servers/waiting.ts";
+import { openQueueAt, type QueueAddress } from "./queue-address.ts";
+import { killing } from "./queues-killing.ts";
+import { parking } from "./queues-parking.ts";
+import { sending } from "./queues-sending.ts";
 import { stoppingAndStarting } from "./queues-stopping.ts";
 
-export type OpenQueue = { tasks: TaskSender & TaskSource; failures: TaskFailure[]; close(): Promise<void> };
-/** A place with an empty queue in it; opened again after a close it holds what it held, if `keeps`. */
-export type QueuePlace = { keeps: boolean; open(): Promise<OpenQueue> };
+/** `sendMany` puts so many tasks there at once that sending each would take too long. */
+export type OpenQueue = {
+  tasks: TaskQueue;
+  failures: readonly TaskFailure[];
+  sendMany?(tasks: Task[]): Promise<void>;
+  close(): Promise<void>;
+};
+/**
+ * A place with an empty queue in it. With an address, it holds what it held when it is opened again after a close, also by another
+ * process. `isLarge`: it is also tried with very many tasks.
+ */
+export type QueuePlace = { address?: QueueAddress; isLarge?: boolean; open(): Promise<OpenQueue> };
 /** Every wait between tries is expected to be a hundredth of the production one. */
 export type NewQueuePlace = () => QueuePlace;
+
+/** The place of this address. */
+export function placeAt(address: QueueAddress, isLarge = false): QueuePlace {
+  return { address, isLarge, open: () => openQueueAt(address) };
+}
 
 export function taskOf(delivery: string, mailbox = "a"): Task {
   return { version: 1, kind: "redeliver", mailbox, delivery };
@@ -23,7 +41,7 @@ export const nameOf = (task: Task) => (task.kind === "redeliver" ? task.delivery
 const done = { kind: "done" } as const;
 
 /** Runs the queue in the background; `stop` aborts it and waits for its end. */
-export function working(queue: OpenQueue, perform: Perform, concurrency = 8) {
+export function working(queue: OpenQueue, perform: PerformTask, concurrency = 8) {
   const stopper = new AbortController();
   const end = queue.tasks.run(perform, { concurrency }, stopper.signal);
   return {
@@ -36,8 +54,10 @@ export function working(queue: OpenQueue, perform: Perform, concurrency = 8) {
 
 /** Waits until the queue counts this: a broker's counts follow what it was told a moment later. */
 export async function settled(queue: OpenQueue, depth: TaskDepth): Promise<void> {
-  const same = async () => isDeepStrictEqual(await queue.tasks.depth(), depth);
-  await eventually(same, `the depth ${JSON.stringify(depth)}`);
+  const same = async () => isDeepStrictEqual({ ...(await queue.tasks.depth()), ...depth }, await queue.tasks.depth());
+  await eventually(same, `the depth ${JSON.stringify(depth)}`).catch(async (error: unknown) => {
+    throw new Error(`${String(error)}; it is ${JSON.stringify(await queue.tasks.depth())}`);
+  });
 }
 
 /** Runs `use` with a newly opened queue and closes it. */
@@ -54,7 +74,7 @@ export async function withQueue(make: NewQueuePlace, use: (queue: OpenQueue) => 
 export function gated() {
   const gate = Promise.withResolvers<TaskOutcome>();
   const begun: string[] = [];
-  const perform: Perform = (task, _attempt, signal) => {
+  const perform: PerformTask = (task, _attempt, signal) => {
     begun.push(nameOf(task));
     const stopped = new Promise<never>((_, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -70,7 +90,10 @@ export function queuePromises(name: string, make: NewQueuePlace): void {
     carrying(make);
     retrying(make);
     sharing(make);
+    sending(make);
+    parking(make);
     stoppingAndStarting(make);
+    killing(make);
   });
 }
 
@@ -96,7 +119,8 @@ function carrying(make: NewQueuePlace): void {
 
   test("a delayed task is performed not before its time, and does not hold up others", () =>
     withQueue(make, async (queue) => {
-      const notBefore = new Date(Date.now() + 400);
+      // Later than the slowest broker needs for two tasks.
+      const notBefore = new Date(Date.now() + 3_000);
       const seen: string[] = [];
       let early = false;
       await queue.tasks.send(taskOf("delayed"), { notBefore });
@@ -116,11 +140,13 @@ function carrying(make: NewQueuePlace): void {
   test("the rest that a task leaves is performed later, in its place", () =>
     withQueue(make, async (queue) => {
       const seen: string[] = [];
-      const at = new Date(Date.now() + 400);
+      let at = new Date();
       await queue.tasks.send(taskOf("whole"));
       const work = working(queue, async (task) => {
         seen.push(nameOf(task));
-        return nameOf(task) === "whole" ? { kind: "again", task: taskOf("rest"), at } : done;
+        if (nameOf(task) !== "whole") return done;
+        at = new Date(Date.now() + 1_500);
+        return { kind: "again", task: taskOf("rest"), at };
       });
       await eventually(async () => (await queue.tasks.depth()).delayed === 1, "the rest waiting");
       await eventually(() => seen.length === 2, "the rest");
@@ -139,7 +165,7 @@ function retrying(make: NewQueuePlace): void {
       const work = working(queue, async (_task, attempt) => {
         attempts.push(attempt);
         if (attempt === 1) throw new Problem("unavailable", "busy just now");
-        if (attempt === 2) throw new TypeError("a fault of ours");
+        if (attempt === 2) throw new TypeError("a defect of the service");
         return done;
       });
       await eventually(() => attempts.length === 3, "the third attempt");
@@ -151,6 +177,27 @@ function retrying(make: NewQueuePlace): void {
         [2, "a", "internal"],
       ]);
       assert.ok(queue.failures.every(({ retryAt }) => retryAt !== null));
+      await settled(queue, { ready: 0, delayed: 0, running: 0 });
+    }));
+
+  test("a task that is put off comes again not before its time, as the same attempt, and nothing is reported", () =>
+    withQueue(make, async (queue) => {
+      let at = new Date(Date.now() + 60_000);
+      const seen: [string, number, boolean][] = [];
+      await queue.tasks.send(taskOf("t"));
+      const work = working(queue, async (task, attempt) => {
+        seen.push([nameOf(task), attempt, Date.now() >= at.getTime()]);
+        if (seen.length > 1) return done;
+        at = new Date(Date.now() + 300);
+        return { kind: "later", at };
+      });
+      await eventually(() => seen.length === 2, "the task to come again");
+      await work.stop();
+      assert.deepEqual(seen, [
+        ["t", 1, false],
+        ["t", 1, true],
+      ]);
+      assert.deepEqual(queue.failures, []);
       await settled(queue, { ready: 0, delayed: 0, running: 0 });
     }));
 
@@ -169,7 +216,7 @@ function retrying(make: NewQueuePlace): void {
       assert.ok((times[1] ?? 0) >= retry.getTime());
     }));
 
-  test("a problem that says never ends the task, and is reported as given up", () =>
+  test("a problem that says never ends the tries, and is reported as given up", () =>
     withQueue(make, async (queue) => {
       await queue.tasks.send(taskOf("t"));
       let tries = 0;
@@ -237,6 +284,8 @@ function sharing(make: NewQueuePlace): void {
         queue,
         async (task) => {
           seen.push(nameOf(task));
+          // Meanwhile the broker hands over the others.
+          if (seen.length === 1) await new Promise((resolve) => setTimeout(resolve, 1_000));
           return done;
         },
         1,

@@ -89,7 +89,7 @@ export function rabbitFaultPromises(rabbit: () => RabbitRig): void {
       const { exchange, queue: name, queueType } = options;
       const given = { exchange, queue: name, queueType, url: rabbit().url, deliveryLimit: 6, taskMs: 5 };
       const done = new Set<string>();
-      const parkedNow = async () => (await queue.tasks.counts()).parked > 0;
+      const parkedNow = async () => (await queue.tasks.depth()).parked > 0;
       let deaths = 0;
       for (let survived = false; !survived;) {
         const child = childConsumer(given);
@@ -143,6 +143,6 @@ export function rabbitFaultPromises(rabbit: () => RabbitRig): void {
 /** Tasks there are, once the connection that counts them is back too: the one that takes them may be earlier. */
 async function emptied(tasks: RabbitQueue): Promise<number | undefined> {
   if (tasks.trouble() !== null) return undefined;
-  const { ready, delayed, running } = await tasks.counts();
+  const { ready, delayed, running } = await tasks.depth();
   return ready + delayed + running;
 }

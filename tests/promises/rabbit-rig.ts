@@ -1,15 +1,18 @@
 /** Queues on a real RabbitMQ for tests, each with names of its own, and consumers in processes that can be killed. */
+import { isStoreAway } from "./node-faults.ts";
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { connect } from "amqplib";
 import type { Problem } from "../../shared/contract/problem.ts";
 import type { Task } from "../../shared/contract/task.ts";
 import type { TaskFailure } from "../../shared/queue/queue.ts";
 import { type RabbitOptions, type RabbitQueue, rabbitQueue } from "../../shared/queue/rabbitmq/queue.ts";
+import { taskMessage } from "../../shared/queue/rabbitmq/message.ts";
 import { backoffs } from "../../shared/time.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
-import { nameOf, type QueuePlace } from "./queues.ts";
+import { nameOf } from "./queues.ts";
 
 export type QueueType = "quorum" | "classic";
 export type RabbitRig = RabbitMq & { tlsPort: number; ca: string };
@@ -19,6 +22,7 @@ export type OpenRabbit = {
   away: Problem[];
   back: number[];
   options: RabbitOptions;
+  sendMany(tasks: Task[]): Promise<void>;
   close(): Promise<void>;
 };
 
@@ -39,7 +43,7 @@ export function optionsFor(url: string, name: string, queueType: QueueType): Rab
     backoff: backoffs(0.01),
     onFailed: () => undefined,
     delaysMs: [20, 100, 500],
-    turnsMs: [1000, 3000],
+    laneWaitsMs: [1000, 3000],
     confirmMs: 5000,
   };
 }
@@ -51,6 +55,7 @@ export async function openRabbit(given: RabbitOptions, readyMs = 20_000): Promis
   const back: number[] = [];
   const options: RabbitOptions = {
     ...given,
+    isNodeFault: isStoreAway,
     onFailed: (failure) => void failures.push(failure),
     onAway: (why) => void away.push(why),
     onBack: (ms) => void back.push(ms),
@@ -75,17 +80,20 @@ export async function openRabbit(given: RabbitOptions, readyMs = 20_000): Promis
     await close();
     throw error;
   }
-  return { tasks: { ...queue, run }, failures, away, back, options, close };
+  const sendMany = (tasks: Task[]) => publishMany(options, tasks);
+  return { tasks: { ...queue, run }, failures, away, back, options, sendMany, close };
 }
 
-/** A place for the suite of every queue; its queues on the broker are new. */
-export function rabbitPlace(
-  rabbit: () => RabbitRig,
-  newName: (type: QueueType) => string,
-  type: QueueType,
-): QueuePlace {
-  const name = newName(type);
-  return { keeps: true, open: () => openRabbit(optionsFor(rabbit().url, name, type)) };
+/** Publishes tasks past the queue under test, with one wait for all confirms. */
+async function publishMany({ urls: [url = ""], exchange, queue }: RabbitOptions, tasks: Task[]): Promise<void> {
+  const connection = await connect(url);
+  const channel = await connection.createConfirmChannel();
+  for (const task of tasks) {
+    const { content, to, ...properties } = taskMessage(queue, task, {});
+    channel.publish(exchange, to, content, { ...properties, persistent: true });
+  }
+  await channel.waitForConfirms();
+  await connection.close();
 }
 
 const child = fileURLToPath(new URL("../children/rabbit.ts", import.meta.url));

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Problem } from "../../shared/contract/problem.ts";
-import { rabbitAddress } from "../../shared/queue/rabbitmq/address.ts";
+import { parseRabbitUrl } from "../../shared/queue/rabbitmq/address.ts";
 import { freePorts } from "../servers/ports.ts";
 import { eventually } from "../servers/waiting.ts";
 import { taskOf, working } from "./queues.ts";
@@ -28,7 +28,7 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
       const url = `amqp://${encodeURIComponent(user)}:${encodeURIComponent(password)}@${host}:${port}/${path}`;
       const queue = await openRabbit(optionsNow(url));
       await queue.tasks.send(taskOf("t"));
-      assert.deepEqual(await queue.tasks.depth(), { ready: 1, delayed: 0, running: 0 });
+      assert.equal((await queue.tasks.depth()).ready, 1);
       assert.ok(queue.tasks.description.includes(`${encodeURIComponent(user)}@${host}:${port}/${path}`));
       assert.ok(!queue.tasks.description.includes(encodeURIComponent(password)));
       await queue.close();
@@ -52,11 +52,11 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
       const wrong = ["redis://localhost:6379", "amqp://u:secret%zz@localhost", "localhost"];
       for (const url of wrong) {
         assert.throws(
-          () => rabbitAddress(url),
+          () => parseRabbitUrl(url),
           (error: Error) => error.message.startsWith("RABBITMQ_URL ") && !error.message.includes("secret"),
         );
       }
-      const { options } = rabbitAddress("amqps://[::1]");
+      const { options } = parseRabbitUrl("amqps://[::1]");
       assert.deepEqual(
         [options.protocol, options.hostname, options.port, options.username, options.vhost],
         ["amqps", "::1", 5671, "guest", "%2F"],

@@ -3,14 +3,16 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect } from "amqplib";
 import { Problem } from "../../shared/contract/problem.ts";
+import type { Task } from "../../shared/contract/task.ts";
+import type { RabbitOptions } from "../../shared/queue/rabbitmq/queue.ts";
 import { nextDelay } from "../../shared/queue/rabbitmq/topology.ts";
 import { eventually } from "../servers/waiting.ts";
-import { nameOf, taskOf, working } from "./queues.ts";
+import { taskOf, working } from "./queues.ts";
 import { namer, type OpenRabbit, openRabbit, optionsFor, type RabbitRig, remembering } from "./rabbit-rig.ts";
 
 export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
   const newName = namer();
-  const withQueue = async (use: (queue: OpenRabbit) => Promise<void>, more = {}) => {
+  const withQueue = async (use: (queue: OpenRabbit) => Promise<void>, more: Partial<RabbitOptions> = {}) => {
     const queue = await openRabbit({ ...optionsFor(rabbit().url, newName("quorum"), "quorum"), ...more });
     try {
       await use(queue);
@@ -20,54 +22,6 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
   };
 
   describe("tasks on RabbitMQ", () => {
-    test("a task that is given up is parked with its reason, can be listed again and again, and replayed", () =>
-      withQueue(async (queue) => {
-        await queue.tasks.send(taskOf("bad"));
-        const first = working(queue, async () => {
-          throw new Problem("message", "cannot be handled", { retry: "never" });
-        });
-        await eventually(async () => (await queue.tasks.counts()).parked === 1, "the parked task");
-        await first.stop();
-        for (let look = 0; look < 3; look++) {
-          const found = await eventually(async () => (await queue.tasks.parked(10))[0], "the parked task");
-          assert.deepEqual([found.task, found.reason, found.tries], [taskOf("bad"), "cannot be handled", 1]);
-        }
-        assert.equal(await queue.tasks.replayParked(), 1);
-        const seen: [string, number][] = [];
-        const second = working(queue, async (_task, attempt) => {
-          seen.push(["bad", attempt]);
-          return { kind: "done" };
-        });
-        await eventually(() => seen.length === 1, "the replayed task");
-        await second.stop();
-        assert.deepEqual(seen, [["bad", 1]]);
-        assert.deepEqual(await queue.tasks.parked(10), []);
-      }));
-
-    test("parked tasks are replayed and dropped by their ids, the others stay", () =>
-      withQueue(async (queue) => {
-        for (const name of ["a", "b", "c"]) await queue.tasks.send(taskOf(name));
-        const first = working(queue, async () => {
-          throw new Problem("message", "cannot be handled", { retry: "never" });
-        });
-        await eventually(async () => (await queue.tasks.counts()).parked === 3, "the parked tasks");
-        await first.stop();
-        const found = await eventually(async () => {
-          const all = await queue.tasks.parked(10);
-          return all.length === 3 && all;
-        }, "all of them");
-        const idOf = (name: string) => found.find(({ task }) => task && nameOf(task) === name)?.id ?? "";
-        assert.equal(await queue.tasks.dropParked([idOf("a"), "nobody's"]), 1);
-        assert.equal(await queue.tasks.replayParked([idOf("b")]), 1);
-        const seen: string[] = [];
-        const second = working(queue, remembering(seen));
-        await eventually(() => seen.length === 1, "the replayed task");
-        await second.stop();
-        assert.deepEqual(seen, ["b"]);
-        const left = await eventually(async () => (await queue.tasks.parked(10))[0], "the one that stayed");
-        assert.deepEqual(left.task, taskOf("c"));
-      }));
-
     test("what a node whose clock is fast has parked is replayed and dropped as anything else", () =>
       withQueue(async (queue) => {
         const parkedAt = new Date(Date.now() + 3_600_000).toISOString();
@@ -78,9 +32,9 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
             channel.publish(queue.options.exchange, `${queue.options.queue}.parked`, body, more);
           }
         });
-        await eventually(async () => (await queue.tasks.counts()).parked === 2, "the parked tasks");
+        await eventually(async () => (await queue.tasks.depth()).parked === 2, "the parked tasks");
         assert.equal(await queue.tasks.dropParked(["b"]), 1);
-        await eventually(async () => (await queue.tasks.counts()).parked === 1, "the other one to be back");
+        await eventually(async () => (await queue.tasks.depth()).parked === 1, "the other one to be back");
         assert.equal(await queue.tasks.replayParked(), 1);
         const seen: string[] = [];
         const work = working(queue, remembering(seen));
@@ -96,7 +50,7 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
           const work = working(queue, async () => {
             throw new Problem("unavailable", "down for good");
           });
-          await eventually(async () => (await queue.tasks.counts()).parked === 1, "the parked task");
+          await eventually(async () => (await queue.tasks.depth()).parked === 1, "the parked task");
           await work.stop();
           assert.deepEqual(
             queue.failures.map(({ attempt, retryAt }) => [attempt, retryAt !== null]),
@@ -107,7 +61,7 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
             ],
           );
         },
-        { triesMax: 3 },
+        { maxAttempts: 3 },
       ));
 
     test("a task that only a newer version can read is parked whole and reported, and stops nothing", () =>
@@ -119,7 +73,7 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
         const seen: string[] = [];
         const work = working(queue, remembering(seen));
         await eventually(() => seen.length === 1, "the readable task");
-        await eventually(async () => (await queue.tasks.counts()).parked === 2, "the parked ones");
+        await eventually(async () => (await queue.tasks.depth()).parked === 2, "the parked ones");
         await work.stop();
         assert.deepEqual(
           queue.failures.map(({ task, retryAt }) => [task, retryAt]),
@@ -129,6 +83,68 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
           ],
         );
         assert.deepEqual(await parkedBodies(queue), [newer, "\u0000 not even JSON"]);
+      }));
+
+    test("tasks that 0.1 queued under the kinds of then are performed, listed and replayed under those of now", () =>
+      withQueue(async (queue) => {
+        const rest = { version: 1, mailbox: "a" };
+        const queued = [
+          {
+            ...rest,
+            kind: "tidy",
+            messages: [{ folder: "INBOX", epoch: "1", uid: 7, size: 9, receivedAt: "2026-03-01T00:00:00.000Z" }],
+          },
+          { ...rest, kind: "tell" },
+          { ...rest, kind: "load", since: null, messageIds: ["<a@b>"] },
+        ];
+        const kinds = ["afterDelivery", "callback", "synchronize"];
+        const expected = queued.map((task, n) => ({ ...task, kind: kinds[n] }));
+        for (const task of queued) await publishRaw(queue, JSON.stringify(task));
+        const first: Task[] = [];
+        const failing = working(queue, async (task) => {
+          first.push(task);
+          throw new Problem("message", "cannot be handled", { retry: "never" });
+        });
+        await eventually(async () => (await queue.tasks.depth()).parked === 3, "the parked tasks");
+        await failing.stop();
+        assert.deepEqual(first.toSorted(byKind), expected);
+        const parked = await eventually(async () => {
+          const all = await queue.tasks.parked(10);
+          return all.length === 3 && all;
+        }, "all of them");
+        assert.deepEqual(parked.map(({ task }) => task).toSorted(byKind), expected);
+        assert.equal(await queue.tasks.replayParked(), 3);
+        const second: Task[] = [];
+        const work = working(queue, async (task) => {
+          second.push(task);
+          return { kind: "done" };
+        });
+        await eventually(() => second.length === 3, "the replayed tasks");
+        await work.stop();
+        assert.deepEqual(second.toSorted(byKind), expected);
+      }));
+
+    test("renamed tasks are queued under the kinds that workers of 0.1 know, so that these do not park them", () =>
+      withQueue(async (queue) => {
+        const rest = { version: 1, mailbox: "a" } as const;
+        const messages = [{ folder: "INBOX", epoch: "1", uid: 7, size: 9, receivedAt: "2026-03-01T00:00:00.000Z" }];
+        await queue.tasks.send({ ...rest, kind: "afterDelivery", messages });
+        await queue.tasks.send({ ...rest, kind: "callback" });
+        await queue.tasks.send({ ...rest, kind: "synchronize", since: null, messageIds: [] });
+        await queue.tasks.send(taskOf("unchanged"));
+        const written: { type: unknown; body: unknown }[] = [];
+        await onBroker(queue.options.urls[0], async (channel) => {
+          while (written.length < 4) {
+            const message = await channel.get(queue.options.queue, { noAck: true });
+            if (message) written.push({ type: message.properties.type, body: JSON.parse(message.content.toString()) });
+          }
+        });
+        assert.deepEqual(written, [
+          { type: "task.tidy", body: { ...rest, kind: "tidy", messages } },
+          { type: "task.tell", body: { ...rest, kind: "tell" } },
+          { type: "task.load", body: { ...rest, kind: "load", since: null, messageIds: [] } },
+          { type: "task.redeliver", body: taskOf("unchanged") },
+        ]);
       }));
 
     test("a wait longer than the longest delay takes several, and is not over before its time", () =>
@@ -159,7 +175,7 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
         };
         for (let restart = 0; restart < 3; restart++) {
           const work = working(queue, perform);
-          await eventually(async () => (await queue.tasks.counts()).consumers === 1, "the consumer");
+          await eventually(async () => (await queue.tasks.depth()).consumers === 1, "the consumer");
           await work.stop();
         }
         const work = working(queue, perform);
@@ -183,7 +199,7 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
         const low = { concurrency: 4, priority: -10 };
         const standIn = queue.tasks.run(remembering(byOther), low, stopper.signal);
         const work = working(queue, remembering(byWorker));
-        await eventually(async () => (await queue.tasks.counts()).consumers === 2, "both consumers");
+        await eventually(async () => (await queue.tasks.depth()).consumers === 2, "both consumers");
         for (let n = 0; n < 20; n++) await queue.tasks.send(taskOf(`a${n}`));
         await eventually(() => byWorker.length === 20, "the worker's tasks");
         assert.deepEqual(byOther, []);
@@ -194,6 +210,10 @@ export function rabbitTaskPromises(rabbit: () => RabbitRig): void {
         await standIn;
       }));
   });
+}
+
+function byKind(one: Task | null, other: Task | null): number {
+  return (one?.kind ?? "").localeCompare(other?.kind ?? "");
 }
 
 async function publishRaw({ options }: OpenRabbit, body: string): Promise<void> {

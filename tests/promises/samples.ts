@@ -1,10 +1,10 @@
 /** Sample mailboxes, messages and deliveries for the conformance suites. */
 import type { Delivery } from "../../shared/contract/delivery.ts";
-import type { Mailbox } from "../../shared/contract/mailbox.ts";
+import type { MailboxOf } from "../../shared/contract/mailbox.ts";
 import type { Cursor, MessageRef } from "../../shared/contract/message.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 
-export function mailboxOf(id: string, more: Partial<Mailbox> = {}): Mailbox {
+export function mailboxOf(id: string, more: Partial<MailboxOf<"imap">> = {}): MailboxOf<"imap"> {
   const now = new Date().toISOString();
   return {
     id,

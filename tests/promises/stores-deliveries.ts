@@ -2,27 +2,26 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Delivery } from "../../shared/contract/delivery.ts";
 import { deliveryOf, printOf, refOf } from "./samples.ts";
-import { type NewStore, withStore } from "./stores.ts";
+import { type NewStore, type Pass, withStore } from "./stores.ts";
 
 const DAY = 24 * 3_600_000;
 const ago = (ms: number) => new Date(Date.now() - ms).toISOString();
 const idsOf = (deliveries: Delivery[]) => deliveries.map(({ id }) => id);
 
-export function deliveryPromises(make: NewStore): void {
+export function deliveryPromises(make: NewStore, pass: Pass): void {
   test("a delivery comes back as it was saved, and says truly whether its bytes are spooled", () =>
     withStore(make, async ({ deliveries }) => {
       const attempts = [{ at: ago(0), ms: 12, status: 500, problem: "answered 500" }];
       const saved = deliveryOf("d", { state: "retrying", attempts, reason: "answered 500", nextAttemptAt: ago(0) });
       await deliveries.save(saved, Buffer.from("the raw bytes"));
       assert.deepEqual(await deliveries.get("d"), { ...saved, spooled: true });
-      assert.equal(Buffer.from((await deliveries.raw("d")) ?? []).toString(), "the raw bytes");
+      assert.equal(Buffer.from((await deliveries.getRaw("d")) ?? []).toString(), "the raw bytes");
       await deliveries.save({ ...saved, reason: "again" });
-      assert.equal(Buffer.from((await deliveries.raw("d")) ?? []).toString(), "the raw bytes");
+      assert.equal(Buffer.from((await deliveries.getRaw("d")) ?? []).toString(), "the raw bytes");
       assert.equal(await deliveries.get("none"), undefined);
-      assert.equal(await deliveries.raw("none"), undefined);
+      assert.equal(await deliveries.getRaw("none"), undefined);
     }));
 
   test("a delivered message leaves the spool, a parked one stays in it", () =>
@@ -30,14 +29,14 @@ export function deliveryPromises(make: NewStore): void {
       await deliveries.save(deliveryOf("d", { state: "retrying" }), Buffer.from("one"));
       await deliveries.save(deliveryOf("p", { state: "parked" }), Buffer.from("two"));
       await deliveries.save(deliveryOf("d", { state: "delivered", spooled: true }));
-      assert.equal(await deliveries.raw("d"), undefined);
+      assert.equal(await deliveries.getRaw("d"), undefined);
       assert.equal((await deliveries.get("d"))?.spooled, false);
-      assert.equal(Buffer.from((await deliveries.raw("p")) ?? []).toString(), "two");
-      const { spoolBytes, ...states } = await deliveries.counts();
+      assert.equal(Buffer.from((await deliveries.getRaw("p")) ?? []).toString(), "two");
+      const { spoolBytes, ...states } = await deliveries.getCounts();
       assert.deepEqual(states, { retrying: 0, parked: 1, delivered: 1 });
       assert.ok(spoolBytes > 0);
       await deliveries.save(deliveryOf("p", { state: "delivered" }));
-      assert.equal((await deliveries.counts()).spoolBytes, 0);
+      assert.equal((await deliveries.getCounts()).spoolBytes, 0);
     }));
 
   test("any bytes survive the spool, 60 MB of them too", () =>
@@ -45,8 +44,8 @@ export function deliveryPromises(make: NewStore): void {
       const big = Buffer.concat([randomBytes(30_000_000), Buffer.alloc(30_000_000, "a line of text\r\n")]);
       await deliveries.save(deliveryOf("big", { state: "parked" }), big);
       await deliveries.save(deliveryOf("empty", { state: "parked" }), new Uint8Array());
-      assert.ok(big.equals((await deliveries.raw("big")) ?? new Uint8Array()));
-      assert.equal((await deliveries.raw("empty"))?.byteLength, 0);
+      assert.ok(big.equals((await deliveries.getRaw("big")) ?? new Uint8Array()));
+      assert.equal((await deliveries.getRaw("empty"))?.byteLength, 0);
     }));
 
   test("a message that does not fit into the spool is refused as a whole, and stays to be delivered", () =>
@@ -113,34 +112,34 @@ export function deliveryPromises(make: NewStore): void {
       await deliveries.save(due, Buffer.from("raw"));
       await deliveries.save(deliveryOf("later", { state: "retrying", nextAttemptAt: ago(-60_000) }));
       await deliveries.save(deliveryOf("parked", { state: "parked", nextAttemptAt: ago(1000) }));
-      for (const id of ["later", "parked", "none"]) assert.equal(await deliveries.take(id, 1000), undefined, id);
-      const takes = await Promise.all(Array.from({ length: 10 }, () => deliveries.take("due", 30)));
+      for (const id of ["later", "parked", "none"]) assert.equal(await deliveries.claim(id, 1000), undefined, id);
+      const takes = await Promise.all(Array.from({ length: 10 }, () => deliveries.claim("due", 30)));
       assert.deepEqual(
         takes.filter((taken) => taken !== undefined),
         [{ ...due, spooled: true }],
       );
-      await sleep(60);
-      assert.ok(await deliveries.take("due", 60_000));
-      assert.equal(await deliveries.take("due", 60_000), undefined);
+      await pass(60);
+      assert.ok(await deliveries.claim("due", 60_000));
+      assert.equal(await deliveries.claim("due", 60_000), undefined);
       await deliveries.save(due);
-      assert.ok(await deliveries.take("due", 1_000));
-      await deliveries.keep("due", 60_000);
-      await sleep(1_100);
-      assert.equal(await deliveries.take("due", 60_000), undefined, "it was kept");
+      assert.ok(await deliveries.claim("due", 1_000));
+      await deliveries.renew("due", 60_000);
+      await pass(1_100);
+      assert.equal(await deliveries.claim("due", 60_000), undefined, "it was kept");
       await deliveries.save(due);
-      await deliveries.keep("due", 60_000);
-      assert.ok(await deliveries.take("due", 60_000), "what nobody has cannot be kept");
+      await deliveries.renew("due", 60_000);
+      assert.ok(await deliveries.claim("due", 60_000), "what nobody has cannot be kept");
     }));
 
   test("a delivery may be taken early while it is retrying and nobody has it", () =>
     withStore(make, async ({ deliveries }) => {
       const later = deliveryOf("d", { state: "retrying", nextAttemptAt: ago(-60_000) });
       await deliveries.save(later, Buffer.from("raw"));
-      assert.equal(await deliveries.take("d", 60_000), undefined);
-      assert.ok(await deliveries.take("d", 60_000, true));
-      assert.equal(await deliveries.take("d", 60_000, true), undefined, "somebody has it");
+      assert.equal(await deliveries.claim("d", 60_000), undefined);
+      assert.ok(await deliveries.claim("d", 60_000, true));
+      assert.equal(await deliveries.claim("d", 60_000, true), undefined, "somebody has it");
       await deliveries.save({ ...later, state: "delivered", nextAttemptAt: null });
-      assert.equal(await deliveries.take("d", 60_000, true), undefined, "it is delivered");
+      assert.equal(await deliveries.claim("d", 60_000, true), undefined, "it is delivered");
     }));
 
   test("retrying deliveries are found by endpoint and by being overdue, oldest first", () =>
@@ -153,12 +152,12 @@ export function deliveryPromises(make: NewStore): void {
       await add("elsewhere", 7000, 5000, { endpoint: "https://other.example" });
       await add("parked", 7000, 5000, { state: "parked" });
       const endpoint = "https://crm.example.com";
-      assert.deepEqual(idsOf(await deliveries.retrying({ endpoint, limit: 10 })), ["old", "middle", "young"]);
-      assert.deepEqual(idsOf(await deliveries.retrying({ endpoint, limit: 1 })), ["old"]);
+      assert.deepEqual(idsOf(await deliveries.listRetrying({ endpoint, limit: 10 })), ["old", "middle", "young"]);
+      assert.deepEqual(idsOf(await deliveries.listRetrying({ endpoint, limit: 1 })), ["old"]);
       const dueBefore = ago(2000);
-      assert.deepEqual(idsOf(await deliveries.retrying({ dueBefore, limit: 9 })), ["elsewhere", "middle", "young"]);
-      await deliveries.take("middle", 60_000);
-      assert.deepEqual(idsOf(await deliveries.retrying({ dueBefore, endpoint, limit: 9 })), ["young"]);
+      assert.deepEqual(idsOf(await deliveries.listRetrying({ dueBefore, limit: 9 })), ["elsewhere", "middle", "young"]);
+      await deliveries.claim("middle", 60_000);
+      assert.deepEqual(idsOf(await deliveries.listRetrying({ dueBefore, endpoint, limit: 9 })), ["young"]);
     }));
 
   test("delivered records are forgotten after the window, retrying and parked ones never", () =>
@@ -176,7 +175,7 @@ export function deliveryPromises(make: NewStore): void {
           "parked",
           "retrying",
         ]);
-        const { spoolBytes, ...states } = await deliveries.counts();
+        const { spoolBytes, ...states } = await deliveries.getCounts();
         assert.deepEqual(states, { retrying: 1, parked: 1, delivered: 1 });
         assert.ok(spoolBytes > 0);
       },

@@ -1,15 +1,14 @@
 /** What every store promises about the ledger: each message is worked on by one and done once, each content delivered once. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { MessageRef } from "../../shared/contract/message.ts";
 import type { Store } from "../../shared/store/store.ts";
 import { cursorOf, deliveryOf, printOf, refOf } from "./samples.ts";
-import { type NewStore, withStore } from "./stores.ts";
+import { type NewStore, type Pass, withStore } from "./stores.ts";
 
 const LONG = 60_000;
-const fresh = { kind: "new", twin: false };
-const duplicate = { kind: "duplicate", twin: false };
+const fresh = { kind: "new", sharesContent: false };
+const duplicate = { kind: "duplicate", sharesContent: false };
 
 /** Claims, identifies and delivers. */
 async function deliver(store: Store, ref: MessageRef, print: string, id: string): Promise<void> {
@@ -18,7 +17,7 @@ async function deliver(store: Store, ref: MessageRef, print: string, id: string)
   await store.deliveries.save(deliveryOf(id, { ref }));
 }
 
-export function ledgerPromises(make: NewStore): void {
+export function ledgerPromises(make: NewStore, pass: Pass): void {
   test("of many who claim a message at the same time, one gets it", () =>
     withStore(make, async ({ ledger }) => {
       const claims = await Promise.all(Array.from({ length: 50 }, () => ledger.claim("a", [refOf(1)], LONG)));
@@ -31,7 +30,7 @@ export function ledgerPromises(make: NewStore): void {
     withStore(make, async ({ ledger }) => {
       await ledger.claim("a", [refOf(1)], 5);
       await ledger.claim("a", [refOf(2)], LONG);
-      await sleep(20);
+      await pass(20);
       assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(2)], LONG), ["yours", "busy"]);
       await ledger.release("a", [refOf(1), refOf(2)]);
       assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(2)], LONG), ["yours", "yours"]);
@@ -41,8 +40,8 @@ export function ledgerPromises(make: NewStore): void {
     withStore(make, async ({ ledger }) => {
       await ledger.claim("a", [refOf(1), refOf(2)], 1_000.5);
       await ledger.release("a", [refOf(2)]);
-      await ledger.keep("a", [refOf(1), refOf(2), refOf(3)], LONG);
-      await sleep(1_100);
+      await ledger.renew("a", [refOf(1), refOf(2), refOf(3)], LONG);
+      await pass(1_100);
       assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(2), refOf(3)], LONG), ["busy", "yours", "yours"]);
     }));
 
@@ -50,16 +49,16 @@ export function ledgerPromises(make: NewStore): void {
     withStore(make, async ({ ledger, deliveries }) => {
       await ledger.claim("a", [refOf(1), refOf(2)], LONG);
       await deliveries.save(deliveryOf("d", { ref: refOf(1) }));
-      await ledger.settle("a", [refOf(2)]);
+      await ledger.markDone("a", [refOf(2)]);
       await ledger.release("a", [refOf(1), refOf(2)]);
       assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(2)], LONG), ["done", "done"]);
     }));
 
   test("done stays done when the cursor passes it", () =>
     withStore(make, async ({ cursors, ledger }) => {
-      const fence = await cursors.fence("a");
+      const fence = await cursors.issueFence("a");
       await ledger.claim("a", [refOf(1), refOf(5)], LONG);
-      await ledger.settle("a", [refOf(1), refOf(5)]);
+      await ledger.markDone("a", [refOf(1), refOf(5)]);
       await cursors.advance("a", cursorOf(3), [refOf(1)], fence);
       assert.deepEqual(await ledger.claim("a", [refOf(1), refOf(5)], LONG), ["done", "done"]);
       await cursors.advance("a", cursorOf(6), [refOf(5)], fence);
@@ -88,16 +87,16 @@ export function ledgerPromises(make: NewStore): void {
       const moved = refOf(7, { folder: "Done" });
       assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), 30), fresh);
       assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), 30), fresh, "its own place may ask again");
-      assert.deepEqual(await ledger.identify("a", moved, printOf(1), LONG), { kind: "busy", twin: false });
-      await sleep(60);
+      assert.deepEqual(await ledger.identify("a", moved, printOf(1), LONG), { kind: "busy", sharesContent: false });
+      await pass(60);
       assert.deepEqual(await ledger.identify("a", moved, printOf(1), LONG), fresh);
-      assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), LONG), { kind: "busy", twin: false });
+      assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), LONG), { kind: "busy", sharesContent: false });
     }));
 
   test("a message that was moved before it could be fetched does not block its copy", () =>
     withStore(make, async ({ ledger }) => {
       const moved = refOf(7, { folder: "Done" });
-      for (const give of [ledger.settle, ledger.release]) {
+      for (const give of [ledger.markDone, ledger.release]) {
         await ledger.claim("a", [refOf(1)], LONG);
         await ledger.identify("a", refOf(1), printOf(1), LONG);
         await give("a", [refOf(1)]);
@@ -112,22 +111,56 @@ export function ledgerPromises(make: NewStore): void {
       const moved = refOf(7, { folder: "Done" });
       await store.ledger.claim("a", [moved], LONG);
       await store.ledger.identify("a", moved, printOf(1), LONG);
-      await store.ledger.settle("a", [moved]);
+      await store.ledger.markDone("a", [moved]);
       assert.deepEqual(await store.ledger.identify("a", refOf(9, { folder: "More" }), printOf(1), LONG), duplicate);
+    }));
+
+  test("a message that may have had another number before is no twin of it", () =>
+    withStore(make, async (store) => {
+      await deliver(store, refOf(1), printOf(1), "d");
+      const again = { ...refOf(2), perhapsKnown: true } as const;
+      await store.ledger.claim("a", [again], LONG);
+      assert.deepEqual(await store.ledger.identify("a", again, printOf(1), LONG), duplicate);
+      await store.ledger.markDone("a", [again]);
+      const other = { ...refOf(3), perhapsKnown: true } as const;
+      await store.ledger.claim("a", [other], LONG);
+      assert.deepEqual(await store.ledger.identify("a", other, printOf(2), LONG), fresh);
+      await store.ledger.claim("a", [refOf(4)], LONG);
+      assert.deepEqual(await store.ledger.identify("a", refOf(4), printOf(2), LONG), {
+        kind: "new",
+        sharesContent: true,
+      });
+    }));
+
+  test("a message that is delivered after the one that it perhaps is has no twin in it, but later messages have", () =>
+    withStore(make, async (store) => {
+      const { ledger } = store;
+      const renamed = { ...refOf(4), perhapsKnown: true } as const;
+      await ledger.claim("a", [refOf(1), renamed], LONG);
+      assert.deepEqual(await ledger.identify("a", renamed, printOf(1), LONG), fresh);
+      assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), LONG), { kind: "busy", sharesContent: false });
+      assert.deepEqual(await ledger.identify("a", renamed, printOf(1), LONG), fresh, "its own place may ask again");
+      await ledger.release("a", [renamed]);
+      await deliver(store, renamed, printOf(1), "d");
+      assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), LONG), duplicate);
+      assert.deepEqual(await ledger.identify("a", refOf(5), printOf(1), LONG), { kind: "new", sharesContent: true });
     }));
 
   test("two messages of one folder with equal content are twins: each is delivered once", () =>
     withStore(make, async (store) => {
       const { ledger } = store;
       assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), LONG), fresh);
-      assert.deepEqual(await ledger.identify("a", refOf(2), printOf(1), LONG), { kind: "new", twin: true });
-      assert.deepEqual(await ledger.identify("a", refOf(3), printOf(1), LONG), { kind: "new", twin: true });
+      assert.deepEqual(await ledger.identify("a", refOf(2), printOf(1), LONG), { kind: "new", sharesContent: true });
+      assert.deepEqual(await ledger.identify("a", refOf(3), printOf(1), LONG), { kind: "new", sharesContent: true });
       await ledger.release("a", [refOf(1), refOf(2), refOf(3)]);
       await deliver(store, refOf(1), printOf(1), "d1");
       await deliver(store, refOf(2), printOf(1), "d2");
       assert.deepEqual(await ledger.identify("a", refOf(1), printOf(1), LONG), duplicate);
-      assert.deepEqual(await ledger.identify("a", refOf(2), printOf(1), LONG), { kind: "duplicate", twin: true });
-      assert.deepEqual(await ledger.identify("a", refOf(3), printOf(1), LONG), { kind: "new", twin: true });
+      assert.deepEqual(await ledger.identify("a", refOf(2), printOf(1), LONG), {
+        kind: "duplicate",
+        sharesContent: true,
+      });
+      assert.deepEqual(await ledger.identify("a", refOf(3), printOf(1), LONG), { kind: "new", sharesContent: true });
       for (const uid of [11, 12]) {
         assert.deepEqual(await ledger.identify("a", refOf(uid, { epoch: "2" }), printOf(1), LONG), duplicate);
       }
@@ -144,7 +177,10 @@ export function ledgerPromises(make: NewStore): void {
         assert.deepEqual(await store.ledger.identify("a", copy, printOf(1), LONG), duplicate);
         await store.trim(new Date(Date.now() + 25 * 3_600_000));
         assert.deepEqual(await store.ledger.identify("a", copy, printOf(1), LONG), fresh);
-        assert.deepEqual(await store.ledger.identify("a", copy, printOf(2), LONG), { kind: "busy", twin: false });
+        assert.deepEqual(await store.ledger.identify("a", copy, printOf(2), LONG), {
+          kind: "busy",
+          sharesContent: false,
+        });
       },
       { windowDays: 1 },
     ));

@@ -1,7 +1,8 @@
 /** What every store promises about mailboxes and their facts. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { MailboxState } from "../../shared/contract/mailbox.ts";
+import type { Mailbox, MailboxState } from "../../shared/contract/mailbox.ts";
+import type { ProblemView } from "../../shared/contract/problem.ts";
 import type { Fact } from "../../shared/telemetry/events.ts";
 import { cursorOf, deliveryOf, mailboxOf, printOf, refOf } from "./samples.ts";
 import { type NewStore, withStore } from "./stores.ts";
@@ -19,6 +20,8 @@ const listening: MailboxState = {
 function changed(mailbox: string, revision: number): Fact {
   return { at: "2026-01-01T00:00:00.000Z", kind: "mailbox.changed", mailbox, revision };
 }
+
+const gone = (stored: Mailbox) => ({ ...stored, endpointGone: true });
 
 export function mailboxPromises(make: NewStore): void {
   test("a mailbox comes back as it was put, with its secrets and a grown revision", () =>
@@ -50,10 +53,10 @@ export function mailboxPromises(make: NewStore): void {
   test("the state is what was last observed, and stays when the mailbox is replaced", () =>
     withStore(make, async ({ mailboxes }) => {
       const put = await mailboxes.put(mailboxOf("a"));
-      await mailboxes.observe([{ id: "a", revision: 1, state: listening }]);
+      await mailboxes.saveStates([{ id: "a", revision: 1, state: listening }]);
       await mailboxes.put(put);
       assert.deepEqual((await mailboxes.get("a"))?.state, listening);
-      await mailboxes.observe([{ id: "gone", revision: 1, state: listening }]);
+      await mailboxes.saveStates([{ id: "gone", revision: 1, state: listening }]);
       assert.equal(await mailboxes.get("gone"), undefined);
     }));
 
@@ -62,7 +65,7 @@ export function mailboxPromises(make: NewStore): void {
       const first = await mailboxes.put(mailboxOf("a"));
       await mailboxes.put(mailboxOf("b"));
       const refused = { ...listening, status: "needs_attention" as const, failedLogins: 3 };
-      await mailboxes.observe([{ id: "a", revision: 1, state: refused }]);
+      await mailboxes.saveStates([{ id: "a", revision: 1, state: refused }]);
       const afresh = { ...listening, status: "paused" as const, failedLogins: 0 };
       await mailboxes.put({ ...first, paused: true }, afresh);
       assert.deepEqual((await mailboxes.get("a"))?.state, afresh, "set back with the change itself");
@@ -71,24 +74,36 @@ export function mailboxPromises(make: NewStore): void {
         { id: "a", revision: 1, state: refused },
         { id: "b", revision: 1, state: listening },
       ];
-      await mailboxes.observe(late);
+      await mailboxes.saveStates(late);
       assert.deepEqual((await mailboxes.get("a"))?.state, afresh);
       assert.deepEqual((await mailboxes.get("b"))?.state, listening, "one that is late keeps no other back");
-      await mailboxes.observe([{ id: "a", revision: 2, state: refused }]);
+      await mailboxes.saveStates([{ id: "a", revision: 2, state: refused }]);
       assert.deepEqual((await mailboxes.get("a"))?.state, refused);
     }));
 
   test("an amended mailbox keeps its revision, and one that was changed meanwhile is not amended", () =>
     withStore(make, async ({ mailboxes }) => {
       const put = await mailboxes.put(mailboxOf("a"));
-      const amended = { ...put, endpointGone: true };
-      await mailboxes.amend(amended);
-      assert.deepEqual((await mailboxes.get("a"))?.mailbox, amended);
-      const changedMeanwhile = await mailboxes.put({ ...amended, endpointGone: false });
-      await mailboxes.amend(amended);
-      await mailboxes.amend(mailboxOf("b"));
+      assert.equal(await mailboxes.amend(put, gone), true);
+      assert.deepEqual((await mailboxes.get("a"))?.mailbox, gone(put));
+      const changedMeanwhile = await mailboxes.put({ ...put, endpointGone: false });
+      assert.equal(await mailboxes.amend(put, gone), false);
+      assert.equal(await mailboxes.amend(mailboxOf("b"), gone), false);
       assert.deepEqual((await mailboxes.get("a"))?.mailbox, changedMeanwhile);
       assert.equal(await mailboxes.get("b"), undefined);
+    }));
+
+  test("amendments made at the same time are all kept, whatever was known of the mailbox", () =>
+    withStore(make, async ({ mailboxes }) => {
+      const put = await mailboxes.put(mailboxOf("a"));
+      const later = await mailboxes.put({ ...put, name: "later" });
+      await Promise.all([
+        mailboxes.amend(later, (stored) => ({ ...stored, endpointGone: true })),
+        mailboxes.amend(later, (stored) => ({ ...stored, told: "available" })),
+        mailboxes.amend({ id: "a" }, (stored) => ({ ...stored, paused: true })),
+      ]);
+      const expected = { ...later, endpointGone: true, told: "available", paused: true };
+      assert.deepEqual((await mailboxes.get("a"))?.mailbox, expected);
     }));
 
   test("every mailbox that is not paused is wanted", () =>
@@ -97,7 +112,7 @@ export function mailboxPromises(make: NewStore): void {
       await mailboxes.put(mailboxOf("a", { paused: true }));
       const c = await mailboxes.put(mailboxOf("c"));
       await mailboxes.put(c);
-      assert.deepEqual(await mailboxes.wanted(), [
+      assert.deepEqual(await mailboxes.listEnabled(), [
         { id: "b", revision: 1 },
         { id: "c", revision: 2 },
       ]);
@@ -137,7 +152,7 @@ export function mailboxPromises(make: NewStore): void {
     withStore(make, async ({ mailboxes }) => {
       await mailboxes.put(mailboxOf("a", { address: "Help@Example.com" }));
       await mailboxes.put(mailboxOf("b"));
-      await mailboxes.observe([{ id: "b", revision: 1, state: listening }]);
+      await mailboxes.saveStates([{ id: "b", revision: 1, state: listening }]);
       const idsOf = (page: Awaited<ReturnType<typeof mailboxes.list>>) => page.items.map(({ mailbox }) => mailbox.id);
       const byAddress = await mailboxes.list({ limit: 10, address: "hELP@example.com" });
       assert.deepEqual(idsOf(byAddress), ["a"]);
@@ -149,8 +164,8 @@ export function mailboxPromises(make: NewStore): void {
   test("a removed mailbox leaves nothing behind for a namesake", () =>
     withStore(make, async (store) => {
       await store.mailboxes.put(mailboxOf("a"));
-      await store.mailboxes.observe([{ id: "a", revision: 1, state: listening }]);
-      const fence = await store.cursors.fence("a");
+      await store.mailboxes.saveStates([{ id: "a", revision: 1, state: listening }]);
+      const fence = await store.cursors.issueFence("a");
       await store.cursors.advance("a", cursorOf(5), [refOf(5)], fence);
       await store.ledger.claim("a", [refOf(6)], 60_000);
       await store.ledger.identify("a", refOf(6), printOf(6), 60_000);
@@ -164,9 +179,12 @@ export function mailboxPromises(make: NewStore): void {
       assert.equal((await store.mailboxes.get("a"))?.state.status, "initializing");
       assert.deepEqual(await store.cursors.read("a"), []);
       assert.deepEqual(await store.ledger.claim("a", [refOf(5), refOf(6), refOf(7)], 1), ["yours", "yours", "yours"]);
-      assert.deepEqual(await store.ledger.identify("a", refOf(6), printOf(6), 1), { kind: "new", twin: false });
+      assert.deepEqual(await store.ledger.identify("a", refOf(6), printOf(6), 1), {
+        kind: "new",
+        sharesContent: false,
+      });
       assert.equal((await store.deliveries.list({ limit: 10 })).total, 0);
-      assert.deepEqual(await store.deliveries.counts(), { retrying: 0, parked: 0, delivered: 0, spoolBytes: 0 });
+      assert.deepEqual(await store.deliveries.getCounts(), { retrying: 0, parked: 0, delivered: 0, spoolBytes: 0 });
       assert.deepEqual(await store.facts.recent("a", 10), []);
       await assert.rejects(store.cursors.advance("a", cursorOf(9), [], fence), { code: "conflict" });
     }));
@@ -178,7 +196,7 @@ export function mailboxPromises(make: NewStore): void {
       await deliveries.save(deliveryOf("late", { state: "parked" }), Buffer.from("raw"));
       await trim(new Date());
       assert.equal(await deliveries.get("late"), undefined);
-      assert.equal((await deliveries.counts()).spoolBytes, 0);
+      assert.equal((await deliveries.getCounts()).spoolBytes, 0);
     }));
 
   test("the last 200 facts of each mailbox are kept, newest first", () =>
@@ -192,6 +210,41 @@ export function mailboxPromises(make: NewStore): void {
       assert.deepEqual(recent[199], changed("a", 100));
       assert.deepEqual(await facts.recent("a", 1), [changed("a", 299)]);
       assert.deepEqual(await facts.recent("b", 10), [changed("b", 1)]);
+    }));
+
+  test("facts and states that 0.1 stored are read under the names of today", () =>
+    withStore(make, async ({ facts, mailboxes }) => {
+      const about = { at: "2026-01-01T00:00:00.000Z", mailbox: "a" };
+      const run = { ms: 9, missed: 1, finished: true };
+      const failure = { code: "deaf", cause: "silence" };
+      const stored: object[] = [
+        { ...about, kind: "mail.unfetched", folder: "INBOX", uid: 7, failure },
+        { ...about, kind: "mail.tidied", folder: "INBOX", count: 2 },
+        { ...about, kind: "send.uncopied", sending: "s", failure },
+        { ...about, kind: "send.untold", sending: "s", event: "sent", reason: "500", retryAt: null },
+        { ...about, kind: "send.answered", sending: "s", from: "b@example.com" },
+        { ...about, kind: "mailbox.overran", ...run, locked: true },
+        { ...about, kind: "endpoint.told", endpoint: "https://crm", what: "token", status: 200 },
+        { ...about, kind: "task.failed", task: "tidy", attempt: 1, failure, retryAt: null },
+        { ...about, kind: "task.failed", task: "deliver", attempt: 1, failure, retryAt: null },
+      ];
+      await facts.append(stored as Fact[]);
+      const stale = { ...failure, code: "connection_stale" };
+      assert.deepEqual((await facts.recent("a", 100)).toReversed(), [
+        { ...stored[0], kind: "mail.download_failed", failure: stale },
+        { ...stored[1], kind: "mail.after_delivery_done" },
+        { ...stored[2], kind: "send.copy_failed", failure: stale },
+        { ...stored[3], kind: "send.notify_failed" },
+        { ...stored[4], kind: "send.auto_replied" },
+        { ...about, kind: "mailbox.poll_overran", ...run, processLock: true },
+        { ...stored[6], kind: "endpoint.notified" },
+        { ...stored[7], task: "afterDelivery", failure: stale },
+        { ...stored[8], failure: stale },
+      ]);
+      await mailboxes.put(mailboxOf("a"));
+      const problem = { ...failure, fix: "", evidence: null, retryAt: null } as unknown as ProblemView;
+      await mailboxes.saveStates([{ id: "a", revision: 1, state: { ...listening, problem } }]);
+      assert.equal((await mailboxes.get("a"))?.state.problem?.code, "connection_stale");
     }));
 
   test("a ping is answered, and refused after the store was closed", async () => {

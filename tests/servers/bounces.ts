@@ -295,6 +295,34 @@ export const notBounces: Record<string, (about: About) => Buffer> = {
         "It has arrived.",
       ),
     ),
+  relayed: (about) =>
+    lines(
+      ...head("MAILER-DAEMON@mx.example.net", about, "Mail relayed"),
+      ...report(
+        about,
+        [`Final-Recipient: rfc822; ${about.recipient}`, "Action: relayed", "Status: 2.0.0"],
+        returnedHeaders(about),
+        "It went on to a server that sends no reports.",
+      ),
+    ),
+  optOut: (about) =>
+    lines(
+      ...head("feedback@example.net", about, "Opt-out", [
+        `X-Original-Message-ID: ${about.messageId}`,
+        'Content-Type: multipart/report; report-type=feedback-report; boundary="b"',
+      ]),
+      "",
+      "--b",
+      "Content-Type: message/feedback-report",
+      "",
+      "Feedback-Type: opt-out",
+      "Version: 1",
+      `Original-Rcpt-To: <${about.recipient}>`,
+      "",
+      "--b",
+      ...returnedHeaders(about, "message/rfc822"),
+      "--b--",
+    ),
   vacation: (about) =>
     lines(
       ...head(about.recipient, about, "Out of office", [
@@ -313,3 +341,24 @@ export const notBounces: Record<string, (about: About) => Buffer> = {
       `Message-ID: ${about.messageId}`,
     ),
 };
+
+/** A read receipt (RFC 8098) of the recipient. */
+export const readReceipt = (about: About): Buffer =>
+  lines(
+    ...head(about.recipient, about, "Read: Hello", [
+      'Content-Type: multipart/report; report-type=disposition-notification; boundary="b"',
+    ]),
+    "",
+    "--b",
+    "Content-Type: text/plain",
+    "",
+    "Your message was displayed.",
+    "--b",
+    "Content-Type: message/disposition-notification",
+    "",
+    `Final-Recipient: rfc822;${about.recipient}`,
+    `Original-Message-ID: ${about.messageId}`,
+    "Disposition: manual-action/MDN-sent-manually; displayed",
+    "",
+    "--b--",
+  );

@@ -19,7 +19,8 @@ import { eventually } from "./waiting.ts";
 export type Arrived = { at: number; mailbox: string; email: Email; bytes: number };
 /** A mail as the CRM has it: once by Message-ID, with the mailboxes it came from. */
 export type Saved = { email: Email; mailboxes: Set<string> };
-export type CrmAnswer = { status?: number; text?: string; delayMs?: number };
+/** `hang` never answers. */
+export type CrmAnswer = { status?: number; text?: string; delayMs?: number; hang?: true };
 export type Called = { path: string; method: string; status: number; text: string };
 
 export type CrmMailbox = {
@@ -159,6 +160,7 @@ export async function startCrm(options: CrmOptions): Promise<Crm> {
     const raw = Buffer.concat(chunks).toString();
     const [, called = ""] = /ExchangeListenerService\.svc\/(\w+)$/.exec(request.url ?? "") ?? [];
     const fault = crm.fault(called, raw);
+    if (fault?.hang) return;
     if (fault?.delayMs) await sleep(fault.delayMs);
     const end = (status: number, text = "") => response.writeHead(status).end(text);
     if (fault?.status) return void end(fault.status, fault.text);

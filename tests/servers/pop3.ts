@@ -12,6 +12,8 @@ export type Pop3Faults = {
   /** UIDL is not known. */
   noUidl?: boolean;
   noTop?: boolean;
+  /** APOP is not known, although the greeting has a timestamp. */
+  noApop?: boolean;
   noCapa?: boolean;
   noPipelining?: boolean;
   /** The words after -ERR to every login. */
@@ -26,6 +28,12 @@ export type Pop3Faults = {
   delayMs?: number;
   /** The words after -ERR to RETR of the message with this unique id. */
   refuseMessage?: { uidl: string; words: string };
+  /** The list of sizes has no row for the message with this unique id. */
+  leaveOutOfList?: string;
+  /** Neither list has a row for the message with this unique id. */
+  leaveOutOfBothLists?: string;
+  /** The list of unique ids has another id for the message with the id `uidl`. */
+  misname?: { uidl: string; as: string };
   /** Words that follow the answer to STLS in the same packet. */
   injectAfterStls?: string;
 };
@@ -44,6 +52,8 @@ export type Pop3Server = {
   /** Sessions open now, and the most there were at a time in one maildrop. */
   open(): { now: number; refusedAsInUse: number };
   addUser(user: string, password: string): void;
+  /** The password, or the token, that is accepted from now on. */
+  setPassword(user: string, password: string): void;
   /** Puts a message into a maildrop; sessions that are open do not see it. */
   add(user: string, raw: Buffer | string, uidl?: string): void;
   messages(user: string): Pop3Message[];
@@ -98,6 +108,10 @@ export async function startPop3Server(faults: Pop3Faults = {}): Promise<Pop3Serv
     logins,
     open: () => ({ now: [...drops.values()].filter(({ locked }) => locked).length, refusedAsInUse }),
     addUser: (user, password) => void drops.set(user, { password, list: [], locked: false }),
+    setPassword(user, password) {
+      const drop = drops.get(user);
+      if (drop) drop.password = password;
+    },
     add: (user, raw, uidl = `id-${++count}`) => void dropOf(user).list.push({ uidl, raw: Buffer.from(raw) }),
     messages: (user) => dropOf(user).list,
     remove: (user, uidl) => {
@@ -229,6 +243,7 @@ function authorize(world: World, session: Session, verb: string, rest: string): 
     return "+OK";
   }
   if (verb === "PASS") return logIn(world, session, session.user, (password) => password === rest);
+  if (verb === "APOP" && world.faults.noApop) return "-ERR unknown command";
   if (verb === "APOP") {
     const [user = "", digest] = rest.split(" ");
     const digestOf = (password: string) =>
@@ -290,8 +305,16 @@ type Command = (session: Session, rest: string, faults: Pop3Faults) => string | 
 const COMMANDS: Record<string, Command> = {
   STAT: (session) =>
     `+OK ${present(session).length} ${present(session).reduce((sum, [, one]) => sum + one.raw.length, 0)}`,
-  LIST: (session) => table(session, (one) => String(one.raw.length)),
-  UIDL: (session) => table(session, (one) => one.uidl),
+  LIST: (session, rest, { leaveOutOfList, leaveOutOfBothLists }) =>
+    table(session, rest, ({ uidl, raw }) =>
+      rest === "" && (uidl === leaveOutOfList || uidl === leaveOutOfBothLists) ? undefined : String(raw.length),
+    ),
+  UIDL: (session, rest, { leaveOutOfBothLists, misname }) =>
+    table(session, rest, ({ uidl }) => {
+      if (rest !== "") return uidl;
+      if (uidl === leaveOutOfBothLists) return undefined;
+      return uidl === misname?.uidl ? misname.as : uidl;
+    }),
   NOOP: () => "+OK",
   RSET: (session) => {
     session.deleted.clear();
@@ -324,8 +347,13 @@ function at(session: Session, number: string): Pop3Message | undefined {
   return session.deleted.has(index) ? undefined : session.list[index];
 }
 
-function table(session: Session, say: (one: Pop3Message) => string): string {
-  return ["+OK", ...present(session).map(([index, one]) => `${index + 1} ${say(one)}`), "."].join("\r\n");
+/** One row for the message of this number, or a row for each. */
+function table(session: Session, number: string, say: (one: Pop3Message) => string | undefined): string {
+  const row = (index: number, one: Pop3Message) => `${index + 1} ${say(one)}`;
+  const asked = at(session, number);
+  if (number !== "") return asked ? `+OK ${row(Number(number) - 1, asked)}` : "-ERR no such message";
+  const told = present(session).filter(([, one]) => say(one) !== undefined);
+  return ["+OK", ...told.map(([index, one]) => row(index, one)), "."].join("\r\n");
 }
 
 function block(raw: Buffer): Buffer {

@@ -9,6 +9,7 @@ import { canInstall, findProgram, installPackages, isThere } from "./install.ts"
 import { listening, removeFolder, run, startProgram, temporaryFolder } from "./program.ts";
 import { freePorts } from "./ports.ts";
 import type { TestContext } from "./provide.ts";
+import type { SubmissionServer } from "./submission.ts";
 import { eventually } from "./waiting.ts";
 
 export type Postfix = {
@@ -22,8 +23,29 @@ export type Postfix = {
 
 const DAEMONS = "/usr/lib/postfix/sbin";
 
+/**
+ * As a server for submission: it refuses unknown recipients at once, closes the connection after twenty errors (its default),
+ * and takes seven recipients in a transaction.
+ */
+export async function postfixSubmissionOrSkip(context: TestContext): Promise<SubmissionServer | undefined> {
+  const postfix = await postfixOrSkip(context, {
+    smtpd_reject_unlisted_recipient: "yes",
+    smtpd_error_sleep_time: "0s",
+    smtpd_recipient_limit: "7",
+  });
+  return (
+    postfix && {
+      send: { host: "127.0.0.1", port: postfix.port, tls: "none", auth: { user: "bob", password: "unused" } },
+      mails: () => postfix.mail("bob"),
+    }
+  );
+}
+
 /** A Postfix for one test, installed if need be; skips the test where it cannot be had. */
-export async function postfixOrSkip(context: TestContext): Promise<Postfix | undefined> {
+export async function postfixOrSkip(
+  context: TestContext,
+  settings: Record<string, string> = {},
+): Promise<Postfix | undefined> {
   if (process.getuid?.() === 0 && !(await isThere(`${DAEMONS}/master`)) && (await canInstall()))
     await installPackages(["postfix"]);
   if (process.getuid?.() !== 0 || !(await isThere(`${DAEMONS}/master`))) {
@@ -33,12 +55,12 @@ export async function postfixOrSkip(context: TestContext): Promise<Postfix | und
     context.skip("no postfix");
     return undefined;
   }
-  const postfix = await startPostfix();
+  const postfix = await startPostfix(settings);
   context.after(() => postfix.remove());
   return postfix;
 }
 
-async function startPostfix(): Promise<Postfix> {
+async function startPostfix(settings: Record<string, string>): Promise<Postfix> {
   const folder = await temporaryFolder("postfix");
   const [port = 0] = await freePorts(1);
   const [uid = 0, gid = 0] = (await Promise.all(["-u", "-g"].map((what) => run("id", [what, "postfix"])))).map(Number);
@@ -46,9 +68,9 @@ async function startPostfix(): Promise<Postfix> {
   for (const name of ["config", "queue", "data", "mail"]) await mkdir(join(folder, name));
   await chown(join(folder, "data"), uid, gid);
   await chown(join(folder, "mail"), uid, gid);
-  await writeFile(join(folder, "config", "main.cf"), mainConfig(folder, uid, gid));
+  await writeFile(join(folder, "config", "main.cf"), mainConfig(folder, { uid, gid, more: settings }));
   await writeFile(join(folder, "config", "master.cf"), services(port));
-  const boxes = "/^bob@example\\.net$/ bob/\n/@example\\.com$/ senders/\n";
+  const boxes = "/^(bob|good.*)@example\\.net$/ bob/\n/@example\\.com$/ senders/\n";
   await writeFile(join(folder, "config", "boxes"), boxes);
   const command = (await findProgram("postfix")) ?? "postfix";
   await run(command, ["-c", join(folder, "config"), "check"]);
@@ -79,7 +101,9 @@ async function startPostfix(): Promise<Postfix> {
   };
 }
 
-function mainConfig(folder: string, uid: number, gid: number): string {
+type MainConfig = { uid: number; gid: number; more: Record<string, string> };
+
+function mainConfig(folder: string, { uid, gid, more }: MainConfig): string {
   const settings: Record<string, string> = {
     compatibility_level: "3.6",
     queue_directory: `${folder}/queue`,
@@ -104,6 +128,7 @@ function mainConfig(folder: string, uid: number, gid: number): string {
     // The defaults share lock and map files with the machine's own Postfix.
     alias_maps: "",
     alias_database: "",
+    ...more,
   };
   return Object.entries(settings)
     .map(([name, value]) => `${name} = ${value}\n`)

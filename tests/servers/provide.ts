@@ -6,7 +6,7 @@
  * | environment              | meaning                                                                            |
  * | ------------------------ | ---------------------------------------------------------------------------------- |
  * | REDIS_URL                | redis://[[user]:password@]host:port of a Redis that tests may write to              |
- * | RABBITMQ_URL             | amqp://user:password@host:port of a RabbitMQ that tests may declare queues in       |
+ * | RABBITMQ_URL             | amqp://user:password@host:port of a RabbitMQ where this user may make virtual hosts |
  * | RABBITMQ_MANAGEMENT_PORT | the port of its management interface, 15672 if not set                              |
  * | TEST_GREENMAIL           | the host of a GreenMail with its usual test ports (3143, 3110, 3025, API 8080)       |
  * | TEST_DOVECOT             | the path of a Dovecot 2.3 program; tests change its users and kill it, so no address |

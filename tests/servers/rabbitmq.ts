@@ -10,11 +10,13 @@ export type RabbitMq = {
   host: string;
   port: number;
   managementPort: number;
-  /** For clients: amqp://user:password@host:port */
+  /** For clients: amqp://user:password@host:port, with the virtual host unless it is the default one. */
   url: string;
+  /** The virtual host as the paths of the management interface have it. */
+  vhost: string;
   /** Asks the management interface: `api("GET", "/overview")`. Rejects unless it answers with 2xx. */
   api(method: string, path: string, body?: unknown): Promise<unknown>;
-  /** The queues of the default virtual host; the counts of quorum queues are up to 1 s late. */
+  /** The queues of its virtual host; the counts of quorum queues are up to 1 s late. */
   queues(): Promise<QueueState[]>;
   /** Closes every client connection, as an operator would. */
   disconnectAll(): Promise<void>;
@@ -82,13 +84,22 @@ export async function startRabbitMq(options: { config?: string } = {}): Promise<
   return rabbit;
 }
 
-export type RabbitMqAddress = { host: string; port: number; managementPort: number; user: string; password: string };
+export type RabbitMqAddress = {
+  host: string;
+  port: number;
+  managementPort: number;
+  user: string;
+  password: string;
+  /** "/" unless it is given. */
+  vhost?: string;
+};
 
 /** The part of a RabbitMq that needs nothing but its address. */
 export function rabbitMqAt(
   address: RabbitMqAddress,
-): Pick<RabbitMq, "host" | "port" | "managementPort" | "url" | "api" | "queues" | "disconnectAll"> {
+): Pick<RabbitMq, "host" | "port" | "managementPort" | "url" | "vhost" | "api" | "queues" | "disconnectAll"> {
   const { host, port, managementPort, user, password } = address;
+  const vhost = encodeURIComponent(address.vhost ?? "/");
   const login = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
   const api = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const answer = await fetch(`http://${host}:${managementPort}/api${path}`, {
@@ -108,12 +119,13 @@ export function rabbitMqAt(
     host,
     port,
     managementPort,
-    url: `amqp://${login}@${host}:${port}`,
+    url: `amqp://${login}@${host}:${port}${address.vhost === undefined ? "" : `/${vhost}`}`,
+    vhost,
     api,
     queues: async () => {
       // Asked in this way the counts are those of now; the statistics with all else are 5 s late.
-      const totals = await api("GET", "/queues/%2F?disable_stats=true&enable_queue_totals=true");
-      const consumers = (await api("GET", "/consumers/%2F")) as { queue: { name: string } }[];
+      const totals = await api("GET", `/queues/${vhost}?disable_stats=true&enable_queue_totals=true`);
+      const consumers = (await api("GET", `/consumers/${vhost}`)) as { queue: { name: string } }[];
       return (totals as Omit<QueueState, "consumers">[]).map((queue) => ({
         ...queue,
         consumers: consumers.filter((one) => one.queue.name === queue.name).length,
@@ -194,7 +206,7 @@ function brokerEnvironment(folder: string, ports: Ports): Record<string, string>
     RABBITMQ_LOG_BASE: join(folder, "log"),
     RABBITMQ_GENERATED_CONFIG_DIR: join(folder, "config"),
     RABBITMQ_PID_FILE: join(folder, "pid"),
-    // Two schedulers are enough for tests, and leave the machine to them.
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: "+S 2:2",
+    // Two schedulers are enough for tests. They sleep when they have nothing to do, and leave the machine to the tests.
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
   };
 }

@@ -22,6 +22,8 @@ export type Moment = {
   line: string;
   /** How often this step was reached before. */
   earlier: number;
+  /** Which connection it is, counted from 1. */
+  connection: number;
 };
 
 export type SmtpScriptOptions = {
@@ -31,6 +33,8 @@ export type SmtpScriptOptions = {
   pipelining?: boolean;
   /** Lines of EHLO beside the usual ones. */
   offers?: string[];
+  /** SASL mechanisms of EHLO. */
+  mechanisms?: string[];
 };
 
 export type SmtpScript = {
@@ -76,8 +80,10 @@ export async function startSmtpScript(options: SmtpScriptOptions = {}): Promise<
       sockets.delete(socket);
       connections.now--;
     });
+    const connection = connections.all;
     const talk = new Talk(socket, options, {
-      play: (step, line) => play({ step, line, earlier: moments.filter((one) => one.step === step).length }),
+      play: (step, line) =>
+        play({ step, line, connection, earlier: moments.filter((one) => one.step === step).length }),
       take: (message) => {
         taken.push(message);
         room.wake();
@@ -193,9 +199,8 @@ class Talk {
     const lines = [
       "script",
       "8BITMIME",
-      "SMTPUTF8",
-      "AUTH PLAIN LOGIN XOAUTH2",
-      ...(this.#options.offers ?? ["SIZE 50000000", "DSN"]),
+      `AUTH ${(this.#options.mechanisms ?? ["PLAIN", "LOGIN", "XOAUTH2"]).join(" ")}`,
+      ...(this.#options.offers ?? ["SIZE 50000000", "DSN", "SMTPUTF8"]),
     ];
     if (this.#options.pipelining !== false) lines.push("PIPELINING");
     if (this.#options.tls && !this.#secure) lines.push("STARTTLS");

@@ -1,4 +1,5 @@
 /** Where each server can come from: the environment, Docker, a program here, packages. */
+import { randomUUID } from "node:crypto";
 import { startContainer } from "./container.ts";
 import { type Dovecot, type DovecotOptions, dovecotVersion, startDovecot } from "./dovecot.ts";
 import { type GreenMail, GREENMAIL_VERSION, greenMailAnswers, greenMailOn, startGreenMail } from "./greenmail.ts";
@@ -55,8 +56,14 @@ export const rabbitMqSource: Source<RabbitMq, { config?: string }> = {
     const { hostname, port, username, password } = new URL(url);
     const managementPort = Number(process.env["RABBITMQ_MANAGEMENT_PORT"] ?? 15672);
     const login = { user: decodeURIComponent(username || "guest"), password: decodeURIComponent(password || "guest") };
-    const address = { host: hostname, port: Number(port || 5672), managementPort, ...login };
-    return { ...rabbitMqAt(address), url, ...notOurs("RabbitMQ") };
+    // Many tests may use it at the same time: each has a virtual host of its own.
+    const vhost = `tests-${randomUUID()}`;
+    const server = rabbitMqAt({ host: hostname, port: Number(port || 5672), managementPort, ...login, vhost });
+    await server.api("PUT", `/vhosts/${vhost}`);
+    const all = { configure: ".*", write: ".*", read: ".*" };
+    await server.api("PUT", `/permissions/${vhost}/${encodeURIComponent(login.user)}`, all);
+    const remove = async () => void (await server.api("DELETE", `/vhosts/${vhost}`));
+    return { ...server, ...notOurs("RabbitMQ"), remove };
   },
   docker: async ({ config = "" }) => {
     const content = `loopback_users = none\ncollect_statistics_interval = 1000\n${config}\n`;

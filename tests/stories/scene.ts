@@ -1,5 +1,6 @@
 /** What every story needs: the service as a process, a mail server, an endpoint, and a mailbox between them. */
 import { randomUUID } from "node:crypto";
+import { imapBody, PASSWORD, register, toEndpoint } from "../bodies.ts";
 import { type Endpoint, type EndpointRequest, startEndpoint } from "../servers/endpoint.ts";
 import { type ImapServer, type ImapServerOptions, startImapServer } from "../servers/imap/server.ts";
 import type { MailServer } from "../servers/mail-server.ts";
@@ -27,49 +28,60 @@ export async function scene(env: Record<string, string> = {}, options: ImapServe
   return sceneWith(await startImapServer(options), env);
 }
 
-export async function sceneWith<M extends MailServer>(mail: M, env: Record<string, string> = {}): Promise<Scene<M>> {
+/** A node with these settings and an endpoint, beside a mail server of any protocol. `end` stops all three. */
+export async function nodeBeside<M extends { stop(): Promise<void> }>(mail: M, env: Record<string, string> = {}) {
   const endpoint = await startEndpoint();
-  const service = await startService(env).catch(async (error: unknown) => {
+  const stop = async () => {
     await endpoint.stop();
     await mail.stop();
+  };
+  const service = await startService(env).catch(async (error: unknown) => {
+    await stop();
     throw error;
   });
+  const end = async () => {
+    await service.end();
+    await stop();
+  };
+  return { service, mail, endpoint, end };
+}
+
+export async function sceneWith<M extends MailServer>(mail: M, env: Record<string, string> = {}): Promise<Scene<M>> {
+  const node = await nodeBeside(mail, env);
+  const { service, endpoint } = node;
   return {
-    service,
-    mail,
-    endpoint,
+    ...node,
     async mailbox({
       user = `user-${randomUUID()}`,
-      password = "correct horse",
+      password = PASSWORD,
       receive,
       deliver,
       wait = true,
       known = false,
     } = {}) {
-      if (!known) await mail.addUser(user, "correct horse");
-      const answer = await service.call("POST", "/api/v1/mailboxes", {
-        address: `${user}@example.com`,
-        receive: {
-          protocol: "imap",
-          host: "127.0.0.1",
-          port: mail.imapPort,
-          tls: "none",
-          auth: { user, password },
-          ...receive,
-        },
-        deliver: { url: endpoint.url, secret: endpoint.secret, ...deliver },
+      if (!known) await mail.addUser(user, PASSWORD);
+      const body = imapBody(mail, user, {
+        receive: { auth: { user, password }, ...receive },
+        deliver: { ...toEndpoint(endpoint), ...deliver },
       });
-      if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
-      const { id } = answer.body as { id: string };
+      const id = await register(service, body);
       if (wait) await status(service, id, "listening");
       return { id, user };
     },
-    async end() {
-      await service.end();
-      await endpoint.stop();
-      await mail.stop();
-    },
   };
+}
+
+/** The login of a mailbox, as a change of its servers must send it again. */
+export function loginAgain(user: string) {
+  return { auth: { user, password: PASSWORD } };
+}
+
+/** The next run of a polled mailbox comes now and not after its interval: what was paused is compared as soon as it goes on. */
+export async function look(service: Service, id: string): Promise<void> {
+  for (const action of ["pause", "resume"]) {
+    const { status: code, body } = await service.call("POST", `/api/v1/mailboxes/${id}/${action}`);
+    if (code !== 200) throw new Error(`${action} of ${id} was answered with ${code}: ${JSON.stringify(body)}`);
+  }
 }
 
 /** Waits until the mailbox has the status; resolves with its state. */

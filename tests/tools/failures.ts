@@ -7,7 +7,7 @@ const LINES_BEFORE = 30;
 /** Bun's heading, between two rules, of what no test is to blame for: hooks, and a file that cannot be loaded. */
 const BETWEEN = "# Unhandled error between tests";
 
-/** Bun prints what a test printed, then its errors, then its `(fail)` line; a timeout is told in the line after that. */
+/** Bun prints what a test printed, then its errors, then its `(fail)` line; the line after that says if it was a timeout. */
 export function bunFailures(output: string): string[] {
   const failures: string[] = [];
   let block: string[] = [];

@@ -1,18 +1,52 @@
-/** Writes the README's table of settings from their schema: `bun run settings` brings it up to date, a test holds it there. */
-import { readFileSync, writeFileSync } from "node:fs";
-import { SETTINGS } from "../../shared/settings.ts";
+/** Writes docs/settings.md from the settings' schema: `bun run settings` brings it up to date, a test holds it there. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { RENAMED_SETTINGS, SECRET_SETTINGS, SETTINGS } from "../../shared/settings.ts";
 
-const README = new URL("../../README.md", import.meta.url);
-const MARKED = /(<!-- settings:[^>]*-->\n)[\s\S]*?(<!-- \/settings -->)/;
+const FILE = new URL("../../docs/settings.md", import.meta.url);
 
-/** README.md as it is, and as it should be. */
-export function readme(): { is: string; should: string } {
-  const is = readFileSync(README, "utf8");
-  const rows = Object.entries(SETTINGS).map(
-    ([name, { default: value, about }]) => `| \`${name}\` | ${value && `\`${value}\``} | ${about} |`,
-  );
-  const table = ["| setting | default | meaning |", "| --- | --- | --- |", ...rows].join("\n");
-  return { is, should: is.replace(MARKED, (_, open: string, close: string) => `${open}\n${table}\n\n${close}`) };
+/** docs/settings.md as it is, and as it should be before the formatter. */
+export function settingsPage(): { is: string; should: string } {
+  return { is: readFileSync(FILE, "utf8"), should: render() };
 }
 
-if (import.meta.main) writeFileSync(README, readme().should);
+function render(): string {
+  const settings = Object.entries(SETTINGS).map(([name, { default: value, about }]) => [
+    code(name),
+    value && code(value),
+    about,
+  ]);
+  const renamed = Object.entries(RENAMED_SETTINGS).map(([old, { name, until }]) => [
+    code(old),
+    code(name),
+    until ?? "always",
+  ]);
+  return `# Settings
+
+Every setting is an environment variable. An empty variable counts as not set. A wrong value stops the start with
+a message that names the variable. \`bun run settings\` writes this page.
+
+${table(["setting", "default", "meaning"], settings)}
+
+## Secrets in files
+
+${SECRET_SETTINGS.map(code).join(", ")} may come from files, as Docker and Kubernetes provide secrets: set \`<setting>_FILE\` to the
+path. The file must hold only the value. A file that belongs to the user of the service must be unreadable to others (\`chmod 600\`).
+
+## Renamed settings
+
+The old name still works, with a warning at the start. If both are set, the new name counts.
+
+${table(["old name", "new name", "old name works until"], renamed)}
+`;
+}
+
+const code = (text: string) => `\`${text}\``;
+
+function table(head: string[], rows: string[][]): string {
+  return [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+if (import.meta.main) {
+  mkdirSync(new URL(".", FILE), { recursive: true });
+  writeFileSync(FILE, render());
+}

@@ -1,50 +1,64 @@
-/** One attempt to deliver one message to its endpoint, and what is remembered of it. */
+/** One attempt to deliver one message to its endpoint, and the record of it. */
+import { delayedSignal } from "../../shared/concurrency/abort.ts";
 import type { Attempt, Delivery } from "../../shared/contract/delivery.ts";
+import { getClosedUntil } from "../../shared/contract/learned.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { ParsedMessage } from "../../shared/contract/received.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import type { Deliveries, Mailboxes, Outbox } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
-import { type Backoff, graceAfter } from "../../shared/time.ts";
-import { DIALECTS } from "../endpoint/dialects.ts";
-import type { Letter, PostOutcome, WireRequest } from "../endpoint/endpoint.ts";
-import type { EndpointGates } from "../endpoint/circuit-breaker.ts";
-import { MANNERS } from "../endpoint/dialect.ts";
-import { letters } from "../endpoint/multipart.ts";
-import type { Turns } from "../endpoint/message-lock.ts";
-import type { Tidying } from "./after-delivery-batches.ts";
-import { linkReturned } from "./bounces.ts";
+import { afterDeliveryOf } from "../../shared/mail/defaults.ts";
+import type { Backoff } from "../../shared/time.ts";
+import { clock } from "../../shared/time.ts";
+import type { DeliverableMessage, PostOutcome, WireRequest } from "../endpoint/endpoint.ts";
+import type { CircuitBreakers } from "../endpoint/circuit-breaker.ts";
+import { DIALECT_HOOKS, ENCODERS } from "../endpoint/dialect.ts";
+import type { GetDestinations } from "../shares/strangers.ts";
+import { splitMessage } from "../endpoint/multipart.ts";
+import type { MessageLock } from "../endpoint/message-lock.ts";
+import type { ScheduleAfterDelivery } from "./after-delivery-batches.ts";
+import { linkToSending } from "./bounces.ts";
+import { findMissingContent } from "./hand-over.ts";
 
-export type Delivering = {
+export type AttemptDeps = {
   mailboxes: Pick<Mailboxes, "amend">;
   deliveries: Deliveries;
   outbox: Outbox;
   tasks: TaskSender;
-  tidying: Tidying;
+  scheduleAfterDelivery: ScheduleAfterDelivery;
   emit: Emit;
   backoff: Backoff;
-  gates: EndpointGates;
-  turns: Turns;
+  circuitBreakers: CircuitBreakers;
+  getDestinations: GetDestinations;
+  messageLock: MessageLock;
   parse: (raw: Uint8Array, limits: { maxAttachmentBytes: number }, signal: AbortSignal) => Promise<ParsedMessage>;
   post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
+  /** Whether the record of an attempt has what the endpoint said. */
+  showWords: boolean;
 };
 
-/** Attempts kept with a delivery: the first ones tell what began it, the last ones how it stands. */
+/** How many attempts are kept with a delivery: the first ones show how it started, the last ones its present state. */
 const FIRST_ATTEMPTS = 5;
 const LAST_ATTEMPTS = 45;
-/** How long a shutdown waits for a POST in flight: cut off, the endpoint might have it and be asked again. */
+/**
+ * How long a shutdown waits for a POST in flight. If the POST were cut off, the endpoint might have the message and get
+ * it again.
+ */
 const GRACE_MS = 5_000;
-const RESTING = "the endpoint is left alone for a while after failures in a row";
-const TWIN = "another copy of this message is on its way to the endpoint";
-const BUSY = "too many messages were waiting for this endpoint";
+/** So much of an endpoint's words is kept. */
+const MAX_WORDS = 200;
+const ENDPOINT_PAUSED = "the endpoint is paused after several failures in a row";
+const DUPLICATE_IN_FLIGHT = "another copy of this message is on its way to the endpoint";
+const KEPT = "accepted, but left as it is on the mail server";
+const ENDPOINT_BUSY = "too many messages were waiting for this endpoint";
 
 /**
- * Posts the message once, if its endpoint is not resting, and records the outcome: delivered, retrying (with a task for the
- * next attempt) or parked. A delivery is recorded before this resolves; what crashes before is attempted again under the same
- * id. Throws `full` when the message must wait and the spool has no room for it.
+ * Posts the message once if its endpoint is not paused, and records the outcome: delivered, retrying (with a task for
+ * the next attempt) or parked. The delivery is stored before this resolves. After a crash before that, it is attempted
+ * again under the same id. Throws `full` if the message must wait and the spool has no room.
  */
 export async function attempt(
-  deps: Delivering,
+  deps: AttemptDeps,
   mailbox: Mailbox,
   delivery: Delivery,
   raw: Uint8Array,
@@ -52,68 +66,82 @@ export async function attempt(
 ): Promise<void> {
   if (mailbox.endpointGone)
     return park(deps, delivery, raw, "the endpoint answered 410 Gone; set a new deliver.url and replay");
-  const key = MANNERS[mailbox.deliver.dialect]?.turn(mailbox, raw);
-  const turn = key === undefined ? undefined : await deps.turns.take(key);
-  if (turn?.kind === "wait") return postpone(deps, delivery, raw, turn.until, TWIN);
-  try {
-    await attemptNow(deps, mailbox, delivery, raw, signal);
-  } finally {
-    await turn?.done();
-  }
+  const closedUntil = getClosedUntil(mailbox);
+  if (closedUntil) return postpone(deps, delivery, raw, closedUntil, "the CRM closed the mailbox");
+  const key = DIALECT_HOOKS[mailbox.deliver.dialect]?.lockKey(mailbox, raw);
+  const lock = key === undefined ? undefined : await deps.messageLock.tryAcquire(key);
+  if (lock?.kind === "wait") return postpone(deps, delivery, raw, lock.until, DUPLICATE_IN_FLIGHT);
+  await using _ = lock;
+  await attemptNow(deps, mailbox, delivery, raw, signal);
 }
 
 async function attemptNow(
-  deps: Delivering,
+  deps: AttemptDeps,
   mailbox: Mailbox,
   delivery: Delivery,
   raw: Uint8Array,
   signal: AbortSignal,
 ): Promise<void> {
-  const entry = await deps.gates.enter(delivery.endpoint, signal);
-  if (entry.kind === "rest") return postpone(deps, delivery, raw, entry.until, entry.busy ? BUSY : RESTING);
-  const grace = graceAfter(signal, GRACE_MS);
+  const { endpoint: destination } = deps.getDestinations(mailbox);
+  const target = { url: mailbox.deliver.url, destination, owner: mailbox.id };
+  const permit = await deps.circuitBreakers.acquire(target, signal);
+  if (permit.kind === "rest")
+    return postpone(deps, delivery, raw, permit.until, permit.busy ? ENDPOINT_BUSY : ENDPOINT_PAUSED);
+  using grace = delayedSignal(signal, GRACE_MS);
   const accepted = new Set(delivery.acceptedParts);
-  let outcome: PostOutcome | undefined;
+  let outcome: PostedMessage | undefined;
+  let missing: string | null = null;
   try {
-    const parsed = await deps.parse(raw, mailbox.deliver, grace.signal);
-    await linkReturned(deps, mailbox, parsed);
+    const parsed = addLeftOut(await deps.parse(raw, mailbox.deliver, grace.signal), delivery);
+    await linkToSending(deps, mailbox, parsed);
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
     const { ref, flags, id } = delivery;
-    const all = letters({ deliveryId: id, mailbox, ref, flags, raw, parsed });
-    if (all.length === 0) return await nothingToSend(deps, delivery, parsed);
-    outcome = await postedAll(deps, all, accepted, grace.signal);
+    const messages = splitMessage({ deliveryId: id, mailbox, ref, flags, raw, parsed });
+    if (messages.length === 0) return await completeWithoutPost(deps, delivery, parsed);
+    outcome = await postAll(deps, messages, accepted, grace.signal);
+    missing = findMissingContent(mailbox, { ...parsed, leftOut: delivery.leftOut }, outcome.shortened);
   } finally {
-    grace.over();
-    entry.leave(outcome);
+    permit.release(outcome);
   }
-  const tried = withAttempt({ ...delivery, ...(accepted.size > 0 && { acceptedParts: [...accepted] }) }, outcome);
+  const tried = withAttempt(deps, { ...delivery, ...(accepted.size > 0 && { acceptedParts: [...accepted] }) }, outcome);
   if (outcome.kind === "refused" && outcome.gone) {
-    await deps.mailboxes.amend({ ...mailbox, endpointGone: true });
+    await deps.mailboxes.amend(mailbox, (stored) => ({ ...stored, endpointGone: true }));
     deps.emit({ kind: "endpoint.gone", mailbox: mailbox.id, endpoint: delivery.endpoint });
   }
-  if (outcome.kind === "accepted") return accept(deps, mailbox, tried);
+  if (outcome.kind === "accepted") return recordDelivered(deps, mailbox, tried, { bytes: raw.byteLength, missing });
   if (outcome.retry === "never") return park(deps, tried, raw, outcome.reason);
-  if (Date.now() >= Date.parse(delivery.giveUpAt))
+  if (clock.now() >= Date.parse(delivery.giveUpAt))
     return park(deps, tried, raw, `given up after ${tried.attemptCount} attempts: ${outcome.reason}`);
-  const ownTime = new Date(Date.now() + deps.backoff.redeliver(tried.attemptCount));
-  const at = outcome.retryAt && outcome.retryAt > ownTime ? outcome.retryAt : ownTime;
+  const backoffAt = new Date(clock.now() + deps.backoff.redeliver(tried.attemptCount));
+  const at = outcome.retryAt && outcome.retryAt > backoffAt ? outcome.retryAt : backoffAt;
   return postpone(deps, tried, raw, at, outcome.reason);
 }
 
-/** The parts one after the other, up to the first that is refused; those in `accepted` are done, and others join them. */
-async function postedAll(
-  deps: Delivering,
-  all: Letter[],
+/** What the mail server does not give is missing for the endpoint as what a limit left out is. */
+function addLeftOut(parsed: ParsedMessage, { leftOut }: Delivery): ParsedMessage {
+  return leftOut ? { ...parsed, limited: [...(parsed.limited ?? []), ...leftOut] } : parsed;
+}
+
+/** `shortened`: attachments were left out, because the endpoint refused the message with them. */
+type PostedMessage = PostOutcome & { shortened: boolean };
+
+/**
+ * Posts the parts one after the other, up to the first that is refused. Parts in `accepted` are done; each accepted
+ * part is added.
+ */
+async function postAll(
+  deps: AttemptDeps,
+  messages: DeliverableMessage[],
   accepted: Set<string>,
   signal: AbortSignal,
-): Promise<PostOutcome> {
-  let outcome: PostOutcome = { kind: "accepted", status: 200, ms: 0 };
-  for (const letter of all) {
-    const { part } = letter;
+): Promise<PostedMessage> {
+  let outcome: PostedMessage = { kind: "accepted", status: 200, ms: 0, shortened: false };
+  for (const message of messages) {
+    const { part } = message;
     if (part && accepted.has(part.name)) continue;
-    const one = await posted(deps, letter, signal);
-    outcome = { ...one, ms: outcome.ms + one.ms };
+    const result = await postOne(deps, message, signal);
+    outcome = { ...result, ms: outcome.ms + result.ms, shortened: outcome.shortened || result.shortened };
     if (outcome.kind === "refused") {
       return part
         ? { ...outcome, reason: `part ${part.about.index} of ${part.about.count}: ${outcome.reason}` }
@@ -124,8 +152,8 @@ async function postedAll(
   return outcome;
 }
 
-/** A message none of whose parts is wanted counts as delivered, without a POST. */
-async function nothingToSend(deps: Delivering, delivery: Delivery, parsed: ParsedMessage): Promise<void> {
+/** If no part of a message is wanted, it counts as delivered without a POST. */
+async function completeWithoutPost(deps: AttemptDeps, delivery: Delivery, parsed: ParsedMessage): Promise<void> {
   const reason = "deliver.split leaves nothing of this message to deliver";
   await deps.deliveries.save({ ...delivery, state: "delivered", reason, nextAttemptAt: null, spooled: false });
   const { mailbox, ref } = delivery;
@@ -134,34 +162,45 @@ async function nothingToSend(deps: Delivering, delivery: Delivery, parsed: Parse
   deps.emit({ kind: "mail.filtered", mailbox, folder, uid, bytes, receivedAt, messageId, rule: reason });
 }
 
-/** One POST, or two where the endpoint refuses the message for its size and the dialect knows a smaller form. */
-async function posted(deps: Delivering, letter: Letter, signal: AbortSignal): Promise<PostOutcome> {
-  const { dialect } = letter.mailbox.deliver;
-  const request = DIALECTS[dialect](letter, new Date());
+/** One POST. If the endpoint refuses the message as too large and the dialect has a smaller form, a second POST. */
+async function postOne(deps: AttemptDeps, message: DeliverableMessage, signal: AbortSignal): Promise<PostedMessage> {
+  const { dialect } = message.mailbox.deliver;
+  const request = ENCODERS[dialect](message, new Date());
   const outcome = await deps.post(request, signal);
-  const smaller = MANNERS[dialect]?.smaller(letter, request, outcome);
-  if (!smaller) return outcome;
+  const smaller = DIALECT_HOOKS[dialect]?.smallerRequest(message, request, outcome);
+  if (!smaller) return { ...outcome, shortened: false };
   const limits = ["attachments left out: the endpoint refused the message as too large"];
-  deps.emit({ kind: "mail.limited", mailbox: letter.mailbox.id, delivery: letter.deliveryId, limits });
-  return deps.post(smaller, signal);
-}
-
-async function accept(deps: Delivering, mailbox: Mailbox, delivery: Delivery): Promise<void> {
-  const { id, ref, attemptCount } = delivery;
-  await deps.tidying(mailbox, ref);
-  const { acceptedParts: _, ...whole } = delivery;
-  await deps.deliveries.save({ ...whole, state: "delivered", reason: null, nextAttemptAt: null, spooled: false });
-  const ms = Math.max(0, Date.now() - Date.parse(ref.receivedAt));
-  const where = { mailbox: mailbox.id, delivery: id, folder: ref.folder, uid: ref.uid };
-  deps.emit({ kind: "mail.delivered", ...where, bytes: ref.size, ms, attempts: attemptCount });
+  deps.emit({ kind: "mail.limited", mailbox: message.mailbox.id, delivery: message.deliveryId, limits });
+  return { ...(await deps.post(smaller, signal)), shortened: true };
 }
 
 /**
- * The task goes first: if the process dies between the two, the messages are delivered again by the task this one belongs to. A task
- * that comes so quickly that there is no record yet looks again (`redeliver.ts`).
+ * `missing` is what the endpoint does not have of the message. Then the mail server's copy is left as it is, and the
+ * record has the reason.
+ */
+async function recordDelivered(
+  deps: AttemptDeps,
+  mailbox: Mailbox,
+  delivery: Delivery,
+  { bytes, missing }: { bytes: number; missing: string | null },
+): Promise<void> {
+  const { id, ref, attemptCount } = delivery;
+  const kept = missing === null || afterDeliveryOf(mailbox.receive) === "leave" ? null : `${KEPT}: ${missing}`;
+  if (kept === null) await deps.scheduleAfterDelivery(mailbox, ref);
+  const { acceptedParts: _, ...whole } = delivery;
+  await deps.deliveries.save({ ...whole, state: "delivered", reason: kept, nextAttemptAt: null, spooled: false });
+  const ms = Math.max(0, clock.now() - Date.parse(ref.receivedAt));
+  const where = { mailbox: mailbox.id, folder: ref.folder, uid: ref.uid };
+  deps.emit({ kind: "mail.delivered", ...where, delivery: id, bytes, ms, attempts: attemptCount });
+  if (kept !== null) deps.emit({ kind: "mail.kept", ...where, reason: kept });
+}
+
+/**
+ * Sends the task first: if the process dies before the record is stored, the task that this attempt belongs to delivers
+ * the message again. If the new task runs before the record exists, it tries again later (`redeliver.ts`).
  */
 async function postpone(
-  deps: Delivering,
+  deps: AttemptDeps,
   delivery: Delivery,
   raw: Uint8Array,
   at: Date,
@@ -175,21 +214,28 @@ async function postpone(
   deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
 }
 
-async function park(deps: Delivering, delivery: Delivery, raw: Uint8Array, reason: string): Promise<void> {
+async function park(deps: AttemptDeps, delivery: Delivery, raw: Uint8Array, reason: string): Promise<void> {
   const parked: Delivery = { ...delivery, state: "parked", reason, nextAttemptAt: null, spooled: true };
   await deps.deliveries.save(parked, delivery.spooled ? undefined : raw);
   const { id, mailbox, endpoint, attemptCount } = delivery;
   deps.emit({ kind: "mail.parked", mailbox, delivery: id, endpoint, attempts: attemptCount, reason });
 }
 
-function withAttempt(delivery: Delivery, outcome: PostOutcome): Delivery {
+function describeRefusal(
+  { showWords }: AttemptDeps,
+  { reason, words }: Extract<PostOutcome, { kind: "refused" }>,
+): string {
+  return showWords && words !== null ? `${reason}: ${words.slice(0, MAX_WORDS)}` : reason;
+}
+
+function withAttempt(deps: AttemptDeps, delivery: Delivery, outcome: PostOutcome): Delivery {
   const at = new Date().toISOString();
-  const problem = outcome.kind === "accepted" ? null : outcome.reason;
-  const made: Attempt = { at, ms: Math.round(outcome.ms), status: outcome.status, problem };
-  const all = [...delivery.attempts, made];
-  const kept =
+  const problem = outcome.kind === "accepted" ? null : describeRefusal(deps, outcome);
+  const latest: Attempt = { at, ms: Math.round(outcome.ms), status: outcome.status, problem };
+  const all = [...delivery.attempts, latest];
+  const retained =
     all.length <= FIRST_ATTEMPTS + LAST_ATTEMPTS
       ? all
       : [...all.slice(0, FIRST_ATTEMPTS), ...all.slice(-LAST_ATTEMPTS)];
-  return { ...delivery, attempts: kept, attemptCount: delivery.attemptCount + 1, updatedAt: at };
+  return { ...delivery, attempts: retained, attemptCount: delivery.attemptCount + 1, updatedAt: at };
 }

@@ -1,22 +1,22 @@
-/** Deliveries brought forward, because their endpoint is back. */
+/** Makes waiting deliveries due at once, because their endpoint has recovered. */
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import type { Deliveries } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 
-type Deps = { deliveries: Deliveries; tasks: TaskSender; emit: Emit };
+type BringForwardDeps = { deliveries: Deliveries; tasks: TaskSender; emit: Emit };
 
-/** More than this wait for their own turn, so that a recovered endpoint is not overrun. */
-const AT_ONCE = 5_000;
+/** More deliveries than this wait for their own time, so that a recovered endpoint is not overloaded. */
+const MAX_BROUGHT_FORWARD = 5_000;
 
-/** Has the waiting deliveries of an endpoint tried now. Returns how many. */
-export async function bringForward({ deliveries, tasks, emit }: Deps, endpoint: string): Promise<number> {
+/** Sends tasks for the waiting deliveries of an endpoint. Returns how many. */
+export async function bringForward({ deliveries, tasks, emit }: BringForwardDeps, endpoint: string): Promise<number> {
   const now = new Date().toISOString();
-  const all = await deliveries.retrying({ endpoint, limit: AT_ONCE });
+  const all = await deliveries.listRetrying({ endpoint, limit: MAX_BROUGHT_FORWARD });
   const waiting = all.filter(({ nextAttemptAt }) => nextAttemptAt && nextAttemptAt > now);
-  const orders = waiting.map(
+  const redeliverTasks = waiting.map(
     ({ id, mailbox }) => ({ version: 1, kind: "redeliver", mailbox, delivery: id, early: true }) as const,
   );
-  await Promise.all(orders.map((order) => tasks.send(order)));
+  await Promise.all(redeliverTasks.map((task) => tasks.send(task)));
   emit({ kind: "endpoint.recovered", endpoint, waiting: waiting.length });
   return waiting.length;
 }

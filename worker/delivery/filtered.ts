@@ -1,85 +1,93 @@
-/** Messages that the mailbox's filters leave out: settled, counted, and said with the rule that did it. */
+/** Messages that the mailbox's filters leave out: marked as done, counted, and reported with the rule. */
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { FetchedMessage, MessageRef } from "../../shared/contract/message.ts";
 import type { ParsedMessage } from "../../shared/contract/received.ts";
-import { headersOnly } from "../../shared/mail/mime/message.ts";
+import { parseHeadersOnly } from "../../shared/mail/mime/message.ts";
 import type { Ledger } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
-import { leftOut } from "./filters.ts";
-import type { Readers } from "../mail/reader-pool.ts";
+import { findExcludingRule } from "./filters.ts";
+import type { ReaderPool } from "../mail/reader-pool.ts";
 
-type Deps = {
-  store: { ledger: Pick<Ledger, "settle"> };
-  readers: Readers;
+type FilterDeps = {
+  store: { ledger: Pick<Ledger, "markDone"> };
+  readers: ReaderPool;
   emit: Emit;
   parse: (raw: Uint8Array, limits: { maxAttachmentBytes: number }, signal: AbortSignal) => Promise<ParsedMessage>;
 };
 
-type Out = { ref: MessageRef; rule: string; messageId: string | null };
+type FilteredMessage = { ref: MessageRef; rule: string; messageId: string | null };
 
-/** Leaves out what needs no download to be judged, by folder, size or age; returns the others. */
-export async function filteredBefore(
-  deps: Deps,
+/** Applies the filters that need no download (folder, size, age). Returns the other messages. */
+export async function filterBeforeDownload(
+  deps: FilterDeps,
   mailbox: Mailbox,
   refs: MessageRef[],
   signal: AbortSignal,
 ): Promise<MessageRef[]> {
   if (!mailbox.receive.filters) return refs;
-  const out = refs.flatMap((ref): Out[] => {
-    const rule = leftOut(mailbox.receive, { ref });
+  const filtered = refs.flatMap((ref): FilteredMessage[] => {
+    const rule = findExcludingRule(mailbox.receive, { ref });
     return rule === undefined ? [] : [{ ref, rule, messageId: null }];
   });
-  if (out.length === 0) return refs;
-  const ids = await messageIds(
+  if (filtered.length === 0) return refs;
+  const ids = await fetchMessageIds(
     deps,
     mailbox,
-    out.map(({ ref }) => ref),
+    filtered.map(({ ref }) => ref),
     signal,
   );
-  await leave(
+  await settleFiltered(
     deps,
     mailbox,
-    out.map((one) => ({ ...one, messageId: ids.get(one.ref.uid) ?? null })),
+    filtered.map((one) => ({ ...one, messageId: ids.get(one.ref.uid) ?? null })),
   );
-  const gone = new Set(out.map(({ ref }) => ref));
-  return refs.filter((ref) => !gone.has(ref));
+  const filteredRefs = new Set(filtered.map(({ ref }) => ref));
+  return refs.filter((ref) => !filteredRefs.has(ref));
 }
 
-/** True when the filters leave the downloaded message out. */
-export async function filteredAfter(
-  deps: Deps,
+/** True if the filters leave the downloaded message out. */
+export async function filterAfterDownload(
+  deps: FilterDeps,
   mailbox: Mailbox,
   { ref, raw }: FetchedMessage,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (!mailbox.receive.filters) return false;
   const parsed = await deps.parse(raw, { maxAttachmentBytes: 0 }, signal);
-  const rule = leftOut(mailbox.receive, { ref, parsed });
-  if (rule !== undefined) await leave(deps, mailbox, [{ ref, rule, messageId: parsed.messageId }]);
+  // The real size may differ from the one that the server reported.
+  const rule = findExcludingRule(mailbox.receive, { ref: { ...ref, size: raw.byteLength }, parsed });
+  if (rule !== undefined) await settleFiltered(deps, mailbox, [{ ref, rule, messageId: parsed.messageId }]);
   return rule !== undefined;
 }
 
-/** Filtered messages are not remembered by their content: with other filters a resync delivers them. */
-async function leave({ store, emit }: Deps, { id }: Mailbox, out: Out[]): Promise<void> {
-  await store.ledger.settle(
+/** The content of a filtered message is not remembered, so a resync with other filters delivers it. */
+async function settleFiltered(
+  { store, emit }: FilterDeps,
+  { id }: Mailbox,
+  filtered: FilteredMessage[],
+): Promise<void> {
+  await store.ledger.markDone(
     id,
-    out.map(({ ref }) => ref),
+    filtered.map(({ ref }) => ref),
   );
-  for (const { ref, rule, messageId } of out) {
+  for (const { ref, rule, messageId } of filtered) {
     const { folder, uid, size: bytes, receivedAt } = ref;
     emit({ kind: "mail.filtered", mailbox: id, folder, uid, bytes, receivedAt, messageId, rule });
   }
 }
 
-/** Where headers can be had without their messages, so that a person can tell which one was left out. */
-async function messageIds(deps: Deps, mailbox: Mailbox, refs: MessageRef[], signal: AbortSignal) {
+/**
+ * Fetches the headers if the protocol can do that without the message, so that a person can tell which message was left
+ * out.
+ */
+async function fetchMessageIds(deps: FilterDeps, mailbox: Mailbox, refs: MessageRef[], signal: AbortSignal) {
   const ids = new Map<number, string | null>();
   await deps.readers.use(
     mailbox,
     0,
     async (connection) => {
-      for await (const { ref, head } of connection.heads?.(refs, signal) ?? []) {
-        ids.set(ref.uid, headersOnly(head, "").messageId);
+      for await (const { ref, head } of connection.fetchHeaders?.(refs, signal) ?? []) {
+        ids.set(ref.uid, parseHeadersOnly(head, "").messageId);
       }
     },
     signal,

@@ -1,161 +1,181 @@
 /**
- * The gate in front of each endpoint: how many deliveries go at once, and a circuit breaker that leaves an endpoint in trouble
- * alone for a while. Endpoints share nothing, so a hung one delays no other.
+ * Admits deliveries to an endpoint: through its line, which limits how many run at once, and through a circuit breaker
+ * that pauses a failing endpoint. An endpoint is a URL; two URLs of one server have a circuit breaker each.
  */
 import type { Emit } from "../../shared/telemetry/events.ts";
 import type { Backoff } from "../../shared/time.ts";
+import { clock } from "../../shared/time.ts";
+import type { VisitEnd } from "../shares/answers.ts";
+import { type Destination, LineFull, type Lines, type Visit } from "../shares/lines.ts";
 import type { PostOutcome } from "./endpoint.ts";
-import { isTrouble } from "./outcome.ts";
+import { isEndpointFailure } from "./outcome.ts";
 
-export type Entry =
-  /** Go ahead; call `leave` exactly once, with the outcome, or undefined when nothing was posted. */
-  | { kind: "go"; leave: (outcome: PostOutcome | undefined) => void }
-  /** Not now: the endpoint rests, or (`busy`) too many were waiting for it. */
+/** The URL of the request, the line to wait in, and the mailbox that waits. */
+export type EndpointTarget = { url: string; destination: Destination; owner: string };
+
+export type PermitResult =
+  /** The delivery may start. Call `release` exactly once, with the outcome, or with undefined if nothing was posted. */
+  | { kind: "go"; release: (outcome: PostOutcome | undefined) => void }
+  /** The delivery may not start: the endpoint is paused, or (`busy`) too many deliveries wait for it. */
   | { kind: "rest"; until: Date; busy: boolean };
 
-export interface EndpointGates {
-  /** Waits for a place, some seconds at most. Rejects with the signal's reason. */
-  enter(endpoint: string, signal: AbortSignal): Promise<Entry>;
-  /** Endpoints known, and how many of them rest now. */
+export interface CircuitBreakers {
+  /** Waits in the line of the target for some seconds at most. Rejects with the signal's reason. */
+  acquire(target: EndpointTarget, signal: AbortSignal): Promise<PermitResult>;
+  /** True while the circuit is open. Then nothing is sent to this URL, and nobody waits for it. */
+  isPaused(url: string): boolean;
+  /** The number of known endpoints, and of those paused now. */
   counts(): { known: number; resting: number };
 }
 
-type Deps = {
-  /** Deliveries to one endpoint at once. */
-  perEndpoint: number;
+type CircuitBreakersDeps = {
+  lines: Pick<Lines, "enter" | "clear">;
   emit: Emit;
-  /** The endpoint took a message again after it had rested. */
-  onRecovered: (endpoint: string) => void;
-  /** How long an endpoint rests. */
+  /** Called when an endpoint at this origin accepted a message after a pause. */
+  onRecovered: (origin: string) => void;
+  /** How long an endpoint is paused. */
   backoff: Pick<Backoff, "rest">;
   now?: () => number;
-  /** How long to wait for a place. */
+  /** How long to wait in the line. */
   waitMs?: number;
 };
 
-type Waiter = { go: () => void };
-type Gate = {
-  inside: number;
-  waiting: Waiter[];
-  /** Troubles in a row. */
+type Circuit = {
+  inFlight: number;
+  /** Failures in a row. */
   failures: number;
-  /** How often it was sent to rest since it last worked; 0 means closed circuit, all may enter. */
+  /** How often it was paused since it last worked. 0 means a closed circuit. */
   rested: number;
   restsUntil: number;
   probing: boolean;
   usedAt: number;
 };
 
-type House = Required<Deps> & { gates: Map<string, Gate>; sweepAt: number };
-type Visit = { endpoint: string; gate: Gate; probe: boolean };
+type BreakerContext = Required<CircuitBreakersDeps> & { circuits: Map<string, Circuit>; sweepAt: number };
+type Permit = { target: EndpointTarget; circuit: Circuit; probe: boolean };
 
-const FAILURES = 5;
+const FAILURE_THRESHOLD = 5;
 const WAIT_MS = 30_000;
-const FORGET_MS = 3_600_000;
-const SWEEP_AT = 100;
+const CIRCUIT_TTL_MS = 3_600_000;
+const MIN_SWEEP_SIZE = 100;
 
-/** Gates for any number of endpoints; one that was not used for an hour is forgotten. */
-export function endpointGates({ now = Date.now, waitMs = WAIT_MS, ...given }: Deps): EndpointGates {
-  const house: House = { ...given, now, waitMs, gates: new Map(), sweepAt: SWEEP_AT };
+/** The circuit breakers of any number of endpoints. One that was not used for an hour is deleted. */
+export function circuitBreakers({ now = clock.now, waitMs = WAIT_MS, ...deps }: CircuitBreakersDeps): CircuitBreakers {
+  const context: BreakerContext = { ...deps, now, waitMs, circuits: new Map(), sweepAt: MIN_SWEEP_SIZE };
   return {
-    async enter(endpoint, signal) {
+    async acquire(target, signal) {
       signal.throwIfAborted();
-      const gate = gateOf(house, endpoint);
-      const end = now() + waitMs;
-      for (;;) {
-        const entry = tryEnter(house, endpoint, gate);
-        if (entry) return entry;
-        if (now() >= end) return { kind: "rest", until: new Date(now() + house.backoff.rest(1)), busy: true };
-        await turn(gate, end - now(), signal);
-      }
+      const circuit = getCircuit(context, target.url);
+      const pause = pauseOf(context, circuit);
+      if (pause) return pause;
+      const visit = await enterLine(context, target, signal);
+      // Deliveries that went before may have opened the circuit during the wait.
+      const laterPause = pauseOf(context, circuit);
+      if (!laterPause && visit) return begin(context, target, circuit, visit);
+      visit?.end("unclear");
+      return laterPause ?? { kind: "rest", until: new Date(now() + context.backoff.rest(1)), busy: true };
+    },
+    isPaused(url) {
+      const circuit = context.circuits.get(url);
+      return circuit !== undefined && pauseOf(context, circuit) !== undefined;
     },
     counts: () => {
-      const resting = [...house.gates.values()].filter((gate) => gate.rested > 0).length;
-      return { known: house.gates.size, resting };
+      const resting = [...context.circuits.values()].filter(({ rested }) => rested > 0).length;
+      return { known: context.circuits.size, resting };
     },
   };
 }
 
-function gateOf(house: House, endpoint: string): Gate {
-  const { gates, now } = house;
-  const known = gates.get(endpoint);
-  if (known) return Object.assign(known, { usedAt: now() });
-  if (gates.size >= house.sweepAt) {
-    for (const [name, old] of gates) if (isForgotten(old, now())) gates.delete(name);
-    house.sweepAt = Math.max(SWEEP_AT, gates.size * 2);
+function getCircuit(context: BreakerContext, url: string): Circuit {
+  const { circuits, now } = context;
+  const cached = circuits.get(url);
+  if (cached) return Object.assign(cached, { usedAt: now() });
+  if (circuits.size >= context.sweepAt) {
+    for (const [name, old] of circuits) if (isExpired(old, now())) circuits.delete(name);
+    context.sweepAt = Math.max(MIN_SWEEP_SIZE, circuits.size * 2);
   }
-  const gate = newGate(now());
-  gates.set(endpoint, gate);
-  return gate;
+  const circuit = { inFlight: 0, failures: 0, rested: 0, restsUntil: 0, probing: false, usedAt: now() };
+  circuits.set(url, circuit);
+  return circuit;
 }
 
-/** A place if there is one, a rest while the circuit is open, undefined when everybody has to wait. */
-function tryEnter(house: House, endpoint: string, gate: Gate): Entry | undefined {
-  const { now, backoff, perEndpoint } = house;
-  const probe = gate.rested > 0;
-  if (probe && now() < gate.restsUntil) return { kind: "rest", until: new Date(gate.restsUntil), busy: false };
-  // While one delivery probes, the others come back a little later.
-  if (gate.probing) return { kind: "rest", until: new Date(now() + backoff.rest(1)), busy: false };
-  if (gate.inside >= perEndpoint) return undefined;
-  gate.inside++;
-  if (probe) gate.probing = true;
-  let left = false;
-  const leave = (outcome: PostOutcome | undefined) => {
-    if (left) return;
-    left = true;
-    gate.inside--;
-    gate.usedAt = now();
-    if (probe) gate.probing = false;
-    if (outcome) judge(house, { endpoint, gate, probe }, outcome);
-    gate.waiting.shift()?.go();
+/** The pause while the circuit is open. */
+function pauseOf({ now, backoff }: BreakerContext, circuit: Circuit): PermitResult | undefined {
+  if (circuit.rested === 0) return undefined;
+  if (now() < circuit.restsUntil) return { kind: "rest", until: new Date(circuit.restsUntil), busy: false };
+  // While one delivery probes the endpoint, the others come back a little later.
+  if (circuit.probing) return { kind: "rest", until: new Date(now() + backoff.rest(1)), busy: false };
+  return undefined;
+}
+
+/** Undefined if the wait took too long, or if too many wait. */
+async function enterLine(
+  { lines, waitMs }: BreakerContext,
+  { destination, owner }: EndpointTarget,
+  signal: AbortSignal,
+): Promise<Visit | undefined> {
+  try {
+    return await lines.enter(destination, owner, { ms: waitMs }, signal);
+  } catch (error) {
+    if (error instanceof LineFull) return undefined;
+    throw error;
+  }
+}
+
+function begin(context: BreakerContext, target: EndpointTarget, circuit: Circuit, visit: Visit): PermitResult {
+  const { now } = context;
+  const probe = circuit.rested > 0;
+  circuit.inFlight++;
+  if (probe) circuit.probing = true;
+  let released = false;
+  const release = (outcome: PostOutcome | undefined) => {
+    if (released) return;
+    released = true;
+    circuit.inFlight--;
+    circuit.usedAt = now();
+    if (probe) circuit.probing = false;
+    if (outcome) recordOutcome(context, { target, circuit, probe }, outcome);
+    visit.end(toVisitEnd(outcome));
   };
-  return { kind: "go", leave };
+  return { kind: "go", release };
 }
 
-function judge(house: House, { endpoint, gate, probe }: Visit, outcome: PostOutcome): void {
-  const rested = gate.rested > 0;
-  if (!isTrouble(outcome)) {
-    Object.assign(gate, { failures: 0, rested: 0, restsUntil: 0 });
-    if (rested) house.onRecovered(endpoint);
+/**
+ * Any status is an answer. A request that the service itself refused before it was sent shows nothing about the
+ * endpoint.
+ */
+function toVisitEnd(outcome: PostOutcome | undefined): VisitEnd {
+  if (outcome === undefined) return "unclear";
+  if (outcome.status !== null) return "answered";
+  return outcome.kind === "refused" && outcome.retry === "never" ? "unclear" : "failed";
+}
+
+function recordOutcome(context: BreakerContext, { target, circuit, probe }: Permit, outcome: PostOutcome): void {
+  const wasOpen = circuit.rested > 0;
+  if (!isEndpointFailure(outcome)) {
+    Object.assign(circuit, { failures: 0, rested: 0, restsUntil: 0 });
+    if (wasOpen) context.onRecovered(new URL(target.url).origin);
     return;
   }
-  gate.failures++;
-  // Whoever was still inside when the endpoint was sent to rest says nothing new by failing.
-  const news = rested ? probe : gate.failures >= FAILURES;
-  if (news) sendToRest(house, { endpoint, gate, probe }, outcome);
+  circuit.failures++;
+  // Failures of deliveries that started before the pause show nothing new.
+  const shouldOpen = wasOpen ? probe : circuit.failures >= FAILURE_THRESHOLD;
+  if (shouldOpen) openCircuit(context, { target, circuit, probe }, outcome);
 }
 
-function sendToRest({ now, backoff, emit }: House, { endpoint, gate }: Visit, outcome: PostOutcome): void {
-  const asked = outcome.kind === "refused" && outcome.retryAt ? outcome.retryAt.getTime() : 0;
-  gate.rested++;
-  gate.restsUntil = Math.max(now() + backoff.rest(gate.rested), asked);
-  const until = new Date(gate.restsUntil).toISOString();
-  emit({ kind: "endpoint.rested", endpoint, until, failures: gate.failures });
-  for (const waiter of gate.waiting.splice(0)) waiter.go();
+function openCircuit(
+  { now, backoff, emit, lines }: BreakerContext,
+  { target, circuit }: Permit,
+  outcome: PostOutcome,
+): void {
+  const retryAtMs = outcome.kind === "refused" && outcome.retryAt ? outcome.retryAt.getTime() : 0;
+  circuit.rested++;
+  circuit.restsUntil = Math.max(now() + backoff.rest(circuit.rested), retryAtMs);
+  const until = new Date(circuit.restsUntil).toISOString();
+  emit({ kind: "endpoint.paused", endpoint: new URL(target.url).origin, until, failures: circuit.failures });
+  lines.clear(target.destination);
 }
 
-/** Resolves when a place may be free, or after `ms`; rejects with the signal's reason. */
-function turn(gate: Gate, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const waiter: Waiter = { go: () => finish(resolve) };
-    const stop = () => finish(() => reject(signal.reason));
-    const finish = (how: () => void) => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", stop);
-      const at = gate.waiting.indexOf(waiter);
-      if (at >= 0) gate.waiting.splice(at, 1);
-      how();
-    };
-    const timer = setTimeout(waiter.go, Math.max(ms, 1));
-    signal.addEventListener("abort", stop, { once: true });
-    gate.waiting.push(waiter);
-  });
-}
-
-function newGate(usedAt: number): Gate {
-  return { inside: 0, waiting: [], failures: 0, rested: 0, restsUntil: 0, probing: false, usedAt };
-}
-
-function isForgotten(gate: Gate, now: number): boolean {
-  return gate.inside === 0 && gate.waiting.length === 0 && now - gate.usedAt > FORGET_MS && now >= gate.restsUntil;
+function isExpired(circuit: Circuit, now: number): boolean {
+  return circuit.inFlight === 0 && now - circuit.usedAt > CIRCUIT_TTL_MS && now >= circuit.restsUntil;
 }

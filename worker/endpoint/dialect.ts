@@ -1,32 +1,38 @@
-/** What an endpoint wants beyond its encoding, by dialect: turns, smaller messages, news of the mailbox. A dialect without an entry wants none of it. */
+/**
+ * What each dialect needs besides its encoding: locks, smaller requests, callbacks. A dialect without an entry needs
+ * none of it.
+ */
 import type { Mailbox, MailboxState } from "../../shared/contract/mailbox.ts";
 import type { ProblemView } from "../../shared/contract/problem.ts";
-import { mailboxState, news, refreshToken } from "./creatio/callbacks.ts";
-import { refusesCreatio, smallerCreatio, turnOfCreatio } from "./creatio/dialect.ts";
-import type { Dialect } from "./dialects.ts";
-import type { Letter, PostOutcome, WireRequest } from "./endpoint.ts";
+import { mailboxStateRequest, stateToReport, refreshTokenRequest } from "./creatio/callbacks.ts";
+import { creatioSkipReason, smallerCreatioRequest, creatioLockKey, encodeCreatio } from "./creatio/dialect.ts";
+import type { DeliverableMessage, PostOutcome, WireRequest, Encode } from "./endpoint.ts";
+import { encodeWebhook } from "./webhook.ts";
 
-export type Manners = {
+export type DialectHooks = {
   /** Why a message with these flags is not for the endpoint; undefined when it is. */
-  refuses(flags: string[]): string | undefined;
+  skipReason(flags: string[]): string | undefined;
   /** Deliveries with the same key go one after the other. */
-  turn(mailbox: Mailbox, raw: Uint8Array): string;
-  /** A second try after this outcome, with less in it; undefined when there is none. */
-  smaller(letter: Letter, request: WireRequest, outcome: PostOutcome): WireRequest | undefined;
-  /** What the endpoint ought to have heard of a mailbox in this state; null when there is nothing to say. */
-  news(state: Pick<MailboxState, "status" | "problem">): { told: string; problem: ProblemView | null } | null;
-  tell(mailbox: Mailbox, problem: ProblemView | null): WireRequest;
+  lockKey(mailbox: Mailbox, raw: Uint8Array): string;
+  /** A smaller request for a second attempt after this outcome; undefined when there is none. */
+  smallerRequest(letter: DeliverableMessage, request: WireRequest, outcome: PostOutcome): WireRequest | undefined;
+  /** What the endpoint must know about a mailbox in this state; null when there is nothing to report. */
+  stateToReport(state: Pick<MailboxState, "status" | "problem">): { told: string; problem: ProblemView | null } | null;
+  mailboxStateRequest(mailbox: Mailbox, problem: ProblemView | null): WireRequest;
   /** Asks for new credentials. */
-  renew(mailbox: Mailbox): WireRequest;
+  refreshTokenRequest(mailbox: Mailbox): WireRequest;
 };
 
-export const MANNERS: { readonly [D in Dialect]?: Manners } = {
+export const DIALECT_HOOKS: { readonly [D in Dialect]?: DialectHooks } = {
   creatio: {
-    refuses: refusesCreatio,
-    turn: turnOfCreatio,
-    smaller: smallerCreatio,
-    news,
-    tell: mailboxState,
-    renew: refreshToken,
+    skipReason: creatioSkipReason,
+    lockKey: creatioLockKey,
+    smallerRequest: smallerCreatioRequest,
+    stateToReport,
+    mailboxStateRequest,
+    refreshTokenRequest,
   },
 };
+export type Dialect = Mailbox["deliver"]["dialect"];
+
+export const ENCODERS: Record<Dialect, Encode> = { webhook: encodeWebhook, creatio: encodeCreatio };

@@ -1,28 +1,37 @@
-/** Where messages go: an endpoint takes one message by one POST, and says what became of it. */
+/** The types of an endpoint: it gets one message by one POST and answers with an outcome. */
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
-import type { ParsedMessage, PartShown } from "../../shared/contract/received.ts";
+import type { ParsedMessage, PartView } from "../../shared/contract/received.ts";
+import type { Evidence } from "../../shared/contract/evidence.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
 
-/** One part of a message that is delivered in parts: what it is remembered by, and what its receiver is told. */
-export type Part = { name: string; about: PartShown };
+/**
+ * One part of a message in parts: the name under which its acceptance is stored, and what the endpoint gets about it.
+ */
+export type DeliveryPart = { name: string; about: PartView };
 
-/** A message, or a part of it, ready to be encoded. `parsed` holds what the letter brings; `parsed.limited` says what was left out of it and why. */
-export type Letter = {
+/**
+ * A message, or a part of it, ready to be encoded. `parsed` has its content; `parsed.limited` says what is missing and
+ * why.
+ */
+export type DeliverableMessage = {
   deliveryId: string;
   mailbox: Mailbox;
   ref: MessageRef;
   flags: string[];
   raw: Uint8Array;
   parsed: ParsedMessage;
-  part?: Part;
+  part?: DeliveryPart;
 };
 
-/** What one dialect puts on the wire. Headers are lower-case. */
+/** A request of a dialect. Header names are in lower case. */
 export type WireRequest = { url: string; headers: Record<string, string>; body: Uint8Array | string };
 
-export type Encode = (letter: Letter, now: Date) => WireRequest;
+export type Encode = (letter: DeliverableMessage, now: Date) => WireRequest;
 
-/** What one POST came to. `retryAt` is the endpoint's own Retry-After, within bounds. */
+/**
+ * The outcome of one POST. `reason` has the service's words only. `words` are the endpoint's own (up to 500
+ * characters), for the record of the attempt and nowhere else. `retryAt` is the endpoint's own Retry-After, within bounds.
+ */
 export type PostOutcome =
   | { kind: "accepted"; status: number; ms: number }
   | {
@@ -30,6 +39,7 @@ export type PostOutcome =
       status: number | null;
       ms: number;
       reason: string;
+      words: Evidence | null;
       retry: "later" | "never";
       retryAt: Date | null;
       gone: boolean;

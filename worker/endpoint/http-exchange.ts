@@ -1,75 +1,85 @@
-/** One HTTP request on the wire and the head of its answer: ends by an answer, a fault, the deadline or the signal, never later. */
+/**
+ * One HTTP request and the head of its answer. It ends with an answer, an error, the deadline or the signal, and never
+ * later.
+ */
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { Problem } from "../../shared/contract/problem.ts";
-import type { Answer } from "./outcome.ts";
+import { limitInterimAnswers } from "../../shared/mail/interim-answers.ts";
+import type { EndpointResponse } from "./outcome.ts";
 
-/** What ends an exchange early: `signal` is the shutdown, `late` aborts at the deadline. */
-export type Until = { signal: AbortSignal; late: AbortSignal };
+/** What ends an exchange early: `signal` is the shutdown, `deadline` aborts at the deadline. */
+export type Cancellation = { signal: AbortSignal; deadline: AbortSignal };
 
-/** No connection came about; another address may do. `cause` is the fault itself. */
-export class Unconnected extends Error {
+/** There was no connection, so another address may work. `cause` is the original error. */
+export class ConnectError extends Error {
   constructor(cause: unknown) {
     super("not connected", { cause });
     this.name = "Unconnected";
   }
 }
 
-/** Read of a refusal for its words. */
+/** How much of a refusal's body is read for its words. */
 const REASON_BYTES = 4096;
-/** Read of what follows the status, so that the connection can be used again; what takes longer or has more is cut off. */
+/** How much is read after the status, so that the connection can be used again. A longer or slower body is cut off. */
 const DRAIN = { bytes: 65_536, ms: 5_000 };
-/** The end of an accepting answer is awaited this long, so that the next message finds the connection free. */
+/** How long it waits for the end of an accepting answer, so that the next message finds the connection free. */
 const SETTLE_MS = 100;
 
 /**
- * Sends the body and resolves with the answer. A 2xx counts once its head is there, whatever becomes of its body: the endpoint
- * has decided, and the same webhook-id would only ask it again. Of other answers up to 4 KB of the body are awaited.
- * Rejects with the fault, `Unconnected` before there is a connection (after `connectMs` at the latest), or the signal's reason.
+ * Sends the body and resolves with the answer. A 2xx counts once its head arrived, whatever happens to its body: the
+ * endpoint has decided, and it would only get the same webhook-id again. For other answers it waits for up to 4 KB of
+ * the body. Rejects with the error, with `ConnectError` before there is a connection (after `connectMs` at the latest),
+ * or with the signal's reason.
  */
-export function exchange(
+export function httpExchange(
   request: ClientRequest,
   body: Uint8Array | string,
   connectMs: number | undefined,
-  until: Until,
-): Promise<Answer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  let [connected, answering] = [false, false];
+  cancellation: Cancellation,
+): Promise<EndpointResponse> {
+  const { promise, resolve, reject } = Promise.withResolvers<EndpointResponse>();
+  let [connected, responded] = [false, false];
   const fail = (error: unknown) => {
-    reject(connected || until.signal.aborted ? error : new Unconnected(error));
+    reject(connected || cancellation.signal.aborted ? error : new ConnectError(error));
     request.destroy();
   };
-  const stop = () => fail(until.signal.reason);
-  const late = () => fail(new Problem("timeout", "the endpoint did not answer in time"));
-  const unreachable = () => fail(new Problem("connect", "the endpoint does not take connections in time"));
-  const timer = connectMs === undefined ? undefined : setTimeout(unreachable, connectMs);
+  const onAbort = () => fail(cancellation.signal.reason);
+  const onDeadline = () => fail(new Problem("timeout", "the endpoint did not answer in time"));
+  const onConnectTimeout = () => fail(new Problem("connect", "the endpoint did not accept a connection in time"));
+  const timer = connectMs === undefined ? undefined : setTimeout(onConnectTimeout, connectMs);
   const onConnect = () => {
     connected = true;
     clearTimeout(timer);
   };
   request.once("socket", (socket) => (socket.connecting ? socket.once("connect", onConnect) : onConnect()));
-  // From here on the answer decides: whatever fails later only ends it.
+  // From here on the answer decides. A later error only ends the exchange.
   request.once("response", (response) => {
-    answering = true;
-    resolve(readAnswer(request, response, until));
+    responded = true;
+    resolve(readResponse(request, response, cancellation));
   });
   request.once("close", () => {
-    if (!answering) reject(new Error("socket hang up"));
+    if (!responded) reject(new Error("socket hang up"));
   });
-  // Stays for good: a request that was given up may fail once more.
+  limitInterimAnswers(request);
+  // This listener stays, because a cancelled request may fail once more.
   request.on("error", fail);
-  until.signal.addEventListener("abort", stop);
-  until.late.addEventListener("abort", late);
-  if (until.signal.aborted) stop();
-  else if (until.late.aborted) late();
+  cancellation.signal.addEventListener("abort", onAbort);
+  cancellation.deadline.addEventListener("abort", onDeadline);
+  if (cancellation.signal.aborted) onAbort();
+  else if (cancellation.deadline.aborted) onDeadline();
   else request.end(body);
   return promise.finally(() => {
     clearTimeout(timer);
-    until.signal.removeEventListener("abort", stop);
-    until.late.removeEventListener("abort", late);
+    cancellation.signal.removeEventListener("abort", onAbort);
+    cancellation.deadline.removeEventListener("abort", onDeadline);
   });
 }
 
-async function readAnswer(request: ClientRequest, response: IncomingMessage, until: Until): Promise<Answer> {
+async function readResponse(
+  request: ClientRequest,
+  response: IncomingMessage,
+  cancellation: Cancellation,
+): Promise<EndpointResponse> {
   const status = response.statusCode ?? 0;
   const accepted = status >= 200 && status < 300;
   const chunks: Buffer[] = [];
@@ -88,17 +98,17 @@ async function readAnswer(request: ClientRequest, response: IncomingMessage, unt
     clearTimeout(timer);
     done();
   });
-  const settled = accepted ? setTimeout(done, SETTLE_MS) : undefined;
-  await unlessEnded(read, until);
-  clearTimeout(settled);
+  const settleTimer = accepted ? setTimeout(done, SETTLE_MS) : undefined;
+  await waitUnlessCancelled(read, cancellation);
+  clearTimeout(settleTimer);
   const text = Buffer.concat(chunks).subarray(0, REASON_BYTES).toString("utf8");
   return { status, headers: response.headers, text };
 }
 
-async function unlessEnded(read: Promise<void>, { signal, late }: Until): Promise<void> {
+async function waitUnlessCancelled(read: Promise<void>, { signal, deadline }: Cancellation): Promise<void> {
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   const onEnd = () => end();
-  for (const each of [signal, late]) each.addEventListener("abort", onEnd);
+  for (const each of [signal, deadline]) each.addEventListener("abort", onEnd);
   await Promise.race([read, ended]);
-  for (const each of [signal, late]) each.removeEventListener("abort", onEnd);
+  for (const each of [signal, deadline]) each.removeEventListener("abort", onEnd);
 }

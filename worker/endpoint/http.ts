@@ -1,48 +1,49 @@
 /**
- * One POST to an endpoint: to exactly the addresses the egress guard allows, over connections that are kept alive, never longer
- * than the deadline, whatever the endpoint does.
+ * One POST to an endpoint: only to addresses that the egress guard allows, over keep-alive connections, and never
+ * longer than the deadline.
  */
 import { Agent as PlainAgent, type ClientRequest, request as plainRequest } from "node:http";
 import { Agent as TlsAgent, request as tlsRequest } from "node:https";
 import { isIP } from "node:net";
-import type { Address, Egress } from "../../shared/egress.ts";
-import { within } from "../../shared/time.ts";
+import { type IpAddress, type Egress, portOfUrl } from "../../shared/egress.ts";
+import { withTimeout } from "../../shared/time.ts";
 import type { PostOutcome, WireRequest } from "./endpoint.ts";
-import { exchange, Unconnected, type Until } from "./http-exchange.ts";
-import { type Answer, answered, ownWords, unanswered } from "./outcome.ts";
+import { httpExchange, ConnectError, type Cancellation } from "./http-exchange.ts";
+import { type EndpointResponse, outcomeOfResponse, outcomeOfError } from "./outcome.ts";
 
-type Deps = {
-  egress: Pick<Egress, "addresses">;
-  /** For everything from the look-up of the name to the endpoint's status. */
+type HttpPostDeps = {
+  egress: Pick<Egress, "resolve">;
+  /** For everything from the name look-up to the endpoint's status. */
   timeoutMs: number;
-  /** Authorities to trust instead of the runtime's own, PEM. */
+  /** PEM of certificate authorities to trust instead of the runtime's own. */
   ca?: string;
 };
 
 export type Post = {
-  /** Resolves with what became of it. Rejects only with the signal's reason: a shutdown is no attempt. */
+  /** Resolves with the outcome. Rejects only with the signal's reason, because a shutdown is no attempt. */
   (wire: WireRequest, signal: AbortSignal): Promise<PostOutcome>;
   /** Closes all connections. */
   close(): void;
 };
 
-/** How long addresses are used again: a burst of messages asks the name servers once. */
-const REMEMBER = { ms: 10_000, most: 1000 };
-/** A connection to one of several addresses gives way to the next after this time. */
+/** How long addresses are cached, so that a burst of messages asks the name servers once. */
+const ADDRESS_CACHE = { ms: 10_000, most: 1000 };
+/** After this time a connection attempt to one of several addresses gives way to the next. */
 const PER_ADDRESS_MS = 5_000;
 const IDLE_SOCKET_MS = 30_000;
+const SECRET_PATH_PART = 16;
 
-type Client = Deps & {
+type Client = HttpPostDeps & {
   agents: { plain: PlainAgent; tls: TlsAgent };
-  remembered: Remembered;
+  addressCache: AddressCache;
 };
-type Letter = { wire: WireRequest; url: URL; address: Address };
+type ResolvedRequest = { wire: WireRequest; url: URL; address: IpAddress };
 
-/** A client for endpoints. A kept connection that turns out to be dead is replaced once, unnoticed. */
-export function httpPost(deps: Deps): Post {
+/** A client for endpoints. A dead keep-alive connection is replaced once. */
+export function httpPost(deps: HttpPostDeps): Post {
   const options = { keepAlive: true, timeout: IDLE_SOCKET_MS, scheduling: "lifo" } as const;
   const agents = { plain: new PlainAgent(options), tls: new TlsAgent(options) };
-  const client: Client = { ...deps, agents, remembered: rememberedAddresses(deps.egress) };
+  const client: Client = { ...deps, agents, addressCache: createAddressCache(deps.egress) };
 
   async function post(wire: WireRequest, signal: AbortSignal): Promise<PostOutcome> {
     signal.throwIfAborted();
@@ -50,12 +51,12 @@ export function httpPost(deps: Deps): Post {
     const deadline = new AbortController();
     const timer = setTimeout(() => deadline.abort(), deps.timeoutMs);
     try {
-      const answer = await send(client, wire, { signal, late: deadline.signal });
-      const text = ownWords(answer.text, wire.body);
-      return answered({ ...answer, text }, performance.now() - started, new Date());
+      const response = await send(client, wire, { signal, deadline: deadline.signal });
+      const given = { secrets: listUrlSecrets(wire.url), message: wire.body };
+      return outcomeOfResponse(response, given, performance.now() - started, new Date());
     } catch (error) {
       signal.throwIfAborted();
-      return unanswered(error, performance.now() - started);
+      return outcomeOfError(error, performance.now() - started);
     } finally {
       clearTimeout(timer);
     }
@@ -69,55 +70,78 @@ export function httpPost(deps: Deps): Post {
   });
 }
 
-async function send(client: Client, wire: WireRequest, until: Until): Promise<Answer> {
+async function send(client: Client, wire: WireRequest, cancellation: Cancellation): Promise<EndpointResponse> {
   const url = new URL(wire.url);
-  const list = client.remembered.known(url.hostname) ?? (await resolved(client, url.hostname, until.signal));
-  for (const [index, address] of list.entries()) {
-    const last = index === list.length - 1;
+  const addresses = client.addressCache.get(url) ?? (await resolveAddresses(client, url, cancellation.signal));
+  for (const [index, address] of addresses.entries()) {
+    const last = index === addresses.length - 1;
     try {
-      return await sendTo(client, { wire, url, address }, last ? undefined : PER_ADDRESS_MS, until);
+      return await sendTo(client, { wire, url, address }, last ? undefined : PER_ADDRESS_MS, cancellation);
     } catch (error) {
-      if (!(error instanceof Unconnected)) throw error;
-      if (last || until.late.aborted) throw error.cause;
+      if (!(error instanceof ConnectError)) throw error;
+      if (last || cancellation.deadline.aborted) throw error.cause;
     }
   }
   throw new Error(`${url.hostname} has no address`);
 }
 
-function resolved({ remembered, timeoutMs }: Client, host: string, signal: AbortSignal): Promise<Address[]> {
-  return within(timeoutMs, `Resolving ${host}`, remembered.ask(host, signal), signal);
+function resolveAddresses({ addressCache, timeoutMs }: Client, url: URL, signal: AbortSignal): Promise<IpAddress[]> {
+  return withTimeout(timeoutMs, `Resolving ${url.hostname}`, addressCache.resolve(url, signal), signal);
 }
 
-async function sendTo(client: Client, letter: Letter, connectMs: number | undefined, until: Until): Promise<Answer> {
-  const first = start(client, letter, {});
+async function sendTo(
+  client: Client,
+  request: ResolvedRequest,
+  connectMs: number | undefined,
+  cancellation: Cancellation,
+): Promise<EndpointResponse> {
+  const first = openRequest(client, request, {});
   try {
-    return await exchange(first, letter.wire.body, connectMs, until);
+    return await httpExchange(first, request.wire.body, connectMs, cancellation);
   } catch (error) {
-    // The endpoint closed an idle connection just as it was used again. To post once more is safe: the webhook-id is the same.
-    if (!first.reusedSocket || !isCut(error) || until.late.aborted || until.signal.aborted) throw error;
+    // The endpoint closed an idle connection just when it was used again. A second POST is safe, because the
+    // webhook-id is the same.
+    if (
+      !first.reusedSocket ||
+      !isConnectionReset(error) ||
+      cancellation.deadline.aborted ||
+      cancellation.signal.aborted
+    )
+      throw error;
   }
-  return exchange(start(client, letter, { agent: false }), letter.wire.body, connectMs, until);
+  return httpExchange(openRequest(client, request, { agent: false }), request.wire.body, connectMs, cancellation);
 }
 
-/** Opens the request to the address itself; the name goes into Host and, for the certificate, into SNI. */
-function start({ agents, ca }: Client, { wire, url, address }: Letter, other: { agent?: false }): ClientRequest {
+/** Opens the request to the address itself. The name goes into Host and, for the certificate, into SNI. */
+function openRequest(
+  { agents, ca }: Client,
+  { wire, url, address }: ResolvedRequest,
+  overrides: { agent?: false },
+): ClientRequest {
   const secure = url.protocol === "https:";
   const to = {
     host: address.address,
     family: address.family,
-    port: url.port || (secure ? 443 : 80),
+    port: portOfUrl(url),
     path: `${url.pathname}${url.search}`,
     method: "POST",
     headers: headersOf(wire, url),
     agent: secure ? agents.tls : agents.plain,
-    ...other,
+    ...overrides,
   };
   if (!secure) return plainRequest(to);
-  const named = isIP(url.hostname.replace(/^\[(.*)\]$/, "$1")) === 0;
-  return tlsRequest({ ...to, ...(named && { servername: url.hostname }), ...(ca && { ca }) });
+  const hasHostname = isIP(url.hostname.replace(/^\[(.*)\]$/, "$1")) === 0;
+  return tlsRequest({ ...to, ...(hasHostname && { servername: url.hostname }), ...(ca && { ca }) });
 }
 
-function isCut(error: unknown): boolean {
+/** What may be a secret in a URL: its login, the values of its query, and long parts of its path. */
+function listUrlSecrets(address: string): string[] {
+  const { username, password, searchParams, pathname } = new URL(address);
+  const parts = pathname.split("/").filter((part) => part.length >= SECRET_PATH_PART);
+  return [username, password, ...parts, ...searchParams.values()];
+}
+
+function isConnectionReset(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : "";
   return code === "ECONNRESET" || code === "EPIPE" || (error instanceof Error && error.message === "socket hang up");
 }
@@ -132,24 +156,24 @@ function headersOf(wire: WireRequest, url: URL): Record<string, string> {
   };
 }
 
-type Remembered = {
-  known(host: string): Address[] | undefined;
-  ask(host: string, signal: AbortSignal): Promise<Address[]>;
+type AddressCache = {
+  get(url: URL): IpAddress[] | undefined;
+  resolve(url: URL, signal: AbortSignal): Promise<IpAddress[]>;
 };
 
-/** Allowed addresses by name, for a few seconds. Failures are not remembered. */
-function rememberedAddresses(egress: Pick<Egress, "addresses">): Remembered {
-  const answers = new Map<string, { list: Address[]; until: number }>();
+/** Allowed addresses by host and scheme or port, cached for a few seconds. Failures are not cached. */
+function createAddressCache(egress: Pick<Egress, "resolve">): AddressCache {
+  const entries = new Map<string, { list: IpAddress[]; until: number }>();
   return {
-    known(host) {
-      const found = answers.get(host);
-      return found && found.until > performance.now() ? found.list : undefined;
+    get({ origin }) {
+      const entry = entries.get(origin);
+      return entry && entry.until > performance.now() ? entry.list : undefined;
     },
-    async ask(host, signal) {
+    async resolve(url, signal) {
       const now = performance.now();
-      const list = await egress.addresses(host, signal);
-      if (answers.size >= REMEMBER.most) answers.clear();
-      answers.set(host, { list, until: now + REMEMBER.ms });
+      const list = await egress.resolve({ host: url.hostname, port: portOfUrl(url) }, signal);
+      if (entries.size >= ADDRESS_CACHE.most) entries.clear();
+      entries.set(url.origin, { list, until: now + ADDRESS_CACHE.ms });
       return list;
     },
   };

@@ -1,86 +1,89 @@
 /**
- * Turns for copies of one message that go to the same endpoint from several mailboxes: one at a time, and a moment apart. Who
- * comes too early is told when to come again, so that nobody waits holding a place.
+ * Locks for copies of one message that go to the same endpoint from several mailboxes: one at a time, with a pause
+ * between them. A caller who comes too early learns when to come again, so nobody waits while he holds a place.
  */
 import { createHash } from "node:crypto";
-import type { Seats } from "../../shared/store/store.ts";
-import { jittered } from "../../shared/time.ts";
+import { keyedSemaphore } from "../../shared/concurrency/keyed-semaphore.ts";
+import type { ConnectionSlots } from "../../shared/store/store.ts";
+import { clock, jitter } from "../../shared/time.ts";
 
-/** Go ahead, and call `done` exactly once when the endpoint has answered; or come again. */
-type Turn<Done> = { kind: "go"; done: () => Done } | { kind: "wait"; until: Date };
+/** Go ahead and release the lock when the endpoint has answered, or come again. */
+type LockResult<Held> = ({ kind: "go" } & Held) | { kind: "wait"; until: Date };
 
-type LocalTurns = { take(key: string): Turn<void> };
+type LocalMessageLock = { tryAcquire(key: string): LockResult<Disposable> };
 
-export interface Turns {
-  take(key: string): Promise<Turn<Promise<void>>>;
+export interface MessageLock {
+  tryAcquire(key: string): Promise<LockResult<AsyncDisposable>>;
 }
 
-type Place = { busy: boolean; freeAt: number; lastSlot: number };
+/** When the next caller may go, and when the last of the waiting callers comes again. */
+type Spacing = { freeAt: number; lastSlot: number };
 
-const APART_MS = 1_000;
-/** A turn whose owner never said done is free again after this. */
-const LOST_MS = 120_000;
-const SWEEP_AT = 1_000;
+const SPACING_MS = 1_000;
+/** After this time the lock of a process that died is free again. */
+const LOCK_TTL_MS = 120_000;
+const MIN_SWEEP_SIZE = 1_000;
 
-/** Turns of this process. The slots given out are a moment apart as well, in the order of asking. */
-export function turns(now: () => number = Date.now, apartMs = APART_MS): LocalTurns {
-  const places = new Map<string, Place>();
-  let sweepAt = SWEEP_AT;
+/**
+ * Locks of this process. The times for waiting callers have pauses between them too, in the order in which they asked.
+ */
+export function localMessageLock(now: () => number = clock.now, spacingMs = SPACING_MS): LocalMessageLock {
+  const locks = keyedSemaphore(1);
+  const spacings = new Map<string, Spacing>();
+  let sweepAt = MIN_SWEEP_SIZE;
 
   const sweep = () => {
-    if (places.size < sweepAt) return;
-    for (const [key, { busy, freeAt, lastSlot }] of places) {
-      if (!busy && Math.max(freeAt, lastSlot) < now()) places.delete(key);
-    }
-    sweepAt = Math.max(SWEEP_AT, places.size * 2);
+    if (spacings.size < sweepAt) return;
+    for (const [key, { freeAt, lastSlot }] of spacings) if (Math.max(freeAt, lastSlot) < now()) spacings.delete(key);
+    sweepAt = Math.max(MIN_SWEEP_SIZE, spacings.size * 2);
   };
 
   return {
-    take(key) {
+    tryAcquire(key) {
       sweep();
       const at = now();
-      const place = places.get(key);
-      const free = !place || at >= (place.busy ? place.freeAt + LOST_MS : place.freeAt);
-      if (!free) {
-        place.lastSlot = Math.max(place.lastSlot, place.freeAt, at) + apartMs;
-        return { kind: "wait", until: new Date(place.lastSlot) };
+      const spacing = spacings.get(key) ?? { freeAt: at, lastSlot: at };
+      spacings.set(key, spacing);
+      const permit = at >= spacing.freeAt ? locks.tryAcquire(key) : undefined;
+      if (!permit) {
+        spacing.lastSlot = Math.max(spacing.lastSlot, spacing.freeAt, at) + spacingMs;
+        return { kind: "wait", until: new Date(spacing.lastSlot) };
       }
-      const taken: Place = { busy: true, freeAt: at, lastSlot: place?.lastSlot ?? at };
-      places.set(key, taken);
-      return {
-        kind: "go",
-        done() {
-          taken.busy = false;
-          taken.freeAt = now() + apartMs;
-        },
+      const release = () => {
+        spacings.set(key, { freeAt: now() + spacingMs, lastSlot: spacings.get(key)?.lastSlot ?? at });
+        permit.release();
       };
+      return { kind: "go", [Symbol.dispose]: release };
     },
   };
 }
 
-/** The same over all nodes: who has the turn in its process also needs the one seat that there is for the key. Throws `store`. */
-export function turnsOfAll(seats: Pick<Seats, "take" | "keep">, apartMs = APART_MS): Turns {
-  const here = turns(Date.now, apartMs);
+/**
+ * The same over all nodes: the holder of a lock in its process also needs the one connection slot for the key. Throws
+ * `store`.
+ */
+export function clusterMessageLock(
+  slots: Pick<ConnectionSlots, "acquire" | "renew">,
+  spacingMs = SPACING_MS,
+): MessageLock {
+  const local = localMessageLock(clock.now, spacingMs);
   return {
-    async take(key) {
-      const turn = here.take(key);
-      if (turn.kind === "wait") return turn;
-      // No mailbox has a slash in its id.
+    async tryAcquire(key) {
+      const lock = local.tryAcquire(key);
+      if (lock.kind === "wait") return lock;
+      using held = new DisposableStack();
+      held.use(lock);
+      // The id of a mailbox cannot contain a slash.
       const name = `turn/${createHash("sha256").update(key).digest("base64url")}`;
-      let seat: string | undefined;
-      try {
-        seat = await seats.take(name, 1, LOST_MS);
-      } finally {
-        if (seat === undefined) turn.done();
-      }
-      if (seat === undefined) return { kind: "wait", until: new Date(Date.now() + jittered(2 * apartMs)) };
-      const mine = { mailbox: name, seat };
+      const slot = await slots.acquire(name, 1, LOCK_TTL_MS);
+      if (slot === undefined) return { kind: "wait", until: new Date(clock.now() + jitter(2 * spacingMs)) };
+      const turn = held.move();
       return {
         kind: "go",
-        async done() {
-          turn.done();
-          // The seat ends a moment later. One that cannot be shortened now ends by itself.
-          await seats.keep([mine], apartMs).catch(() => undefined);
+        async [Symbol.asyncDispose]() {
+          turn.dispose();
+          // The slot ends a moment later. If it cannot be shortened now, it expires by itself.
+          await slots.renew([{ mailbox: name, slot }], spacingMs).catch(() => undefined);
         },
       };
     },

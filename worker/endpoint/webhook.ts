@@ -1,54 +1,63 @@
-/** The webhook dialect: one message as JSON, or as it is, signed as Standard Webhooks 1.0.0 wants it. */
+/** The webhook dialect: one message as JSON or as raw bytes, signed as Standard Webhooks 1.0.0 says. */
+import { urlWithLogin } from "../../shared/contract/endpoint.ts";
 import { createHmac } from "node:crypto";
 import manifest from "../../package.json" with { type: "json" };
 import type { MessagePart, MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
-import type { Encode, Letter, WireRequest } from "./endpoint.ts";
-import { letterId } from "./multipart.ts";
+import type { Encode, DeliverableMessage, WireRequest } from "./endpoint.ts";
+import { webhookId } from "./multipart.ts";
 
-/** What identifies the service to endpoints. */
+/** The User-Agent that endpoints get. */
 export const USER_AGENT = `email-listener/${manifest.version}`;
 
-type Body = { contentType: string; headers: Record<string, string>; body: Uint8Array | string };
+type EncodedBody = { contentType: string; headers: Record<string, string>; body: Uint8Array | string };
 
-const FORMATS: Record<Letter["mailbox"]["deliver"]["format"], (letter: Letter, now: Date) => Body> = {
+const FORMATS: Record<
+  DeliverableMessage["mailbox"]["deliver"]["format"],
+  (letter: DeliverableMessage, now: Date) => EncodedBody
+> = {
   full: (letter, now) => asJson(letter, letter.parsed, now),
   headers: (letter, now) => asJson(letter, withoutContent(letter.parsed), now),
-  raw: asMessage,
+  raw: asRawMessage,
 };
 
 /**
- * Encodes a message, or a part of it, by its mailbox's format. `webhook-id` is the delivery id, the same in every attempt;
- * `webhook-timestamp` and the signature over `id.timestamp.body` are this attempt's. Without a secret it is not signed.
+ * Encodes a message, or a part of it, in its mailbox's format. `webhook-id` is the delivery id and the same in every
+ * attempt. `webhook-timestamp` and the signature over `id.timestamp.body` are new in each attempt. Without a secret
+ * there is no signature.
  */
-export const encodeWebhook: Encode = (letter, now) => {
-  const { deliver } = letter.mailbox;
-  const { contentType, headers, body } = FORMATS[deliver.format](letter, now);
-  return signedRequest(letter.mailbox, { id: letterId(letter), contentType, headers, body }, now);
+export const encodeWebhook: Encode = (message, now) => {
+  const { deliver } = message.mailbox;
+  const { contentType, headers, body } = FORMATS[deliver.format](message, now);
+  return signRequest(message.mailbox, { id: webhookId(message), contentType, headers, body }, now);
 };
 
-/** Any body as a request of Standard Webhooks to the mailbox's endpoint; not signed without a secret. */
-export function signedRequest(
-  { deliver }: Letter["mailbox"],
-  { id, contentType, headers, body }: Body & { id: string },
+/** Makes any body a Standard Webhooks request to the mailbox's endpoint. Without a secret there is no signature. */
+export function signRequest(
+  { deliver }: DeliverableMessage["mailbox"],
+  { id, contentType, headers, body }: EncodedBody & { id: string },
   now: Date,
 ): WireRequest {
   const timestamp = String(Math.floor(now.getTime() / 1000));
   return {
-    url: deliver.url,
+    url: urlWithLogin(deliver),
     headers: {
       ...headers,
       "content-type": contentType,
       "user-agent": USER_AGENT,
       "webhook-id": id,
       "webhook-timestamp": timestamp,
-      ...(deliver.secret && { "webhook-signature": signature(deliver.secret, [id, timestamp], body) }),
+      ...(deliver.secret && { "webhook-signature": sign(deliver.secret, [id, timestamp], body) }),
     },
     body,
   };
 }
 
-function asJson({ deliveryId, mailbox, ref, flags, part }: Letter, parsed: ParsedMessage, now: Date): Body {
+function asJson(
+  { deliveryId, mailbox, ref, flags, raw, part }: DeliverableMessage,
+  parsed: ParsedMessage,
+  now: Date,
+): EncodedBody {
   const timestamp = now.toISOString();
   const data: MessageReceived["data"] = {
     deliveryId,
@@ -57,24 +66,25 @@ function asJson({ deliveryId, mailbox, ref, flags, part }: Letter, parsed: Parse
     uid: ref.uid,
     uidValidity: ref.epoch,
     receivedAt: ref.receivedAt,
-    size: ref.size,
+    // The real size, because the one that a server reports may differ or be missing.
+    size: raw.byteLength,
     flags,
     ...parsed,
   };
   const message: MessageReceived | MessagePart = part
     ? { type: "message.part", timestamp, part: part.about, data }
     : { type: "message.received", timestamp, data };
-  // As bytes at once: signing, counting and sending would each encode a string again.
+  // Bytes from the start: signing, counting and sending would each encode a string again.
   return { contentType: "application/json", headers: {}, body: Buffer.from(JSON.stringify(message)) };
 }
 
 function withoutContent(parsed: ParsedMessage): ParsedMessage {
   const attachments = parsed.attachments.map((attachment) => ({ ...attachment, content: null }));
-  return { ...parsed, text: null, html: null, attachments };
+  return { ...parsed, text: null, html: null, reply: null, attachments };
 }
 
-// What the JSON says beside the message goes into headers, percent-encoded where a header cannot carry it.
-function asMessage({ mailbox, ref, flags, raw }: Letter): Body {
+// The fields around the message become headers, percent-encoded if a header cannot contain them.
+function asRawMessage({ mailbox, ref, flags, raw }: DeliverableMessage): EncodedBody {
   const about = {
     mailbox: mailbox.id,
     address: mailbox.address,
@@ -88,20 +98,20 @@ function asMessage({ mailbox, ref, flags, raw }: Letter): Body {
   return { contentType: "message/rfc822", headers: Object.fromEntries(headers), body: raw };
 }
 
-/** A value as a header can carry it: everything but visible ASCII and inner blanks as percent-encoded UTF-8. */
+/** A value for a header: everything but visible ASCII and inner blanks becomes percent-encoded UTF-8. */
 function headerValue(value: string): string {
   return value.toWellFormed().replace(/[^\x20-\x7e]|%|^ | $/gu, encodeURIComponent);
 }
 
-function signature(secret: Secret, [id, timestamp]: [string, string], body: Uint8Array | string): string {
+function sign(secret: Secret, [id, timestamp]: [string, string], body: Uint8Array | string): string {
   const hmac = createHmac("sha256", signingKey(secret.reveal())).update(`${id}.${timestamp}.`);
   return `v1,${hmac.update(body).digest("base64")}`;
 }
 
-/** The key in a secret: base64, with or without `whsec_`. One that is no base64 counts by its own bytes. */
+/** The key in a secret: base64, with or without `whsec_`. If it is no base64, its own bytes are the key. */
 function signingKey(secret: string): Buffer {
   const encoded = secret.replace(/^whsec_/, "");
   const key = Buffer.from(encoded, "base64");
-  const whole = key.toString("base64").replace(/=+$/, "") === encoded.replace(/=+$/, "");
-  return whole && key.length > 0 ? key : Buffer.from(secret);
+  const isBase64 = key.toString("base64").replaceAll("=", "") === encoded.replaceAll("=", "");
+  return isBase64 && key.length > 0 ? key : Buffer.from(secret);
 }

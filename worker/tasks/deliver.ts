@@ -1,37 +1,48 @@
-/** A `deliver` task: claim its messages, fetch them in one go, deliver each, and account for every one. */
+/** A `deliver` task: claims its messages, downloads them together, delivers each, and settles every one of them. */
 import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { FetchedMessage, MessageRef } from "../../shared/contract/message.ts";
-import { asProblem, Problem } from "../../shared/contract/problem.ts";
-import type { DeliverTask, TaskOutcome } from "../../shared/contract/task.ts";
-import { isAbort } from "../../shared/run.ts";
+import type { DeliverTask, TaskOutcome, Tried } from "../../shared/contract/task.ts";
+import { isAbortError } from "../../shared/run.ts";
 import { deliveryId, fingerprint } from "../../shared/mail/fingerprint.ts";
 import type { Store } from "../../shared/store/store.ts";
-import { attempt, type Delivering } from "../delivery/attempt.ts";
-import type { Budget } from "../budget.ts";
-import { MANNERS } from "../endpoint/dialect.ts";
-import { holding, lookAgainMs } from "../delivery/claim-heartbeat.ts";
-import { awaitsLogin, forLater } from "../load.ts";
-import { filteredAfter, filteredBefore } from "../delivery/filtered.ts";
-import type { Readers } from "../mail/reader-pool.ts";
+import { clock } from "../../shared/time.ts";
+import { findAgeReason } from "../delivery/age.ts";
+import { attempt, type AttemptDeps } from "../delivery/attempt.ts";
+import { DIALECT_HOOKS } from "../endpoint/dialect.ts";
+import { withClaimHeartbeat, recheckDelayMs } from "../delivery/claim-heartbeat.ts";
+import { download, type Downloads } from "../delivery/download.ts";
+import { filterAfterDownload, filterBeforeDownload } from "../delivery/filtered.ts";
+import { settleRenumbered } from "../delivery/renumbered.ts";
+import { closeWithheld, isOwnFault, parkWithheld, showDownloadFault, toDownloadFault } from "../delivery/withheld.ts";
+import type { ReaderPool } from "../mail/reader-pool.ts";
+import { MEMORY_LIMITS, type MemoryShares } from "../shares/memory.ts";
+import { awaitsLogin, toRetryableProblem } from "../mail/login-wait.ts";
 
-export type DeliverDeps = Delivering & {
+export type DeliverDeps = AttemptDeps & {
   store: Store;
-  readers: Readers;
-  budget: Budget;
+  readers: ReaderPool;
+  memory: MemoryShares;
   retryHours: number;
-  takenMs: number;
+  claimMs: number;
 };
 
-/** How long content that is being delivered from one place keeps the same content elsewhere waiting. */
-const CONTENT_MS = 150_000;
-/** Tries (about half an hour of them) after which a message the server refuses to give is parked. */
-const TRIES_TO_FETCH = 10;
+/** How long content that is being delivered from one place blocks the same content from another place. */
+const CONTENT_CLAIM_MS = 150_000;
+/** After this many tries (about half an hour) a message that the server does not give is parked. */
+const MAX_FETCH_ATTEMPTS = 10;
+/** How often the server must say that a message is gone, over different connections. */
+const MAX_ABSENT_ANSWERS = 3;
+
+/** `onFetched` is called when the download is over and the messages wait for the endpoint. */
+type Claimed = { mine: MessageRef[]; task: DeliverTask; onFetched: () => void };
+/** Messages to try again, and how often each was tried in vain. */
+type Unfinished = { messages: MessageRef[]; tried: Record<string, Tried> };
 
 /**
- * Delivers every message of the task that is neither done nor in somebody else's hands. A message is either done when this
- * resolves (delivered, waiting in the spool, parked, gone, or a duplicate) or part of the `again` outcome, or free again
- * because this threw.
+ * Delivers every message of the task that is not done and that no other worker has claimed. When this resolves, each
+ * message is done (delivered, spooled, parked, gone, or a duplicate) or part of the `again` outcome. If this throws,
+ * the messages are free again.
  */
 export async function deliver(
   deps: DeliverDeps,
@@ -42,161 +53,206 @@ export async function deliver(
   const found = await deps.store.mailboxes.get(task.mailbox);
   if (!found) return { kind: "done" };
   const { mailbox } = found;
-  if (awaitsLogin(found.state)) return { kind: "again", task, at: new Date(Date.now() + deps.backoff.login(1)) };
+  if (awaitsLogin(found.state)) return { kind: "again", task, at: new Date(clock.now() + deps.backoff.login(1)) };
   const bytes = task.messages.reduce((sum, { size }) => sum + size, 0);
-  const release = await deps.budget.take(bytes, signal);
-  try {
-    const claims = await deps.store.ledger.claim(mailbox.id, task.messages, deps.takenMs);
-    const mine = task.messages.filter((_, index) => claims[index] === "yours");
-    const busy = task.messages.filter((_, index) => claims[index] === "busy");
-    const left = await deliverClaimed(deps, mailbox, { mine, bytes, again: task.again, tries }, signal);
-    const rest = [...busy, ...left];
-    if (rest.length === 0) return { kind: "done" };
-    // Whoever holds the busy ones may have died: they are looked at again soon, not by the schedule of failures.
-    const wait =
-      busy.length === 0 && left.length === mine.length ? deps.backoff.task(tries) : lookAgainMs(deps.takenMs);
-    return { kind: "again", task: { ...task, messages: rest }, at: new Date(Date.now() + wait) };
-  } finally {
-    release();
-  }
+  const { mail, endpoint } = deps.getDestinations(mailbox);
+  const isPaused = deps.circuitBreakers.isPaused(mailbox.deliver.url);
+  const request = { owner: mailbox.id, bytes, heldFor: mail, nextFor: isPaused ? undefined : endpoint };
+  using memory = await deps.memory.acquire(request, MEMORY_LIMITS, signal);
+  const onFetched = () => memory.moveTo(endpoint);
+  const claims = await deps.store.ledger.claim(mailbox.id, task.messages, deps.claimMs);
+  const mine = task.messages.filter((_ref, index) => claims[index] === "yours");
+  const busy = task.messages.filter((_ref, index) => claims[index] === "busy");
+  const unfinished = await deliverClaimed(deps, mailbox, { mine, task, onFetched }, signal);
+  const messages = [...busy, ...unfinished.messages];
+  if (messages.length === 0) return { kind: "done" };
+  const { tried: _tried, ...order } = task;
+  const counted = { ...countsOf(task, busy), ...unfinished.tried };
+  const tried = Object.keys(counted).length > 0 ? { tried: counted } : {};
+  const at = new Date(clock.now() + waitBeforeRetry(deps, { busy, mine, unfinished, tries }));
+  return { kind: "again", task: { ...order, messages, ...tried }, at };
 }
 
-/** Returns the messages to look at again; on a throw all unfinished ones have been given back. */
+/** What was counted before of these messages. */
+function countsOf({ tried = {} }: Pick<DeliverTask, "tried">, messages: MessageRef[]): Record<string, Tried> {
+  const uids = messages.map(({ uid }) => String(uid));
+  return Object.fromEntries(Object.entries(tried).filter(([uid]) => uids.includes(uid)));
+}
+
+/** Milliseconds until the rest is tried again. */
+function waitBeforeRetry(
+  { backoff, claimMs }: DeliverDeps,
+  rest: { busy: MessageRef[]; mine: MessageRef[]; unfinished: Unfinished; tries: number },
+): number {
+  const { busy, mine, unfinished, tries } = rest;
+  // The worker that has claimed the busy messages may be dead. So they are checked again soon, not by the schedule of
+  // failures.
+  if (busy.length > 0) return recheckDelayMs(claimMs);
+  const times = Object.values(unfinished.tried).map(({ absent, failed }) => absent + failed);
+  if (times.length > 0) return backoff.task(Math.min(...times));
+  return unfinished.messages.length === mine.length ? backoff.task(tries) : recheckDelayMs(claimMs);
+}
+
+/** Returns the messages to try again. If it throws, all unsettled messages are released first. */
 async function deliverClaimed(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { mine, bytes, again, tries }: { mine: MessageRef[]; bytes: number; again: boolean; tries: number },
+  claimed: Claimed,
+  signal: AbortSignal,
+): Promise<Unfinished> {
+  const { mine } = claimed;
+  if (mine.length === 0) return { messages: [], tried: {} };
+  const pending = new Set(mine);
+  try {
+    return await withClaimHeartbeat(
+      deps.claimMs,
+      () => deps.store.ledger.renew(mailbox.id, [...pending], deps.claimMs),
+      () => deliverPending(deps, mailbox, { ...claimed, pending }, signal),
+    );
+  } finally {
+    if (pending.size > 0) await deps.store.ledger.release(mailbox.id, [...pending]);
+  }
+}
+
+/** Removes settled messages from `pending`. */
+async function deliverPending(
+  deps: DeliverDeps,
+  mailbox: Mailbox,
+  { mine, task, pending, onFetched }: Claimed & { pending: Set<MessageRef> },
+  signal: AbortSignal,
+): Promise<Unfinished> {
+  const wanted = await filterBeforeDownload(deps, mailbox, mine, signal);
+  for (const ref of mine) if (!wanted.includes(ref)) pending.delete(ref);
+  const { tried = {} } = task;
+  const suspects = new Set(wanted.filter(({ uid }) => tried[uid] !== undefined));
+  const timesFailed = ({ uid }: MessageRef) => tried[uid]?.failed ?? 0;
+  const messages = wanted.toSorted((a, b) => timesFailed(a) - timesFailed(b));
+  const askedAt = new Date().toISOString();
+  const downloads = await download(deps, mailbox, { messages, suspects }, signal);
+  onFetched();
+  const unfinished: Unfinished = { messages: [], tried: {} };
+  const outcomes = [...downloads.fetched].map(async ([ref, message]) => {
+    signal.throwIfAborted();
+    if (await deliverOne(deps, mailbox, { message, task }, signal)) pending.delete(ref);
+    else unfinished.messages.push(ref);
+  });
+  throwFirst(await Promise.allSettled(outcomes));
+  for (const ref of await settleUndelivered(deps, mailbox, { downloads, tried, askedAt, unfinished }, signal))
+    pending.delete(ref);
+  const { fault } = downloads;
+  if (fault?.code === "gone") {
+    const left = wanted.filter((ref) => pending.has(ref));
+    for (const ref of await settleRenumbered(deps, mailbox, left, signal)) pending.delete(ref);
+    unfinished.messages = wanted.filter((ref) => pending.has(ref));
+  } else if (fault) throw toRetryableProblem(fault, deps.backoff.login(2));
+  return unfinished;
+}
+
+type Undelivered = { downloads: Downloads; tried: Record<string, Tried>; askedAt: string; unfinished: Unfinished };
+
+/**
+ * Counts the messages that were not downloaded, settles those that are certainly gone, and parks those after the last
+ * try. Returns the settled ones.
+ */
+async function settleUndelivered(
+  deps: DeliverDeps,
+  mailbox: Mailbox,
+  { downloads, tried, askedAt, unfinished }: Undelivered,
   signal: AbortSignal,
 ): Promise<MessageRef[]> {
-  if (mine.length === 0) return [];
-  const open = new Set(mine);
-  const rest: MessageRef[] = [];
-  const work = async () => {
-    const wanted = await filteredBefore(deps, mailbox, mine, signal);
-    for (const ref of mine) if (!wanted.includes(ref)) open.delete(ref);
-    if (wanted.length === 0) return rest;
-    const fetched = await fetchAll(deps, mailbox, { mine: wanted, bytes }, signal);
-    const gone = wanted.filter((ref) => !fetched.has(ref));
-    await settle(deps, mailbox, gone, open);
-    const outcomes = [...fetched].map(async ([ref, message]) => {
-      signal.throwIfAborted();
-      const finished =
-        message instanceof Problem
-          ? await unfetched(deps, mailbox, ref, { problem: message, tries })
-          : await one(deps, mailbox, { message, again }, signal);
-      if (finished) open.delete(ref);
-      else rest.push(ref);
-    });
-    throwFirst(await Promise.allSettled(outcomes));
-    return rest;
+  const { absent, failed, fetched, postponed } = downloads;
+  const settled: MessageRef[] = [];
+  const again = (ref: MessageRef, times: Tried) => {
+    unfinished.messages.push(ref);
+    unfinished.tried[ref.uid] = times;
   };
-  try {
-    return await holding(deps.takenMs, () => deps.store.ledger.keep(mailbox.id, [...open], deps.takenMs), work);
-  } finally {
-    if (open.size > 0) await deps.store.ledger.release(mailbox.id, [...open]);
+  const count = ({ uid }: MessageRef, more: Partial<Tried>): Tried => {
+    const { absent: gone = 0, failed: lost = 0, since = askedAt } = tried[uid] ?? {};
+    return { absent: more.absent ? gone + 1 : 0, failed: more.failed ? lost + 1 : 0, since };
+  };
+  for (const ref of absent) {
+    const times = count(ref, { absent: 1 });
+    if (times.absent < MAX_ABSENT_ANSWERS) again(ref, times);
+    else settled.push(ref);
   }
+  unfinished.messages.push(...postponed);
+  Object.assign(unfinished.tried, countsOf({ tried }, postponed));
+  await settleGone(deps, mailbox, settled);
+  if (failed.size > 0 || mailbox.downloads) await showDownloadFault(deps, mailbox, toDownloadFault(failed));
+  for (const [ref, problem] of failed) {
+    const times = count(ref, { failed: 1 });
+    const { code, message: cause } = problem;
+    const { folder, uid } = ref;
+    deps.emit({ kind: "mail.download_failed", mailbox: mailbox.id, folder, uid, failure: { code, cause } });
+    if (times.failed < MAX_FETCH_ATTEMPTS) again(ref, times);
+    else if (await isOwnFault(deps, mailbox, { ref, failed, fetched: fetched.size, since: times.since }, signal)) {
+      const delivery = newDelivery(deps, mailbox, { id: withheldId(mailbox, ref), ref, flags: [] });
+      await parkWithheld(deps, delivery, problem);
+      settled.push(ref);
+    } else again(ref, { ...times, failed: MAX_FETCH_ATTEMPTS / 2 });
+  }
+  return settled;
 }
 
-async function fetchAll(
-  deps: DeliverDeps,
-  mailbox: Mailbox,
-  { mine, bytes }: { mine: MessageRef[]; bytes: number },
-  signal: AbortSignal,
-) {
-  const byUid = new Map(mine.map((ref) => [ref.uid, ref]));
-  const fetched = new Map<MessageRef, FetchedMessage | Problem>();
-  const read = async () => {
-    await deps.readers.use(
-      mailbox,
-      bytes,
-      async (connection) => {
-        for await (const got of connection.fetch(mine, signal)) {
-          const ref = byUid.get(got.ref.uid);
-          if (ref) fetched.set(ref, "problem" in got ? got.problem : got);
-        }
-      },
-      signal,
-    );
-  };
-  await read().catch((error: unknown) => {
-    // A renumbered folder: the subscription reads it again and hands these messages over under their new numbers.
-    if (asProblem(error).code !== "gone") throw signal.aborted ? error : forLater(error, deps.backoff.login(2));
-    fetched.clear();
-  });
-  return fetched;
-}
-
-async function settle(deps: DeliverDeps, mailbox: Mailbox, gone: MessageRef[], open: Set<MessageRef>): Promise<void> {
+async function settleGone(deps: DeliverDeps, mailbox: Mailbox, gone: MessageRef[]): Promise<void> {
   if (gone.length === 0) return;
-  await deps.store.ledger.settle(mailbox.id, gone);
-  for (const ref of gone) {
-    open.delete(ref);
-    deps.emit({ kind: "mail.gone", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid });
-  }
+  await deps.store.ledger.markDone(mailbox.id, gone);
+  for (const { folder, uid } of gone) deps.emit({ kind: "mail.gone", mailbox: mailbox.id, folder, uid });
 }
 
-/** A message the server will not give is asked for again, and in the end parked without bytes, where a person sees it. */
-async function unfetched(
+/** True if the message is settled, false to try it again. */
+async function deliverOne(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  ref: MessageRef,
-  { problem, tries }: { problem: Problem; tries: number },
-) {
-  const { code, message } = problem;
-  const { folder, uid } = ref;
-  deps.emit({ kind: "mail.unfetched", mailbox: mailbox.id, folder, uid, failure: { code, cause: message } });
-  if (tries < TRIES_TO_FETCH) return false;
-  const delivery = newDelivery(deps, mailbox, { id: deliveryId(mailbox.id, "", ref), ref, flags: [] });
-  const reason = `the mail server does not give this message: ${message}`;
-  await deps.store.deliveries.save({ ...delivery, state: "parked", reason });
-  deps.emit({
-    kind: "mail.parked",
-    mailbox: mailbox.id,
-    delivery: delivery.id,
-    endpoint: delivery.endpoint,
-    attempts: 0,
-    reason,
-  });
-  return true;
-}
-
-/** True when the message is accounted for, false to look at it again. */
-async function one(
-  deps: DeliverDeps,
-  mailbox: Mailbox,
-  { message, again }: { message: FetchedMessage; again: boolean },
+  { message, task: { again, backlog } }: { message: FetchedMessage; task: DeliverTask },
   signal: AbortSignal,
 ) {
-  const { ref, raw, flags } = message;
-  const reason = MANNERS[mailbox.deliver.dialect]?.refuses(flags);
+  const { ref, raw, flags, leftOut } = message;
+  const reason =
+    DIALECT_HOOKS[mailbox.deliver.dialect]?.skipReason(flags) ??
+    (again ? undefined : findAgeReason(mailbox, message, backlog));
   if (reason !== undefined) {
-    await deps.store.ledger.settle(mailbox.id, [ref]);
+    await deps.store.ledger.markDone(mailbox.id, [ref]);
     deps.emit({ kind: "mail.skipped", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid, reason });
     return true;
   }
-  if (await filteredAfter(deps, mailbox, message, signal)) return true;
-  const print = fingerprint(raw);
-  const { kind, twin } = await deps.store.ledger.identify(mailbox.id, ref, print, CONTENT_MS);
+  if (await filterAfterDownload(deps, mailbox, message, signal)) return true;
+  // Graph makes the boundaries between the parts anew at each download.
+  const ignoresBoundaries = mailbox.receive.protocol === "graph";
+  const contentFingerprint = fingerprint(raw, { ignoresBoundaries });
+  const { kind, sharesContent: twin } = await deps.store.ledger.identify(
+    mailbox.id,
+    ref,
+    contentFingerprint,
+    CONTENT_CLAIM_MS,
+  );
   if (kind === "busy") return false;
   if (kind === "duplicate" && !again) {
-    await deps.store.ledger.settle(mailbox.id, [ref]);
+    await deps.store.ledger.markDone(mailbox.id, [ref]);
     deps.emit({ kind: "mail.duplicate", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid });
     return true;
   }
-  const id = deliveryId(mailbox.id, print, twin ? ref : undefined);
-  const before = again ? await deps.store.deliveries.get(id) : undefined;
+  const id = deliveryId(mailbox.id, contentFingerprint, twin ? ref : undefined);
+  const previous = again ? await deps.store.deliveries.get(id) : undefined;
   const delivery = {
     ...newDelivery(deps, mailbox, { id, ref, flags }),
-    ...(before && { attempts: before.attempts, attemptCount: before.attemptCount }),
+    ...(leftOut && { leftOut }),
+    ...(previous && { attempts: previous.attempts, attemptCount: previous.attemptCount }),
   };
   await attempt(deps, mailbox, delivery, raw, signal);
+  if (again) await closeWithheld(deps, withheldId(mailbox, ref), id);
   return true;
 }
 
-function newDelivery(deps: DeliverDeps, mailbox: Mailbox, of: Pick<Delivery, "id" | "ref" | "flags">): Delivery {
+/** The id of the record for a message whose content nobody has seen. */
+function withheldId({ id }: Mailbox, ref: MessageRef): string {
+  return deliveryId(id, "", ref);
+}
+
+function newDelivery(deps: DeliverDeps, mailbox: Mailbox, message: Pick<Delivery, "id" | "ref" | "flags">): Delivery {
   const now = new Date();
   return {
-    ...of,
+    ...message,
     mailbox: mailbox.id,
     endpoint: new URL(mailbox.deliver.url).origin,
     state: "retrying",
@@ -211,8 +267,8 @@ function newDelivery(deps: DeliverDeps, mailbox: Mailbox, of: Pick<Delivery, "id
   };
 }
 
-/** A shutdown is thrown before any fault: it is no failed try. */
+/** Throws the stop before any failure, because a stop counts as no try. */
 function throwFirst(results: PromiseSettledResult<void>[]): void {
   const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
-  if (reasons.length > 0) throw reasons.find(isAbort) ?? reasons[0];
+  if (reasons.length > 0) throw reasons.find(isAbortError) ?? reasons[0];
 }

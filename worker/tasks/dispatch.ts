@@ -1,4 +1,4 @@
-/** Every kind of task and who does it: the one value that worker nodes run, and API nodes too. */
+/** Calls the handler of each kind of task. Workers and API nodes use the same function. */
 import type { Config } from "../../shared/config.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
@@ -6,32 +6,35 @@ import type { Task } from "../../shared/contract/task.ts";
 import type { Egress } from "../../shared/egress.ts";
 import type { MailConnection } from "../../shared/mail/mail.ts";
 import { mimeParser } from "../../shared/mail/mime/parse.ts";
-import type { Perform, TaskSender } from "../../shared/queue/queue.ts";
+import type { PerformTask, TaskSender } from "../../shared/queue/queue.ts";
 import type { Part } from "../../shared/run.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import type { Backoff } from "../../shared/time.ts";
 import type { SendingDeps } from "../../shared/mail/sending.ts";
-import { holdsOf } from "../../shared/mail/smtp/connect.ts";
-import { byteBudget } from "../budget.ts";
-import { copy } from "./copy-to-sent.ts";
+import { getMaxDurations } from "../../shared/mail/smtp/connect.ts";
+import { copyToSent } from "./copy-to-sent.ts";
 import { type CrmCalls, crmCalls } from "../crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
-import { endpointGates } from "../endpoint/circuit-breaker.ts";
+import { circuitBreakers } from "../endpoint/circuit-breaker.ts";
 import { httpPost } from "../endpoint/http.ts";
-import { turnsOfAll } from "../endpoint/message-lock.ts";
-import { load } from "../load.ts";
+import { clusterMessageLock } from "../endpoint/message-lock.ts";
+import { synchronize } from "./synchronize.ts";
 import { notify } from "../delivery/notify.ts";
-import { sweep } from "./overdue.ts";
-import { type Readers, readers } from "../mail/reader-pool.ts";
+import { sweepOverdue } from "./overdue.ts";
+import { type ReaderPool, readerPool } from "../mail/reader-pool.ts";
 import { bringForward } from "../delivery/bring-forward.ts";
 import { redeliver } from "./redeliver.ts";
-import { refusals } from "../mail/login-backoff.ts";
+import { loginBackoff } from "../mail/login-backoff.ts";
+import { admitInTurn } from "../shares/admission.ts";
+import { strangerLines } from "../shares/lines.ts";
+import { memoryShares } from "../shares/memory.ts";
+import { destinationsOf } from "../shares/strangers.ts";
 import { send, type SendDeps } from "./send.ts";
-import { senders } from "../mail/sender-pool.ts";
-import { tell } from "./callback.ts";
-import { tidy } from "./after-delivery.ts";
-import { tidyOrders } from "../delivery/after-delivery-batches.ts";
+import { senderPool } from "../mail/sender-pool.ts";
+import { sendCallback } from "./callback.ts";
+import { applyAfterDelivery } from "./after-delivery.ts";
+import { afterDeliveryBatches } from "../delivery/after-delivery-batches.ts";
 
 export type WorkerDeps = {
   config: Config;
@@ -40,44 +43,62 @@ export type WorkerDeps = {
   egress: Egress;
   emit: Emit;
   backoff: Backoff;
-  /** A connection to this mailbox, not yet opened. */
+  /** Creates a connection to this mailbox. It opens at the first use. */
   connect: (mailbox: Mailbox) => MailConnection;
-  /** The connections that this process watches, by mailbox: small downloads borrow them. */
+  /** The subscriptions' connections of this process, by mailbox. Small downloads borrow them. */
   watched: ReadonlyMap<string, MailConnection>;
-  /** The way to the servers that mailboxes send through. */
+  /** What sessions for sending need. */
   mail: SendingDeps;
-  /** A retrying delivery overdue by this much has no task any more. */
-  overdueMs: number;
+  /** The base for how much the process does at once. A multiple of it is in hand, most of which waits for an answer. */
+  concurrency: number;
 };
 
-export type Worker = { crm: CrmCalls; perform: Perform; readers: Readers; parts: Part[]; close: () => Promise<void> };
+export type Worker = {
+  crm: CrmCalls;
+  perform: PerformTask;
+  /** How many tasks the queue gives to `perform` at the same time. */
+  inHand: number;
+  readers: ReaderPool;
+  parts: Part[];
+  close: () => Promise<void>;
+};
 
-/** Message bytes held in memory at one time; a single larger message has it alone. */
-const BUDGET_BYTES = 128 * 1024 * 1024;
+/** Message bytes held in memory at the same time. */
+const MEMORY_BYTES = 128 * 1024 * 1024;
+/** The tasks in hand, as a multiple of `concurrency`. Most of them wait for a stranger, each in its line. */
+const IN_HAND_FACTOR = 16;
 
-/** Everything that doing tasks needs. The parts are run beside whatever takes tasks; `close` ends what they leave open. */
-export function worker(given: WorkerDeps): Worker {
-  const { config, store, tasks, emit, backoff } = given;
-  const recovery = { deliveries: store.deliveries, tasks, emit };
-  const recovered = (endpoint: string) => {
-    bringForward(recovery, endpoint).catch((error: unknown) => {
+/** What is needed to perform tasks. The parts run beside the queue. `close` closes what they leave open. */
+export function worker(workerDeps: WorkerDeps): Worker {
+  const { config, store, tasks, emit, backoff } = workerDeps;
+  const bringForwardDeps = { deliveries: store.deliveries, tasks, emit };
+  const onRecovered = (endpoint: string) => {
+    bringForward(bringForwardDeps, endpoint).catch((error: unknown) => {
       const { code, message } = asProblem(error);
       emit({
         kind: "service.failed",
-        what: `bringing deliveries to ${endpoint} forward`,
+        what: `making the deliveries to ${endpoint} due`,
         failure: { code, cause: message },
       });
     });
   };
   const parser = mimeParser();
-  const post = httpPost({ egress: given.egress, timeoutMs: config.DELIVERY_TIMEOUT_SECONDS * 1000 });
-  const pool = readers({
-    connect: given.connect,
-    watched: given.watched,
-    seats: store.seats,
+  const post = httpPost({ egress: workerDeps.egress, timeoutMs: config.DELIVERY_TIMEOUT_SECONDS * 1000 });
+  const inHand = IN_HAND_FACTOR * workerDeps.concurrency;
+  const lines = strangerLines({ inHand });
+  const getDestinations = destinationsOf({
+    deliveriesPerEndpoint: config.DELIVERIES_PER_ENDPOINT,
+    readersPerMailbox: config.READERS_PER_MAILBOX,
+  });
+  const pool = readerPool({
+    lines,
+    getDestinations,
+    connect: workerDeps.connect,
+    watched: workerDeps.watched,
+    slots: store.connectionSlots,
     perMailbox: config.READERS_PER_MAILBOX,
-    refusals: refusals(backoff),
-    seatMs: config.TAKEN_SECONDS * 1000,
+    refusals: loginBackoff(backoff),
+    slotMs: config.CLAIM_SECONDS * 1000,
   });
   const deps: DeliverDeps = {
     store,
@@ -85,33 +106,34 @@ export function worker(given: WorkerDeps): Worker {
     deliveries: store.deliveries,
     outbox: store.outbox,
     tasks,
-    tidying: tidyOrders({ tasks }),
+    scheduleAfterDelivery: afterDeliveryBatches({ tasks }),
     emit,
     backoff,
-    gates: endpointGates({
-      perEndpoint: config.DELIVERIES_PER_ENDPOINT,
-      backoff,
-      emit,
-      onRecovered: recovered,
-    }),
-    turns: turnsOfAll(store.seats),
+    circuitBreakers: circuitBreakers({ lines, backoff, emit, onRecovered }),
+    getDestinations,
+    messageLock: clusterMessageLock(store.connectionSlots),
     parse: parser.parse,
     post,
+    showWords: config.EGRESS_PRIVATE === "allow",
     readers: pool,
-    budget: byteBudget(BUDGET_BYTES),
+    memory: memoryShares(MEMORY_BYTES, lines),
     retryHours: config.RETRY_HOURS,
-    takenMs: config.TAKEN_SECONDS * 1000,
+    claimMs: config.CLAIM_SECONDS * 1000,
   };
-  const outgoing = senders(given.mail);
-  const sending: SendDeps = { ...deps, senders: outgoing, holds: holdsOf(given.mail) };
+  const outgoing = senderPool(workerDeps.mail);
+  const claimDurations = getMaxDurations(workerDeps.mail);
+  const sending: SendDeps = { ...deps, lines, senders: outgoing, claimDurations };
+  const isPaused = deps.circuitBreakers.isPaused;
+  const admission = { mailboxes: store.mailboxes, lines, getDestinations, isPaused, inHand };
   return {
-    perform: performer(deps, sending),
+    perform: admitInTurn(admission, dispatcher(deps, sending)),
+    inHand,
     readers: pool,
     crm: crmCalls({ post }),
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "mail senders", run: outgoing.run },
-      ...overdueParts(given),
+      ...overdueParts(workerDeps),
     ],
     async close() {
       post.close();
@@ -120,16 +142,16 @@ export function worker(given: WorkerDeps): Worker {
   };
 }
 
-const AT_ONCE = 500;
+const SWEEP_LIMIT = 500;
 
-function overdueParts({ store, tasks, emit, overdueMs }: WorkerDeps): Part[] {
+function overdueParts({ store, tasks, emit }: WorkerDeps): Part[] {
   const part = (what: string, find: (dueBefore: string) => Promise<Task[]>): Part => ({
     name: `overdue ${what}`,
-    run: (signal) => sweep({ tasks, emit }, { what, find, overdueMs }, signal),
+    run: (signal) => sweepOverdue({ tasks, emit }, { what, find }, signal),
   });
   return [
     part("deliveries", async (dueBefore) =>
-      (await store.deliveries.retrying({ dueBefore, limit: AT_ONCE })).map(({ id, mailbox }) => ({
+      (await store.deliveries.listRetrying({ dueBefore, limit: SWEEP_LIMIT })).map(({ id, mailbox }) => ({
         version: 1,
         kind: "redeliver",
         mailbox,
@@ -137,7 +159,7 @@ function overdueParts({ store, tasks, emit, overdueMs }: WorkerDeps): Part[] {
       })),
     ),
     part("sendings", async (dueBefore) =>
-      (await store.outbox.overdue({ dueBefore, limit: AT_ONCE })).map(({ id, mailbox }) => ({
+      (await store.outbox.listOverdue({ dueBefore, limit: SWEEP_LIMIT })).map(({ id, mailbox }) => ({
         version: 1,
         kind: "send",
         mailbox,
@@ -151,20 +173,20 @@ type Handler<K extends Task["kind"]> = (
   task: Extract<Task, { kind: K }>,
   tries: number,
   signal: AbortSignal,
-) => ReturnType<Perform>;
+) => ReturnType<PerformTask>;
 
-function performer(deps: DeliverDeps, sending: SendDeps): Perform {
+function dispatcher(deps: DeliverDeps, sending: SendDeps): PerformTask {
   const handlers: { [K in Task["kind"]]: Handler<K> } = {
     deliver: (task, tries, signal) => deliver(deps, task, tries, signal),
     redeliver: (task, tries, signal) => redeliver(deps, task, tries, signal),
-    tidy: (task, _tries, signal) => tidy(deps, task, signal),
-    load: (task, _tries, signal) => load(deps, task, signal),
-    tell: (task, _tries, signal) => tell(deps, task, signal),
+    afterDelivery: (task, _tries, signal) => applyAfterDelivery(deps, task, signal),
+    synchronize: (task, _tries, signal) => synchronize(deps, task, signal),
+    callback: (task, _tries, signal) => sendCallback(deps, task, signal),
     send: (task, tries, signal) => send(sending, task, tries, signal),
-    copy: (task, _tries, signal) => copy(deps, task, signal),
+    copy: (task, _tries, signal) => copyToSent(deps, task, signal),
     notify: (task, tries, signal) => notify(deps, task, tries, signal),
   };
-  const perform = <K extends Task["kind"]>(task: Extract<Task, { kind: K }>, tries: number, signal: AbortSignal) =>
+  const dispatch = <K extends Task["kind"]>(task: Extract<Task, { kind: K }>, tries: number, signal: AbortSignal) =>
     (handlers[task.kind as K] as Handler<K>)(task, tries, signal);
-  return perform;
+  return dispatch;
 }

@@ -1,64 +1,94 @@
-/** A `send` task: one attempt to hand a message to its mail server, recorded so that nobody ever gets it twice. */
+/**
+ * A `send` task: one attempt to hand a message to its mail server, recorded so that no recipient ever gets it twice.
+ */
+import { delayedSignal } from "../../shared/concurrency/abort.ts";
+import { getClosedUntil } from "../../shared/contract/learned.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import { asProblem, Problem } from "../../shared/contract/problem.ts";
-import { type Recipient, type Sending, wholeState } from "../../shared/contract/sending.ts";
+import { type Recipient, type Sending, overallState } from "../../shared/contract/sending.ts";
 import type { SendTask, TaskOutcome } from "../../shared/contract/task.ts";
-import type { Transmission, Verdict } from "../../shared/mail/outgoing.ts";
-import { isAbort } from "../../shared/run.ts";
+import { CUT_AT_RECIPIENT, type SendResult, type RecipientResult } from "../../shared/mail/outgoing.ts";
+import { getSendTarget } from "../../shared/mail/sending.ts";
+import { isAbortError } from "../../shared/run.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
-import { type Backoff, graceAfter } from "../../shared/time.ts";
-import type { Senders } from "../mail/sender-pool.ts";
+import type { Backoff } from "../../shared/time.ts";
+import { clock } from "../../shared/time.ts";
+import { NO_ANSWER } from "../shares/answers.ts";
+import type { Lines, Visit } from "../shares/lines.ts";
+import { MEMORY_LIMITS, type MemoryShares } from "../shares/memory.ts";
+import type { GetDestinations } from "../shares/strangers.ts";
+import type { SenderPool } from "../mail/sender-pool.ts";
 
 export type SendDeps = {
   store: Pick<Store, "outbox" | "mailboxes">;
   tasks: TaskSender;
   emit: Emit;
   backoff: Backoff;
-  senders: Senders;
-  /** How long others leave a sending alone, in milliseconds: while an attempt is made, and from the end of the message on. */
-  holds: { attempt: number; end: number };
+  senders: SenderPool;
+  lines: Pick<Lines, "enter">;
+  memory: MemoryShares;
+  getDestinations: GetDestinations;
+  /** How long a sending stays claimed, in milliseconds: during an attempt, and from the end of the message on. */
+  claimDurations: { attempt: number; end: number };
 };
 
-/** Bytes that leave in a millisecond at worst. */
-const SLOWEST = 20;
-/** How long a shutdown waits for an answer: cut off after the end of the message, its outcome would be unknown. */
+/** The lowest speed that counts, in bytes per millisecond. */
+const MIN_BYTES_PER_MS = 20;
+/**
+ * How long a shutdown waits for an answer. If the attempt were cut off after the end of the message, its outcome would
+ * be unknown.
+ */
 const GRACE_MS = 8_000;
+/** How long to wait for the mailbox's turn at its relay. */
+const LINE_MS = 60_000;
 
 /**
- * Makes the next attempt if it is due and nobody else makes one. Before the end of the message may leave this process, the
- * recipients it is for are written down as `transmitting`; a sending found with some of those was cut off by a crash, and they
- * become unknown. Only recipients that are still queued are sent to.
+ * Makes the next attempt if it is due and not claimed. Before the end of the message leaves this process, its
+ * recipients are recorded as `transmitting`. If a sending has recipients in this state at the start, a crash cut it
+ * off, and they become unknown. The message goes only to recipients that are still queued.
  */
 export async function send(deps: SendDeps, task: SendTask, tries: number, signal: AbortSignal): Promise<TaskOutcome> {
   const { outbox, mailboxes } = deps.store;
   const found = await mailboxes.get(task.mailbox);
   if (!found) return { kind: "done" };
   const { mailbox } = found;
-  const wait = deps.senders.notBefore(mailbox);
-  if (wait) return { kind: "again", task, at: wait };
-  const taken = await outbox.take(task.sending, deps.holds.attempt);
-  if (!taken) return whatElse(deps, mailbox, task, tries);
+  // Without its own login the mailbox waits until the CRM creates it again.
+  const closedUntil = mailbox.send?.auth === undefined ? getClosedUntil(mailbox) : undefined;
+  if (closedUntil) return { kind: "again", task, at: closedUntil };
+  const current = await outbox.get(task.sending);
+  if (current?.state !== "queued") return current ? followUp(deps, mailbox, task, current) : { kind: "done" };
+  const { relay } = deps.getDestinations(mailbox);
+  const request = { owner: mailbox.id, bytes: current.size, heldFor: relay };
+  using _ = await deps.memory.acquire(request, MEMORY_LIMITS, signal);
+  using visit = await deps.lines.enter(relay, mailbox.id, { ms: LINE_MS }, signal);
+  const notBefore = deps.senders.notBefore(mailbox);
+  if (notBefore) return { kind: "again", task, at: notBefore };
+  const claimed = await outbox.claim(task.sending, deps.claimDurations.attempt);
+  if (!claimed) return handleUnclaimed(deps, mailbox, task, tries);
   const sending =
-    taken.transmitting.length > 0
-      ? await recorded(deps, taken, { verdicts: taken.transmitting.map(lost), serverMessageId: null })
-      : await attempted(deps, mailbox, taken, signal);
-  return afterwards(deps, mailbox, task, sending);
+    claimed.transmitting.length > 0
+      ? await recordOutcome(deps, claimed, { recipients: claimed.transmitting.map(asUnknown), serverMessageId: null })
+      : await attemptSend(deps, { mailbox, claimed, visit }, signal);
+  return followUp(deps, mailbox, task, sending);
 }
 
-/** Not due, taken by somebody, or over already. */
-async function whatElse(deps: SendDeps, mailbox: Mailbox, task: SendTask, tries: number): Promise<TaskOutcome> {
-  const known = await deps.store.outbox.get(task.sending);
-  if (!known) return { kind: "done" };
-  if (known.state !== "queued") return afterwards(deps, mailbox, task, known);
-  const soon = Date.now() + deps.backoff.task(tries);
-  return { kind: "again", task, at: new Date(Math.max(soon, Date.parse(known.nextAttemptAt ?? ""))) };
+/** The sending is not due, claimed by another worker, or already ended. */
+async function handleUnclaimed(deps: SendDeps, mailbox: Mailbox, task: SendTask, tries: number): Promise<TaskOutcome> {
+  const current = await deps.store.outbox.get(task.sending);
+  if (!current) return { kind: "done" };
+  if (current.state !== "queued") return followUp(deps, mailbox, task, current);
+  const soon = clock.now() + deps.backoff.task(tries);
+  return { kind: "again", task, at: new Date(Math.max(soon, Date.parse(current.nextAttemptAt ?? ""))) };
 }
 
-/** What is left to do once an attempt is recorded: the next one, the endpoint's notice, the copy in the Sent folder. */
-async function afterwards(deps: SendDeps, mailbox: Mailbox, task: SendTask, sending: Sending): Promise<TaskOutcome> {
-  if (sending.state === "queued") return { kind: "again", task, at: new Date(sending.nextAttemptAt ?? Date.now()) };
+/**
+ * After an attempt is recorded: sends the tasks for the next attempt, the notice to the endpoint, and the copy in the
+ * Sent folder.
+ */
+async function followUp(deps: SendDeps, mailbox: Mailbox, task: SendTask, sending: Sending): Promise<TaskOutcome> {
+  if (sending.state === "queued") return { kind: "again", task, at: new Date(sending.nextAttemptAt ?? clock.now()) };
   if (sending.notify && !sending.told && mailbox.deliver.dialect === "webhook") {
     const { id, mailbox: at } = sending;
     const about = { event: sending.state, recipient: null, at: sending.updatedAt };
@@ -66,53 +96,82 @@ async function afterwards(deps: SendDeps, mailbox: Mailbox, task: SendTask, send
     await deps.store.outbox.save({ ...sending, told: true });
   }
   if (sending.copy !== "wanted" || !sending.recipients.some(({ state }) => state === "sent")) return { kind: "done" };
-  return { kind: "again", task: { ...task, kind: "copy" }, at: new Date() };
+  return { kind: "again", task: { ...task, kind: "copy" }, at: new Date(clock.now() + getCopyWait(deps, mailbox)) };
 }
 
-async function attempted(deps: SendDeps, mailbox: Mailbox, taken: Sending, signal: AbortSignal): Promise<Sending> {
+/** How long the provider has to put a copy into the Sent folder itself, in milliseconds. */
+function getCopyWait({ backoff }: SendDeps, mailbox: Mailbox): number {
+  if (mailbox.send?.saveSent === "always") return 0;
+  return backoff.sentCopy(mailbox.sentFiledBy === getSendTarget(mailbox) ? 2 : 1);
+}
+
+type ClaimedSending = { mailbox: Mailbox; claimed: Sending; visit: Visit };
+
+async function attemptSend(
+  deps: SendDeps,
+  { mailbox, claimed, visit }: ClaimedSending,
+  signal: AbortSignal,
+): Promise<Sending> {
   const { outbox } = deps.store;
-  const raw = await outbox.raw(taken.id);
-  const grace = graceAfter(signal, GRACE_MS);
-  let current = taken.size > 1e6 ? await outbox.save(taken, deps.holds.attempt + taken.size / SLOWEST) : taken;
-  const to = taken.recipients.filter(({ state }) => state === "queued").map(({ address }) => address);
-  const mark = async (accepted: string[]) => {
-    current = await outbox.save({ ...current, transmitting: accepted }, deps.holds.end);
+  const raw = await outbox.getRaw(claimed.id);
+  using grace = delayedSignal(signal, GRACE_MS);
+  let current =
+    claimed.size > 1e6
+      ? await outbox.save(claimed, deps.claimDurations.attempt + claimed.size / MIN_BYTES_PER_MS)
+      : claimed;
+  const to = chooseRecipients(claimed);
+  const markTransmitting = async (accepted: string[]) => {
+    current = await outbox.save({ ...current, transmitting: accepted }, deps.claimDurations.end);
   };
   try {
     if (!raw) throw new Problem("internal", "The bytes of the message are missing", { retry: "never" });
     const save = mailbox.send?.saveSent !== "never";
-    const order = { id: taken.id, from: taken.from, to, raw: Buffer.from(raw), dsn: taken.dsn, save };
-    const transmission = await deps.senders.send(mailbox, order, mark, grace.signal);
-    return await recorded(deps, current, transmission);
+    const stepwise = claimed.attempts > 0;
+    const order = { id: claimed.id, from: claimed.from, to, raw: Buffer.from(raw), dsn: claimed.dsn, save, stepwise };
+    const transmission = await deps.senders.send(mailbox, order, markTransmitting, grace.signal);
+    visit.end("answered");
+    return await recordOutcome(deps, current, transmission);
   } catch (error) {
-    // The stop of the service is no attempt: the message is free for the next process at once.
-    if (isAbort(error)) await outbox.save({ ...current, transmitting: [] });
+    // A stop counts as no attempt. The message is free for the next process at once.
+    if (isAbortError(error)) await outbox.save({ ...current, transmitting: [] });
     const problem = asProblem(error);
-    if (isAbort(error) || problem.code === "store" || problem.code === "conflict") throw error;
-    const response = problem.evidence === null ? problem.message : `${problem.message}: ${problem.evidence}`;
+    if (isAbortError(error) || problem.code === "store" || problem.code === "conflict") throw error;
+    visit.end(NO_ANSWER.has(problem.code) ? "failed" : "unclear");
+    // The server's own words come first, then the service's reading of them.
+    const response = problem.evidence === null ? problem.message : `${problem.evidence} (${problem.message})`;
     const state = problem.retry === "never" ? "failed" : "queued";
-    const verdicts = to.map((address): Verdict => ({ address, state, response }));
+    const verdicts = to.map((address): RecipientResult => ({ address, state, response }));
     const notBefore = problem.retry instanceof Date ? problem.retry : undefined;
-    return recorded(deps, current, { verdicts, serverMessageId: null }, notBefore);
-  } finally {
-    grace.over();
+    return recordOutcome(deps, current, { recipients: verdicts, serverMessageId: null }, notBefore);
   }
 }
 
-function lost(address: string): Verdict {
-  const response = "The message was handed over and the service ended before it had the answer";
+/**
+ * The recipients of this attempt. If the server closes the connection at a recipient, that one would keep the message from
+ * the others. So it gets attempts of its own, every second one.
+ */
+function chooseRecipients({ recipients, attempts }: Sending): string[] {
+  const queued = recipients.filter(({ state }) => state === "queued");
+  const cut = queued.filter(({ response }) => response === CUT_AT_RECIPIENT);
+  const others = queued.filter((one) => !cut.includes(one));
+  const [first, second] = attempts % 2 === 0 && attempts > 1 ? [cut, others] : [others, cut];
+  return (first.length > 0 ? first : second).map(({ address }) => address);
+}
+
+function asUnknown(address: string): RecipientResult {
+  const response = "The message was handed over, and the service ended before the answer came";
   return { address, state: "unknown", response };
 }
 
-/** Writes down what an attempt came to, and says so. What somebody else changed meanwhile (a bounce) is kept. */
-async function recorded(
+/** Records the outcome of an attempt, and reports it. Changes by others in the meantime (a bounce) are kept. */
+async function recordOutcome(
   deps: SendDeps,
   sending: Sending,
-  transmission: Transmission,
+  transmission: SendResult,
   notBefore?: Date,
 ): Promise<Sending> {
   const { outbox } = deps.store;
-  const write = (now: Sending) => outbox.save(resulting(deps.backoff, now, transmission, notBefore));
+  const write = (now: Sending) => outbox.save(applyOutcome(deps.backoff, now, transmission, notBefore));
   const saved = await write(sending).catch(async (error: unknown) => {
     const now = await outbox.get(sending.id);
     const ours = now?.attempts === sending.attempts && String(now.transmitting) === String(sending.transmitting);
@@ -123,31 +182,29 @@ async function recorded(
   return saved;
 }
 
-/** The sending after an attempt: verdicts for those that were queued, the next time, or the end. */
-function resulting(
-  backoff: Backoff,
-  sending: Sending,
-  { verdicts, serverMessageId }: Transmission,
-  notBefore?: Date,
-): Sending {
+/** The sending after an attempt: results for the queued recipients, and the next time or the end. */
+function applyOutcome(backoff: Backoff, sending: Sending, result: SendResult, notBefore?: Date): Sending {
   const now = new Date();
+  const { recipients: verdicts, serverMessageId } = result;
   const attempts = sending.attempts + 1;
-  const next = new Date(Math.max(now.getTime() + backoff.send(attempts), notBefore?.getTime() ?? 0));
-  const givenUp = now.getTime() >= Date.parse(sending.giveUpAt);
+  const continues = mayContinue(result, sending);
+  const wait = continues ? 0 : backoff.send(attempts);
+  const next = new Date(Math.max(now.getTime() + wait, notBefore?.getTime() ?? 0));
+  const givenUp = now.getTime() >= Date.parse(sending.giveUpAt) && !continues;
   const byAddress = new Map(verdicts.map((verdict) => [verdict.address, verdict]));
   const recipients = sending.recipients.map((recipient): Recipient => {
     const verdict = recipient.state === "queued" ? (byAddress.get(recipient.address) ?? recipient) : recipient;
     if (!givenUp || verdict.state !== "queued") return verdict;
     return { ...verdict, state: "failed", response: `Given up after ${attempts} attempts: ${verdict.response}` };
   });
-  const state = wholeState(recipients);
+  const state = overallState(recipients);
   const sent = recipients.some((one) => one.state === "sent");
   return {
     ...sending,
     state,
     recipients,
     transmitting: [],
-    attempts,
+    attempts: continues && state === "queued" ? sending.attempts : attempts,
     serverMessageId: serverMessageId ?? sending.serverMessageId,
     reason: recipients.find((one) => one.state === state && state !== "sent")?.response ?? null,
     updatedAt: now.toISOString(),
@@ -156,13 +213,29 @@ function resulting(
   };
 }
 
+/**
+ * How many recipients are set aside one by one. If a server closes the connection at more of them, the message waits
+ * for the next attempt.
+ */
+const MAX_CUT = 10;
+
+/**
+ * Whether the attempt continues over another connection at once. Each connection gives a result for at least one
+ * recipient, or sets one aside, so this ends.
+ */
+function mayContinue({ recipients, otherConnection }: SendResult, sending: Sending): boolean {
+  if (otherConnection !== "continue") return false;
+  const cut = sending.recipients.filter(({ response }) => response === CUT_AT_RECIPIENT);
+  return cut.length < MAX_CUT || recipients.some(({ state }) => state !== "queued");
+}
+
 function announce(emit: Emit, sending: Sending): void {
   const { id, mailbox, attempts, state, nextAttemptAt } = sending;
   const about = { mailbox, sending: id, attempts };
   const reason = sending.reason ?? "";
   if (state === "queued") emit({ kind: "send.retrying", ...about, reason, retryAt: nextAttemptAt ?? "" });
   else if (state === "sent") {
-    const ms = Math.max(0, Date.now() - Date.parse(sending.sendAt));
+    const ms = Math.max(0, clock.now() - Date.parse(sending.sendAt));
     emit({ kind: "send.sent", ...about, recipients: sending.recipients.length, bytes: sending.size, ms });
   } else if (state === "failed" || state === "unknown") emit({ kind: `send.${state}`, ...about, reason });
 }

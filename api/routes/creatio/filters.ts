@@ -1,8 +1,8 @@
-/** From when on a CRM wants mail loaded. The grammar of its filters is not public, so any date in them counts. */
+/** From which date on a CRM wants mail loaded. The grammar of its filters is not public, so any date in them counts. */
 import { isRecord } from "../../http/field-errors.ts";
 
 const DAY_MS = 24 * 3_600_000;
-/** The CRM's lookup of periods by the beginning of their ids: a day, three days, a week, everything. */
+/** The CRM's periods by the beginning of their ids: a day, three days, a week, everything. */
 const PERIODS: readonly (readonly [RegExp, number])[] = [
   [/560452ae-/i, 1],
   [/341eccde-/i, 3],
@@ -15,10 +15,12 @@ const MICROSOFT = /Date\((-?\d{10,14})(?:[+-]\d{4})?\)/g;
 /** .NET ticks of the years 1990 to 2100. */
 const TICKS = /\b6[2-6]\d{16}\b/g;
 const TICKS_TO_1970 = 62_135_596_800_000n;
-/** Older than mail by IMAP; what lies before is no start date. */
+/** No IMAP mail is older. An earlier date is no start date. */
 const EARLIEST = Date.UTC(1990, 0, 1);
 
-/** The earliest plausible date in a command; undefined when it holds none. Members named Credentials are not looked into. */
+/**
+ * The earliest plausible date in a command; undefined when it has none. It does not search members named Credentials.
+ */
 export function sinceOf(command: unknown, now: Date): Date | undefined {
   const found = textsOf(command).flatMap((text) => [...datesIn(text), ...periodsIn(text, now)]);
   const plausible = found.filter((time) => time >= EARLIEST && time <= now.getTime() + DAY_MS);
@@ -34,14 +36,14 @@ function textsOf(value: unknown): string[] {
 }
 
 function datesIn(text: string): number[] {
-  const iso = [...text.matchAll(ISO)].map(([match]) => Date.parse(utc(match)));
+  const iso = [...text.matchAll(ISO)].map(([match]) => Date.parse(toUtc(match)));
   const microsoft = [...text.matchAll(MICROSOFT)].map(([, ms]) => Number(ms));
   const ticks = [...text.matchAll(TICKS)].map(([match]) => Number(BigInt(match) / 10_000n - TICKS_TO_1970));
   return [...iso, ...microsoft, ...ticks].filter((time) => !Number.isNaN(time));
 }
 
-/** A date and time without a zone is taken as UTC less 14 hours: a little too much does no harm, too little loses mail. */
-function utc(match: string): string {
+/** A date and time without a zone is read as UTC less 14 hours: too much mail does no harm, too little loses mail. */
+function toUtc(match: string): string {
   const text = match.replace(" ", "T");
   if (!text.includes("T")) return `${text}T00:00:00+14:00`;
   return /(Z|[+-]\d{2}:?\d{2})$/.test(text) ? text : `${text}+14:00`;

@@ -1,11 +1,12 @@
-/** A CRM's SendCommand as a message to send. */
+/** Turns a CRM's SendCommand into a message to send. */
 import * as v from "valibot";
 import { IMPORTANCE } from "../../../shared/contract/creatio.ts";
 import { OutgoingMessage } from "../../../shared/contract/outgoing.ts";
 import type { FieldError } from "../../../shared/contract/problem.ts";
 import { checkHeaders } from "../../../shared/mail/smtp/headers.ts";
-import { parsed } from "../../http/route.ts";
-import { flag, list, member, number, text, words } from "./members.ts";
+import { parseInput } from "../../http/route.ts";
+import { contentOf } from "./content.ts";
+import { flag, textList, getMember, number, oneLine, text, rawText } from "./members.ts";
 
 const MESSAGE_ID = /^<[^\s<>@]+@[^\s<>@]+>$/;
 const IMPORTANCES = new Map<number, "low" | "normal" | "high">([
@@ -13,25 +14,29 @@ const IMPORTANCES = new Map<number, "low" | "normal" | "high">([
   [IMPORTANCE.high, "high"],
 ]);
 
-/** The message; throws `invalid` for what no message can have. Attachments come with the mail, in version 1 with the command. */
-export function outgoingOf(command: unknown): OutgoingMessage {
-  const email = member(command, "Email");
-  const body = (words(email, "Body") ?? "").replaceAll("\0", "");
-  const headers = headersOf(list(email, "Headers") ?? []);
+/**
+ * The message. Throws `invalid` for what no message can have. Attachments are in the mail, in version 1 also in the
+ * command.
+ */
+export function outgoingMessageFrom(command: unknown): OutgoingMessage {
+  const email = getMember(command, "Email");
+  const { body, attachments } = contentOf(email, command);
+  const headers = headersOf(textList(email, "Headers") ?? []);
   const inReplyTo = idsIn(text(email, "InReplyTo") ?? headers.get("inreplyto") ?? headers.get("in-reply-to"))[0];
   const references = idsIn(text(email, "References") ?? headers.get("references"));
-  const messageId = idsIn(bracketed(text(email, "Id") ?? text(email, "MessageId") ?? headers.get("messageid")))[0];
+  const ownIds = idsIn(text(email, "Id") ?? text(email, "MessageId") ?? headers.get("messageid"));
+  const messageId = ownIds.find((id) => MESSAGE_ID.test(id));
   const importance = IMPORTANCES.get(number(email, "Importance") ?? IMPORTANCE.normal);
   const from = oneLine(text(email, "Sender") ?? "");
-  return parsed(OutgoingMessage, {
+  return parseInput(OutgoingMessage, {
     ...(from !== "" && { from }),
-    to: peopleIn(list(email, "Recepients")),
-    cc: peopleIn(list(email, "CopyRecepients")),
-    bcc: peopleIn(list(email, "BlindCopyRecepients")),
-    subject: oneLine(words(email, "Subject") ?? "").slice(0, 2000),
+    to: recipientsIn(textList(email, "Recepients")),
+    cc: recipientsIn(textList(email, "CopyRecepients")),
+    bcc: recipientsIn(textList(email, "BlindCopyRecepients")),
+    subject: oneLine(rawText(email, "Subject") ?? "").slice(0, 2000),
     ...(flag(email, "IsHtmlBody") === true ? { html: body } : { text: body }),
-    attachments: filesOf(email, command, body),
-    headers: ownHeaders(headers),
+    attachments,
+    headers: allowedHeaders(headers),
     ...(messageId !== undefined && { messageId }),
     ...(inReplyTo !== undefined && { inReplyTo }),
     ...(references.length > 0 && { references: references.slice(-100) }),
@@ -39,19 +44,37 @@ export function outgoingOf(command: unknown): OutgoingMessage {
   });
 }
 
-function oneLine(value: string): string {
-  return value.replace(/[\r\n\0]+/g, " ").trim();
-}
-
-/** One each; older versions give them as they were typed, several in one text. */
-function peopleIn(given: string[] | undefined): string[] {
+/**
+ * One address each. Older versions of the CRM send several in one text, as the user typed them. A separator counts
+ * outside quotes and brackets, and only after an address, because names contain commas too.
+ */
+function recipientsIn(given: string[] | undefined): string[] {
   return (given ?? [])
-    .flatMap((one) => (one.split("@").length > 2 ? one.split(/[;,]/) : [one.replace(/[;,\s]+$/, "")]))
     .map(oneLine)
+    .flatMap(splitRecipients)
+    .map((one) => one.trim())
     .filter((one) => one !== "");
 }
 
-/** `Name=Value` by the name in lower case; the first of a name counts. */
+const NOT_SEPARATING = /"(?:[^"\\]|\\.)*"|<[^<>]*>|\([^()]*\)/g;
+
+function splitRecipients(typed: string): string[] {
+  // Blanks of the same length, so that the separators keep their positions.
+  const masked = typed.replace(NOT_SEPARATING, (part) => (part.startsWith("<") ? "@" : " ").padEnd(part.length, " "));
+  const parts: string[] = [];
+  let [start, sign] = [0, masked.indexOf("@")];
+  for (const { index } of masked.matchAll(/[;,]/g)) {
+    if (sign < 0 || sign > index) continue;
+    parts.push(typed.slice(start, index));
+    start = index + 1;
+    sign = masked.indexOf("@", start);
+  }
+  let end = typed.length;
+  while (end > start && /[;,\s]/.test(typed.charAt(end - 1))) end--;
+  return [...parts, typed.slice(start, end)];
+}
+
+/** `Name=Value`, by the name in lower case. The first of a name counts. */
 function headersOf(lines: string[]): Map<string, string> {
   const found = new Map<string, string>();
   for (const line of lines) {
@@ -62,8 +85,8 @@ function headersOf(lines: string[]): Map<string, string> {
   return found;
 }
 
-/** Those that may be given; the CRM's internal ones, and what the composer writes itself, are left out. */
-function ownHeaders(headers: Map<string, string>): Record<string, string> {
+/** The headers that may be set, without the CRM's internal ones and those that the composer writes itself. */
+function allowedHeaders(headers: Map<string, string>): Record<string, string> {
   const internal = new Set(["messageid", "inreplyto"]);
   const entries = [...headers].filter(([name, value]) => {
     if (internal.has(name) || value === "" || !v.is(OutgoingMessage.entries.headers, { [name]: value })) return false;
@@ -71,40 +94,16 @@ function ownHeaders(headers: Map<string, string>): Record<string, string> {
     checkHeaders({ [name]: value }, errors);
     return errors.length === 0;
   });
-  return Object.fromEntries(entries.map(([name, value]) => [titled(name), value]));
+  return Object.fromEntries(entries.map(([name, value]) => [titleCase(name), value]));
 }
 
-function titled(name: string): string {
+function titleCase(name: string): string {
   return name.replace(/(^|-)([a-z])/g, (_, dash: string, letter: string) => dash + letter.toUpperCase());
 }
 
-function idsIn(value: string | undefined): string[] {
-  return (value ?? "").split(/[\s,]+/).filter((id) => MESSAGE_ID.test(id));
-}
-
-function bracketed(id: string | undefined): string | undefined {
-  return id === undefined || id.startsWith("<") ? id : `<${id}>`;
-}
-
-/** Files of the mail and of the command, each once. One that the body shows keeps its id, which the body's `cid:` names. */
-function filesOf(email: unknown, command: unknown, body: string) {
-  const lists = [member(email, "Attachments"), member(command, "Attachments")];
-  const seen = new Set<string>();
-  return lists
-    .flatMap((one) => (Array.isArray(one) ? (one as unknown[]) : []))
-    .flatMap((file) => {
-      const id = text(file, "Id") ?? "";
-      if (id !== "" && seen.has(id)) return [];
-      seen.add(id);
-      const inline = id !== "" && (flag(file, "IsInline") === true || body.includes(`cid:${id}`));
-      const filename = oneLine(text(file, "Name") ?? "").slice(-255);
-      return [
-        {
-          ...(filename !== "" && { filename }),
-          ...(inline && { contentId: id.replace(/^<|>$/g, "") }),
-          disposition: inline ? ("inline" as const) : ("attachment" as const),
-          content: words(file, "Base64Data") ?? words(file, "Data") ?? "",
-        },
-      ];
-    });
+/** The message ids in a value, whatever is in their brackets. Without any bracket, each word is one. */
+function idsIn(value = ""): string[] {
+  const inBrackets = value.match(/<[^<>]+>/g)?.map((id) => id.replace(/\s+/g, ""));
+  const ids = inBrackets ?? value.split(/[\s,]+/).flatMap((word) => (/^[^<>]+$/.test(word) ? `<${word}>` : []));
+  return ids.filter((id) => id.length <= 998);
 }

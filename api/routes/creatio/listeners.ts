@@ -1,107 +1,144 @@
-/** The CRM dialect as a whole: which requests are its, who may make them, what each means, and one answer for whatever goes wrong. */
+/**
+ * The CRM dialect as a whole: which requests belong to it, who may make them, what each means, and one form of answer
+ * for all failures.
+ */
 import { asProblem, Problem } from "../../../shared/contract/problem.ts";
-import type { Gate } from "../../http/auth.ts";
-import { errorAnswer, problemAnswer } from "../../http/problems.ts";
-import { readBody } from "../../http/body.ts";
-import { type Visit, listenersGate } from "./access.ts";
-import { type Deps, OPERATIONS } from "./operations.ts";
-import { guessedOperation, type ListenerPath, listenerPath, namedOperation, type Operation } from "./paths.ts";
-import { maskedPath, shapeOf } from "./record.ts";
+import { errorResponse, problemResponse } from "../../http/problems.ts";
+import { auditChange, type ChangeStart, fieldNames } from "../../http/audit-trail.ts";
+import { checkContentType, parseJson, readBody } from "../../http/body.ts";
+import { browserProblem, type Client, isFromProgram } from "../../http/client.ts";
+import { type AccessRequest, type CrmAccessDeps, type CrmActor, crmAccessCheck } from "./access.ts";
+import { getMember, parseGuid } from "./members.ts";
+import { type CreatioDeps, OPERATIONS } from "./operations.ts";
+import { guessOperation, type ListenerPath, parseListenerPath, findOperation, type Operation } from "./paths.ts";
+import { maskPath, shapeOf } from "./record.ts";
 import { send } from "./send.ts";
 
-export interface Listeners {
-  /** The answer to a request of a CRM; undefined when the request is none. */
-  answer(request: Request, peer: string): Promise<Response> | undefined;
-  /** How such a request is called in facts; undefined when it is none. */
-  template(method: string, path: string): string | undefined;
+export interface CreatioListeners {
+  /** The answer to a request of a CRM; undefined for any other request. */
+  respond(request: Request, client: Client): Promise<Response> | undefined;
+  /** The name of such a request in facts; undefined for any other request. */
+  routeName(method: string, path: string): string | undefined;
 }
 
-/** Outgoing mail comes with its attachments, a third longer than they are. */
-const MOST_BYTES = 96 * 1024 * 1024;
-/** Paths that are understood by a guess are said once each, but not without end. */
-const MOST_GUESSES = 100;
+/** Outgoing mail comes with its attachments in base64, a third larger than they are. */
+const MAX_BODY_BYTES = 96 * 1024 * 1024;
+const BASIC_CHALLENGE = { "www-authenticate": 'Basic realm="email-listener"' };
+const ANYBODY = { id: "anybody", name: "anybody" };
+/** Operations that the audit records. Sendings have facts that name their actor. */
+const CHANGES: ReadonlySet<Operation> = new Set(["create", "recreate", "update", "close", "synchronize", "fetch"]);
+/** Each guessed path is reported once, but at most so many. */
+const MAX_GUESSES = 100;
 
-/** The dialect under `/api/` of the service; the requests' signals end with the given one. */
-export function listeners(deps: Deps, api: Gate, stop: AbortSignal): Listeners {
+/** The dialect under `/api/` of the service. The requests' signals end with the given one. */
+export function creatioListeners(deps: CreatioDeps, access: CrmAccessDeps, stop: AbortSignal): CreatioListeners {
   const base = deps.config.BASE_PATH;
-  const refused = listenersGate(deps.config, api);
+  const checkAccess = crmAccessCheck(deps.config, access);
   const guesses = new Set<string>();
 
-  const guessed = (method: string, path: string, operation: Operation) => {
-    if (guesses.has(path) || guesses.size >= MOST_GUESSES) return;
+  const emitGuess = (method: string, path: string, operation: Operation) => {
+    if (guesses.has(path) || guesses.size >= MAX_GUESSES) return;
     guesses.add(path);
-    deps.facts.emit({ kind: "listeners.guessed", method, path, guess: operation });
+    deps.facts.emit({ kind: "creatio.request_guessed", method, path, guess: operation });
   };
 
-  async function answer({ request, segment, peer }: Visit, read: ListenerPath): Promise<Response> {
-    const named = namedOperation(request.method, read);
-    if (named === "status") return OPERATIONS.status(deps, nothing(request, stop));
-    const problem = refused({ request, segment, peer });
-    if (problem) return refusal(problem, base);
-    const path = maskedPath(new URL(request.url).pathname, segment);
-    const body = parsedBody(await readBody(request, MOST_BYTES));
-    if (deps.config.LISTENERS_RECORD === "on") record(deps, request, path, body);
-    const operation = named ?? guessedOperation(read, body);
-    if (operation === undefined) throw unknown(path);
-    if (!named) guessed(request.method, path, operation);
-    const asked = { ...nothing(request, stop), body, path, version2: read.version2 };
-    return operation === "send" ? send(deps, asked) : OPERATIONS[operation](deps, asked);
+  async function handle({ request, segment, client }: AccessRequest, crmPath: ListenerPath): Promise<Response> {
+    const named = findOperation(request.method, crmPath);
+    if (named === "status") return OPERATIONS.status(deps, { ...emptyRequest(request, stop), actor: ANYBODY });
+    const foreign = browserProblem(request, deps.config);
+    if (foreign) throw foreign;
+    const actor = await checkAccess({ request, segment, client });
+    // A program may leave out the type. From a browser only JSON is accepted, which it sends for its own pages alone.
+    if (request.headers.has("content-type") || !isFromProgram(request)) checkContentType(request, ["application/json"]);
+    const path = maskPath(new URL(request.url).pathname, segment);
+    const body = parseBody(await readBody(request, MAX_BODY_BYTES));
+    if (deps.config.CRM_RECORD === "on") emitRecorded(deps, request, path, body);
+    const operation = named ?? guessOperation(crmPath, body);
+    if (operation === undefined) throw unknownPathProblem(path);
+    if (!named) emitGuess(request.method, path, operation);
+    const asked = { ...emptyRequest(request, stop), body, path, actor, version2: crmPath.version2 };
+    if (operation === "send") return send(deps, asked);
+    const work = async () => OPERATIONS[operation](deps, asked);
+    if (!CHANGES.has(operation)) return work();
+    const change = { method: request.method, route: `/api/listeners/${operation}`, changed: fieldNames(body) };
+    return auditEach(deps, actor, { change, mailboxes: mailboxesIn(body) }, work);
   }
 
-  const readPath = (method: string, url: URL) => {
+  const matchPath = (method: string, url: URL) => {
     if (!url.pathname.startsWith(`${base}/`)) return undefined;
-    const read = listenerPath(url.pathname.slice(base.length), url.search);
-    return read && (method === "POST" || namedOperation(method, read)) ? read : undefined;
+    const crmPath = parseListenerPath(url.pathname.slice(base.length), url.search);
+    return crmPath && (method === "POST" || findOperation(method, crmPath)) ? crmPath : undefined;
   };
 
   return {
-    answer(request, peer) {
-      const read = readPath(request.method, new URL(request.url));
-      if (!read) return undefined;
-      return answer({ request, segment: read.segment, peer }, read).catch((error: unknown) =>
-        errorAnswer(error, base, (problem) => report(deps, problem)),
+    respond(request, client) {
+      const crmPath = matchPath(request.method, new URL(request.url));
+      if (!crmPath) return undefined;
+      return handle({ request, segment: crmPath.segment, client }, crmPath).catch((error: unknown) =>
+        error instanceof Problem && error.code === "unauthorized"
+          ? problemResponse(error, base, BASIC_CHALLENGE)
+          : errorResponse(error, base, (problem) => reportFailure(deps, problem)),
       );
     },
-    template(method, path) {
-      const read = readPath(method, new URL(path, "http://localhost"));
-      return read && `/api/listeners/${namedOperation(method, read) ?? "{guessed}"}`;
+    routeName(method, path) {
+      const crmPath = matchPath(method, new URL(path, "http://localhost"));
+      return crmPath && `/api/listeners/${findOperation(method, crmPath) ?? "{guessed}"}`;
     },
   };
 }
 
-function nothing(request: Request, stop: AbortSignal) {
+/** The mailboxes that a request names: a list of ids or of credentials, or one of them. */
+function mailboxesIn(body: unknown): string[] {
+  const named = [body]
+    .flat()
+    .flatMap((item) => [item, getMember(item, "Id"), getMember(getMember(item, "Credentials"), "Id")]);
+  return [...new Set(named.map(parseGuid).filter((id) => id !== undefined))].slice(0, MAX_AUDITED);
+}
+
+/** Mailboxes of one request that the audit names. */
+const MAX_AUDITED = 100;
+
+type CrmChange = { change: Pick<ChangeStart, "method" | "route" | "changed">; mailboxes: string[] };
+
+/** Does the work once, with a record for each mailbox. A refusal of one of several may come after the change of others. */
+function auditEach(
+  deps: CreatioDeps,
+  actor: CrmActor,
+  { change, mailboxes }: CrmChange,
+  work: () => Promise<Response>,
+): Promise<Response> {
+  const partial = mailboxes.length > 1;
+  const records = partial ? mailboxes : [mailboxes[0] ?? null];
+  const recorded = records.reduce<() => Promise<Response>>(
+    (inner, mailbox) => () => auditChange(deps, actor, { ...change, target: mailbox, mailbox, partial }, inner),
+    work,
+  );
+  return recorded();
+}
+
+function emptyRequest(request: Request, stop: AbortSignal) {
   const signal = (ms: number) => AbortSignal.any([request.signal, stop, AbortSignal.timeout(ms)]);
   return { body: undefined, path: "", version2: false, signal };
 }
 
-/** JSON whatever its content type; a bare text where a CRM forgets the quotes. */
-function parsedBody(text: string): unknown {
+/** A CRM may forget the quotes of a single text. */
+function parseBody(text: string): unknown {
   const bare = text.replace(/^\uFEFF/, "").trim();
   if (bare === "") return undefined;
-  try {
-    return JSON.parse(bare);
-  } catch (cause) {
-    if (/^https?:\/\/\S+$/i.test(bare)) return bare;
-    // The parser's message quotes the body, which holds passwords.
-    throw new Problem("malformed", "The body is not valid JSON.", { retry: "never", cause });
-  }
+  if (/^https?:\/\/\S+$/i.test(bare)) return bare;
+  return parseJson(bare);
 }
 
-function refusal(problem: Problem, base: string): Response {
-  const challenge = { "www-authenticate": 'Basic realm="email-listener"' };
-  return problemAnswer(problem, base, problem.code === "unauthorized" ? challenge : {});
+function unknownPathProblem(path: string): Problem {
+  return new Problem("not_found", `The path ${path} means no known operation.`, { retry: "never" });
 }
 
-function unknown(path: string): Problem {
-  return new Problem("not_found", `What ${path} means cannot be told.`, { retry: "never" });
-}
-
-function record(deps: Deps, request: Request, path: string, body: unknown): void {
+function emitRecorded(deps: CreatioDeps, request: Request, path: string, body: unknown): void {
   const headers = [...request.headers.keys()].toSorted();
-  deps.facts.emit({ kind: "listeners.recorded", method: request.method, path, headers, body: shapeOf(body) });
+  deps.facts.emit({ kind: "creatio.request_recorded", method: request.method, path, headers, body: shapeOf(body) });
 }
 
-function report(deps: Deps, problem: Problem): void {
+function reportFailure(deps: CreatioDeps, problem: Problem): void {
   const { code, cause } = asProblem(problem).view();
   deps.facts.emit({ kind: "service.failed", what: "answering a CRM", failure: { code, cause } });
 }

@@ -1,22 +1,25 @@
-/** The shape of what a CRM sends, without its values: enough to correct a table of guesses, too little to give anything away. */
+/** The shape of a CRM's request, without its values: enough to correct a table of guesses, and no secrets. */
 import { isRecord } from "../../http/field-errors.ts";
-import { guidOf } from "./members.ts";
+import { parseGuid } from "./members.ts";
 
-/** Members whose numbers are no secrets but guesses of ours: their values are what a recording is for. */
+/** Members whose numbers are guesses and no secrets. A recording exists to show these values. */
 const ENUMS = new Set(["secureoption", "importance"]);
-const DEEPEST = 8;
+const MAX_DEPTH = 8;
 const NAME = /^[A-Za-z_$][A-Za-z0-9_.$-]{0,63}$/;
 
-/** A JSON value as the tree of its member names with types in place of values; a list as its length and the shape of its items. */
+/**
+ * A JSON value as the tree of its member names, with types in place of values. A list becomes its length and the shape
+ * of its items.
+ */
 export function shapeOf(value: unknown, name = "", depth = 0): unknown {
-  if (depth > DEEPEST) return "...";
+  if (depth > MAX_DEPTH) return "...";
   if (Array.isArray(value)) {
     const shapes = new Set(value.map((item) => JSON.stringify(shapeOf(item, name, depth + 1))));
     return { [`list of ${value.length}`]: [...shapes].slice(0, 5).map((shape): unknown => JSON.parse(shape)) };
   }
   if (isRecord(value)) {
     const members = Object.entries(value).map(([key, inner]) => [
-      NAME.test(key) && guidOf(key) === undefined ? key : "(a key)",
+      NAME.test(key) && parseGuid(key) === undefined ? key : "(a key)",
       shapeOf(inner, key, depth + 1),
     ]);
     return Object.fromEntries(members);
@@ -24,11 +27,11 @@ export function shapeOf(value: unknown, name = "", depth = 0): unknown {
   if (typeof value === "number") return ENUMS.has(name.toLowerCase()) ? `number ${value}` : "number";
   if (typeof value !== "string") return value === null ? "null" : typeof value;
   if (value === "") return "empty string";
-  return guidOf(value) === undefined ? "string" : "guid";
+  return parseGuid(value) === undefined ? "string" : "guid";
 }
 
-/** A text with its letters and digits made equal, runs shortened: its grammar without its words. */
-export function maskedText(value: string): string {
+/** A text whose letters and digits are all the same, with long runs shortened: its grammar without its words. */
+export function maskText(value: string): string {
   return value
     .replace(/\p{L}+/gu, "a")
     .replace(/\d+/g, "9")
@@ -36,12 +39,12 @@ export function maskedText(value: string): string {
     .slice(0, 200);
 }
 
-/** A path with what might be a secret or a person's made unreadable: ids, addresses, and the segment of LISTENERS_ACCESS. */
-export function maskedPath(path: string, segment: string | undefined): string {
+/** A path in which ids, addresses, and the segment of CRM_ACCESS are masked. */
+export function maskPath(path: string, segment: string | undefined): string {
   const parts = path.split("/").map((part) => {
     if (part === "") return part;
     if (part === segment) return "{segment}";
-    return NAME.test(part) && part.length <= 40 && guidOf(part) === undefined ? part : "{...}";
+    return NAME.test(part) && part.length <= 40 && parseGuid(part) === undefined ? part : "{...}";
   });
   return parts.join("/");
 }

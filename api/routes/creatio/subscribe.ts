@@ -1,55 +1,81 @@
-/** Registering a CRM's mailbox: the same credentials twice change nothing, and nobody's other mailbox is ever touched. */
+/**
+ * Registers a CRM's mailbox. The same credentials twice change nothing, and mailboxes that belong to others are never
+ * touched.
+ */
 import type { Mailbox, MailboxInput } from "../../../shared/contract/mailbox.ts";
 import { asProblem, Problem } from "../../../shared/contract/problem.ts";
 import type { MailboxWithState } from "../../../shared/store/store.ts";
 import type { ApiDeps } from "../../deps.ts";
-import { differs, mailboxFrom } from "../../mailboxes.ts";
+import { differs, mailboxFromInput } from "../../mailboxes.ts";
+import { secretNeededProblem } from "../../moved-secrets.ts";
+import { listMovedSecrets } from "../../../shared/places.ts";
 import { notFound } from "../../http/problems.ts";
-import { restarted } from "../mailboxes.ts";
-import { idOf, sameKind, updatedMailbox, wholeMailbox } from "./credentials.ts";
+import { allowLoginRetry, restartedState } from "../mailboxes.ts";
+import { closeMailbox, isClosed } from "../../closed-mailboxes.ts";
+import { authOf, idOf, isSameProtocol, mergeMailboxInput, mailboxInputFrom } from "./credentials.ts";
 import { text } from "./members.ts";
 
-type Deps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions">;
-export type How = "subscribe" | "update" | "load";
+type RegisterDeps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions" | "logins">;
+export type RegisterMode = "subscribe" | "update" | "load";
 
-/** Two requests about one mailbox may come at the same time; the later one reads again. */
-const TRIES = 4;
+/** Two requests about one mailbox may come at the same time. The later one reads again. */
+const MAX_TRIES = 4;
 
 /**
- * Stores the mailbox of these credentials and wakes its subscription; resolves once it is accepted, whatever the mail server says
- * later. `subscribe` replaces it whole, `update` only what the credentials carry, `load` registers an unknown one without
- * subscribing and leaves a known one alone. Throws `invalid`, `conflict`, and `not_found` for an update of nothing.
+ * Stores the mailbox of these credentials and wakes its subscription. Resolves once the mailbox is stored, whatever the
+ * mail server says later. `subscribe` replaces the whole mailbox. `update` replaces only what the credentials contain.
+ * `load` registers an unknown mailbox without a subscription and leaves a known one alone. Throws `invalid`,
+ * `conflict`, and `not_found` for an update of an unknown mailbox.
  */
-export async function register(deps: Deps, credentials: unknown, how: How): Promise<Mailbox> {
+export async function register(deps: RegisterDeps, credentials: unknown, mode: RegisterMode): Promise<Mailbox> {
   for (let tries = 1; ; tries++) {
     try {
-      return await registerOnce(deps, credentials, how);
+      return await registerOnce(deps, credentials, mode);
     } catch (error) {
-      if (asProblem(error).code !== "conflict" || tries >= TRIES) throw error;
+      if (asProblem(error).code !== "conflict" || tries >= MAX_TRIES) throw error;
     }
   }
 }
 
-async function registerOnce(deps: Deps, credentials: unknown, how: How): Promise<Mailbox> {
+async function registerOnce(deps: RegisterDeps, credentials: unknown, mode: RegisterMode): Promise<Mailbox> {
   const id = idOf(credentials);
-  const was = await deps.store.mailboxes.get(id);
-  if (was && was.mailbox.deliver.dialect !== "creatio") {
-    throw new Problem("forbidden", "A mailbox of this id is registered by the API and not a CRM's.", {
+  const previous = await deps.store.mailboxes.get(id);
+  if (previous && previous.mailbox.deliver.dialect !== "creatio") {
+    throw new Problem("forbidden", "A mailbox with this id was registered by the API, not by a CRM.", {
       retry: "never",
     });
   }
-  if (was && how === "load") return was.mailbox;
-  if (!was && how === "update" && text(credentials, "BpmEndpoint") === undefined) throw notFound("mailbox", id);
-  const keyword = deps.config.LISTENERS_KEYWORD;
-  const updates = how === "update" && was && sameKind(credentials, was.mailbox) ? was : undefined;
+  const known = previous && !isClosed(previous.mailbox) ? previous : undefined;
+  if (known && mode === "load") return known.mailbox;
+  if (!known && mode === "update" && text(credentials, "BpmEndpoint") === undefined) throw notFound("mailbox", id);
+  const keyword = deps.config.CRM_KEYWORD;
+  const updates = mode === "update" && known && isSameProtocol(credentials, known.mailbox) ? known : undefined;
   const input = updates
-    ? updatedMailbox(credentials, updates.mailbox)
-    : wholeMailbox(credentials, { was: was?.mailbox, keyword, subscribed: how !== "load" });
-  return was ? change(deps, was, input, how) : create(deps, input);
+    ? mergeMailboxInput(credentials, updates.mailbox)
+    : mailboxInputFrom(credentials, { previous: previous?.mailbox, keyword, subscribed: mode !== "load" });
+  if (!previous) return create(deps, input);
+  const { mailbox } = mailboxFromInput(input, previous.mailbox);
+  const isLoginGiven = authOf(credentials) !== undefined;
+  return change(deps, previous, keepSecretsInPlace(previous.mailbox, mailbox, isLoginGiven), mode);
 }
 
-async function create({ store, facts, subscriptions }: Deps, input: MailboxInput): Promise<Mailbox> {
-  const { mailbox } = mailboxFrom(input);
+/**
+ * Throws `secret_needed` if the stored login for receiving would go to another place. A login for sending stays behind:
+ * the next message of the CRM says how to send.
+ */
+function keepSecretsInPlace(before: Mailbox, after: Mailbox, isLoginGiven: boolean): Mailbox {
+  // The login at the endpoint came with its URL.
+  const isGiven = (path: string) => path.startsWith("deliver.") || (isLoginGiven && path.startsWith("receive."));
+  const moved = listMovedSecrets(before, after, isGiven);
+  const received = moved.filter((path) => path.startsWith("receive."));
+  if (received.length > 0) throw secretNeededProblem(received);
+  if (moved.length === 0) return after;
+  const { send: _, ...others } = after;
+  return others;
+}
+
+async function create({ store, facts, subscriptions }: RegisterDeps, input: MailboxInput): Promise<Mailbox> {
+  const { mailbox } = mailboxFromInput(input);
   const paused = mailbox.deliver.creatio?.subscribed === false;
   const stored = await store.mailboxes.put({ ...mailbox, paused });
   facts.emit({ kind: "mailbox.registered", mailbox: stored.id, address: stored.address });
@@ -57,39 +83,43 @@ async function create({ store, facts, subscriptions }: Deps, input: MailboxInput
   return stored;
 }
 
-async function change(deps: Deps, was: MailboxWithState, input: MailboxInput, how: How): Promise<Mailbox> {
-  const { store, facts, subscriptions } = deps;
-  const { mailbox: before } = was;
-  const { mailbox } = mailboxFrom(input, before);
-  // A pause by a person stays; one that only meant "not subscribed yet" ends with the subscription.
-  const waits = mailbox.deliver.creatio?.subscribed === false;
-  const paused = waits || (before.paused && before.deliver.creatio?.subscribed !== false);
-  const same =
+async function change(
+  deps: RegisterDeps,
+  previous: MailboxWithState,
+  mailbox: Mailbox,
+  mode: RegisterMode,
+): Promise<Mailbox> {
+  const { store, facts, subscriptions, logins } = deps;
+  const { mailbox: before } = previous;
+  // A pause by a person stays. A pause that only meant "not subscribed yet" ends with the subscription.
+  const notSubscribed = mailbox.deliver.creatio?.subscribed === false;
+  const paused = notSubscribed || (before.paused && before.deliver.creatio?.subscribed !== false);
+  const unchanged =
     !differs(before.receive, mailbox.receive) && before.paused === paused && before.address === mailbox.address;
-  const told = before.told !== undefined && (how === "update" || same) ? { told: before.told } : {};
+  const told = before.told !== undefined && (mode === "update" || unchanged) ? { told: before.told } : {};
   const next = { ...mailbox, ...told, paused };
-  if (same && !troubled(was) && !before.endpointGone) {
-    // Nothing that the subscription depends on: it goes on as it is.
-    if (differs(before.deliver, next.deliver)) await store.mailboxes.amend(next);
+  if (unchanged && !needsRestart(previous) && !before.endpointGone) {
+    // The subscription does not depend on this change, so it continues.
+    if (differs(before.deliver, next.deliver))
+      await store.mailboxes.amend(next, (stored) => ({ ...stored, deliver: next.deliver }));
     return next;
   }
-  const stored = await store.mailboxes.put(next, { ...was.state, ...restarted(next) });
+  await allowLoginRetry(logins, previous.state, next);
+  const stored = await store.mailboxes.put(next, { ...previous.state, ...restartedState(next) });
   facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   subscriptions.wake(stored.id);
   return stored;
 }
 
-/** Something that starting over might mend: whoever saves the mailbox again wants it tried again. */
-function troubled({ state }: MailboxWithState): boolean {
+/** Whether a restart might fix the problem. Somebody who saves the mailbox again wants a new attempt. */
+function needsRestart({ state }: MailboxWithState): boolean {
   return state.status === "needs_attention" || state.failedLogins > 0;
 }
 
-/** Removes the CRM's mailboxes among these ids; the others, and unknown ones, are left as they are. */
-export async function unregister({ store, facts, subscriptions }: Deps, ids: string[]): Promise<void> {
+/** Closes the CRM's mailboxes among these ids. Others and unknown ones stay as they are. */
+export async function unregister(deps: RegisterDeps, ids: string[]): Promise<void> {
   for (const id of ids) {
-    const found = await store.mailboxes.get(id);
-    if (found?.mailbox.deliver.dialect !== "creatio" || !(await store.mailboxes.remove(id))) continue;
-    facts.emit({ kind: "mailbox.removed", mailbox: id });
-    subscriptions.wake(id);
+    const found = await deps.store.mailboxes.get(id);
+    if (found?.mailbox.deliver.dialect === "creatio") await closeMailbox(deps, found);
   }
 }

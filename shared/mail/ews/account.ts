@@ -1,100 +1,122 @@
-/** What all Exchange mailboxes of a process share: connections by account, where mailboxes were found, and who asked to be left alone. */
+/**
+ * What all Exchange mailboxes of a process share: connections by login, EWS URLs that autodiscover found, and the times
+ * before which Exchange wants no request.
+ */
 import { createHmac, randomBytes } from "node:crypto";
+import { clock } from "../../time.ts";
 import { cookieJar } from "./transport/cookies.ts";
-import type { Account } from "./transport/http.ts";
-import { type EwsHints, ewsHints } from "./notifications/pool.ts";
-import { type LineDeps, type Lines, linesTo, type Refusal, type Target } from "./lines.ts";
-import { type Places, placeMemory } from "./autodiscover/locate.ts";
-import { VERSIONS } from "./client/envelope.ts";
+import type { EwsAccount } from "./transport/http.ts";
+import {
+  type ConnectionPoolDeps,
+  type ConnectionPool,
+  connectionPool,
+  type ServerTarget,
+} from "../http/connection-pool.ts";
+import { type ServiceUrlCache, serviceUrlCache } from "./service-url.ts";
+import type { MailboxOf, UserAuth } from "../../contract/mailbox.ts";
+import { VERSIONS } from "./soap/versions.ts";
 
-/** What is alike for all requests of an account: who pays, whom to trust; and the mailbox that asks for it. */
-export type AccountOf = { key: string; trust: Pick<Target, "ca" | "fingerprint">; mailbox: string };
+/** What is the same for all requests of a login: its key and the certificates to trust. */
+export type AccountOptions = { key: string; trust: Pick<ServerTarget, "ca" | "fingerprint"> };
 
-export interface Exchange {
-  readonly places: Places;
-  readonly busy: Busy;
-  readonly hints: EwsHints;
-  /** A word for a secret, of no use to anybody outside this process. */
+export interface EwsAccounts {
+  readonly serviceUrls: ServiceUrlCache;
+  readonly backOff: BackOffTimes;
+  /** A short code for a secret. It is useless outside this process. */
   mark(secret: string): string;
-  /** The account's connections, shared by all who use it; `over` must be called once, and closes them after the last. */
-  account(deps: LineDeps, of: AccountOf): { account: Account; over: () => void };
+  /** The login's connections, shared by all who use it. Call `over` once; it closes them after the last user. */
+  acquire(deps: ConnectionPoolDeps, of: AccountOptions): { account: EwsAccount; over: () => void };
 }
 
-/** Until when somebody is not to be asked, because the server said so. */
-export interface Busy {
-  until(who: string): Date | undefined;
-  note(who: string, until: Date): void;
+/** Times before which the server wants no request. */
+export interface BackOffTimes {
+  until(key: string): Date | undefined;
+  set(key: string, until: Date): void;
 }
 
-/** Made once in a process. Nothing is opened before the first mailbox. */
-export function exchange(): Exchange {
+/** Created once in a process. It opens nothing before the first mailbox. */
+export function ewsAccounts(): EwsAccounts {
   const key = randomBytes(32);
-  const accounts = new Map<string, { account: Account; users: number; close: () => void }>();
-  const refusals = new Map<string, Refusal>();
+  const accounts = new Map<string, { account: EwsAccount; users: number; close: () => void }>();
   return {
-    places: placeMemory(),
-    busy: busyTimes(),
-    hints: ewsHints(),
+    serviceUrls: serviceUrlCache(),
+    backOff: backOffTimes(),
     mark: (secret) => createHmac("sha256", key).update(secret).digest("base64url").slice(0, 16),
-    account(deps, of) {
-      const found = accounts.get(of.key) ?? { ...accountOver(deps, of, refusals), users: 0 };
-      accounts.set(of.key, found);
-      found.users++;
-      let left = false;
-      const over = () => {
-        if (left) return;
-        left = true;
-        if (--found.users > 0) return;
+    acquire(deps, of) {
+      const entry = accounts.get(of.key) ?? { ...createAccount(deps, of), users: 0 };
+      accounts.set(of.key, entry);
+      entry.users++;
+      let released = false;
+      const release = () => {
+        if (released) return;
+        released = true;
+        if (--entry.users > 0) return;
         accounts.delete(of.key);
-        found.close();
+        entry.close();
       };
-      return { account: found.account, over };
+      return { account: entry.account, over: release };
     },
   };
 }
 
-/** Refusals outlive the account: its mailboxes may come one after the other. Whose password was refused itself may try again. */
-function accountOver(
-  deps: LineDeps,
-  { key, trust, mailbox }: AccountOf,
-  refusals: Map<string, Refusal>,
-): { account: Account; close: () => void } {
-  const servers = new Map<string, Lines>();
-  const linesOf = (url: URL): Lines => {
+function createAccount(
+  deps: ConnectionPoolDeps,
+  { key, trust }: AccountOptions,
+): { account: EwsAccount; close: () => void } {
+  const servers = new Map<string, ConnectionPool>();
+  const poolFor = (url: URL): ConnectionPool => {
     const found = servers.get(url.origin);
     if (found) return found;
     const secure = url.protocol === "https:";
     const port = Number(url.port) || (secure ? 443 : 80);
-    const made = linesTo(deps, { ca: trust.ca, fingerprint: trust.fingerprint, host: url.hostname, port, secure });
-    servers.set(url.origin, made);
-    const earlier = refusals.get(`${key} ${url.origin}`);
-    if (earlier && earlier.mailbox !== mailbox) made.refused = earlier;
-    return made;
+    const pool = connectionPool(deps, {
+      ca: trust.ca,
+      fingerprint: trust.fingerprint,
+      host: url.hostname,
+      port,
+      secure,
+    });
+    servers.set(url.origin, pool);
+    return pool;
   };
   const close = () => {
-    for (const [at, { until }] of refusals) if (until < performance.now()) refusals.delete(at);
-    for (const [origin, lines] of servers) {
-      lines.close();
-      if (lines.refused) refusals.set(`${key} ${origin}`, lines.refused);
-    }
+    for (const lines of servers.values()) lines.close();
   };
   const { command } = deps.timeouts;
   const [version] = VERSIONS;
-  return { account: { key, linesTo: linesOf, cookies: cookieJar(), command, version }, close };
+  return { account: { key, connectionPool: poolFor, cookies: cookieJar(), command, version }, close };
 }
 
-function busyTimes(): Busy {
+function backOffTimes(): BackOffTimes {
   const times = new Map<string, number>();
   return {
-    until(who) {
-      const at = times.get(who);
+    until(key) {
+      const at = times.get(key);
       if (at === undefined) return undefined;
-      if (at > Date.now()) return new Date(at);
-      times.delete(who);
+      if (at > clock.now()) return new Date(at);
+      times.delete(key);
       return undefined;
     },
-    note(who, until) {
-      times.set(who, Math.max(times.get(who) ?? 0, until.getTime()));
+    set(key, until) {
+      times.set(key, Math.max(times.get(key) ?? 0, until.getTime()));
     },
   };
+}
+/**
+ * The key of a login at a server: the user and his credentials, or the application if it acts for itself. A refresh token
+ * is no part of it: it changes with each use, and a server sees only the access token of each request.
+ */
+export function accountKey(exchange: Pick<EwsAccounts, "mark">, { receive }: MailboxOf<"ews">, server: string): string {
+  const { auth, ca, fingerprint, scheme } = receive;
+  const identity = "oauth2" in auth && !auth.oauth2.refreshToken ? auth.oauth2.clientId : auth.user;
+  const credentialsMark = exchange.mark(JSON.stringify([...listCredentials(auth), ca, fingerprint, scheme]));
+  return [identity.toLowerCase(), server, credentialsMark].join(" ");
+}
+
+function listCredentials(auth: UserAuth): string[] {
+  if ("password" in auth) return ["password", auth.password.reveal()];
+  if ("accessToken" in auth) return ["token", auth.accessToken.reveal()];
+  const { tokenUrl, clientId, clientSecret, privateKey, certificate = "", scope = "" } = auth.oauth2;
+  const secrets = [clientSecret, privateKey].map((one) => one?.reveal() ?? "");
+  return ["oauth2", tokenUrl, clientId, certificate, scope, ...secrets];
 }

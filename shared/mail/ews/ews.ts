@@ -1,103 +1,123 @@
-/** A mailbox reached by Exchange Web Services: a session that is made when first needed, over connections its account shares. */
+/**
+ * A mailbox that is received by Exchange Web Services: a session that is opened when first needed, over connections
+ * that its login shares.
+ */
 import type { FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import { isPolled } from "../defaults.ts";
-import { kept } from "../reconnecting.ts";
+import { createReconnectingSession } from "../reconnecting.ts";
 import type { MailConnection } from "../mail.ts";
-import { startOf } from "../since.ts";
-import { appendOver } from "./items/append.ts";
-import { exchange } from "./account.ts";
-import { fetchOver } from "./items/fetch.ts";
-import { folderTree, foundOrMade, INBOX, watchedFolders } from "./sync/folders.ts";
-import { pollOver } from "./sync/poll.ts";
-import { receivedSince, withMessageIds } from "./sync/find-item.ts";
-import { type EwsDeps, openEws } from "./client/session.ts";
-import { tidyOver } from "./items/after-delivery.ts";
-import { watchOver } from "./sync/watch.ts";
+import { getWatchStart } from "../since.ts";
+import { appendMessage } from "./items/append.ts";
+import { ewsAccounts } from "./account.ts";
+import { fetchMessages } from "./items/fetch.ts";
+import { getFolderTree, findOrCreateFolder, INBOX, getWatchedFolders } from "./sync/folders.ts";
+import { type NotificationPool, notificationPool } from "./notifications/pool.ts";
+import { pollChanges } from "./sync/poll.ts";
+import { findReceivedSince, findByMessageIds } from "./sync/find-item.ts";
+import { type EwsDeps, type EwsSession, openEws } from "./client/session.ts";
+import { type AfterDeliveryTarget, applyAfterDelivery } from "./items/after-delivery.ts";
+import { watchChanges } from "./sync/watch.ts";
 
-/** What an Exchange mailbox needs to be received. Times in milliseconds. */
+/** What receiving an Exchange mailbox needs. Times in milliseconds. */
 export type EwsConnectionDeps = EwsDeps & {
-  /** How long a subscription may go without a look of its own at its folders. */
+  /** How long a subscription may go without comparing its folders. */
   probeMs: number;
-  /** How often folders are looked at where the server does not notify. */
+  /** How often folders are polled when the server does not notify. */
   folderPollMs: number;
+  /** The pool of notifications, shared by all mailboxes of a process. Without it the mailbox has its own. */
+  notifications?: NotificationPool;
 };
 
 /**
- * A MailConnection over EWS. The first call makes the session; a call after it ended makes another, only a running `watch` never does.
- * After `close` every call throws.
+ * A MailConnection over EWS. The first call opens the session. A call after the session ended opens another one; only a
+ * running `watch` never does. After `close` every call throws.
  */
 export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">): MailConnection {
-  const shared = deps.exchange ?? exchange();
-  const moves = new Map<string, FolderId>();
-  const mine = kept((signal) => {
-    moves.clear();
+  const shared = deps.exchange ?? ewsAccounts();
+  const notifications = deps.notifications ?? notificationPool();
+  const moveTargets = new Map<string, FolderId>();
+  const reconnecting = createReconnectingSession((signal) => {
+    moveTargets.clear();
     return openEws({ ...deps, exchange: shared }, mailbox, signal);
   });
-  const { session } = mine;
-
-  async function folderFor(name: string, signal: AbortSignal): Promise<FolderId> {
-    const known = moves.get(name) ?? (await foundOrMade(await session(signal), name, signal));
-    moves.set(name, known);
-    return known;
-  }
+  const { getSession: session } = reconnecting;
 
   return {
     async *watch(cursors, tell, signal) {
       const startedAt = performance.now();
-      const known = new Map(cursors.map((cursor) => [cursor.folder, cursor]));
-      const looking = { mailbox, tell, emit: deps.emit, cursors: known, start: startOf(mailbox, cursors), startedAt };
-      if (isPolled(mailbox.receive)) return yield* pollOver({ ...looking, open: () => session(signal) }, signal);
-      const ours = await mine.sessionUnlessStopped(signal);
-      const { hints } = shared;
+      const cursorsByFolder = new Map(cursors.map((cursor) => [cursor.folder, cursor]));
+      const context = {
+        mailbox,
+        tell,
+        emit: deps.emit,
+        cursors: cursorsByFolder,
+        start: getWatchStart(mailbox, cursors),
+        startedAt,
+      };
+      if (isPolled(mailbox.receive)) return yield* pollChanges({ ...context, open: () => session(signal) }, signal);
+      const current = await reconnecting.getSessionUnlessAborted(signal);
       const { probeMs, folderPollMs: pollMs } = deps;
-      if (ours) yield* watchOver({ ...looking, session: ours, hints, probeMs, pollMs }, signal);
+      if (current) yield* watchChanges({ ...context, session: current, notifications, probeMs, pollMs }, signal);
     },
-    async *since(date, _, signal) {
-      const ours = await session(signal);
-      for (const watched of await watchedFolders(ours, mailbox, signal)) {
-        yield* receivedSince(ours, watched, date, signal);
+    async *listSince(date, _, signal) {
+      const current = await session(signal);
+      for (const watched of await getWatchedFolders(current, mailbox, signal)) {
+        yield* findReceivedSince(current, watched, date, signal);
       }
     },
-    async *find(messageIds, signal) {
-      const ours = await session(signal);
-      for (const watched of await watchedFolders(ours, mailbox, signal)) {
-        yield* withMessageIds(ours, watched, messageIds, signal);
+    async *findByMessageIds(messageIds, signal) {
+      const current = await session(signal);
+      for (const watched of await getWatchedFolders(current, mailbox, signal)) {
+        yield* findByMessageIds(current, watched, messageIds, signal);
       }
     },
     async *fetch(messages, signal) {
-      yield* fetchOver(await session(signal), messages, signal);
+      const current = await session(signal);
+      yield* fetchMessages(current, { messages, mailbox }, signal);
     },
-    async tidy(messages, action, signal) {
-      const ours = await session(signal);
-      const place = { session: ours, folder: folderFor };
+    async applyAfterDelivery(messages, action, signal) {
+      const target = withMoveTargets(await session(signal), moveTargets);
       try {
-        await tidyOver(place, messages, action, signal);
+        await applyAfterDelivery(target, messages, action, signal);
       } catch (error) {
-        const gone = error instanceof Problem && error.code === "folder" && moves.size > 0;
+        const gone = error instanceof Problem && error.code === "folder" && moveTargets.size > 0;
         if (!gone) throw error;
-        // The folder was deleted since it was last moved to: it is found, or made, once more.
-        moves.clear();
-        await tidyOver(place, messages, action, signal);
+        // Somebody deleted the folder since the last move, so it is looked up, or created, again.
+        moveTargets.clear();
+        await applyAfterDelivery(target, messages, action, signal);
       }
+      return [];
     },
-    async folders(signal) {
-      const tree = await folderTree(await session(signal), signal);
-      return tree.map(({ id: _id, words: _words, distinguished: _name, aside: _aside, ...folder }) => folder);
+    async listFolders(signal) {
+      const tree = await getFolderTree(await session(signal), signal);
+      return tree.map(({ id: _id, displayPath: _words, distinguished: _name, excluded: _aside, ...folder }) => folder);
     },
-    async sentFolder(signal) {
-      const tree = await folderTree(await session(signal), signal);
+    async getSentFolder(signal) {
+      const tree = await getFolderTree(await session(signal), signal);
       return tree.find(({ specialUse }) => specialUse === "\\Sent")?.path ?? null;
     },
     async append(folder, message, signal) {
-      const ours = await session(signal);
-      const id = folder === INBOX ? ours.folder("inbox") : new ours.library.FolderId(folder);
-      await appendOver(ours, id, message, signal);
+      const current = await session(signal);
+      const id = folder === INBOX ? current.folder("inbox") : new current.library.FolderId(folder);
+      return appendMessage(current, id, message, signal);
     },
     get open() {
-      return mine.open;
+      return reconnecting.open;
     },
-    close: mine.close,
+    close: reconnecting.close,
+  };
+}
+
+/** The target folders of moves. They are looked up, or created, once for each session. */
+function withMoveTargets(session: EwsSession, moveTargets: Map<string, FolderId>): AfterDeliveryTarget {
+  return {
+    session,
+    async folder(name, signal) {
+      const folder = moveTargets.get(name) ?? (await findOrCreateFolder(session, name, signal));
+      moveTargets.set(name, folder);
+      return folder;
+    },
   };
 }

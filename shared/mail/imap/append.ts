@@ -1,39 +1,51 @@
-/** Putting messages into folders: where sent mail belongs, and a copy that is put there once. */
+/** Puts messages into folders: finds the Sent folder, and puts a copy there once. */
 import type { MailboxObject } from "imapflow";
 import { Problem } from "../../contract/problem.ts";
-import type { Filed } from "../mail.ts";
+import { withoutGiven } from "../../evidence/evidence.ts";
+import type { MessageToAppend } from "../mail.ts";
 import { listFolders } from "./folders.ts";
 import type { Session } from "./session.ts";
 
-/** Where there is no folder for sent mail, one of this name is made. */
-const SENT = "Sent";
+/** The name of the Sent folder that is created if there is none. */
+const SENT_FOLDER = "Sent";
 
 /**
- * The folder that the server marks as `\Sent` (RFC 6154), or that is named like one in any of many languages; made when there is
- * none. Null for Gmail, which files what goes out by itself.
+ * The folder that the server marks as `\Sent` (RFC 6154), or whose name means that in one of many languages. It is
+ * created if there is none. Null for Gmail, which keeps sent mail by itself.
  */
-export async function sentFolderOver(session: Session, signal: AbortSignal): Promise<string | null> {
+export async function getSentFolder(session: Session, signal: AbortSignal): Promise<string | null> {
   const { client } = session;
   if (client.capabilities.has("X-GM-EXT-1")) return null;
   const sent = (await listFolders(session, signal)).find((one) => one.specialUse === "\\Sent" && one.selectable);
   if (sent) return sent.path;
-  return (await session.ask(`CREATE ${SENT}`, () => client.mailboxCreate(SENT), signal)).path;
+  return (await session.runExclusive(`CREATE ${SENT_FOLDER}`, () => client.mailboxCreate(SENT_FOLDER), signal)).path;
 }
 
-/** The append of MailConnection: one turn of looking for the message and putting it there. */
-export async function appendOver(session: Session, folder: string, message: Filed, signal: AbortSignal): Promise<void> {
+/** `append` of MailConnection: searches the message and puts it into the folder in one turn. */
+export async function appendMessage(
+  session: Session,
+  folder: string,
+  message: MessageToAppend,
+  signal: AbortSignal,
+): Promise<boolean> {
   const { client } = session;
   const work = async (box: MailboxObject) => {
     if (box.exists > 0) {
-      // What another session put there since the folder was opened shows only after a word.
+      // NOOP shows what another session put into the folder since it was opened.
       await client.noop();
       for (const id of message.messageIds) {
         const found = await client.search({ header: { "message-id": id } }, { uid: true });
-        if (Array.isArray(found) && found.length > 0) return;
+        if (!Array.isArray(found)) throw new Problem("protocol", `The server did not search ${folder} for the copy`);
+        if (found.length > 0) return false;
       }
     }
-    const done = await client.append(folder, Buffer.from(message.raw), message.flags, message.date);
-    if (!done) throw new Problem("protocol", `The server did not take the copy into ${folder}`);
+    const appended = await client.append(folder, Buffer.from(message.raw), message.flags, message.date);
+    if (!appended) throw new Problem("protocol", `The server did not accept the copy into ${folder}`);
+    return true;
   };
-  await session.inFolder(folder, `APPEND ${folder}`, work, signal);
+  try {
+    return await session.runInFolder(folder, `APPEND ${folder}`, work, signal);
+  } catch (error) {
+    throw withoutGiven(error, { secrets: [], message: message.raw });
+  }
 }

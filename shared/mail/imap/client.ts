@@ -1,165 +1,223 @@
-/** Opening an IMAP connection: address guard, TLS, login. What comes out is a Session that is ready for commands. */
+/** Opens an IMAP connection: egress guard, TLS, login. The result is a Session that is ready for commands. */
 import type { Socket } from "node:net";
+import manifest from "../../../package.json" with { type: "json" };
 import { ImapFlow, type ImapFlowOptions, type ImapTransport, type Logger } from "imapflow";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { atPace, type Paced } from "../net/login-rate.ts";
-import { type Credentials, credentials } from "../credentials.ts";
-import { portOf } from "../defaults.ts";
+import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
+import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
+import { type Credentials, withCredentials } from "../oauth/credentials.ts";
+import { portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
-import { problemOf } from "../problems.ts";
-import { patiently } from "../net/idle-timeout.ts";
-import { type Session, sessionOver } from "./session.ts";
-import { secured, startTls } from "../net/tls.ts";
+import { checkProtocol } from "../net/greeting.ts";
+import { toProblem, withWhere } from "../problems.ts";
+import { withIdleTimeout } from "../net/idle-timeout.ts";
+import { type Session, createSession } from "./session.ts";
+import { upgradeToTls, startTls } from "../net/tls.ts";
+import { createIntake, type Intake } from "../net/intake.ts";
+import { createGate, type Gate } from "./wire/gate.ts";
 
-/** What an IMAP connection needs. Times in milliseconds; `command` is how long the server may be silent at any step. */
-export type ImapDeps = Paced & {
-  egress: Egress;
-  tokens?: Tokens;
-  timeouts: { command: number };
-  /** How long a subscription may go without proof that it hears. */
-  probeMs: number;
-  /** How often other folders, or servers that cannot push, are looked at. */
-  folderPollMs: number;
-  emit?: Emit;
-};
+/** What an IMAP connection needs. Times in milliseconds. `command` is how long the server may be silent at any step. */
+export type ImapDeps = LoginRateDeps &
+  LoginDeps & {
+    egress: Egress;
+    tokens?: Tokens;
+    /** What servers may make this process read. Without it a connection has one of its own. */
+    intake?: Intake;
+    timeouts: { command: number };
+    /** How long a subscription may go without an answer of the server. */
+    probeMs: number;
+    /** How often other folders are polled, and all folders of a server that cannot push. */
+    folderPollMs: number;
+    emit?: Emit;
+  };
 
 type ImapMailbox = MailboxOf<"imap">;
 
-const MIB = 1024 * 1024;
-/** The server's to send, this process's to hold: a message may be large, a line may not (failure modes of hostile servers). */
-const LIMITS = { maxLineLength: 16 * MIB, maxLiteralSize: 256 * MIB, maxResponseSize: 260 * MIB };
+/** Every value of an answer becomes an object. The numbers of SEARCH do not count. Bytes are counted in `wire/traffic.ts`. */
+const MAX_RESPONSE_TOKENS = 20_000;
 const KEEP_ALIVE_MS = 60_000;
-const UNUSED_MS = 29 * 60_000;
+const UNUSED_CLOSE_MS = 29 * 60_000;
 
-/** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
+/** Connects and logs in. Throws the Problem of the failed step; then nothing stays open. */
 export function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
-  return atPace(deps, mailbox.receive.host, () => connected(deps, mailbox, signal), signal);
+  const { host, auth } = mailbox.receive;
+  const open = () => withLoginRate(deps, host, () => connect(deps, mailbox, signal), signal);
+  return withLoginGate(deps, { host, port: portOf(mailbox.receive) }, auth, open, signal);
 }
 
-async function connected(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
+async function connect(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
+  const where = whereOf(mailbox.receive);
+  try {
+    return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
+  } catch (error) {
+    throw error instanceof Problem ? withWhere(error, where) : error;
+  }
+}
+
+function whereOf(receive: ImapMailbox["receive"]): string {
+  return `${receive.host} port ${portOf(receive)}`;
+}
+
+async function connectWith(
+  deps: ImapDeps,
+  mailbox: ImapMailbox,
+  auth: Credentials,
+  signal: AbortSignal,
+): Promise<Session> {
   const { receive } = mailbox;
-  const auth = await credentials(deps, mailbox, signal);
   const timeoutMs = deps.timeouts.command;
   const raw = await deps.egress.connect({ host: receive.host, port: portOf(receive), timeoutMs }, signal);
-  // Whoever reads from the connection hears its errors too; without a listener the time between would end the process.
+  // Without a listener, an error at this moment would end the process. Later readers get the error too.
   raw.on("error", () => undefined);
-  const socket = receive.tls === "implicit" ? await secured(raw, receive, timeoutMs, signal) : raw;
+  const socket = receive.tls === "implicit" ? await upgradeToTls(raw, receive, timeoutMs, signal) : raw;
   try {
     return await logIn(deps, mailbox, { socket, auth }, signal);
   } finally {
-    // The library asks for a probe every 5 seconds; a minute keeps NAT entries alive with a twelfth of the packets.
+    // By default the library sends a keep-alive packet every 5 seconds. One a minute keeps NAT entries alive with a
+    // twelfth of the packets.
     raw.setKeepAlive(true, KEEP_ALIVE_MS);
   }
 }
 
+const GREETING = { protocol: "IMAP", starts: ["* "], port: "993 with TLS, 143 with STARTTLS" };
+
 /**
- * Speaks IMAP on a connected socket (already TLS where the mailbox says implicit) up to a logged-in session. `onSecure` is
- * called when STARTTLS succeeded. A refused OAuth2 token is forgotten, so that the next try fetches a new one.
+ * Speaks IMAP on a connected socket (already TLS if the mailbox says implicit) up to a logged-in session. `onUpgrade` is
+ * called before STARTTLS is sent, `onSecure` when it succeeded.
  */
 export async function logIn(
   deps: ImapDeps,
   mailbox: ImapMailbox,
-  by: { socket: Socket; auth: Credentials; onSecure?: () => void },
+  login: { socket: Socket; auth: Credentials; onUpgrade?: () => void; onSecure?: () => void },
   signal: AbortSignal,
 ): Promise<Session> {
-  const { auth } = by;
+  // Otherwise the client library would wait for a greeting that does not come.
+  await checkProtocol(deps, mailbox.receive, { socket: login.socket, expected: GREETING }, signal);
+  const { auth } = login;
   const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
-  const ear: { throttled?: (ms: number) => void } = {};
-  const client = new ImapFlow(optionsFor(deps, mailbox.receive, by, ear));
+  const throttleHook: { throttled?: (ms: number) => void } = {};
+  const line = openLine(deps, mailbox.receive, login);
+  const client = new ImapFlow(getClientOptions(deps, mailbox.receive, { auth, line }, throttleHook));
   // Until the session listens: an error without a listener would end the process.
   client.on("error", () => undefined);
-  const quietMs = deps.timeouts.command;
-  const received = () => client.stats().received;
-  const stop = () => client.close();
-  signal.addEventListener("abort", stop, { once: true });
+  const idleMs = deps.timeouts.command;
+  const received = () => line.gate.activity();
+  const onAbort = () => client.close();
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    await patiently({ received, quietMs, capMs: 8 * quietMs }, "Logging in", client.connect(), stop);
+    await withIdleTimeout({ received, idleMs, maxMs: 8 * idleMs }, "Logging in", client.connect(), onAbort);
   } catch (error) {
     client.close();
-    by.socket.destroy();
+    login.socket.destroy();
     if (signal.aborted) throw signal.reason;
-    throw refusedLogin(deps, mailbox, problemOf(error, { step: "login", secrets, bye: client.byeReason }));
+    throw toLoginProblem(mailbox, toProblem(error, { step: "login", secrets, bye: client.byeReason }));
   } finally {
-    signal.removeEventListener("abort", stop);
+    signal.removeEventListener("abort", onAbort);
   }
-  const session = sessionOver(client, { quietMs, secrets });
-  ear.throttled = (ms) => session.cut(problemOf(throttling(ms), { step: "command" }));
+  const { traffic } = line.gate;
+  traffic.loggedIn();
+  const expectContent = (bytes: number) => traffic.expectContent(bytes);
+  const where = whereOf(mailbox.receive);
+  const session = createSession(client, { quietMs: idleMs, secrets, where, received, expectContent });
+  throttleHook.throttled = (ms) => session.destroy(toProblem(createThrottleError(ms), { step: "command" }));
   return session;
 }
 
-function refusedLogin(deps: ImapDeps, mailbox: ImapMailbox, problem: Problem): Problem {
+/** Another token may be accepted; how often that is tried is the subscription's to count. */
+function toLoginProblem(mailbox: ImapMailbox, problem: Problem): Problem {
   if (problem.code !== "auth" || !("oauth2" in mailbox.receive.auth)) return problem;
-  deps.tokens?.forget(mailbox.id);
-  const { message, evidence } = problem;
-  // Another token may be accepted; how often that is tried is the subscription's to count.
-  return new Problem("auth", message, { cause: problem, ...(evidence === null ? {} : { evidence }) });
+  const { message, evidence, fix } = problem;
+  return new Problem("auth", message, { cause: problem, fix, ...(evidence === null ? {} : { evidence }) });
 }
 
-function throttling(ms: number): Error {
+function createThrottleError(ms: number): Error {
   const response = `Request is throttled. Suggested Backoff Time: ${ms} milliseconds`;
   return Object.assign(new Error("Throttled"), { response, responseStatus: "BAD" });
 }
 
-function optionsFor(
+function getClientOptions(
   deps: ImapDeps,
   receive: ImapMailbox["receive"],
-  by: { socket: Socket; auth: Credentials; onSecure?: () => void },
-  ear: { throttled?: (ms: number) => void },
+  { auth, line }: { auth: Credentials; line: Line },
+  throttleHook: { throttled?: (ms: number) => void },
 ): ImapFlowOptions {
   return {
     host: receive.host.replace(/^\[(.*)\]$/, "$1"),
     port: portOf(receive),
     secure: receive.tls === "implicit",
-    // Undefined would mean "if offered", which an attacker on the line decides.
+    // Undefined would mean "if offered", and an attacker on the network could decide that.
     ...(receive.tls === "implicit" ? {} : { doSTARTTLS: receive.tls === "starttls" }),
-    transport: transportOver(by.socket, receive, by.onSecure),
-    auth: by.auth,
-    logger: throttleEar(ear),
-    clientInfo: { name: "Email Listener", version: "0.1.0", vendor: "Email Listener", "support-url": false },
+    transport: line.transport,
+    auth,
+    logger: createThrottleLogger(throttleHook),
+    clientInfo: { name: "Email Listener", version: manifest.version, vendor: "Email Listener", "support-url": false },
     disableAutoIdle: true,
-    // A decompressor is one more thing a hostile server can make burst.
+    // A hostile server could send a decompression bomb.
     disableCompression: true,
-    // CONDSTORE and UTF8=ACCEPT bring nothing here, and IMAP4rev2 mode breaks some servers.
+    // CONDSTORE and UTF8=ACCEPT are not needed here, and IMAP4rev2 mode breaks some servers.
     disableAutoEnable: true,
     disableIMAP4rev2: true,
     greetingTimeout: deps.timeouts.command,
     connectionTimeout: deps.timeouts.command,
-    // Our own deadlines are shorter; this one ends a connection that nobody uses, before the server does (RFC 3501 section 5.4).
-    socketTimeout: UNUSED_MS,
-    ...LIMITS,
+    // Our own deadlines are shorter. This one ends an unused connection before the server does (RFC 3501 section
+    // 5.4).
+    socketTimeout: UNUSED_CLOSE_MS,
+    maxResponseTokens: MAX_RESPONSE_TOKENS,
   };
 }
 
-/** Hands the library a socket that is connected, checked and secured, and does its STARTTLS upgrade by our rules. */
-function transportOver(socket: Socket, receive: ImapMailbox["receive"], onSecure?: () => void): ImapTransport {
+type Line = { readonly gate: Gate; readonly transport: ImapTransport };
+
+/**
+ * Gives the library a connected socket behind a gate (`wire/gate.ts`), and does its STARTTLS upgrade with our checks. `gate` is the
+ * present one: after STARTTLS nothing that was said before counts.
+ */
+function openLine(
+  { intake = createIntake() }: ImapDeps,
+  receive: ImapMailbox["receive"],
+  { socket, onUpgrade, onSecure }: { socket: Socket; onUpgrade?: () => void; onSecure?: () => void },
+): Line {
+  let gate = createGate(socket, intake);
   return {
-    connect(_, onConnect) {
-      queueMicrotask(onConnect);
-      return socket;
+    get gate() {
+      return gate;
     },
-    upgrade: (_, __, onUpgraded) =>
-      startTls(socket, receive, () => {
-        onSecure?.();
-        onUpgraded();
-      }),
+    transport: {
+      connect(_, onConnect) {
+        queueMicrotask(onConnect);
+        return gate;
+      },
+      prepareUpgrade: () => onUpgrade?.(),
+      upgrade(_, __, onUpgraded) {
+        const secure = startTls(gate.detach(), receive, () => {
+          onSecure?.();
+          onUpgraded();
+        });
+        gate = createGate(secure, intake);
+        return gate;
+      },
+    },
   };
 }
 
-/** The library waits out a throttling by itself and tells only its log; the subscription should know, and let go. */
-function throttleEar(ear: { throttled?: (ms: number) => void }): Logger {
+/**
+ * The library waits out throttling by itself and mentions it only in its log. The subscription must know it and close
+ * the connection.
+ */
+function createThrottleLogger(throttleHook: { throttled?: (ms: number) => void }): Logger {
   return {
     warn: (entry: { throttleDelay?: unknown }) => {
-      if (typeof entry.throttleDelay === "number") ear.throttled?.(entry.throttleDelay);
+      if (typeof entry.throttleDelay === "number") throttleHook.throttled?.(entry.throttleDelay);
     },
-    debug: deafEar,
-    info: deafEar,
-    error: deafEar,
-    fatal: deafEar,
+    debug: noop,
+    info: noop,
+    error: noop,
+    fatal: noop,
   };
 }
 
-const deafEar = () => undefined;
+const noop = () => undefined;

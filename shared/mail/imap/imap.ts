@@ -1,73 +1,95 @@
-/** A mailbox reached by IMAP: one connection, opened when first needed, that listens and downloads at the same time. */
+/**
+ * A mailbox that is received by IMAP: one connection, opened when first needed, for listening and downloading at the
+ * same time.
+ */
 import type { MailboxOf } from "../../contract/mailbox.ts";
-import { kept } from "../reconnecting.ts";
+import { Problem } from "../../contract/problem.ts";
+import { createReconnectingSession } from "../reconnecting.ts";
 import type { MailConnection } from "../mail.ts";
 import { type ImapDeps, openSession } from "./client.ts";
-import { appendOver, sentFolderOver } from "./append.ts";
+import { appendMessage, getSentFolder } from "./append.ts";
 import { isPolled } from "../defaults.ts";
-import { fetchOver } from "./fetch.ts";
-import { listFolders, watchedFolders } from "./folders.ts";
-import { receivedSince, withMessageIds } from "./reconcile.ts";
-import { tidyOver } from "./tidy.ts";
-import { pollOver } from "./poll.ts";
-import { startOf } from "../since.ts";
-import { watchOver } from "./watch.ts";
+import { fetchMessages } from "./fetch.ts";
+import { listFolders, type WatchedFolder, watchedFolders } from "./folders.ts";
+import { listReceivedSince, findByMessageIds } from "./reconcile.ts";
+import { applyAfterDelivery } from "./after-delivery.ts";
+import { pollFolders } from "./poll.ts";
+import { getWatchStart } from "../since.ts";
+import { watchFolders } from "./watch.ts";
 
 /**
- * A MailConnection over IMAP4rev1. The first call connects; a call after the connection was lost connects anew, only a running
- * `watch` never does. After `close` every call throws.
+ * A MailConnection over IMAP4rev1. The first call connects. A call after the connection was lost connects again; only a
+ * running `watch` never does. After `close` every call throws.
  */
 export function imapConnection(deps: ImapDeps, mailbox: MailboxOf<"imap">): MailConnection {
-  const mine = kept((signal) => openSession(deps, mailbox, signal));
-  const { session } = mine;
+  const reconnecting = createReconnectingSession((signal) => openSession(deps, mailbox, signal));
+  const { getSession } = reconnecting;
 
   return {
-    async *watch(cursors, tell, signal) {
+    async *watch(cursors, notify, signal) {
       const startedAt = performance.now();
       if (isPolled(mailbox.receive)) {
         const polling = {
           deps,
           mailbox,
-          tell,
-          open: () => session(signal),
+          tell: notify,
+          open: () => getSession(signal),
           startedAt,
-          start: startOf(mailbox, cursors),
+          start: getWatchStart(mailbox, cursors),
         };
-        return yield* pollOver(polling, cursors, signal);
+        return yield* pollFolders(polling, cursors, signal);
       }
-      const opened = await mine.sessionUnlessStopped(signal);
-      if (opened) yield* watchOver({ deps, session: opened, mailbox, tell, startedAt }, cursors, signal);
+      const opened = await reconnecting.getSessionUnlessAborted(signal);
+      if (opened) yield* watchFolders({ deps, session: opened, mailbox, notify, startedAt }, cursors, signal);
     },
-    async *since(date, _, signal) {
-      const opened = await session(signal);
-      for (const folder of await watchedFolders(opened, mailbox, signal)) {
-        yield* receivedSince({ session: opened, mailbox, folder }, date, signal);
-      }
+    async *listSince(date, cursors, signal) {
+      const session = await getSession(signal);
+      const list = (folder: string) => {
+        const known = cursors.find((cursor) => cursor.folder === folder);
+        return listReceivedSince({ session, mailbox, folder }, known, date, signal);
+      };
+      yield* inEachFolder(await watchedFolders(session, mailbox, signal), list);
     },
-    async *find(messageIds, signal) {
-      const opened = await session(signal);
-      for (const folder of await watchedFolders(opened, mailbox, signal)) {
-        yield* withMessageIds({ session: opened, mailbox, folder }, messageIds, signal);
-      }
+    async *findByMessageIds(messageIds, signal) {
+      const session = await getSession(signal);
+      const find = (folder: string) => findByMessageIds({ session, mailbox, folder }, messageIds, signal);
+      yield* inEachFolder(await watchedFolders(session, mailbox, signal), find);
     },
     async *fetch(messages, signal) {
-      yield* fetchOver(await session(signal), messages, signal);
+      yield* fetchMessages(await getSession(signal), messages, signal);
     },
-    async tidy(messages, action, signal) {
-      await tidyOver(await session(signal), messages, action, signal);
+    async applyAfterDelivery(messages, action, signal) {
+      return applyAfterDelivery(await getSession(signal), messages, action, signal);
     },
-    async folders(signal) {
-      return listFolders(await session(signal), signal);
+    async listFolders(signal) {
+      return listFolders(await getSession(signal), signal);
     },
-    async sentFolder(signal) {
-      return sentFolderOver(await session(signal), signal);
+    async getSentFolder(signal) {
+      return getSentFolder(await getSession(signal), signal);
     },
     async append(folder, message, signal) {
-      await appendOver(await session(signal), folder, message, signal);
+      return appendMessage(await getSession(signal), folder, message, signal);
     },
     get open() {
-      return mine.open;
+      return reconnecting.open;
     },
-    close: mine.close,
+    close: reconnecting.close,
   };
+}
+
+/** Passes over folders that cannot be opened, unless no folder can. */
+async function* inEachFolder<T>(
+  folders: WatchedFolder[],
+  work: (folder: string) => AsyncGenerator<T, void, undefined>,
+): AsyncGenerator<T, void, undefined> {
+  const faults: unknown[] = [];
+  for (const { folder } of folders) {
+    try {
+      yield* work(folder);
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== "folder") throw error;
+      faults.push(error);
+    }
+  }
+  if (faults.length > 0 && faults.length === folders.length) throw faults[0];
 }

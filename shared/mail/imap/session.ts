@@ -1,131 +1,244 @@
 /**
- * One logged-in IMAP connection, shared by everybody who needs it: callers take turns, so nobody finds another folder selected
- * than the one asked for, and each turn ends by an answer or by a deadline that cuts the connection.
+ * One logged-in IMAP connection, shared by all who need it. Callers take turns, so nobody finds another folder selected
+ * than the one he asked for. Each turn ends with an answer, or with a deadline that cuts the connection.
  */
 import type { ImapFlow, MailboxObject } from "imapflow";
+import { unlessAborted } from "../../concurrency/abort.ts";
+import { semaphore } from "../../concurrency/semaphore.ts";
 import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
-import { patiently } from "../net/idle-timeout.ts";
-import { farewell, problemOf } from "../problems.ts";
+import { withTimeout } from "../../time.ts";
+import { withIdleTimeout } from "../net/idle-timeout.ts";
+import { toDisconnectProblem, toProblem, withWhere } from "../problems.ts";
 
 const MINUTE = 60 * 1000;
-/** More than any turn takes, a large download over a slow line included. */
-const LONGEST_MS = 60 * MINUTE;
+/** Longer than any turn, including a large download over a slow network. */
+const MAX_COMMAND_MS = 60 * MINUTE;
 
 export interface Session {
   readonly client: ImapFlow;
+  /** The next downloads are messages of up to so many bytes, as the server announced them. Much larger ones end the connection. */
+  expectContent(bytes: number): void;
   readonly open: boolean;
-  /** Aborts when the connection is over; its reason is the Problem that ended it. */
+  /** Aborts when the connection has ended. Its reason is the Problem that ended it. */
   readonly ended: AbortSignal;
-  /** Counts the turns taken, so that a listener can tell who broke its IDLE. */
-  readonly turns: number;
+  /** The server's prefix for the user's own folders, such as `INBOX.`; usually empty. */
+  readonly personalPrefix: string;
+  /** The server's name of a folder that was opened over this session; otherwise the name as it is. */
+  pathOf(folder: string): string;
+  /** Counts the turns, so that a listener can tell who broke its IDLE. */
+  readonly commandCount: number;
   /**
-   * Has the connection for itself while `work` runs; a running IDLE is broken by its first command. Throws a Problem, or the
-   * signal's reason at once when it aborts (the turn itself then ends in the background).
+   * Uses the connection alone while `work` runs. The first command of `work` breaks a running IDLE. Throws a Problem,
+   * or the signal's reason as soon as it aborts (the turn itself then ends in the background).
    */
-  ask<T>(what: string, work: () => Promise<T>, signal: AbortSignal, capMs?: number): Promise<T>;
+  runExclusive<T>(what: string, work: () => Promise<T>, signal: AbortSignal, capMs?: number): Promise<T>;
   /**
-   * As `ask`, with a folder selected. Throws `folder` (retry never) when there is none of this name. With `current`, `work` sees
-   * what arrived since the folder was selected; without, it may not (RFC 9051 section 7: servers tell when they like).
+   * As `runExclusive`, with a folder selected. Throws `folder` (retry never) if there is no such folder, or if the
+   * server does not open it. With `current`, `work` sees what arrived since the folder was selected; without it, it may
+   * not (RFC 9051 section 7: servers report when they like). `afresh` selects the folder again, because some servers
+   * (Dovecot, Courier) keep showing an open folder as it was.
    */
-  inFolder<T>(
+  runInFolder<T>(
     folder: string,
     what: string,
     work: (box: MailboxObject) => Promise<T>,
     signal: AbortSignal,
     options?: { capMs?: number; afresh?: boolean; current?: boolean },
   ): Promise<T>;
-  /** Ends the connection at once, for this reason. */
-  cut(problem: Problem): void;
+  /** Ends the connection at once, with this reason. */
+  destroy(problem: Problem): void;
   /** Logs out within 2 seconds, or cuts the connection. */
   close(): Promise<void>;
 }
 
-/** Wraps a client that is logged in. `quietMs` is how long the server may be silent while it owes an answer. */
-export function sessionOver(client: ImapFlow, options: { quietMs: number; secrets: readonly string[] }): Session {
-  const { quietMs, secrets } = options;
-  const ended = new AbortController();
-  let turns = 0;
-  let last: Promise<void> = Promise.resolve();
+/**
+ * What a session has of its connection. `quietMs` is how long the server may be silent while it owes an answer, and
+ * `received` changes while it is not.
+ */
+type SessionOptions = {
+  quietMs: number;
+  secrets: readonly string[];
+  where?: string;
+  received: () => number;
+  expectContent: (bytes: number) => void;
+};
 
-  const cut = (problem: Problem) => {
-    ended.abort(problem);
+/** Wraps a client that is logged in. */
+export function createSession(client: ImapFlow, options: SessionOptions): Session {
+  const { quietMs: idleMs, secrets, where, received, expectContent } = options;
+  const personalPrefix = takePersonalPrefix(client);
+  const paths = new Map<string, string>();
+  const ended = new AbortController();
+  let commandCount = 0;
+  const turns = semaphore(1);
+
+  const destroy = (problem: Problem) => {
+    ended.abort(withWhere(problem, where));
     client.close();
   };
-  client.on("error", (error) => cut(problemOf(error, { step: "command", secrets, bye: client.byeReason })));
-  client.on("close", () => ended.abort(farewell(client.byeReason, secrets)));
-  const translated = (error: unknown) =>
-    ended.signal.aborted ? ended.signal.reason : problemOf(error, { step: "command", secrets, bye: client.byeReason });
+  client.on("error", (error) => destroy(toProblem(error, { step: "command", secrets, bye: client.byeReason, where })));
+  client.on("close", () => ended.abort(toDisconnectProblem(client.byeReason, secrets, where)));
+  const translateError = (error: unknown) =>
+    ended.signal.aborted
+      ? ended.signal.reason
+      : toProblem(error, { step: "command", secrets, bye: client.byeReason, where });
 
-  async function turn<T>(what: string, work: () => Promise<T>, signal: AbortSignal, capMs: number): Promise<T> {
+  async function runCommand<T>(what: string, work: () => Promise<T>, signal: AbortSignal, capMs: number): Promise<T> {
     signal.throwIfAborted();
     if (ended.signal.aborted) throw ended.signal.reason;
-    turns++;
+    commandCount++;
     try {
-      const received = () => client.stats().received;
-      return await patiently({ received, quietMs, capMs }, what, work(), cut);
+      return await withIdleTimeout({ received, idleMs, maxMs: capMs }, what, work(), destroy);
     } catch (error) {
-      throw translated(error);
+      throw translateError(error);
     }
   }
 
-  function ask<T>(what: string, work: () => Promise<T>, signal: AbortSignal, capMs = 8 * quietMs): Promise<T> {
-    const mine = last.then(() => turn(what, work, signal, capMs));
-    last = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    return within(LONGEST_MS, what, mine, signal);
+  async function runExclusive<T>(
+    what: string,
+    work: () => Promise<T>,
+    signal: AbortSignal,
+    capMs = 8 * idleMs,
+  ): Promise<T> {
+    const turn = await turns.acquire({ ms: MAX_COMMAND_MS }, signal);
+    const result = runCommand(what, work, signal, capMs).finally(turn.release);
+    return unlessAborted(result, signal);
   }
 
-  async function select(folder: string, wish: { afresh: boolean; current: boolean }): Promise<MailboxObject> {
-    if (/[\r\n\0]/.test(folder)) throw noSuchFolder(folder);
-    const selected = client.mailbox;
-    if (selected && !wish.afresh && samePath(selected.path, folder)) {
-      if (wish.current) await client.noop();
-      return selected;
-    }
-    try {
-      return await client.mailboxOpen(folder);
-    } catch (error) {
-      if (error instanceof Error && Reflect.get(error, "mailboxMissing") === true) throw noSuchFolder(folder);
-      throw error;
-    }
-  }
+  const selectFolder = (folder: string, view: FolderView) =>
+    select({ client, paths, personalPrefix, secrets }, folder, view);
 
   return {
     client,
+    expectContent,
     ended: ended.signal,
     get open() {
       return client.usable && !ended.signal.aborted;
     },
-    get turns() {
-      return turns;
+    personalPrefix,
+    pathOf: (folder) => paths.get(folder) ?? folder,
+    get commandCount() {
+      return commandCount;
     },
-    ask,
-    inFolder(folder, what, work, signal, { capMs, afresh = false, current = false } = {}) {
-      return ask(what, async () => work(await select(folder, { afresh, current })), signal, capMs);
+    runExclusive,
+    runInFolder(folder, what, work, signal, { capMs, afresh = false, current = false } = {}) {
+      return runExclusive(what, async () => work(await selectFolder(folder, { afresh, current })), signal, capMs);
     },
-    cut,
+    destroy,
     async close() {
-      const over = new Problem("connect", "The connection was closed here");
-      try {
-        if (client.usable) await within(2000, "Logging out", client.logout());
-        ended.abort(over);
-      } catch {
-        // Whatever kept the server from saying goodbye, the connection is not wanted any more.
-        ended.abort(over);
-      }
+      await logOut(client);
+      ended.abort(new Problem("connect", "The connection was closed here"));
       client.close();
     },
   };
 }
 
-/** INBOX is the one name whose case does not matter (RFC 3501 section 5.1). */
+/**
+ * The prefix of personal folders. The library puts it before every name, even of shared and public folders. From here
+ * on, names are the server's own.
+ */
+function takePersonalPrefix(client: ImapFlow): string {
+  const prefix = client.namespace?.prefix ?? "";
+  if (client.namespace) client.namespace = { ...client.namespace, prefix: "" };
+  return prefix;
+}
+
+/** Logs out within 2 seconds. Without an answer to LOGOUT nobody needs the connection any more either. */
+async function logOut(client: ImapFlow): Promise<void> {
+  if (client.usable) await withTimeout(2000, "Logging out", client.logout()).catch(() => undefined);
+}
+
+type FolderView = { afresh: boolean; current: boolean };
+type Selecting = { client: ImapFlow; paths: Map<string, string>; personalPrefix: string; secrets: readonly string[] };
+
+/** Selects the folder unless it is selected already. With `current` it then asks for new messages. */
+async function select(
+  { client, paths, personalPrefix, secrets }: Selecting,
+  folder: string,
+  view: FolderView,
+): Promise<MailboxObject> {
+  if (/[\r\n\0]/.test(folder)) throw noSuchFolder(folder);
+  const path = paths.get(folder) ?? (await resolvePath(client, personalPrefix, folder));
+  const selected = client.mailbox;
+  if (selected && !view.afresh && samePath(selected.path, path)) {
+    if (view.current) await client.noop();
+    return selected;
+  }
+  try {
+    const box = await client.mailboxOpen(path);
+    paths.set(folder, path);
+    await completeUidValidity(client, box);
+    return box;
+  } catch (error) {
+    paths.delete(folder);
+    if (error instanceof Error && Reflect.get(error, "mailboxMissing") === true) throw noSuchFolder(folder);
+    throw toFolderProblem(error, folder, secrets);
+  }
+}
+
+/** Only the name INBOX ignores case (RFC 3501 section 5.1). */
 export function samePath(a: string, b: string): boolean {
   return a === b || (a.toUpperCase() === "INBOX" && b.toUpperCase() === "INBOX");
 }
 
+/**
+ * The server's name for a folder that a mailbox names: with the prefix of the user's own folders if such a folder
+ * exists, otherwise as it is (for shared and public folders).
+ */
+async function resolvePath(client: ImapFlow, prefix: string, folder: string): Promise<string> {
+  if (prefix === "" || folder.startsWith(prefix) || folder.toUpperCase() === "INBOX") return folder;
+  const { other, shared } = client.namespaces ?? {};
+  const foreign = [other, shared].flatMap((one) => one || []);
+  if (foreign.some((one) => one.prefix !== "" && folder.startsWith(one.prefix))) return folder;
+  return (await folderExists(client, prefix + folder)) || !(await folderExists(client, folder))
+    ? prefix + folder
+    : folder;
+}
+
+/** Uses STATUS, which opens nothing. */
+async function folderExists(client: ImapFlow, path: string): Promise<boolean> {
+  try {
+    return (await client.status(path, { uidValidity: true })) !== false;
+  } catch (error) {
+    if (error instanceof Error && Reflect.get(error, "code") === "NotFound") return false;
+    throw error;
+  }
+}
+
+/** SELECT may lack the UIDVALIDITY that STATUS reports. */
+async function completeUidValidity(client: ImapFlow, box: MailboxObject): Promise<void> {
+  const told: unknown = box.uidValidity;
+  if (told !== undefined) return;
+  const status = await client.status(box.path, { uidValidity: true });
+  if (status && status.uidValidity !== undefined) box.uidValidity = status.uidValidity;
+}
+
+/** A refused SELECT means that the server does not open this folder, unless its words concern the account. */
+function toFolderProblem(error: unknown, folder: string, secrets: readonly string[]): unknown {
+  if (!isRefusal(error)) return error;
+  const problem = toProblem(error, { step: "command", secrets });
+  if (problem.code !== "protocol" && problem.code !== "unavailable") return problem;
+  const evidence = problem.evidence === null ? {} : { evidence: problem.evidence };
+  return new Problem("folder", `The server does not open the folder ${JSON.stringify(folder)}`, {
+    cause: error,
+    retry: "never",
+    ...evidence,
+  });
+}
+
+/** A tagged NO or BAD on a working connection that is no request to slow down. */
+export function isRefusal(error: unknown): boolean {
+  if (!(error instanceof Error) || Reflect.get(error, "code") === "ETHROTTLE") return false;
+  return ["NO", "BAD"].includes(String(Reflect.get(error, "responseStatus")));
+}
+
+const MISSING = "There is no folder named";
+
 function noSuchFolder(folder: string): Problem {
-  return new Problem("folder", `There is no folder named ${JSON.stringify(folder)}`, { retry: "never" });
+  return new Problem("folder", `${MISSING} ${JSON.stringify(folder)}`, { retry: "never" });
+}
+
+/** True if the server has no folder of that name; false if it does not open the folder. */
+export function isMissingFolder({ code, message }: Problem): boolean {
+  return code === "folder" && message.startsWith(MISSING);
 }

@@ -1,185 +1,182 @@
 /**
- * A subscription over one IMAP connection: IDLE on the first folder, a look at the others from time to time, and a probe that
- * proves the connection still hears. A notification is only a hint; what is new is always found by comparing with the cursor.
+ * A subscription over one IMAP connection: IDLE on the first folder, polling of the others, and a probe that proves
+ * that the connection still works. A notification is only a hint. New messages are always found by comparing with the
+ * cursor.
  */
 import { Problem } from "../../contract/problem.ts";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
-import { jittered } from "../../time.ts";
-import type { WatchSign } from "../mail.ts";
-import { startOf } from "../since.ts";
+import { jitter, sleep } from "../../time.ts";
+import type { WatchEvent } from "../mail.ts";
+import { getWatchStart } from "../since.ts";
 import type { ImapDeps } from "./client.ts";
-import { watchedFolders } from "./folders.ts";
-import { listenerOf } from "./idle.ts";
-import { reconcile } from "./reconcile.ts";
-import { samePath, type Session } from "./session.ts";
+import { type FolderWatch, folderWatch } from "./folder-watch.ts";
+import { type WatchedFolder, watchedFolders } from "./folders.ts";
+import { createIdleListener, type IdleListener } from "./idle.ts";
+import { pollRound } from "./round.ts";
+import type { Session } from "./session.ts";
 
-/** How often the list of folders is read again where all are watched. */
+/** How often the list of folders is read again if all are watched. */
 const RELIST_MS = 10 * 60 * 1000;
+/** How long the first comparison of the folders may delay IDLE on the first one. */
+const FIRST_LOOK_MS = 3_000;
+/** How often the service asks for missing uids of the first folder. */
+const GAP_CHECK_MS = 10_000;
 
-export type Watching = {
+export type WatchContext = {
   deps: ImapDeps;
   session: Session;
   mailbox: MailboxOf<"imap">;
-  tell: (sign: WatchSign) => void;
+  notify: (sign: WatchEvent) => void;
   /** `performance.now()` when connecting began. */
   startedAt: number;
 };
 
-type Round = Watching & { start: number };
-
-/** What is remembered of a folder: the cursor, and the UIDNEXT that was already looked into. */
-type Known = { cursor: Cursor | undefined; uidNext: number | null };
-
-/** The watch of MailConnection over a connection that is open; it never reconnects, and leaves the connection as it is. */
-export async function* watchOver(
-  watching: Watching,
+/** `watch` of MailConnection over an open connection. It never reconnects, and does not close the connection. */
+export async function* watchFolders(
+  context: WatchContext,
   cursors: Cursor[],
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
   let connected = false;
-  const tell = (sign: WatchSign) => {
+  const notify = (sign: WatchEvent) => {
     if (sign.kind === "connected") connected = true;
-    watching.tell(sign);
+    context.notify(sign);
   };
+  const { deps, mailbox } = context;
+  const folders = folderWatch({ deps, mailbox, notify, start: getWatchStart(mailbox, cursors) }, cursors);
   try {
-    yield* rounds({ ...watching, tell, start: startOf(watching.mailbox, cursors) }, cursors, signal);
+    yield* watchLoop({ ...context, notify }, folders, signal);
   } catch (error) {
     if (signal.aborted) return;
-    if (connected && error instanceof Problem && error.code === "timeout") throw deaf(error);
+    if (connected && error instanceof Problem && error.code === "timeout") throw toDeafProblem(error);
     throw error;
   }
 }
 
-function deaf(timeout: Problem): Problem {
-  return new Problem("deaf", `The connection was open, but ${timeout.message}`, { cause: timeout });
+function toDeafProblem(timeout: Problem): Problem {
+  return new Problem("connection_stale", `The connection was open, but ${timeout.message}`, { cause: timeout });
 }
 
-async function* rounds(
-  watching: Round,
-  cursors: Cursor[],
+async function* watchLoop(
+  context: WatchContext,
+  folders: FolderWatch,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  const { deps, session, mailbox, tell } = watching;
-  // Before the first look: what the server mentions during that, it does not repeat in IDLE.
-  const listener = listenerOf(session, signal);
-  let folders = await watchedFolders(session, mailbox, signal);
+  const { deps, session, mailbox, notify } = context;
+  // Created before the first comparison, because the server does not repeat in IDLE what it reports during that.
+  const listener = createIdleListener(session, signal);
+  let watched = await watchedFolders(session, mailbox, signal);
   let listedAt = performance.now();
-  const known = new Map<string, Known>();
-  for (const cursor of cursors) known.set(cursor.folder, { cursor, uidNext: null });
-  for (const folder of folders) yield* caughtUp(watching, known, folder, signal);
-
-  const capabilities = [...session.client.capabilities.keys()];
-  tell({
-    kind: "connected",
-    push: listener.push,
-    ms: Math.round(performance.now() - watching.startedAt),
-    capabilities,
-  });
-  const pollMs = deps.folderPollMs;
-  const others = mailbox.receive.folders === "all" || folders.length > 1;
-  let pollAt = performance.now() + pollMs;
-  let probeAt = performance.now() + jittered(deps.probeMs);
+  let slowPush = false;
+  yield* lookAtFirst(context, folders, watched, signal);
+  notifyConnected(context, listener);
+  // Folders for which there was no time are compared now, while IDLE already runs on the first one.
+  const isLookedAt = ({ folder }: WatchedFolder) =>
+    folders.isAway(folder) || folders.stateOf(folder).cursor !== undefined;
+  let pollAt = watched.every(isLookedAt) ? performance.now() + deps.folderPollMs : 0;
+  let probeAt = performance.now() + jitter(deps.probeMs);
   while (!signal.aborted) {
-    const [first = "INBOX"] = folders;
-    const polls = others || !listener.push;
+    folders.report(watched.map(({ folder }) => folder));
+    const first = watched.find(({ folder }) => !folders.isAway(folder))?.folder;
+    const pollsFirst = first === undefined || !listener.push || slowPush;
+    const polls = pollsFirst || watched.length > 1 || mailbox.receive.folders === "all";
     const until = Math.min(probeAt, polls ? pollAt : Infinity);
-    const stirred = await listener.listen(first, known.get(first)?.uidNext ?? null, until);
+    const changed = await waitForFirst({ session, folders, listener }, first, until, signal);
     if (signal.aborted) return;
     const now = performance.now();
-    if (stirred) yield* caughtUp(watching, known, first, signal);
-    if (now >= probeAt) {
-      if (listener.push) yield* probed(watching, known, first, signal);
-      else await keptAlive(watching, first, signal);
-      probeAt = performance.now() + jittered(deps.probeMs);
+    if (changed && first !== undefined) yield* folders.look(session, first, signal);
+    if (now >= probeAt && first !== undefined) {
+      const late = listener.push
+        ? yield* probe(context, folders, first, signal)
+        : await keepAlive(context, first, signal);
+      if (late && !slowPush) notify({ kind: "slowPush", folder: first });
+      slowPush ||= late;
     }
+    if (now >= probeAt) probeAt = performance.now() + jitter(deps.probeMs);
     if (!polls || now < pollAt) continue;
     if (mailbox.receive.folders === "all" && now - listedAt >= RELIST_MS) {
-      folders = await watchedFolders(session, mailbox, signal);
+      watched = await watchedFolders(session, mailbox, signal);
       listedAt = now;
     }
-    for (const folder of listener.push ? folders.slice(1) : folders) yield* polled(watching, known, folder, signal);
-    pollAt = performance.now() + pollMs;
+    const polled = pollsFirst ? watched : watched.filter(({ folder }) => folder !== first);
+    yield* pollRound({ session, folders, listener, notify }, { polled, first }, signal);
+    pollAt = performance.now() + deps.folderPollMs;
   }
 }
 
-/** Compares one folder with its cursor and hands over what is new. */
-async function* caughtUp(
-  watching: Round,
-  known: Map<string, Known>,
-  folder: string,
+/**
+ * Compares the folders: up to the first one that can be opened, and the others as long as that does not take too long.
+ */
+async function* lookAtFirst(
+  { session }: WatchContext,
+  folders: FolderWatch,
+  watched: WatchedFolder[],
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  const { deps, session, mailbox, tell, start } = watching;
-  const mine = known.get(folder) ?? { cursor: undefined, uidNext: null };
-  known.set(folder, mine);
-  const heard = (uidNext: number | null) => {
-    if (uidNext !== null) mine.uidNext = Math.max(uidNext, (mine.cursor?.uid ?? 0) + 1);
-    tell({ kind: "verified" });
-  };
-  for await (const arrival of reconcile(
-    { session, mailbox, folder, emit: deps.emit, start },
-    mine.cursor,
-    heard,
-    signal,
-  )) {
-    mine.cursor = arrival.cursor;
-    yield arrival;
+  const until = performance.now() + FIRST_LOOK_MS;
+  let found = false;
+  for (const { folder } of watched) {
+    if (signal.aborted || (found && performance.now() >= until)) return;
+    yield* folders.look(session, folder, signal);
+    found ||= !folders.isAway(folder);
   }
-  if (mine.cursor && mine.uidNext !== null) mine.uidNext = Math.max(mine.uidNext, mine.cursor.uid + 1);
 }
 
-/** The probe of a listening connection: a comparison, and a second opinion about what this session cannot see. */
-async function* probed(
-  watching: Round,
-  known: Map<string, Known>,
-  folder: string,
-  signal: AbortSignal,
-): AsyncGenerator<Arrival, void, undefined> {
-  yield* caughtUp(watching, known, folder, signal);
-  yield* polled(watching, known, folder, signal);
+function notifyConnected({ session, startedAt, notify }: WatchContext, { push }: IdleListener): void {
+  const capabilities = [...session.client.capabilities.keys()];
+  notify({ kind: "connected", push, ms: Math.round(performance.now() - startedAt), capabilities });
 }
 
-/** Asks for the STATUS of a folder; what changed (or cannot be told) is selected afresh and compared. */
-async function* polled(
-  watching: Round,
-  known: Map<string, Known>,
-  folder: string,
+/**
+ * Waits for a change of the first folder, at most until the given time. Also returns true when it is time to ask for
+ * missing uids.
+ */
+async function waitForFirst(
+  { session, folders, listener }: { session: Session; folders: FolderWatch; listener: IdleListener },
+  first: string | undefined,
+  until: number,
   signal: AbortSignal,
-): AsyncGenerator<Arrival, void, undefined> {
-  const { session, mailbox, tell } = watching;
-  const { client } = session;
-  const mine = known.get(folder);
-  const ask = () => client.status(folder, { uidNext: true, uidValidity: true }).catch(missingAsFalse);
-  const status = await session.ask(`STATUS ${folder}`, ask, signal);
-  tell({ kind: "verified" });
-  const epoch = status && status.uidValidity !== undefined ? String(status.uidValidity) : undefined;
-  const uidNext = status ? status.uidNext : undefined;
-  const same = mine?.cursor && epoch === mine.cursor.epoch && uidNext !== undefined && uidNext === mine.uidNext;
-  if (same) return;
-  if (client.mailbox && samePath(client.mailbox.path, folder) && !status) return;
-  // A view that is older than the STATUS would be compared in vain.
+): Promise<boolean> {
+  if (first === undefined) {
+    await sleep(Math.max(0, until - performance.now()), AbortSignal.any([signal, session.ended]));
+    if (session.ended.aborted && !signal.aborted) throw session.ended.reason;
+    return false;
+  }
+  const { seen, gaps, checkedAt } = folders.stateOf(first);
+  const gapsAt = gaps.length > 0 ? checkedAt + GAP_CHECK_MS : Infinity;
   try {
-    await session.inFolder(folder, `SELECT ${folder}`, nothingMore, signal, { afresh: true });
+    const changed = await listener.waitForChange(first, seen, Math.min(until, gapsAt));
+    return changed || performance.now() >= gapsAt;
   } catch (error) {
-    // Where all folders are watched one may be deleted at any time.
-    if (mailbox.receive.folders === "all" && error instanceof Problem && error.code === "folder") return;
+    // The folder can no longer be opened. A comparison reports it.
+    if (session.open && error instanceof Problem && error.code === "folder") return true;
     throw error;
   }
-  yield* caughtUp(watching, known, folder, signal);
-  if (mine && uidNext !== undefined) mine.uidNext = Math.max(uidNext, mine.uidNext ?? 0);
 }
 
-const nothingMore = () => Promise.resolve();
-
-function missingAsFalse(error: unknown): false {
-  if (error instanceof Error && Reflect.get(error, "code") === "NotFound") return false;
-  throw error;
+/**
+ * Checks what this connection may not see: selects the folder again and compares. True if it found something that IDLE
+ * did not report.
+ */
+async function* probe(
+  { session }: WatchContext,
+  folders: FolderWatch,
+  folder: string,
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, boolean, undefined> {
+  let found = false;
+  for await (const arrival of folders.look(session, folder, signal, { afresh: true })) {
+    found ||= arrival.messages.length > 0;
+    yield arrival;
+  }
+  return found;
 }
 
-/** A word that keeps a polled connection from being closed; STATUS, as some servers do not count NOOP (163.com). */
-async function keptAlive(watching: Watching, folder: string, signal: AbortSignal): Promise<void> {
-  const { session, tell } = watching;
-  await session.ask(`STATUS ${folder}`, () => session.client.status(folder, { uidNext: true }), signal);
-  tell({ kind: "verified" });
+/** A command that keeps a polled connection open. STATUS, because some servers do not count NOOP (163.com). */
+async function keepAlive({ session, notify }: WatchContext, folder: string, signal: AbortSignal): Promise<false> {
+  const path = session.pathOf(folder);
+  await session.runExclusive(`STATUS ${folder}`, () => session.client.status(path, { uidNext: true }), signal);
+  notify({ kind: "verified" });
+  return false;
 }

@@ -1,49 +1,104 @@
-/** What a message is beside a letter: written by a machine, an invitation, or closed by S/MIME or PGP. */
-import type * as v from "valibot";
-import type { Calendar, ParsedMessage } from "../../contract/received.ts";
-import type { Content } from "./content.ts";
+/** Decides by the header whether a program wrote a message. */
+import type { ParsedMessage } from "../../contract/received.ts";
 import type { Field } from "./header.ts";
-import type { Part } from "./tree.ts";
 
 type Automatic = ParsedMessage["automatic"];
 
+/** The values of the header's fields by name, and the subject with its encoded words decoded. */
+type Header = { values: ReadonlyMap<string, string[]>; subject: string };
+type Rule = { means: Exclude<Automatic, null>; holds: (header: Header) => boolean };
+
+/** True if a field with one of these names has a matching value. */
+const has =
+  (names: string[], value: RegExp) =>
+  ({ values }: Header): boolean =>
+    names.some((name) => values.get(name)?.some((one) => value.test(one)));
+const present = (names: string[]) => has(names, /\S/);
+const yes = /^\s*(?!(no|false)\b)\S/i;
+
+/** What out-of-office assistants put before the subject. Outlook translates it and adds a colon. */
+const OUT_OF_OFFICE =
+  /^\s*(automatic reply|auto(matic)?[ -]?(reply|response|antwort)|auto:|autoreply|out[ -]of[ -](the[ -])?office|automatische antwort|automatische beantwortung|abwesenheit(snotiz|sbenachrichtigung|sassistent)?|abwesend|ich bin nicht im haus|r[ée]ponse automatique|absence du bureau|en dehors du bureau|notification d'absence|respuesta autom[áa]tica|fuera de (la )?oficina|risposta automatica|fuori sede|fuori ufficio|resposta autom[áa]tica|fora do escrit[óo]rio|ausente do escrit[óo]rio|automatisch antwoord|niet op kantoor|afwezig|автоматическ(ий|ое) ответ|автоответ|вне офиса|нет на работе|автоматична відповідь|поза офісом|odpowiedź automatyczna|automatyczna odpowiedź|poza biurem|automatick[áa] odpově[dď]|mimo kancelář|otomatik (yanıt|cevap)|ofis dışında|自動応答|自動返信|不在通知|不在|自动答复|自动回复|不在办公室|外出|自動回覆)/i;
+/** Outlook's form: the words, a colon and the subject of the answered message. */
+const OUT_OF_OFFICE_PREFIX = new RegExp(`${OUT_OF_OFFICE.source}\\s?[:：]`, "i");
 /**
- * Signs of automatic mail, the surest first: the first that holds decides. RFC 3834 (Auto-Submitted), then what vacation
- * programs and Exchange write, lists (RFC 2369, RFC 2919) and bulk senders, and the null return path of bounces (RFC 5321).
+ * Signs of a program. With one of them such a subject means an automatic reply. For an answer to a message the colon is
+ * needed too, because people write subjects.
  */
-const SIGNS: { fields: string[]; value: RegExp; means: Exclude<Automatic, null> }[] = [
-  { fields: ["auto-submitted"], value: /^\s*auto-replied\b/i, means: "auto-replied" },
-  { fields: ["auto-submitted"], value: /^\s*(?!no\b)[a-z]/i, means: "auto-generated" },
-  { fields: ["x-autoreply", "x-autorespond", "x-auto-reply"], value: /^\s*(?!no\b)/i, means: "auto-replied" },
-  { fields: ["precedence", "x-precedence"], value: /^\s*auto.?reply/i, means: "auto-replied" },
-  { fields: ["precedence", "x-precedence"], value: /^\s*(bulk|list|junk)\b/i, means: "bulk" },
-  { fields: ["list-id", "list-unsubscribe", "list-post", "list-help", "feedback-id"], value: /\S/, means: "bulk" },
-  { fields: ["x-auto-response-suppress"], value: /\b(all|oof|autoreply)\b/i, means: "auto-generated" },
-  { fields: ["return-path"], value: /^\s*<\s*>/, means: "auto-generated" },
+const MACHINE = ["x-auto-response-suppress", "x-ms-exchange-inbox-rules-loop"];
+const ANSWER = ["in-reply-to", "references"];
+const BULK_PRECEDENCE = has(["precedence", "x-precedence"], /^\s*(bulk|list|junk)\b/i);
+const LIST = present(["list-id", "list-unsubscribe", "list-post", "list-help", "feedback-id"]);
+const NULL_PATH = has(["return-path"], /^\s*<\s*>/);
+const AUTO_GENERATED = has(["auto-submitted"], /^\s*(?!no\b)[a-z]/i);
+
+/**
+ * Signs of automatic mail, the surest first. The first match decides: RFC 3834 (Auto-Submitted), then the headers of
+ * vacation programs and Exchange, lists (RFC 2369, RFC 2919) and bulk senders, and the null return path of bounces (RFC
+ * 5321).
+ */
+const AUTOMATIC_RULES: Rule[] = [
+  { means: "auto-replied", holds: has(["auto-submitted"], /^\s*auto-replied\b/i) },
+  // Exchange marks its out-of-office replies as auto-generated. They are recognised by the rules agent or the
+  // subject.
+  { means: "auto-replied", holds: present(["x-ms-exchange-parent-message-id"]) },
+  { means: "auto-replied", holds: has(["x-ms-exchange-generated-message-source"], /mailbox rules agent/i) },
+  { means: "auto-replied", holds: isOutOfOffice },
+  { means: "auto-replied", holds: isSuppressingReply },
+  {
+    means: "auto-replied",
+    holds: has(
+      [
+        "x-autoreply",
+        "x-autorespond",
+        "x-autoresponder",
+        "x-auto-reply",
+        "x-auto-respond",
+        "x-auto-responder",
+        "x-autoreply-from",
+        "x-auto-reply-from",
+        "x-mail-autoreply",
+        "x-vacation",
+      ],
+      yes,
+    ),
+  },
+  { means: "auto-replied", holds: has(["x-autogenerated"], /^\s*reply\b/i) },
+  { means: "auto-replied", holds: has(["delivered-to", "x-post-messageclass"], /autorespon/i) },
+  { means: "auto-replied", holds: has(["precedence", "x-precedence"], /^\s*auto.?reply/i) },
+  { means: "auto-generated", holds: AUTO_GENERATED },
+  { means: "auto-generated", holds: has(["x-autogenerated", "x-fc-machinegenerated"], yes) },
+  { means: "auto-generated", holds: has(["content-type"], /^\s*multipart\/report\b/i) },
+  { means: "bulk", holds: BULK_PRECEDENCE },
+  { means: "bulk", holds: LIST },
+  { means: "auto-generated", holds: has(["x-auto-response-suppress"], /\b(all|oof|autoreply)\b/i) },
+  { means: "auto-generated", holds: present(["x-failed-recipients", "x-cron-env"]) },
+  { means: "auto-generated", holds: NULL_PATH },
 ];
 
-/** Who or what wrote the message, null for a person as far as its header tells. */
-export function automaticSign(fields: Field[]): Automatic {
-  for (const sign of SIGNS) {
-    const found = fields.some((field) => sign.fields.includes(field.name) && sign.value.test(field.value));
-    if (found) return sign.means;
+function isOutOfOffice(header: Header): boolean {
+  const subject = header.subject.slice(0, 200);
+  if (!OUT_OF_OFFICE.test(subject)) return false;
+  if (NULL_PATH(header) || AUTO_GENERATED(header) || present(MACHINE)(header)) return true;
+  return OUT_OF_OFFICE_PREFIX.test(subject) && present(ANSWER)(header);
+}
+
+// Auto-generated, asking for no reply, in reply to a message, and not from a list or tracker: a reply of an
+// assistant.
+function isSuppressingReply(header: Header): boolean {
+  const suppresses = has(["x-auto-response-suppress"], /\b(all|oof)\b/i)(header);
+  const replies = present(["in-reply-to", "x-ms-exchange-inbox-rules-loop"])(header);
+  const isReport = has(["content-type"], /^\s*multipart\/report\b/i)(header);
+  return suppresses && replies && AUTO_GENERATED(header) && !isReport && !LIST(header) && !BULK_PRECEDENCE(header);
+}
+
+/** Which kind of program wrote the message. Null if the header has no sign of one. `subject` is decoded. */
+export function detectAutomatic(fields: Field[], subject: string): Automatic {
+  const values = new Map<string, string[]>();
+  for (const { name, value } of fields) {
+    const known = values.get(name);
+    if (known) known.push(value);
+    else values.set(name, [value]);
   }
-  return null;
-}
-
-/** The invitation: METHOD from the part or from its content, UID of its first event, unfolded (RFC 5545 section 3.1). */
-export function calendarSign(calendar: Content["calendar"]): v.InferOutput<typeof Calendar> | null {
-  if (!calendar) return null;
-  const unfolded = calendar.content.slice(0, 262_144).replace(/\r?\n[ \t]/g, "");
-  const method = calendar.method ?? /^METHOD:([^\r\n]*)/im.exec(unfolded)?.[1]?.trim().toUpperCase() ?? null;
-  const uid = /^UID(?:;[^:\r\n]*)?:([^\r\n]*)/im.exec(unfolded)?.[1]?.trim() ?? null;
-  return { method, uid, content: calendar.content };
-}
-
-/** Whether the content is closed to us: S/MIME (RFC 8551) or PGP (RFC 3156) by its content type. Signed alone is not. */
-export function encryptedSign(root: Part): ParsedMessage["encrypted"] {
-  const { type, params } = root.media;
-  if (/^application\/(x-)?pkcs7-mime$/.test(type)) return "smime";
-  if (type !== "multipart/encrypted") return null;
-  return /pkcs7/i.test(params.get("protocol") ?? "") ? "smime" : "pgp";
+  return AUTOMATIC_RULES.find((rule) => rule.holds({ values, subject }))?.means ?? null;
 }

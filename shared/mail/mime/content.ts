@@ -1,17 +1,21 @@
 /**
- * The content of a message: its text, its HTML and its attachments. Structure and transfer encodings are bounded here; format=flowed,
- * file names, rare charsets and the joining of parts are postal-mime's work, on a rebuilt message without big bodies. A letter that
- * needs none of it is decoded at once.
+ * Reads the content of a message: its text, its HTML and its attachments, whatever the names and encodings of its parts
+ * are.
  */
 import { isUtf8 } from "node:buffer";
-import { randomBytes } from "node:crypto";
-import PostalMime, { type Email } from "postal-mime";
 import type { Attachment } from "../../contract/received.ts";
-import { decodeTransfer } from "./body.ts";
-import { BOUNDS, type Limited, limitedList } from "./limits.ts";
-import { clean, type Field, readHeader, valueOf } from "./header.ts";
+import type { CalendarFile } from "./calendar/invitations.ts";
+import { decodeTransferEncoding, isEncodedFile, textBehindBase64 } from "./body.ts";
+import { decodeCharset, isTellingLabel, isEmptyLabel } from "./charset/decode.ts";
+import { sanitizeText } from "./charset/sanitize.ts";
+import { cleanName, readDisposition, readFilename } from "./files.ts";
+import { joinFlowed } from "./flowed.ts";
+import { fieldValue } from "./header.ts";
+import { htmlToText, textToHtml } from "./html-text.ts";
+import { findLetter, type Piece } from "./letter.ts";
+import { attachmentsLeftOut, MIME_LIMITS, type LimitedReasons } from "./limits.ts";
 import { leaves, type Part } from "./tree.ts";
-import { wordDecoder } from "../mime-values.ts";
+import { type EncodedFile, takeFiles } from "./uuencode.ts";
 
 export type ContentLimits = { maxAttachmentBytes: number };
 
@@ -19,224 +23,191 @@ export type Content = {
   text: string | null;
   html: string | null;
   attachments: Attachment[];
-  /** The first text/calendar part as text. */
-  calendar: { content: string; method: string | null } | null;
+  /** All calendars as text, those of type text/calendar first, each with the method in its content type. */
+  calendars: CalendarFile[];
 };
 
-/** A leaf with its decoded bytes; `inline` is text that belongs to the letter itself. */
-type Leaf = { part: Part; decoded: Buffer; inline: boolean };
+/** The text of one part of the body, and the uuencoded files in it. */
+type Letter = { text: string; files: EncodedFile[] };
+/** A file with its decoded bytes, and the part with its names and types. */
+type File = { part: Part | undefined; name: string | null; decoded: Buffer };
 
-/** Decodes the content of one leaf. */
-export function contentOf(bytes: Buffer, part: Part): Buffer {
-  const encoding = valueOf(part.fields, "content-transfer-encoding") ?? "";
-  return decodeTransfer(bytes.subarray(part.from, Math.max(part.from, part.to)), encoding);
+/** Decodes the content of one leaf. A file without a transfer encoding is decoded if it is clearly base64. */
+export function decodeContent(part: Part): Buffer {
+  const encoding = fieldValue(part.fields, "content-transfer-encoding") ?? "";
+  const content = part.source.subarray(part.from, Math.max(part.from, part.to));
+  const isText = /^(?:text|message|multipart)\//.test(part.media.type);
+  if (!isText && /^(?:[78]bit|)$/i.test(encoding.trim()) && isEncodedFile(content))
+    return decodeTransferEncoding(content, "base64");
+  const decoded = decodeTransferEncoding(content, encoding);
+  const behind = isText ? textBehindBase64(content, encoding) : Buffer.alloc(0);
+  return behind.length > 0 ? Buffer.concat([decoded, behind]) : decoded;
+}
+
+/** The text of a leaf, decoded by its charset. `fallback` is the label that the message uses elsewhere. */
+export function decodeText(part: Part, decoded: Buffer, fallback?: string): string {
+  const label = part.media.params.get("charset");
+  const asksMeta =
+    part.media.type === "text/html" && !(label !== undefined && isTellingLabel(label)) && !isUtf8(decoded);
+  return decodeCharset(decoded, label, (asksMeta ? metaCharset(decoded) : undefined) ?? fallback);
 }
 
 /**
- * Reads what the sender wrote. Where parts of a letter come only as text or only as HTML beside parts that come as the other,
- * postal-mime converts them, so that neither side lacks a piece; a letter only in HTML has no text.
+ * Reads the sender's text and HTML. If a body has pieces only in text beside pieces only in HTML, each is converted, so
+ * that both forms are complete. A body only in HTML has no text. `fallback` is the charset for parts without one.
  */
-export async function readContent(
-  bytes: Buffer,
+export function readContent(
   root: Part,
-  limits: ContentLimits,
-  limited: Limited,
-): Promise<Content> {
-  const all = new Map<Part, Leaf>();
-  let textLeft: number = BOUNDS.textBytes;
+  { fallback, limits, limited }: { fallback: string | undefined; limits: ContentLimits; limited: LimitedReasons },
+): Content {
+  const { pieces, isFile } = findLetter(root);
+  const letters = readLetters(pieces, fallback, limited);
+  const files = leaves(root).flatMap((part): File[] => {
+    const within = letters
+      .get(part)
+      ?.files.map(({ name, content }) => ({ part: undefined, name: cleanName(name) || null, decoded: content }));
+    if (!isFile(part)) return within ?? [];
+    const decoded = decodeContent(part);
+    return [{ part, name: readFilename(part, decoded), decoded }];
+  });
+  if (files.length > MIME_LIMITS.attachments)
+    limited.add(`attachments after the first ${MIME_LIMITS.attachments} left out`);
+  const retained = files.slice(0, MIME_LIMITS.attachments);
+  const content = {
+    text: normalizeText(joinPieces(pieces, "plain", letters)),
+    html: normalizeText(joinPieces(pieces, "html", letters)),
+    attachments: retained.map((file) => toAttachment(file, limits, limited)),
+    calendars: findCalendars(retained, fallback),
+  };
+  const isEmpty = [content.text, content.html, ...files.map(({ decoded }) => firstSigns(decoded))].every(isBlank);
+  return isEmpty ? { ...content, text: textOutside(root, limited) ?? content.text } : content;
+}
+
+function readLetters(pieces: Piece[], fallback: string | undefined, limited: LimitedReasons): Map<Part, Letter> {
+  const letters = new Map<Part, Letter>();
+  let left: number = MIME_LIMITS.textBytes;
+  for (const part of pieces.flatMap(({ plain, html }) => [...plain, ...html])) {
+    const decoded = decodeContent(part);
+    if (decoded.length > left) limited.add(`text after ${MIME_LIMITS.textBytes} bytes left out`);
+    const used = decoded.subarray(0, left);
+    left -= used.length;
+    letters.set(part, readLetter(part, used, fallback));
+  }
+  return letters;
+}
+
+function readLetter(part: Part, decoded: Buffer, fallback: string | undefined): Letter {
+  if (part.media.type === "text/html") return { text: decodeText(part, decoded, fallback), files: [] };
+  const holdsFiles = decoded.includes("\nbegin") || decoded.indexOf("begin") === 0;
+  const taken = holdsFiles ? takeFiles(decoded.toString("latin1")) : undefined;
+  const rest = taken && taken.files.length > 0 ? Buffer.from(taken.text, "latin1") : decoded;
+  const text = decodeText(part, rest, fallback);
+  const flowed = /^flowed$/i.test(part.media.params.get("format") ?? "");
+  const deleteSpace = /^yes$/i.test(part.media.params.get("delsp") ?? "");
+  return { text: flowed ? joinFlowed(text, deleteSpace) : text, files: taken?.files ?? [] };
+}
+
+/** All pieces in one form. Pieces in only the other form are converted. Undefined if no piece has this form. */
+function joinPieces(pieces: Piece[], form: keyof Piece, letters: Map<Part, Letter>): string | undefined {
+  const other = form === "plain" ? "html" : "plain";
+  const convert = form === "plain" ? htmlToText : textToHtml;
+  if (!pieces.some((piece) => piece[form].length > 0)) return undefined;
+  const textOf = (part: Part) => letters.get(part)?.text ?? "";
+  return pieces
+    .flatMap((piece) =>
+      piece[form].length > 0 ? piece[form].map(textOf) : piece[other].map((part) => convert(textOf(part))),
+    )
+    .join("\n");
+}
+
+function normalizeText(value: string | undefined): string | null {
+  if (value === undefined || value === "") return null;
+  const text = sanitizeText(value);
+  return text.includes("\r") ? text.replace(/\r{1,3}\n|\r/g, "\n") : text;
+}
+
+const META_BYTES = 4096;
+const META_CHARSET =
+  /<meta\s[^>]{0,500}?charset\s*=\s*["']?\s*([^\s"'/>;]{1,40})|<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([^"']{1,40})/i;
+
+// Looks for the charset in the first bytes, as browsers do.
+function metaCharset(decoded: Buffer): string | undefined {
+  const match = META_CHARSET.exec(decoded.toString("latin1", 0, META_BYTES));
+  return match?.[1] ?? match?.[2];
+}
+
+/**
+ * The label of a charset that some text of the message uses, for parts without one. Undefined if all of it is UTF-8 or
+ * ASCII.
+ */
+export function findCharsetLabel(root: Part): string | undefined {
   for (const part of leaves(root)) {
-    const inline = isInline(part);
-    let decoded = contentOf(bytes, part);
-    if (inline && decoded.length > textLeft) {
-      limited.add(`text after ${BOUNDS.textBytes} bytes left out`);
-      decoded = decoded.subarray(0, textLeft);
-    }
-    if (inline) textLeft -= decoded.length;
-    all.set(part, { part, decoded, inline });
+    if (!part.media.type.startsWith("text/")) continue;
+    const label = part.media.params.get("charset");
+    if (label !== undefined && isTellingLabel(label)) return label;
+    if (part.media.type !== "text/html" || !isEmptyLabel(label)) continue;
+    const decoded = decodeContent(part);
+    const meta = isUtf8(decoded) ? undefined : metaCharset(decoded);
+    if (meta !== undefined && isTellingLabel(meta)) return meta;
   }
-  const files = [...all.values()].filter((leaf) => !leaf.inline);
-  if (files.length > BOUNDS.attachments) limited.add(`attachments after the first ${BOUNDS.attachments} left out`);
-  const kept = files.slice(0, BOUNDS.attachments);
-  const letter = files.length === 0 ? plainLetter(root, all) : undefined;
-  if (letter) return { text: body(letter.text), html: body(letter.html), attachments: [], calendar: null };
-  const email = await parsed(rebuilt(root, all, new Map(kept.map((leaf, index) => [leaf.part, index]))), limited);
-  const named = new Map((email?.attachments ?? []).map((one) => [one.description ?? "", one]));
-  return {
-    text: body(email?.text),
-    html: body(email?.html),
-    attachments: kept.map((leaf, index) => attachment(leaf, named.get(String(index)), limits, limited)),
-    calendar: calendarOf(kept, named),
-  };
+  return undefined;
 }
 
-/** Charsets of nearly all mail. Every runtime knows them, and postal-mime leaves them to the runtime, too. */
-// prettier-ignore
-const COMMON_CHARSETS = [
-  "utf-8", "utf8", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252",
-  "koi8-r", "gb18030", "big5", "iso-2022-jp", "shift_jis", "euc-jp", "euc-kr",
-] as const;
+const isBlank = (text: string | null) => text === null || text.trim() === "";
+const firstSigns = (decoded: Buffer) => decoded.toString("latin1", 0, 100);
 
-type Letter = { text?: string; html?: string };
-
-/** One text, one HTML, or one of each as alternatives, in a common charset: what postal-mime would give. Undefined for all else. */
-function plainLetter(root: Part, all: Map<Part, Leaf>): Letter | undefined {
-  let part = root;
-  for (let only = onlyChild(part); only; only = onlyChild(part)) part = only;
-  const sides = part.media.type === "multipart/alternative" ? part.children : [part];
-  const letter: Letter = {};
-  for (const side of sides) {
-    const leaf = all.get(side);
-    const value = leaf && plainText(leaf);
-    const name = side.media.type === "text/html" ? "html" : "text";
-    if (value === undefined || letter[name] !== undefined) return undefined;
-    letter[name] = value;
-  }
-  return letter;
+/**
+ * The text of a message whose parts have no content: an empty text if the parts are only empty, else the lines that are
+ * neither delimiters nor header fields. Null for a message without parts.
+ */
+function textOutside(root: Part, limited: LimitedReasons): string | null {
+  if (root.boundary === null) return null;
+  const lines = root.source.toString("latin1", root.from).split("\n");
+  const said = lines.filter((line) => !/^(?:--|[\w-]{1,60}:|[ \t])[\t -~]*\r*$/.test(line)).join("\n");
+  const text = decodeCharset(Buffer.from(said.replace(FOR_OLD_READERS, "").trim(), "latin1"), undefined);
+  if (text.trim() === "") return "";
+  limited.add("the parts are empty: the text outside them is used");
+  return normalizeText(text);
 }
 
-function onlyChild({ children }: Part): Part | undefined {
-  return children.length === 1 ? children[0] : undefined;
-}
+/** The text that mail programs put before the first part. */
+const FOR_OLD_READERS = /^this is an? (?:[a-z ]{1,40} )?(?:multi-?part )?message in mime format\b.*$/gim;
 
-function plainText({ part, decoded, inline }: Leaf): string | undefined {
-  if (!inline || isFlowed(part)) return undefined;
-  const label = charsetOf(part, decoded);
-  const charset = COMMON_CHARSETS.find((common) => common === label);
-  return charset ? new TextDecoder(charset).decode(decoded) : undefined;
-}
+/** The type of a file without a type of its own. */
+const UNKNOWN_TYPE = "application/octet-stream";
 
-function isFlowed({ media }: Part): boolean {
-  return /^flowed$/i.test(media.params.get("format") ?? "");
-}
-
-async function parsed(message: Buffer, limited: Limited): Promise<Email | undefined> {
-  try {
-    // The sizes are bounded already; the parser's own bound on headers would count those of all parts together.
-    return await PostalMime.parse(message, { forceRfc822Attachments: true, maxHeadersSize: message.length });
-  } catch (error) {
-    limited.add(`text left out, it cannot be parsed: ${error instanceof Error ? error.message : String(error)}`);
-    return undefined;
-  }
-}
-
-function body(value: string | undefined): string | null {
-  return value === undefined || value === "" ? null : clean(value).replace(/\r\n?/g, "\n");
-}
-
-function isInline({ media, fields }: Part): boolean {
-  const disposition = valueOf(fields, "content-disposition") ?? "";
-  return (media.type === "text/plain" || media.type === "text/html") && !/^\s*attachment/i.test(disposition);
-}
-
-/** The same structure again, under boundaries nobody could guess: text whole, attachments by their headers only. */
-function rebuilt(root: Part, all: Map<Part, Leaf>, kept: Map<Part, number>): Buffer {
-  const lines: string[] = [];
-  let multiparts = 0;
-  const secret = randomBytes(16).toString("hex");
-  const write = (part: Part) => {
-    const leaf = all.get(part);
-    if (leaf?.inline) lines.push(...textLines(leaf));
-    else if (leaf) lines.push(...fileLines(leaf, kept.get(part)));
-    else {
-      const boundary = `${secret}-${multiparts++}`;
-      const subtype = /^multipart\/(alternative|related)$/.exec(part.media.type)?.[1] ?? "mixed";
-      lines.push(`Content-Type: multipart/${subtype}; boundary="${boundary}"`, "");
-      for (const child of part.children) {
-        if (all.get(child)?.inline === false && !kept.has(child)) continue;
-        lines.push(`--${boundary}`);
-        write(child);
-      }
-      lines.push(`--${boundary}--`);
-    }
-  };
-  write(root);
-  return Buffer.from(`${lines.join("\r\n")}\r\n`);
-}
-
-function textLines({ part, decoded }: Leaf): string[] {
-  const { type, params } = part.media;
-  const flowed = isFlowed(part) ? "; format=flowed" : "";
-  const delsp = /^yes$/i.test(params.get("delsp") ?? "") ? "; delsp=yes" : "";
-  const about = `Content-Type: ${type}; charset="${charsetOf(part, decoded)}"${flowed}${delsp}`;
-  return [about, "Content-Transfer-Encoding: base64", "", decoded.toString("base64")];
-}
-
-// Labels that lie: no charset or ASCII with 8-bit bytes in it, and gb2312 for its supersets.
-function charsetOf({ media }: Part, decoded: Buffer): string {
-  const label = (media.params.get("charset") ?? media.params.get("charset*")?.split("'").pop() ?? "").toLowerCase();
-  if (/^(|us-ascii|ascii|unknown-8bit|x-unknown)$/.test(label)) return isUtf8(decoded) ? "utf-8" : "windows-1252";
-  if (/^(gb2312|gb_2312-80|gbk)$/.test(label)) return "gb18030";
-  return label.replace(/[^a-z0-9.:_+-]/g, "").slice(0, 64);
-}
-
-function fileLines({ part, decoded }: Leaf, index: number | undefined): string[] {
-  const lines = [
-    `Content-Type: ${part.media.type}${bounded(part.media.rest)}`,
-    // Comes back as the attachment's description: which one it is.
-    `Content-Description: ${index ?? ""}`,
-  ];
-  for (const name of ["content-disposition", "content-id"]) {
-    const value = valueOf(part.fields, name);
-    if (value !== undefined) lines.push(`${name}: ${bounded(value)}`);
-  }
-  const calendar = part.media.type === "text/calendar" ? decoded.toString("base64") : "";
-  return [...lines, "Content-Transfer-Encoding: base64", "", calendar];
-}
-
-// Cut at the last parameter allowed.
-function bounded(value: string): string {
-  let end = -1;
-  for (let count = 0; count <= BOUNDS.parameters; count++) {
-    end = value.indexOf(";", end + 1);
-    if (end < 0) return value;
-  }
-  return value.slice(0, end);
-}
-
-type Named = Email["attachments"][number];
-
-function attachment(
-  { part, decoded }: Leaf,
-  named: Named | undefined,
-  limits: ContentLimits,
-  limited: Limited,
-): Attachment {
+function toAttachment({ part, name, decoded }: File, limits: ContentLimits, limited: LimitedReasons): Attachment {
   const keep = decoded.length <= limits.maxAttachmentBytes;
-  if (!keep) limited.add(`attachments over ${limits.maxAttachmentBytes} bytes left out`);
-  if (part.media.rest.split(";").length - 1 > BOUNDS.parameters) {
-    limited.add(`parameters of an attachment after the first ${BOUNDS.parameters} left out`);
-  }
-  const disposition = named?.disposition ?? null;
+  if (!keep) limited.add(attachmentsLeftOut(limits.maxAttachmentBytes));
+  if (part?.media.cut) limited.add(`parameters of an attachment after the first ${MIME_LIMITS.parameters} left out`);
+  const fields = part?.fields ?? [];
   return {
-    filename: named?.filename ? clean(named.filename) : nestedName(part, decoded),
-    contentType: part.media.type,
+    filename: name,
+    contentType: !part || (!part.media.declared && part.media.type === "text/plain") ? UNKNOWN_TYPE : part.media.type,
     size: decoded.length,
-    contentId: named?.contentId ? clean(named.contentId).replace(/^\s*<|>\s*$/g, "") : null,
-    disposition: disposition === null ? null : clean(disposition),
+    contentId: stripBrackets(fieldValue(fields, "content-id") ?? "") || null,
+    contentLocation: fieldValue(fields, "content-location")?.replace(/\s+/g, "") || null,
+    disposition: part ? readDisposition(part) : "attachment",
     content: keep ? decoded.toString("base64") : null,
   };
 }
 
-// A message inside the message is a file, named by its subject.
-function nestedName(part: Part, decoded: Buffer): string | null {
-  if (part.media.type !== "message/rfc822") return null;
-  const own = limitedList();
-  const subject = wordDecoder(own)(valueOf(headerOf(decoded), "subject") ?? "").trim();
-  const safe = subject.replace(/[\p{Cc}/\\:*?"<>|]+/gu, " ").trim();
-  return `${safe.slice(0, 120).toWellFormed() || "message"}.eml`;
+function stripBrackets(value: string): string {
+  const id = value.trim();
+  return id.slice(id.startsWith("<") ? 1 : 0, id.endsWith(">") ? -1 : undefined).trim();
 }
 
-/** The header fields of a message inside the message, within the bounds of a part. */
-export function headerOf(decoded: Buffer): Field[] {
-  const limits = { bytes: BOUNDS.partHeaderBytes, fields: BOUNDS.fields, fieldBytes: BOUNDS.partFieldBytes };
-  return readHeader(decoded, { from: 0, to: decoded.length }, limits, limitedList()).fields;
-}
-
-function calendarOf(files: Leaf[], named: Map<string, Named>): Content["calendar"] {
-  const index = files.findIndex((leaf) => leaf.part.media.type === "text/calendar");
-  const leaf = files[index];
-  const content = named.get(String(index))?.content;
-  if (!leaf || content === undefined || typeof content === "string") return null;
-  const method = leaf.part.media.params.get("method");
-  return { content: clean(new TextDecoder().decode(content)), method: method ? method.toUpperCase() : null };
+// Google and Apple attach invitations as application/ics. Others attach them under other types, with names that end
+// in .ics.
+function findCalendars(files: File[], fallback: string | undefined): CalendarFile[] {
+  const typed = files.filter(({ part }) => part?.media.type === "text/calendar");
+  const attached = files.filter(
+    ({ part, name }) =>
+      part?.media.type !== "text/calendar" && (part?.media.type === "application/ics" || /\.ics$/i.test(name ?? "")),
+  );
+  return [...typed, ...attached].flatMap(({ part, decoded }) => {
+    if (!part) return [];
+    const method = part.media.params.get("method")?.trim().toUpperCase();
+    return [{ content: normalizeText(decodeText(part, decoded, fallback)) ?? "", method: method || null }];
+  });
 }

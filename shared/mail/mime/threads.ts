@@ -1,107 +1,115 @@
-/** Threads that parse: a few, started when there is work, each with one message at a time, ended after a minute without any. */
+/**
+ * Parser threads: a few, started when there is work, each with one message at a time, ended after a minute without
+ * work.
+ */
 import { Worker } from "node:worker_threads";
+import { childSignal } from "../../concurrency/abort.ts";
+import { semaphore } from "../../concurrency/semaphore.ts";
 import type { ParsedMessage } from "../../contract/received.ts";
 import type { ContentLimits } from "./content.ts";
+import type { ParseRequest } from "./parse-worker.ts";
 
-/** What goes to a thread; a ParsedMessage comes back. */
-export type ThreadOrder = { raw: ArrayBuffer; limits: ContentLimits };
+/** The parsed message, or the reason why there is none, as the end of a sentence. */
+export type ParseResult = { message: ParsedMessage } | { failure: string };
 
-/** The parsed message, or why there is none in words that end a sentence. */
-export type ThreadAnswer = { message: ParsedMessage } | { failure: string };
-
-export interface Threads {
-  /** Resolves once a thread has answered, failed or run over the deadline; waiting for a thread is not counted. */
-  parse(raw: Uint8Array, limits: ContentLimits, wanted: () => boolean): Promise<ThreadAnswer>;
+export interface ParserThreads {
+  /**
+   * Resolves once a thread has answered, failed or passed the deadline. The wait for a free thread does not count.
+   * Rejects with the signal's reason if it aborts before a thread was free.
+   */
+  parse(raw: Uint8Array, limits: ContentLimits, signal?: AbortSignal): Promise<ParseResult>;
   close(): Promise<void>;
 }
 
 type Thread = {
   worker: Worker;
-  settle: ((answer: ThreadAnswer) => void) | undefined;
-  reap: NodeJS.Timeout | undefined;
+  settle: ((answer: ParseResult) => void) | undefined;
+  idleTimer: NodeJS.Timeout | undefined;
 };
-type Job = {
-  raw: Uint8Array;
-  limits: ContentLimits;
-  wanted: () => boolean;
-  done: (answer: ThreadAnswer) => void;
-};
+type Job = { raw: Uint8Array; limits: ContentLimits };
 
 const IDLE_MS = 60_000;
-// Counts where the runtime has such limits (Node); elsewhere the bounds of the parser have to do.
+// It works where the runtime has such limits (Node). Elsewhere only the parser's own limits protect the process.
 const HEAP_MB = 1024;
+const STOPPING: ParseResult = { failure: "the service stopped" };
 
-/** At most `most` threads. One that fails or needs longer than `deadlineMs` is ended, and the next job gets a new one. */
-export function parserThreads({ most, deadlineMs }: { most: number; deadlineMs: number }): Threads {
+/**
+ * Runs at most `most` threads. A thread that fails or passes `deadlineMs` is ended, and the next message gets a new
+ * one.
+ */
+export function parserThreads({ most, deadlineMs }: { most: number; deadlineMs: number }): ParserThreads {
   const threads = new Set<Thread>();
-  const queue: Job[] = [];
+  const slots = semaphore(most);
+  const closing = new AbortController();
 
-  const end = async (thread: Thread): Promise<void> => {
+  const endThread = async (thread: Thread): Promise<void> => {
     threads.delete(thread);
-    clearTimeout(thread.reap);
+    clearTimeout(thread.idleTimer);
     await thread.worker.terminate();
   };
 
-  const free = (): Thread | undefined => {
+  const getIdleThread = (): Thread => {
     for (const thread of threads) if (!thread.settle) return thread;
-    if (threads.size >= most) return undefined;
-    const thread = startThread(end);
+    const thread = startThread(endThread);
     threads.add(thread);
     return thread;
   };
 
-  const next = () => {
-    while (queue[0] && !queue[0].wanted()) queue.shift()?.done({ failure: "nobody waited for it" });
-    const thread = queue.length > 0 ? free() : undefined;
-    const job = thread && queue.shift();
-    if (!job) return;
-    clearTimeout(thread.reap);
+  const runJob = (job: Job): Promise<ParseResult> => {
+    const { promise, resolve } = Promise.withResolvers<ParseResult>();
+    const thread = getIdleThread();
+    clearTimeout(thread.idleTimer);
     thread.worker.ref();
     const timer = setTimeout(() => {
       thread.settle?.({ failure: `parsing took longer than ${deadlineMs / 1000} seconds` });
-      void end(thread);
+      void endThread(thread);
     }, deadlineMs);
     thread.settle = (answer) => {
       clearTimeout(timer);
       thread.settle = undefined;
       thread.worker.unref();
-      thread.reap = setTimeout(() => void end(thread), IDLE_MS).unref();
-      job.done(answer);
-      queueMicrotask(next);
+      thread.idleTimer = setTimeout(() => void endThread(thread), IDLE_MS).unref();
+      resolve(answer);
     };
-    order(thread, job);
+    postJob(thread, job);
+    return promise;
   };
 
   return {
-    parse: (raw, limits, wanted) =>
-      new Promise((done) => {
-        queue.push({ raw, limits, wanted, done });
-        next();
-      }),
+    async parse(raw, limits, signal) {
+      using waiting = childSignal(closing.signal, ...(signal ? [signal] : []));
+      const slot = await slots.acquire({}, waiting.signal).catch((error: unknown) => {
+        if (closing.signal.aborted) return undefined;
+        throw error;
+      });
+      if (slot === undefined) return STOPPING;
+      using _ = slot;
+      return await runJob({ raw, limits });
+    },
     async close() {
-      for (const job of queue.splice(0)) job.done({ failure: "the service was stopping" });
-      for (const thread of threads) thread.settle?.({ failure: "the service was stopping" });
-      await Promise.all([...threads].map(end));
+      closing.abort();
+      for (const thread of threads) thread.settle?.(STOPPING);
+      await Promise.all([...threads].map(endThread));
     },
   };
 }
 
-function order({ worker }: Thread, { raw, limits }: Job): void {
-  // A copy, because what is transferred is gone here and the caller still needs its bytes.
-  const copy: ThreadOrder = { raw: new Uint8Array(raw).buffer, limits };
+function postJob({ worker }: Thread, { raw, limits }: Job): void {
+  // A copy, because a transferred buffer is lost here, and the caller still needs its bytes.
+  const copy: ParseRequest = { raw: new Uint8Array(raw).buffer, limits };
   worker.postMessage(copy, [copy.raw]);
 }
 
-function startThread(end: (thread: Thread) => Promise<void>): Thread {
+function startThread(endThread: (thread: Thread) => Promise<void>): Thread {
   const resourceLimits = { maxOldGenerationSizeMb: HEAP_MB };
-  const worker = new Worker(new URL("../mime-thread.ts", import.meta.url), { resourceLimits });
-  const thread: Thread = { worker, settle: undefined, reap: undefined };
+  const worker = new Worker(new URL("./parse-worker.ts", import.meta.url), { resourceLimits });
+  const thread: Thread = { worker, settle: undefined, idleTimer: undefined };
   const fail = (failure: string) => {
     thread.settle?.({ failure });
-    void end(thread);
+    void endThread(thread);
   };
   worker.on("message", (message: ParsedMessage) => thread.settle?.({ message }));
   worker.on("error", (error: unknown) => fail(`the parser failed: ${error instanceof Error ? error.message : "?"}`));
-  worker.on("exit", () => fail("the parser ended by itself"));
+  worker.on("exit", () => fail("the parser thread ended"));
   return thread;
 }

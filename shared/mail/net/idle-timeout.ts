@@ -1,42 +1,42 @@
-/** The deadline of a conversation with a mail server: its silence, not its size. */
+/** The deadline of a conversation with a mail server: it limits the server's silence, not the size of its answer. */
 import { Problem } from "../../contract/problem.ts";
 
-/** How long the other side may be silent while it owes something, and how long all of it may take. */
-export type Limits = { quietMs: number; capMs: number };
+/** How long the other side may be silent while it owes an answer, and how long the whole answer may take. */
+export type IdleLimits = { idleMs: number; maxMs: number };
 
 /**
- * Waits for `work` as long as bytes keep coming, with a pause of at most `quietMs` between them and `capMs` in all; past that
- * `giveUp` is called with the `timeout` Problem that is thrown.
+ * Waits for `work` while bytes keep arriving, with a pause of at most `idleMs` between them and `maxMs` in all. After
+ * that it calls `giveUp` with the `timeout` Problem, and throws it.
  */
-export async function patiently<T>(
-  limits: Limits & { received: () => number },
+export async function withIdleTimeout<T>(
+  limits: IdleLimits & { received: () => number },
   what: string,
   work: Promise<T>,
-  giveUp: (problem: Problem) => void,
+  onTimeout: (problem: Problem) => void,
 ): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const end = performance.now() + limits.capMs;
-  let heard = limits.received();
-  let heardAt = performance.now();
+  const { promise: timedOut, reject } = Promise.withResolvers<never>();
+  const end = performance.now() + limits.maxMs;
+  let lastReceived = limits.received();
+  let lastReceivedAt = performance.now();
   const check = () => {
     const now = performance.now();
     const received = limits.received();
-    if (received !== heard) [heard, heardAt] = [received, now];
-    const quiet = now - heardAt >= limits.quietMs;
-    if (!quiet && now < end) {
-      timer = setTimeout(check, limits.quietMs / 4);
+    if (received !== lastReceived) [lastReceived, lastReceivedAt] = [received, now];
+    const idle = now - lastReceivedAt >= limits.idleMs;
+    if (!idle && now < end) {
+      timer = setTimeout(check, limits.idleMs / 4);
       return;
     }
-    const cause = quiet ? `said nothing for ${limits.quietMs / 1000} seconds` : "did not come to an end";
+    const cause = idle ? `said nothing for ${limits.idleMs / 1000} seconds` : "did not come to an end";
     const problem = new Problem("timeout", `${what}: the server ${cause}`);
     reject(problem);
-    giveUp(problem);
+    onTimeout(problem);
   };
-  let timer = setTimeout(check, limits.quietMs / 4);
+  let timer = setTimeout(check, limits.idleMs / 4);
   work.catch(() => undefined);
-  late.catch(() => undefined);
+  timedOut.catch(() => undefined);
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work, timedOut]);
   } finally {
     clearTimeout(timer);
   }

@@ -1,22 +1,23 @@
 /**
- * The admission gate: connections to one mail host are opened at a bounded pace that follows how the host takes them, so that a restart
- * of thousands of mailboxes is no login storm, and a take-over of some hundreds no long wait.
+ * The login rate limiter. It opens connections to one mail host at a bounded rate, which follows how the host answers.
+ * So a restart of thousands of mailboxes is no login storm, and a failover of some hundreds takes little time.
  */
+import { type WaitingLine, waitingLine } from "../../concurrency/waiting-line.ts";
 import { asProblem, type Problem } from "../../contract/problem.ts";
-import { jittered } from "../../time.ts";
+import { clock, jitter } from "../../time.ts";
 
-export interface Admission {
-  /** Resolves when a connection to `host` may be opened; rejects with the signal's reason when it aborts first. */
-  enter(host: string, signal: AbortSignal): Promise<void>;
-  /** How an opened connection went: the host let it in, or turned it away. */
-  went(host: string, well: boolean): void;
+export interface LoginRateLimiter {
+  /** Resolves when a connection to `host` may be opened. Rejects with the signal's reason when it aborts first. */
+  wait(host: string, signal: AbortSignal): Promise<void>;
+  /** The result of an opened connection: the host accepted it or turned it away. */
+  report(host: string, accepted: boolean): void;
 }
 
-/** What a client of mail hosts needs to keep their pace; without it, connections are opened at once. */
-export type Paced = { gate?: Admission["enter"]; went?: Admission["went"] };
+/** What a client of mail hosts needs to keep the rate. Without it, connections are opened at once. */
+export type LoginRateDeps = { waitForLoginRate?: LoginRateLimiter["wait"]; reportLogin?: LoginRateLimiter["report"] };
 
-/** A host that answers so to a new connection gets too many of them. */
-const TURNED_AWAY = new Set<Problem["code"]>([
+/** A host that gives these problems to a new connection is getting too many connections. */
+const OVERLOAD_CODES = new Set<Problem["code"]>([
   "too_many_connections",
   "throttled",
   "unavailable",
@@ -24,96 +25,94 @@ const TURNED_AWAY = new Set<Problem["code"]>([
   "timeout",
 ]);
 
-/** Opens a connection (up to its login) when its turn has come, and tells the gate how the host took it. */
-export async function atPace<T>(
-  { gate, went }: Paced,
+/** Opens a connection (up to its login) when the rate allows it, and reports the result. */
+export async function withLoginRate<T>(
+  { waitForLoginRate, reportLogin }: LoginRateDeps,
   host: string,
   open: () => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  await gate?.(host, signal);
+  await waitForLoginRate?.(host, signal);
   try {
     const opened = await open();
-    went?.(host, true);
+    reportLogin?.(host, true);
     return opened;
   } catch (error) {
-    if (!signal.aborted && TURNED_AWAY.has(asProblem(error).code)) went?.(host, false);
+    if (!signal.aborted && OVERLOAD_CODES.has(asProblem(error).code)) reportLogin?.(host, false);
     throw error;
   }
 }
 
-/** Connections a second to a host of which nothing is known yet; as many pass at once after a quiet time. */
-const FIRST = 20;
-const GROWTH = 2;
-/** The slowest pace that refusals lead to. */
-const LEAST = 1;
-/** A host unused for so long is begun with anew. */
-const FORGOTTEN_MS = 60_000;
-const HOSTS_KEPT = 1_000;
+/** Connections a second to a host of which nothing is known yet. After a quiet time as many may open at once. */
+const INITIAL_RATE = 20;
+const RATE_INCREASE = 2;
+/** The lowest rate that refusals lead to. */
+const MIN_RATE = 1;
+/** The rate of a host that was unused for this long starts anew. */
+const HOST_EXPIRY_MS = 60_000;
+const MAX_HOSTS = 1_000;
 
-type House = { pace: number; nextAt: number; waiting: Set<() => void>; timer: NodeJS.Timeout | undefined };
+type HostState = {
+  pace: number;
+  nextAt: number;
+  waiting: WaitingLine<undefined, void>;
+  cancelWake: (() => void) | undefined;
+};
 
 /**
- * Admits in order of arrival, jittered: FIRST connections a second to each host, GROWTH more for each that went well, up to `perSecond`;
- * each refusal halves it.
+ * Admits callers in the order in which they came, jittered: INITIAL_RATE connections a second to each host, more after
+ * each success, up to `perSecond`. Each refusal halves the rate.
  */
-export function admission(perSecond: number): Admission {
-  const houses = new Map<string, House>();
-  const first = Math.min(FIRST, perSecond);
+export function loginRateLimiter(perSecond: number): LoginRateLimiter {
+  const hosts = new Map<string, HostState>();
+  const initialRate = Math.min(INITIAL_RATE, perSecond);
 
-  const houseOf = (host: string): House => {
-    const now = performance.now();
-    const known = houses.get(host);
-    if (known && known.nextAt > now - FORGOTTEN_MS) return known;
-    if (houses.size >= HOSTS_KEPT) forgetQuiet(houses, now - FORGOTTEN_MS);
-    const house = { pace: first, nextAt: now - FORGOTTEN_MS, waiting: new Set<() => void>(), timer: undefined };
-    houses.set(host, house);
-    return house;
+  const getHost = (host: string): HostState => {
+    const now = clock.monotonic();
+    const cached = hosts.get(host);
+    if (cached && cached.nextAt > now - HOST_EXPIRY_MS) return cached;
+    if (hosts.size >= MAX_HOSTS) evictIdleHosts(hosts, now - HOST_EXPIRY_MS);
+    const state = {
+      pace: initialRate,
+      nextAt: now - HOST_EXPIRY_MS,
+      waiting: waitingLine<undefined, void>(),
+      cancelWake: undefined,
+    };
+    hosts.set(host, state);
+    return state;
   };
 
   return {
-    enter(host, signal) {
-      return new Promise((resolve, reject) => {
-        if (signal.aborted) return reject(signal.reason);
-        const house = houseOf(host);
-        const leave = () => {
-          house.waiting.delete(admit);
-          reject(signal.reason);
-        };
-        const admit = () => {
-          signal.removeEventListener("abort", leave);
-          resolve();
-        };
-        signal.addEventListener("abort", leave, { once: true });
-        house.waiting.add(admit);
-        admitDue(house);
-      });
+    async wait(host, signal) {
+      signal.throwIfAborted();
+      const state = getHost(host);
+      const admitted = state.waiting.wait(undefined, {}, signal);
+      admitDue(state);
+      await admitted;
     },
-    went(host, well) {
-      const house = houses.get(host);
-      if (!house) return;
-      house.pace = well
-        ? Math.min(perSecond, house.pace + GROWTH)
-        : Math.max(Math.min(LEAST, perSecond), house.pace / 2);
+    report(host, accepted) {
+      const state = hosts.get(host);
+      if (!state) return;
+      state.pace = accepted
+        ? Math.min(perSecond, state.pace + RATE_INCREASE)
+        : Math.max(Math.min(MIN_RATE, perSecond), state.pace / 2);
     },
   };
 }
 
-function admitDue(house: House): void {
-  clearTimeout(house.timer);
-  const now = performance.now();
-  const gap = 1_000 / house.pace;
-  // What may pass at once after a quiet time.
-  house.nextAt = Math.max(house.nextAt, now - gap * (Math.max(1, Math.floor(Math.min(FIRST, house.pace))) - 1));
-  for (const admit of house.waiting) {
-    if (house.nextAt > now) break;
-    house.waiting.delete(admit);
-    house.nextAt += gap;
-    admit();
+function admitDue(host: HostState): void {
+  host.cancelWake?.();
+  const now = clock.monotonic();
+  const gap = 1_000 / host.pace;
+  // How many may open at once after a quiet time.
+  host.nextAt = Math.max(host.nextAt, now - gap * (Math.max(1, Math.floor(Math.min(INITIAL_RATE, host.pace))) - 1));
+  for (let next = host.waiting.first(); next && host.nextAt <= now; next = host.waiting.first()) {
+    host.nextAt += gap;
+    next.admit();
   }
-  if (house.waiting.size > 0) house.timer = setTimeout(admitDue, jittered(house.nextAt - now), house);
+  if (host.waiting.size > 0) host.cancelWake = clock.wakeAfter(jitter(host.nextAt - now), () => admitDue(host));
 }
 
-function forgetQuiet(houses: Map<string, House>, before: number): void {
-  for (const [host, { nextAt, waiting }] of houses) if (nextAt < before && waiting.size === 0) houses.delete(host);
+function evictIdleHosts(hosts: Map<string, HostState>, before: number): void {
+  for (const [host, { nextAt, waiting }] of hosts) if (nextAt < before && waiting.size === 0) hosts.delete(host);
 }

@@ -1,162 +1,191 @@
-/** OAuth2 access tokens for mailboxes (RFC 6749): fetched when needed, one request at a time for a grant, kept until they expire. */
+/**
+ * OAuth2 access tokens for mailboxes (RFC 6749). They are requested when needed and cached until they expire. Over all
+ * nodes there is one request at a time for a grant.
+ */
 import { createHash } from "node:crypto";
-import type { Mailbox } from "../../contract/mailbox.ts";
+import type { Locks } from "../../concurrency/locks.ts";
+import type { Auth, Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
-import { Secret } from "../../contract/secret.ts";
+import type { Secret } from "../../contract/secret.ts";
 import type { Egress } from "../../egress.ts";
-import { within } from "../../time.ts";
-import { ASSERTION_TYPE, clientAssertion } from "./assertion.ts";
-import { type Answer, postForm } from "./token-request.ts";
+import { clock, withTimeout } from "../../time.ts";
+import { requestToken } from "./grant.ts";
+import { getOAuth2, type OAuth2 } from "./settings.ts";
 
 export interface Tokens {
   /**
-   * A token that is valid for at least a minute. Throws `token`, retry never, when the grant or the client is no longer
-   * accepted, and later or at a time when the token server has trouble.
+   * A token that is valid for at least a minute. Throws `token` (retry never) when the server no longer accepts the
+   * grant or the client, and later or at a time when the token server has trouble. `login` is the mailbox's own unless
+   * it is given.
    */
-  access(mailbox: Mailbox, signal: AbortSignal): Promise<Secret>;
-  /** Drops the cached token of a mailbox, because the mail server refused it or the mailbox is gone. */
-  forget(mailbox: string): void;
+  access(mailbox: Mailbox, signal: AbortSignal, login?: TokenLogin): Promise<Secret>;
+  /** Drops the cached token of a login, because the mail server refused it. A newer one than the refused one stays. */
+  forget(owner: string, refused: string): void;
 }
 
-export type TokenDeps = {
+/** One of a mailbox's logins. `owner` is the mailbox's id, or its id with `/send` for its own login to send. */
+export type TokenLogin = { owner: string; auth: Auth };
+
+/** The refresh tokens of registered mailboxes. `owner` is a mailbox id, or one with `/send` for its own login to send. */
+export interface RefreshTokens {
+  /**
+   * The OAuth2 settings as they are stored now. Undefined for an owner that is not registered, or whose login belongs to
+   * another place than that of `held`, the mailbox that wants the token.
+   */
+  read(owner: string, held: Mailbox): Promise<OAuth2 | undefined>;
+  /** Stores `next` in place of `used`. Does nothing if another refresh token has been stored in the meantime. */
+  replace(owner: string, used: Secret, next: Secret): Promise<void>;
+}
+
+export type OAuthTokensDeps = {
   egress: Egress;
   timeoutMs?: number;
-  /** Keeps a new refresh token: the old one may be void from now on. Called again at the next use if it fails. */
-  onRotated: (mailbox: string, refreshToken: Secret) => Promise<void>;
+  /** One node at a time uses a refresh token, because a provider may revoke a token that is used twice. */
+  locks: Locks;
+  refreshTokens: RefreshTokens;
 };
 
-type OAuth2 = Extract<Mailbox["receive"]["auth"], { oauth2: unknown }>["oauth2"];
 /**
- * `names` are digests of the settings that mean this grant: the ones it began with, and one more for each rotation, because a
- * subscription may still hold an older refresh token. Other settings start over.
+ * A cached token. `digests` are hashes of the settings that it is for: those it was requested with, and earlier ones,
+ * because a subscription may still hold an older refresh token. `rotation` is a new refresh token that is not stored yet.
  */
-type Entry = { names: string[]; refreshToken?: Secret; token?: Secret; expiresAt: number; unsaved: boolean };
+type Entry = {
+  digests: string[];
+  token?: Secret;
+  expiresAt: number;
+  refreshToken: Secret | undefined;
+  rotation?: { used: Secret; next: Secret };
+};
 
-const ANSWER_MS = 15_000;
-const MOST_NAMES = 100;
-const SPARE_MS = 60_000;
-/** RFC 6749 only recommends `expires_in`; without it the token is not trusted for long. */
-const UNKNOWN_LIFE_S = 300;
-const LONGEST_WAIT_S = 86_400;
+const RESPONSE_TIMEOUT_MS = 15_000;
+const MAX_DIGESTS = 100;
+const EXPIRY_MARGIN_MS = 60_000;
+/** Entries that were not used for this long are deleted. */
+const KEPT_MS = 24 * 3_600_000;
+/** A request waits for the requests of this many other nodes. */
+const LOCK_FACTOR = 4;
 
-/** Errors only a person can mend (RFC 6749 section 5.2, OpenID Connect Core section 3.1.2.6, Microsoft). */
-const FOR_GOOD = new Set([
-  "invalid_grant",
-  "invalid_client",
-  "unauthorized_client",
-  "unsupported_grant_type",
-  "invalid_scope",
-  "interaction_required",
-  "consent_required",
-  "login_required",
-]);
+/** The lock for reading, changing and writing the credentials of a mailbox, so that no rotated token is lost. */
+export function credentialsLock(mailbox: string): string {
+  return `credentials ${mailbox}`;
+}
 
 /** The tokens of all mailboxes of a process. */
-export function oauthTokens({ timeoutMs = ANSWER_MS, ...given }: TokenDeps): Tokens {
+export function oauthTokens({ timeoutMs = RESPONSE_TIMEOUT_MS, ...given }: OAuthTokensDeps): Tokens {
   const deps = { ...given, timeoutMs };
   const entries = new Map<string, Entry>();
   const running = new Map<string, Promise<Secret>>();
-  /** The entry that a mailbox uses. An application that acts for itself has one for all its mailboxes. */
-  const used = new Map<string, string>();
+  /** The entry that a login uses. An application that acts for itself has one entry for all its mailboxes. */
+  const keyByOwner = new Map<string, string>();
+  const totalMs = (LOCK_FACTOR + 2) * timeoutMs;
 
-  async function current(key: string, mailbox: Mailbox, oauth2: OAuth2): Promise<Secret> {
-    const name = nameOf(oauth2);
-    let entry = entries.get(key);
-    if (!entry?.names.includes(name)) {
-      entry = {
-        names: [name],
-        expiresAt: 0,
-        unsaved: false,
-        ...(oauth2.refreshToken && { refreshToken: oauth2.refreshToken }),
-      };
+  async function getToken(key: string, held: HeldLogin): Promise<Secret> {
+    const { owner, oauth2 } = held;
+    const cached = entries.get(key);
+    const token = cached?.rotation ? undefined : getFreshToken(cached, oauth2);
+    if (token) return token;
+    const renew = async () => {
+      const entry = await renewEntry(deps, held, cached);
+      forgetUnused(entries, keyByOwner);
       entries.set(key, entry);
-    }
-    if (!entry.token || entry.expiresAt - SPARE_MS <= Date.now()) await refresh(deps, oauth2, entry);
-    if (entry.unsaved && entry.refreshToken) {
-      await deps.onRotated(mailbox.id, entry.refreshToken);
-      entry.unsaved = false;
-      entry.names = [...entry.names, nameOf({ ...oauth2, refreshToken: entry.refreshToken })].slice(-MOST_NAMES);
-    }
-    if (!entry.token) throw new Problem("token", "The token server gave no token");
-    return entry.token;
+      await storeRotation(deps, owner, entry);
+      if (!entry.token) throw new Problem("token", "The token server gave no token");
+      return entry.token;
+    };
+    if (!oauth2.refreshToken) return renew();
+    const [registered = owner] = owner.split("/");
+    const limits = { waitMs: LOCK_FACTOR * timeoutMs, what: "The refresh token of this mailbox" };
+    return deps.locks.hold(credentialsLock(registered), limits, renew, AbortSignal.timeout(totalMs));
   }
 
   return {
-    access(mailbox, signal) {
-      const { auth } = mailbox.receive;
+    access(mailbox, signal, { owner, auth } = { owner: mailbox.id, auth: mailbox.receive.auth }) {
       if ("accessToken" in auth) return Promise.resolve(auth.accessToken);
-      if (!("oauth2" in auth)) throw new Problem("token", "This mailbox has no OAuth2 settings", { retry: "never" });
-      const key = auth.oauth2.refreshToken ? mailbox.id : nameOf(auth.oauth2);
-      used.set(mailbox.id, key);
-      const work = running.get(key) ?? current(key, mailbox, auth.oauth2).finally(() => running.delete(key));
+      const oauth2 = getOAuth2(mailbox, auth);
+      if (!oauth2) throw new Problem("token", "This mailbox has no OAuth2 settings", { retry: "never" });
+      const key = oauth2.refreshToken ? owner : digestSettings(oauth2);
+      keyByOwner.set(owner, key);
+      const work = running.get(key) ?? getToken(key, { owner, mailbox, oauth2 }).finally(() => running.delete(key));
       running.set(key, work);
-      return within(2 * deps.timeoutMs, "Fetching an OAuth2 token", work, signal);
+      return withTimeout(totalMs, "Fetching an OAuth2 token", work, signal);
     },
-    forget(mailbox) {
-      const entry = entries.get(used.get(mailbox) ?? mailbox);
-      used.delete(mailbox);
-      if (entry) delete entry.token;
+    forget(owner, refused) {
+      const entry = entries.get(keyByOwner.get(owner) ?? owner);
+      if (entry?.token?.reveal() === refused) delete entry.token;
     },
   };
 }
 
-function nameOf(oauth2: OAuth2): string {
+/** A login as the mailbox that wants the token holds it. */
+type HeldLogin = { owner: string; mailbox: Mailbox; oauth2: OAuth2 };
+type RenewDeps = OAuthTokensDeps & { timeoutMs: number };
+
+/**
+ * The entry with a token for these settings, or for those that are stored now, because another node may have rotated
+ * the refresh token since the caller read its mailbox.
+ */
+async function renewEntry(
+  deps: RenewDeps,
+  { owner, mailbox, oauth2 }: HeldLogin,
+  cached: Entry | undefined,
+): Promise<Entry> {
+  if (cached) await storeRotation(deps, owner, cached);
+  const stored = oauth2.refreshToken && (await deps.refreshTokens.read(owner, mailbox));
+  const settings = stored ?? withNewestRefreshToken(oauth2, cached);
+  const digests = [digestSettings(oauth2), digestSettings(settings)];
+  const isSame = cached !== undefined && digests.some((one) => cached.digests.includes(one));
+  const earlier = isSame ? cached.digests : [];
+  if (isSame && getFreshToken(cached, settings)) return { ...cached, digests: mergeDigests(earlier, digests) };
+
+  const { refreshToken: used } = settings;
+  const { accessToken, lifetimeMs, refreshToken: next } = await requestToken(deps, settings, used);
+  if (next) digests.push(digestSettings({ ...settings, refreshToken: next }));
+  return {
+    digests: mergeDigests(earlier, digests),
+    token: accessToken,
+    expiresAt: clock.now() + lifetimeMs,
+    refreshToken: next ?? used,
+    ...(used && next && { rotation: { used, next } }),
+  };
+}
+
+/** The cached token, if it is for these settings and valid for long enough. */
+function getFreshToken(entry: Entry | undefined, oauth2: OAuth2): Secret | undefined {
+  if (!entry?.digests.includes(digestSettings(oauth2))) return undefined;
+  return entry.expiresAt - EXPIRY_MARGIN_MS > clock.now() ? entry.token : undefined;
+}
+
+/** The settings with the newest refresh token. If no mailbox is stored, only this process knows it. */
+function withNewestRefreshToken(oauth2: OAuth2, entry: Entry | undefined): OAuth2 {
+  if (!entry?.refreshToken || !entry.digests.includes(digestSettings(oauth2))) return oauth2;
+  return { ...oauth2, refreshToken: entry.refreshToken };
+}
+
+/**
+ * Stores the new refresh token before anybody gets the access token, because the old one may be void. A failure is
+ * repeated at the next use.
+ */
+async function storeRotation({ refreshTokens }: RenewDeps, owner: string, entry: Entry): Promise<void> {
+  if (!entry.rotation) return;
+  await refreshTokens.replace(owner, entry.rotation.used, entry.rotation.next);
+  delete entry.rotation;
+}
+
+function mergeDigests(earlier: string[], added: string[]): string[] {
+  return [...new Set([...earlier, ...added])].slice(-MAX_DIGESTS);
+}
+
+function forgetUnused(entries: Map<string, Entry>, keyByOwner: Map<string, string>): void {
+  for (const [key, { expiresAt, rotation }] of entries) {
+    if (rotation || expiresAt + KEPT_MS > clock.now()) continue;
+    entries.delete(key);
+    for (const [owner, its] of keyByOwner) if (its === key) keyByOwner.delete(owner);
+  }
+}
+
+function digestSettings(oauth2: OAuth2): string {
   const { tokenUrl, clientId, scope = "", certificate = "" } = oauth2;
   const secrets = [oauth2.clientSecret, oauth2.refreshToken, oauth2.privateKey].map((one) => one?.reveal() ?? "");
   const settings = [tokenUrl, clientId, scope, certificate, ...secrets];
   return createHash("sha256").update(JSON.stringify(settings)).digest("base64");
-}
-
-/** Fills the entry with a new token: by its refresh token (RFC 6749 section 6), else by the client itself (section 4.4). */
-async function refresh(deps: Required<TokenDeps>, oauth2: OAuth2, entry: Entry): Promise<void> {
-  const form = new URLSearchParams({ client_id: oauth2.clientId, ...proofOf(oauth2) });
-  if (oauth2.scope) form.set("scope", oauth2.scope);
-  form.set("grant_type", entry.refreshToken ? "refresh_token" : "client_credentials");
-  if (entry.refreshToken) form.set("refresh_token", entry.refreshToken.reveal());
-  const answer = await postForm(deps, oauth2.tokenUrl, form);
-  const body = fieldsOf(answer.body);
-  const token = body["access_token"];
-  if (answer.status !== 200 || typeof token !== "string" || token === "") throw refused(answer, body);
-  const life = Number(body["expires_in"]);
-  entry.token = new Secret(token);
-  entry.expiresAt = Date.now() + (life > 0 ? life : UNKNOWN_LIFE_S) * 1000;
-  const rotated = body["refresh_token"];
-  if (typeof rotated !== "string" || rotated === "" || rotated === entry.refreshToken?.reveal()) return;
-  entry.refreshToken = new Secret(rotated);
-  entry.unsaved = true;
-}
-
-/** What proves the client: a signed statement, or its secret; neither for a public client. */
-function proofOf({ tokenUrl, clientId, clientSecret, certificate, privateKey }: OAuth2): Record<string, string> {
-  if (certificate !== undefined && privateKey) {
-    const assertion = clientAssertion({ tokenUrl, clientId, certificate, privateKey });
-    return { client_assertion_type: ASSERTION_TYPE, client_assertion: assertion };
-  }
-  if (certificate !== undefined || privateKey)
-    throw new Problem("token", "OAuth2 needs the certificate and its private key, or neither", { retry: "never" });
-  return clientSecret ? { client_secret: clientSecret.reveal() } : {};
-}
-
-function fieldsOf(text: string): Record<string, unknown> {
-  try {
-    const parsed: unknown = JSON.parse(text);
-    return typeof parsed === "object" && parsed !== null ? { ...parsed } : {};
-  } catch {
-    // A page of a proxy, say: the status alone decides.
-    return {};
-  }
-}
-
-function refused(answer: Answer, body: Record<string, unknown>): Problem {
-  const word = (name: string) => (typeof body[name] === "string" ? body[name] : "");
-  const evidence = [word("error"), word("error_description")].filter(Boolean).join(": ").slice(0, 500);
-  const said = evidence ? { evidence } : {};
-  if (answer.status === 429 || answer.status >= 500) {
-    const wait = Math.min(Number(answer.retryAfter), LONGEST_WAIT_S);
-    const retry = wait > 0 ? new Date(Date.now() + wait * 1000) : "later";
-    return new Problem("unavailable", `The token server has trouble (HTTP ${answer.status})`, { ...said, retry });
-  }
-  const forGood = FOR_GOOD.has(word("error"));
-  const cause = forGood ? "The token server no longer accepts this grant or client" : "The token server gave no token";
-  return new Problem("token", `${cause} (HTTP ${answer.status})`, { ...said, retry: forGood ? "never" : "later" });
 }

@@ -1,95 +1,137 @@
-/** Opening a POP3 session: address guard, TLS or STLS (RFC 2595), login by password, APOP or OAuth2. */
+/** Opens a POP3 session: egress guard, TLS or STLS (RFC 2595), login by password, APOP or OAuth2. */
 import { createHash } from "node:crypto";
 import type { Socket } from "node:net";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { atPace, type Paced } from "../net/login-rate.ts";
-import { type Credentials, credentials } from "../credentials.ts";
-import { portOf } from "../defaults.ts";
+import { checkProtocol } from "../net/greeting.ts";
+import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
+import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
+import { type Credentials, withCredentials } from "../oauth/credentials.ts";
+import { portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
-import { secured } from "../net/tls.ts";
-import { type Line, lineOver } from "./stream.ts";
-import { answer, ask, capabilitiesOf, type Session, sessionOver, type Talk } from "./session.ts";
+import type { Intake } from "../net/intake.ts";
+import { upgradeToTls } from "../net/tls.ts";
+import { toProblem } from "../problems.ts";
+import { type LineStream, createLineStream } from "./stream.ts";
+import {
+  readResponse,
+  sendCommand,
+  getCapabilities,
+  type Session,
+  createSession,
+  type Pop3Connection,
+} from "./session.ts";
 
-/** What a POP3 session needs; as for IMAP. */
-export type Pop3Deps = Paced & {
-  egress: Egress;
-  tokens?: Tokens;
-  timeouts: { command: number };
-  emit?: Emit;
-};
+/** What a POP3 session needs, as for IMAP. */
+export type Pop3Deps = LoginRateDeps &
+  LoginDeps & {
+    egress: Egress;
+    tokens?: Tokens;
+    /** What servers may make this process read. Without it a connection has one of its own. */
+    intake?: Intake;
+    timeouts: { command: number };
+    emit?: Emit;
+  };
 
 export type Pop3Mailbox = MailboxOf<"pop3">;
 
-/** Connects and logs in. Throws the Problem of the step that failed; nothing stays open then. */
+const GREETING = { protocol: "POP3", starts: ["+OK", "-ERR"], port: "995 with TLS, 110 with STLS" };
+
+/** Connects and logs in. Throws the Problem of the failed step; then nothing stays open. */
 export function openSession(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
-  return atPace(deps, mailbox.receive.host, () => connected(deps, mailbox, signal), signal);
+  const { host, auth } = mailbox.receive;
+  const open = () => withLoginRate(deps, host, () => connect(deps, mailbox, signal), signal);
+  return withLoginGate(deps, { host, port: portOf(mailbox.receive) }, auth, open, signal);
 }
 
-async function connected(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
+function connect(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
+  return withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
+}
+
+async function connectWith(
+  deps: Pop3Deps,
+  mailbox: Pop3Mailbox,
+  auth: Credentials,
+  signal: AbortSignal,
+): Promise<Session> {
   const { receive } = mailbox;
-  const auth = await credentials(deps, mailbox, signal);
   const timeoutMs = deps.timeouts.command;
   const raw = await deps.egress.connect({ host: receive.host, port: portOf(receive), timeoutMs }, signal);
-  // Whoever reads from the connection hears its errors too; without a listener the time between would end the process.
+  // Without a listener, an error at this moment would end the process. Later readers get the error too.
   raw.on("error", () => undefined);
-  const socket = receive.tls === "implicit" ? await secured(raw, receive, timeoutMs, signal) : raw;
+  const socket = receive.tls === "implicit" ? await upgradeToTls(raw, receive, timeoutMs, signal) : raw;
   return logIn(deps, mailbox, { socket, auth }, signal);
 }
 
 /**
- * Speaks POP3 on a connected socket (already TLS where the mailbox says implicit) up to a logged-in session. `onSecure` is
- * called when STLS succeeded. A refused OAuth2 token is forgotten, so that the next try fetches a new one.
+ * Speaks POP3 on a connected socket (already TLS if the mailbox says implicit) up to a logged-in session. `onUpgrade` is
+ * called before STLS is sent, `onSecure` when it succeeded.
  */
 export async function logIn(
   deps: Pop3Deps,
   mailbox: Pop3Mailbox,
-  by: { socket: Socket; auth: Credentials; onSecure?: () => void },
+  login: { socket: Socket; auth: Credentials; onUpgrade?: () => void; onSecure?: () => void },
   signal: AbortSignal,
 ): Promise<Session> {
-  const secrets = ["pass" in by.auth ? by.auth.pass : by.auth.accessToken];
-  const lines: Line[] = [];
-  const talkOver = (socket: Socket): Talk => {
-    const line = lineOver(socket);
-    lines.push(line);
-    return { line, quietMs: deps.timeouts.command, secrets };
+  const secrets = ["pass" in login.auth ? login.auth.pass : login.auth.accessToken];
+  const streams: LineStream[] = [];
+  const createConnection = (socket: Socket): Pop3Connection => {
+    const stream = createLineStream(socket, deps.intake);
+    streams.push(stream);
+    return { stream, idleMs: deps.timeouts.command, secrets };
   };
-  const stop = () => lines.at(-1)?.cut(new Problem("connect", "It was called off"));
-  signal.addEventListener("abort", stop, { once: true });
+  await checkProtocol(deps, mailbox.receive, { socket: login.socket, expected: GREETING }, signal);
+  const onAbort = () => streams.at(-1)?.destroy(new Problem("connect", "It was called off"));
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
     signal.throwIfAborted();
-    let talk = talkOver(by.socket);
-    const greeting = await answer(talk, "The greeting", "login");
-    let capabilities = await capabilitiesOf(talk);
+    throwIfEnded(login.socket);
+    let connection = createConnection(login.socket);
+    const greeting = await readResponse(connection, "The greeting", "login");
+    let capabilities = await getCapabilities(connection);
     if (mailbox.receive.tls === "starttls") {
-      talk = talkOver(await upgraded(deps, mailbox, talk, signal));
-      by.onSecure?.();
-      // What was said before TLS counts for nothing.
-      capabilities = await capabilitiesOf(talk);
+      login.onUpgrade?.();
+      connection = createConnection(await upgradeWithStls(deps, mailbox, connection, signal));
+      login.onSecure?.();
+      // Nothing that was said before TLS counts.
+      capabilities = await getCapabilities(connection);
     }
-    await authenticate(talk, { mailbox, auth: by.auth, greeting, capabilities });
-    return sessionOver(talk, capabilities);
+    await authenticate(connection, { mailbox, auth: login.auth, greeting, capabilities });
+    connection.stream.loggedIn();
+    return createSession(connection, capabilities);
   } catch (error) {
-    lines.at(-1)?.cut(new Problem("connect", "The login failed"));
-    by.socket.destroy();
+    streams.at(-1)?.destroy(new Problem("connect", "The login failed"));
+    login.socket.destroy();
     signal.throwIfAborted();
-    throw refusedLogin(deps, mailbox, error);
+    throw toLoginProblem(mailbox, error);
   } finally {
-    signal.removeEventListener("abort", stop);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
-async function upgraded(deps: Pop3Deps, { receive }: Pop3Mailbox, talk: Talk, signal: AbortSignal) {
-  await ask(talk, "STLS").catch((error: unknown) => {
-    if (talk.line.ended.aborted) throw error;
+/** Nobody is told again of an end before the greeting. */
+function throwIfEnded(socket: Socket): void {
+  if (!socket.destroyed) return;
+  if (socket.errored) throw toProblem(socket.errored, { step: "command" });
+  throw new Problem("connect", "The server closed the connection");
+}
+
+async function upgradeWithStls(
+  deps: Pop3Deps,
+  { receive }: Pop3Mailbox,
+  connection: Pop3Connection,
+  signal: AbortSignal,
+) {
+  await sendCommand(connection, "STLS").catch((error: unknown) => {
+    if (connection.stream.ended.aborted) throw error;
     throw new Problem("starttls", "The server does not offer STLS", { retry: "never", cause: error });
   });
-  if (talk.line.unread > 0) {
-    throw new Problem("starttls", "Somebody put words into the connection before TLS began", { retry: "never" });
+  if (connection.stream.unread > 0) {
+    throw new Problem("starttls", "Somebody injected text into the connection before TLS began", { retry: "never" });
   }
-  return secured(talk.line.detach(), receive, deps.timeouts.command, signal);
+  return upgradeToTls(connection.stream.detach(), receive, deps.timeouts.command, signal);
 }
 
 type Login = {
@@ -99,62 +141,83 @@ type Login = {
   capabilities: ReadonlyMap<string, string>;
 };
 
-async function authenticate(talk: Talk, login: Login): Promise<void> {
+async function authenticate(connection: Pop3Connection, login: Login): Promise<void> {
   const { auth, capabilities, mailbox } = login;
   if ("accessToken" in auth) {
     const text = `user=${auth.user}\x01auth=Bearer ${auth.accessToken}\x01\x01`;
-    return sasl(talk, "XOAUTH2", text);
+    return logInBySasl(connection, "XOAUTH2", text);
   }
   const { user, pass } = auth;
   if (/[\r\n\0]/.test(user + pass)) {
     throw new Problem("auth", "User name or password has a character that POP3 cannot carry", { retry: "never" });
   }
   const { apop, tls } = mailbox.receive;
-  const stamp = timestampOf(login.greeting);
-  if (apop === true && stamp === undefined) {
-    throw new Problem("auth_method", "The server does not offer APOP, which `apop: true` demands", { retry: "never" });
+  const timestamp = parseTimestamp(login.greeting);
+  if (apop === true && timestamp === undefined) {
+    throw new Problem("auth_method", "The server does not offer APOP, which `apop: true` requires", { retry: "never" });
   }
-  if (stamp !== undefined && (apop ?? tls === "none")) return apopLogin(talk, stamp, { user, pass });
+  if (timestamp !== undefined && (apop ?? tls === "none")) {
+    // Some servers greet with a timestamp and do not support APOP. Falling back without TLS and without `apop: true`
+    // reveals nothing more: an attacker who can refuse APOP could also remove the timestamp, and then the password is
+    // sent in any case.
+    const mayFallBack = tls !== "none" || apop === undefined;
+    if (await tryApop(connection, timestamp, { user, pass, mayFallBack })) return;
+  }
   const plain = !capabilities.has("USER") && / PLAIN\b/i.test(` ${capabilities.get("SASL") ?? ""}`);
-  if (plain) return sasl(talk, "PLAIN", `\0${user}\0${pass}`);
-  await ask(talk, `USER ${user}`, "login");
-  await ask(talk, `PASS ${pass}`, "login");
+  if (plain) return logInBySasl(connection, "PLAIN", `\0${user}\0${pass}`);
+  await sendCommand(connection, `USER ${user}`, "login");
+  await sendCommand(connection, `PASS ${pass}`, "login");
 }
 
-async function apopLogin(talk: Talk, stamp: string, { user, pass }: { user: string; pass: string }): Promise<void> {
-  const digest = createHash("md5").update(`${stamp}${pass}`).digest("hex");
+/** These refusals are temporary. Another way to log in would get them too. */
+const MOMENTARY = new Set<Problem["code"]>(["throttled", "too_many_connections"]);
+
+/** True after the login. False if APOP was refused and another way may be tried. Throws a final refusal. */
+async function tryApop(
+  connection: Pop3Connection,
+  timestamp: string,
+  { user, pass, mayFallBack }: { user: string; pass: string; mayFallBack: boolean },
+): Promise<boolean> {
+  const digest = createHash("md5").update(`${timestamp}${pass}`).digest("hex");
+  // Whoever sees it can try passwords against it.
+  connection.secrets.push(digest);
   try {
-    await ask(talk, `APOP ${user} ${digest}`, "login");
+    await sendCommand(connection, `APOP ${user} ${digest}`, "login");
+    return true;
   } catch (error) {
-    if (!(error instanceof Problem) || error.code !== "auth") throw error;
+    if (!(error instanceof Problem) || connection.stream.ended.aborted || MOMENTARY.has(error.code)) throw error;
+    if (mayFallBack) return false;
+    if (error.code !== "auth") throw error;
     const { evidence, retry } = error;
-    const cause = "The server refused the login by APOP; `apop: false` logs in by USER and PASS instead";
+    const cause = "The server refused the login by APOP; with `apop: false` the service logs in by USER and PASS";
     throw new Problem("auth", cause, { retry, cause: error, ...(evidence === null ? {} : { evidence }) });
   }
 }
 
-/** The timestamp of a greeting, if it has the form of a message id (RFC 1939 section 7); anything else helps an attacker. */
-function timestampOf(greeting: string): string | undefined {
+/**
+ * The timestamp of a greeting, if it has the form of a message id (RFC 1939 section 7). Anything else would help an
+ * attacker.
+ */
+function parseTimestamp(greeting: string): string | undefined {
   return /<[\x21-\x3b\x3d\x3f\x41-\x7e]+@[\x21-\x3b\x3d\x3f\x41-\x7e]+>/.exec(greeting)?.[0];
 }
 
-/** One SASL exchange (RFC 5034): the server asks, and gets all there is to say. */
-async function sasl(talk: Talk, mechanism: string, text: string): Promise<void> {
-  talk.line.send(`AUTH ${mechanism}\r\n`);
-  await answer(talk, "AUTH", "login");
-  talk.line.send(`${Buffer.from(text).toString("base64")}\r\n`);
-  const said = await answer(talk, "AUTH", "login");
-  // A refused token is explained in a challenge first; an empty answer to it brings the refusal itself.
-  if (mechanism === "XOAUTH2" && /^[A-Za-z0-9+/]{8,}=*$/.test(said)) {
-    talk.line.send("\r\n");
-    await answer(talk, "AUTH", "login");
+/** One SASL exchange (RFC 5034): the server asks, and gets the whole answer at once. */
+async function logInBySasl(connection: Pop3Connection, mechanism: string, text: string): Promise<void> {
+  connection.stream.send(`AUTH ${mechanism}\r\n`);
+  await readResponse(connection, "AUTH", "login");
+  connection.stream.send(`${Buffer.from(text).toString("base64")}\r\n`);
+  const response = await readResponse(connection, "AUTH", "login");
+  // The server explains a refused token in a challenge. An empty answer to it brings the refusal itself.
+  if (mechanism === "XOAUTH2" && /^[A-Za-z0-9+/]{8,}=*$/.test(response)) {
+    connection.stream.send("\r\n");
+    await readResponse(connection, "AUTH", "login");
   }
 }
 
-function refusedLogin(deps: Pop3Deps, mailbox: Pop3Mailbox, error: unknown): unknown {
+function toLoginProblem(mailbox: Pop3Mailbox, error: unknown): unknown {
   if (!(error instanceof Problem) || error.code !== "auth" || !("oauth2" in mailbox.receive.auth)) return error;
-  deps.tokens?.forget(mailbox.id);
   const { message, evidence } = error;
-  // Another token may be accepted; how often that is tried is the subscription's to count.
+  // Another token may be accepted. The subscription counts the attempts.
   return new Problem("auth", message, { cause: error, ...(evidence === null ? {} : { evidence }) });
 }

@@ -1,165 +1,299 @@
-/** A maildrop compared with its cursor: what is new gets numbers of ours, upwards, and is handed over in batches. */
+/** Compares a maildrop with its cursor. New messages get ascending numbers and are handed over in batches. */
 import type { Arrival, Cursor, MessageRef } from "../../contract/message.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { batches } from "../batches.ts";
-import { hashOf, type Known, numbering, readKnown, writtenKnown } from "../assigned-uids.ts";
+import { clock } from "../../time.ts";
+import { splitIntoBatches } from "../batches.ts";
+import { hashKey, type AssignedUids, assignUids, parseAssignedUids, serializeAssignedUids } from "../assigned-uids.ts";
 import type { Pop3Mailbox } from "./client.ts";
-import { type Listed, receivedAt } from "./listing.ts";
+import { type ListedMessage, parseReceivedAt } from "./listing.ts";
 import type { Maildrop } from "./maildrops.ts";
+import { countLatelyMissing, MAX_MISSING, type MissingNames, splitMissing, withMissing } from "./missing.ts";
 
-/** POP3 has one folder, and numbers that are ours need no epoch of the server's. */
+/** POP3 has one folder. */
 export const FOLDER = "INBOX";
-export const EPOCH = "pop3";
-
-type Numbered = Listed & { uid: number };
-type Dated = Numbered & { at: number };
 /**
- * What one look found. `unkept` says that some numbers are new. `from` leaves out what was received before it; null takes all that
- * is new. `unknown` is when a message was received that does not tell; null for now, as better delivered than missed.
+ * The service assigns the numbers, so the server has no epoch. A new epoch starts if the server changed the ids of
+ * messages. Then equal content under another number is the same message, not a twin.
  */
-type Look = {
-  fresh: Numbered[];
-  state: string;
-  unkept: boolean;
-  top: number;
-  from: number | null;
-  unknown: number | null;
+const FIRST_EPOCH = "pop3";
+
+export function isPop3Epoch(epoch: string): boolean {
+  return epoch === FIRST_EPOCH || epoch.startsWith(`${FIRST_EPOCH}-`);
+}
+
+type MessageWithUid = ListedMessage & { uid: number; perhapsKnown?: true };
+type DatedMessage = MessageWithUid & { at: number };
+/**
+ * The result of a comparison. `isReread`: the server changed the ids of messages. `hasNewUids`: some numbers are new.
+ * Messages received before `since` are left out; null means none are. `undatedReceivedAt` is the date of messages
+ * without a date; null means now, because delivering too much is better than missing mail.
+ */
+type Comparison = {
+  epoch: string;
+  isReread: boolean;
+  cursorUid: number;
+  /** The numbers before this comparison, and all that are known after it. */
+  known: AssignedUids;
+  uids: AssignedUids;
+  newMessages: MessageWithUid[];
+  hasNewUids: boolean;
+  highestUid: number;
+  since: number | null;
+  undatedReceivedAt: number | null;
 };
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-/** More messages than this are not looked after: the newest ones are, which servers list last. */
-const MOST = 100_000;
-/** How many new messages tell whether a server gave all of them other ids. */
-const SAMPLES = 5;
-/** So many older messages in a row end the search for those since a date. */
-const IN_A_ROW = 100;
-/** What arrived within the second of the registration counts as before it, as with IMAP. */
+/** With more messages than this only the newest count, which servers list last. */
+const MAX_MESSAGES = 100_000;
+/** How many new messages are sampled to find out whether the server changed ids. */
+const SAMPLES = 100;
+/** So many older messages in a row end the search for messages since a date. */
+const DATE_BATCH_SIZE = 100;
+/** So many missing ids at once are no few messages that somebody deleted. */
+const MANY = 50;
+/** A message that arrived within the second of the registration counts as older, as with IMAP. */
 const SECOND = 1000;
-/** How far a server's clock may be behind this one. */
-const CLOCK_SKEW = 10 * 60_000;
-/** The `newest` of a cursor under which nothing was handed over yet. */
+/** How far a server's clock may be late. */
+const CLOCK_SKEW_MS = 10 * 60_000;
+/** The `newest` of a cursor before anything was handed over. */
 const NEVER = new Date(0).toISOString();
 
-export type Comparing = { mailbox: Pop3Mailbox; maildrop: Maildrop; emit?: Emit | undefined };
+export type CompareDeps = { mailbox: Pop3Mailbox; maildrop: Maildrop; emit?: Emit | undefined };
 
 /**
- * What lies in the maildrop beyond the cursor, as arrivals in ascending numbers; without a cursor what `since` asks for. When
- * the server knows none of the ids of last time, only what it received since a day before then is handed over: it may have
- * given new ids to old messages, and the ledger recognises those of that day.
+ * The messages of the maildrop after the cursor, as arrivals with ascending numbers. Without a cursor it returns what
+ * `since` asks for. If known ids are missing and messages with unknown ids are older than the last comparison, the
+ * server changed the ids. Then only messages received since a day before the last comparison are handed over, in a new
+ * epoch, so that the ledger recognises those of that day.
  */
-export async function compared(by: Comparing, stored: Cursor | undefined): Promise<Arrival[]> {
-  const seen = Date.now();
+export async function compareWithCursor(deps: CompareDeps, stored: Cursor | undefined): Promise<Arrival[]> {
+  const seenAt = clock.now();
   const cursor = stored?.newest === NEVER ? undefined : stored;
-  const before = stored?.epoch === EPOCH ? stored : undefined;
-  const look = await looked(by, cursor, before);
-  const wanted = await receivedAfter(by.maildrop, look, seen);
-  if (before && cursor && wanted.length < look.fresh.length) {
-    by.emit?.({ kind: "mailbox.reset", mailbox: by.mailbox.id, folder: FOLDER, epoch: EPOCH });
-  }
-  const newest = new Date(seen).toISOString();
-  const at = (uid: number): Cursor => ({ folder: FOLDER, epoch: EPOCH, uid, state: look.state, newest });
+  const previous = stored && isPop3Epoch(stored.epoch) ? stored : undefined;
+  const comparison = await compareListing(deps, cursor, previous);
+  const { wanted, uids, passedUid } = await selectWanted(deps, comparison, seenAt);
+  const { epoch, isReread, since } = comparison;
+  if (previous && isReread) deps.emit?.({ kind: "mailbox.reset", mailbox: deps.mailbox.id, folder: FOLDER, epoch });
+  const reread =
+    isReread && since !== null ? { since: new Date(since).toISOString(), total: wanted.length } : undefined;
+  const backlog = reread && ({ kind: "reread", ...reread } as const);
+  const newest = new Date(seenAt).toISOString();
+  const state = serializeAssignedUids(uids);
+  const at = (uid: number): Cursor => ({ folder: FOLDER, epoch, uid, state, newest });
   const arrivals: Arrival[] = [];
-  if (look.unkept && wanted.length > 0) {
-    arrivals.push({ messages: [], cursor: { ...at(before?.uid ?? 0), newest: cursor?.newest ?? NEVER } });
+  if (comparison.hasNewUids && wanted.length > 0) {
+    // A person may have to be asked before the numbers are stored, because afterwards these messages are no longer unknown.
+    const numbered = { ...at(passedUid), newest: cursor?.newest ?? NEVER };
+    arrivals.push({ messages: [], cursor: numbered, ...(backlog && { backlog }) });
   }
-  for (const messages of batches(wanted.map(refOf))) {
-    arrivals.push({ messages, cursor: at(messages.at(-1)?.uid ?? look.top) });
+  for (const messages of splitIntoBatches(wanted.map((one) => toMessageRef(epoch, one)))) {
+    const reached = at(messages.at(-1)?.uid ?? comparison.highestUid);
+    arrivals.push({ messages, cursor: reached, ...(backlog && { backlog }) });
   }
-  const last = arrivals.at(-1)?.cursor ?? before;
-  if (last?.uid !== look.top || last.newest === NEVER || (arrivals.length === 0 && last.state !== look.state)) {
-    arrivals.push({ messages: [], cursor: at(look.top) });
+  const last = arrivals.at(-1)?.cursor ?? previous;
+  if (
+    last?.uid !== comparison.highestUid ||
+    last.epoch !== epoch ||
+    last.newest === NEVER ||
+    (arrivals.length === 0 && last.state !== state)
+  ) {
+    arrivals.push({ messages: [], cursor: at(comparison.highestUid) });
   }
   return arrivals;
 }
 
-/** Messages that the cursor knows, received at or after a date; what it does not know yet is for the next look. */
-export async function receivedSince(
+/**
+ * Messages that the cursor knows, received at or after a date. The next comparison handles those that it does not know
+ * yet.
+ */
+export async function listReceivedSince(
   maildrop: Maildrop,
   cursor: Cursor | undefined,
   date: Date,
 ): Promise<MessageRef[][]> {
-  const known = readKnown(cursor?.state ?? null);
-  const { all } = await maildrop.listing();
+  const uids = parseAssignedUids(cursor?.state ?? null);
+  const epoch = cursor?.epoch ?? FIRST_EPOCH;
+  const { messages: all } = await maildrop.listing();
   const numbered = all.flatMap((one) => {
-    const uid = known.get(hashOf(one.key));
-    return uid === undefined || uid > (cursor?.uid ?? 0) ? [] : [{ ...one, uid }];
+    const uid = uids.get(hashKey(one.key));
+    return !uid || uid > (cursor?.uid ?? 0) ? [] : [{ ...one, uid }];
   });
-  const now = Date.now();
-  const dated = await datesOf(maildrop, numbered, now, now);
+  const now = clock.now();
+  const dated = await fetchDates(maildrop, numbered, now, now);
   const wanted = dated.filter(({ at }) => at >= date.getTime()).toSorted((a, b) => a.uid - b.uid);
-  return [...batches(wanted.map(refOf))];
+  return [...splitIntoBatches(wanted.map((one) => toMessageRef(epoch, one)))];
 }
 
-async function looked(by: Comparing, cursor: Cursor | undefined, before: Cursor | undefined): Promise<Look> {
-  const known = readKnown(before?.state ?? null);
-  const listing = (await by.maildrop.listing()).all;
-  const passed = before?.uid ?? 0;
-  const given = numbering(known, reachable(listing, known), passed);
-  const fresh = given.numbered.filter(({ uid }) => uid > passed).toSorted((a, b) => a.uid - b.uid);
-  const recognised = before !== undefined && given.numbered.length > fresh.length;
-  const from = recognised ? null : await startOf(by, cursor, fresh);
-  // At the first look since now everything would be new on a server that gives no headers.
-  const unknown = cursor === undefined && by.mailbox.receive.since === "now" ? 0 : null;
-  return { fresh, state: writtenKnown(given.known), unkept: given.fresh, top: given.top, from, unknown };
+async function compareListing(
+  deps: CompareDeps,
+  cursor: Cursor | undefined,
+  previous: Cursor | undefined,
+): Promise<Comparison> {
+  const { uids, missing: earlier } = splitMissing(parseAssignedUids(previous?.state ?? null));
+  const listing = (await deps.maildrop.listing()).messages;
+  const listed = new Set(listing.map(({ key }) => hashKey(key)));
+  const missing = listMissing({ uids, earlier, listed });
+  const isLately = countLatelyMissing(missing, clock.now()) > 0;
+  const cursorUid = previous?.uid ?? 0;
+  const assignment = assignUids(uids, limitToNewest(listing, uids), cursorUid);
+  const newMessages = assignment.messages
+    .filter(({ uid }) => uid > cursorUid)
+    .map((one): MessageWithUid => {
+      const hash = hashKey(one.key);
+      // A message that comes back under its name was perhaps never gone; one that has its number, but was not handed over,
+      // got it when names may have been missing.
+      const perhapsKnown = one.sharesId || isLately || earlier.has(hash) || (uids.has(hash) && earlier.size > 0);
+      return perhapsKnown ? { ...one, perhapsKnown } : one;
+    })
+    .toSorted((a, b) => a.uid - b.uid);
+  const isReread = cursor !== undefined && (await hasOtherIds(deps, { cursor, previous, uids, newMessages, missing }));
+  const since = cursor === undefined || isReread ? getCutoff(deps.mailbox, cursor) : null;
+  // At the first comparison with `since: now`, everything would be new on a server that gives no headers.
+  const undatedReceivedAt = cursor === undefined && deps.mailbox.receive.since === "now" ? 0 : null;
+  return {
+    epoch: isReread ? `${FIRST_EPOCH}-${clock.now().toString(36)}` : (previous?.epoch ?? FIRST_EPOCH),
+    isReread,
+    cursorUid,
+    known: uids,
+    uids: withMissing(assignment.uids, missing),
+    newMessages,
+    hasNewUids: assignment.hasNewUids,
+    highestUid: assignment.highestUid,
+    since,
+    undatedReceivedAt,
+  };
 }
 
-/** Of more than are looked after the newest; what lies before the first one known was beyond reach last time. */
-function reachable(listing: Listed[], known: Known): Listed[] {
-  if (listing.length <= MOST) return listing;
-  const newest = listing.slice(-MOST);
-  const first = newest.findIndex(({ key }) => known.has(hashOf(key)));
+/** The names that are not listed: those that were missing before, then those that are missing since now. */
+function listMissing(last: { uids: AssignedUids; earlier: MissingNames; listed: ReadonlySet<string> }): MissingNames {
+  const { uids, earlier, listed } = last;
+  const now = clock.now();
+  const names = [...earlier, ...[...uids.keys()].map((hash) => [hash, now] as const)];
+  return new Map(names.filter(([hash]) => !listed.has(hash)));
+}
+
+/** If there are too many messages, the newest ones. Messages before the first known one were out of reach last time. */
+function limitToNewest(listing: ListedMessage[], uids: AssignedUids): ListedMessage[] {
+  if (listing.length <= MAX_MESSAGES) return listing;
+  const newest = listing.slice(-MAX_MESSAGES);
+  const first = newest.findIndex(({ key }) => uids.has(hashKey(key)));
   return newest.slice(Math.max(0, first));
 }
 
-/** From when on messages count where no name tells; null when all that is new does. */
-async function startOf({ mailbox, maildrop }: Comparing, cursor: Cursor | undefined, fresh: Numbered[]) {
-  const { since } = mailbox.receive;
-  const registered = Math.floor(Date.parse(mailbox.createdAt) / SECOND) * SECOND;
-  if (cursor === undefined) return since === "now" ? registered + SECOND : Date.parse(since);
-  const start = since === "now" ? registered - CLOCK_SKEW : Date.parse(since);
-  const from = Math.max(Date.parse(cursor.newest) - DAY, start || 0);
-  const step = Math.max(1, Math.ceil(fresh.length / SAMPLES));
-  const samples = await datesOf(
-    maildrop,
-    fresh.filter((_, index) => index % step === 0),
-    Date.now(),
-    Date.now(),
-  );
-  return samples.some(({ at }) => at < from) ? from : null;
+/**
+ * The messages to hand over, with the numbers to store, and the number that the cursor passes at once. After a change of
+ * ids, messages that are too old get lower numbers than the wanted ones. So the cursor passes them before anything is
+ * handed over, and a crash brings none of them back.
+ */
+async function selectWanted(
+  { maildrop }: CompareDeps,
+  comparison: Comparison,
+  seenAt: number,
+): Promise<{ wanted: DatedMessage[]; uids: AssignedUids; passedUid: number }> {
+  const { cursorUid, known, uids, newMessages } = comparison;
+  const isFresh = ({ key }: ListedMessage) => !known.has(hashKey(key));
+  if (!comparison.isReread)
+    return { wanted: await filterReceived(maildrop, comparison, seenAt), uids, passedUid: cursorUid };
+  const waiting = newMessages.filter((one) => !isFresh(one)).map((one) => ({ ...one, at: seenAt }));
+  const fresh = newMessages.filter(isFresh);
+  const recent = await filterReceived(maildrop, { ...comparison, newMessages: fresh }, seenAt);
+  const recentKeys = new Set(recent.map(({ key }) => key));
+  const old = fresh.filter(({ key }) => !recentKeys.has(key));
+  const numbers = fresh.map(({ uid }) => uid);
+  const renumbered = new Map(uids);
+  for (const [index, { key }] of [...old, ...recent].entries()) renumbered.set(hashKey(key), numbers[index] ?? 0);
+  const wanted = recent.map((one, index) => ({ ...one, uid: numbers[old.length + index] ?? one.uid }));
+  const passedUid = waiting.length === 0 ? (numbers[old.length - 1] ?? cursorUid) : cursorUid;
+  return { wanted: [...waiting, ...wanted], uids: renumbered, passedUid };
 }
 
 /**
- * Those of the new messages that were received since the look's date. Without a date nothing has to be asked of the server: they
- * were seen now. Servers list by arrival: from the end backwards, until so many in a row are older, unless the beginning says that
- * this server has another order.
+ * Whether the server changed the ids of messages since the last comparison: known ids are missing, and messages with
+ * unknown ids are older than that comparison, so they did not arrive since. A server that was moved may have dated all
+ * messages anew. So the same holds when many ids are missing and about as many are unknown, unless the service itself
+ * deletes messages.
  */
-async function receivedAfter(maildrop: Maildrop, look: Look, seen: number): Promise<Dated[]> {
-  const { fresh, from, unknown } = look;
-  if (from === null) return fresh.map((one) => ({ ...one, at: seen }));
-  const wanted = async (list: Numbered[]) =>
-    (await datesOf(maildrop, list, unknown ?? seen, seen)).filter(({ at }) => at >= from);
-  const byNumber = fresh.toSorted((a, b) => a.number - b.number);
-  const first = await wanted(byNumber.slice(0, IN_A_ROW));
-  const found: Dated[] = [];
-  for (let end = byNumber.length; end > IN_A_ROW; end -= IN_A_ROW) {
-    const some = await wanted(byNumber.slice(Math.max(IN_A_ROW, end - IN_A_ROW), end));
+async function hasOtherIds(
+  { maildrop, mailbox }: CompareDeps,
+  last: {
+    cursor: Cursor;
+    previous: Cursor | undefined;
+    uids: AssignedUids;
+    newMessages: MessageWithUid[];
+    missing: MissingNames;
+  },
+): Promise<boolean> {
+  const { cursor, previous, uids, newMessages } = last;
+  const fresh = newMessages.filter(({ key }) => !uids.has(hashKey(key)));
+  if (fresh.length === 0) return false;
+  const isLeft = (mailbox.receive.afterDelivery ?? "leave") === "leave";
+  const missing = countMissing(last, isLeft ? fresh.length : 0);
+  if (previous !== undefined && missing === 0) return false;
+  if (isLeft && fresh.length >= MANY && missing >= Math.min(fresh.length / 2, MAX_MISSING)) return true;
+  const now = clock.now();
+  const step = Math.max(1, Math.ceil(fresh.length / SAMPLES));
+  const samples = fresh.filter((_, index) => index % step === 0);
+  const dated = await fetchDates(maildrop, samples, now, now);
+  // The server's clock may differ, and ids that the service deleted are missing too: so only clearly older mail counts.
+  return dated.some(({ at }) => at < Date.parse(cursor.newest) - CLOCK_SKEW_MS);
+}
+
+/**
+ * How many ids are missing since the last comparison. Where no known id is left, and there are about as many `fresh`
+ * ones, those that went missing lately count too: the server may have shown an empty maildrop in between.
+ */
+function countMissing({ uids, missing }: { uids: AssignedUids; missing: MissingNames }, fresh: number): number {
+  const since = [...uids.keys()].filter((hash) => missing.has(hash)).length;
+  const lately = countLatelyMissing(missing, clock.now());
+  return since === uids.size && fresh > 0 && fresh >= lately / 2 ? lately : since;
+}
+
+/** The date from which on messages count if their ids do not decide. */
+function getCutoff({ receive: { since }, createdAt }: Pop3Mailbox, cursor: Cursor | undefined): number {
+  const registered = Math.floor(Date.parse(createdAt) / SECOND) * SECOND;
+  if (cursor === undefined) return since === "now" ? registered + SECOND : Date.parse(since);
+  const start = since === "now" ? registered - CLOCK_SKEW_MS : Date.parse(since);
+  return Math.max(Date.parse(cursor.newest) - DAY, start || 0);
+}
+
+/**
+ * Those new messages that were received since the comparison's date. Without a date nothing is asked of the server,
+ * because they were seen now. Servers list messages in the order of arrival. So it goes from the end backwards, until
+ * enough messages in a row are older, unless the beginning shows that this server has another order.
+ */
+async function filterReceived(maildrop: Maildrop, comparison: Comparison, seenAt: number): Promise<DatedMessage[]> {
+  const { newMessages, since, undatedReceivedAt } = comparison;
+  if (since === null) return newMessages.map((one) => ({ ...one, at: seenAt }));
+  const fetchWanted = async (list: MessageWithUid[]) =>
+    (await fetchDates(maildrop, list, undatedReceivedAt ?? seenAt, seenAt)).filter(({ at }) => at >= since);
+  const byNumber = newMessages.toSorted((a, b) => a.number - b.number);
+  const first = await fetchWanted(byNumber.slice(0, DATE_BATCH_SIZE));
+  const found: DatedMessage[] = [];
+  for (let end = byNumber.length; end > DATE_BATCH_SIZE; end -= DATE_BATCH_SIZE) {
+    const some = await fetchWanted(byNumber.slice(Math.max(DATE_BATCH_SIZE, end - DATE_BATCH_SIZE), end));
     found.push(...some);
     if (some.length === 0 && first.length === 0) break;
   }
   return [...first, ...found].toSorted((a, b) => a.uid - b.uid);
 }
 
-/** `unknown` is when a message counts as received whose header the server does not give. */
-async function datesOf({ session }: Maildrop, list: Numbered[], unknown: number, seen: number): Promise<Dated[]> {
-  const dated: Dated[] = [];
-  for await (const said of session.heads(list.map(({ number }) => number))) {
+/** `unknown` is the date of a message whose header the server does not give. */
+async function fetchDates(
+  { session }: Maildrop,
+  list: MessageWithUid[],
+  undatedReceivedAt: number,
+  seenAt: number,
+): Promise<DatedMessage[]> {
+  const dated: DatedMessage[] = [];
+  for await (const result of session.fetchHeaders(list.map(({ number }) => number))) {
     const one = list[dated.length];
-    if (one) dated.push({ ...one, at: "block" in said ? receivedAt(said.block, seen) : unknown });
+    if (one) dated.push({ ...one, at: "block" in result ? parseReceivedAt(result.block, seenAt) : undatedReceivedAt });
   }
   return dated;
 }
 
-function refOf({ uid, size, key, at }: Dated): MessageRef {
-  return { folder: FOLDER, epoch: EPOCH, uid, size, receivedAt: new Date(at).toISOString(), key };
+function toMessageRef(epoch: string, { uid, size, key, at, perhapsKnown }: DatedMessage): MessageRef {
+  const receivedAt = new Date(at).toISOString();
+  return { folder: FOLDER, epoch, uid, size, receivedAt, key, ...(perhapsKnown && { perhapsKnown }) };
 }

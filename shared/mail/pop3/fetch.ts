@@ -1,81 +1,135 @@
-/** Downloading from a maildrop and deleting from it, by the names the messages had when they were handed over. */
+/** Downloads and deletes messages of a maildrop, by the names that they had when they were handed over. */
 import type { FetchedMessage, MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
-import { found, type Listed, type Listing, receivedAt } from "./listing.ts";
+import { MAX_MESSAGE_BYTES } from "../net/excess.ts";
+import { findByKey, type ListedMessage, type Listing, parseReceivedAt } from "./listing.ts";
 import type { Maildrop } from "./maildrops.ts";
-import { LARGEST_MESSAGE } from "./session.ts";
+import type { Session } from "./session.ts";
 
-export type Fetched = FetchedMessage | { ref: MessageRef; problem: Problem };
+export type FetchResult = FetchedMessage | { ref: MessageRef; problem: Problem };
 
-/** What a maildrop has of the messages, and which of them this session does not see. */
-export type Portion = { got: Fetched[]; missing: MessageRef[] };
+/** The messages that the maildrop has, and those that this session does not see. */
+export type FetchOutcome = { results: FetchResult[]; missing: MessageRef[] };
 
-/** Downloads messages in one session; what one message is refused for keeps the others not back. */
-export async function downloaded(maildrop: Maildrop, refs: MessageRef[]): Promise<Portion> {
+/** Downloads messages in one session. A refusal of one message does not stop the others. */
+export async function downloadMessages(maildrop: Maildrop, refs: MessageRef[]): Promise<FetchOutcome> {
   const listing = await maildrop.listing();
-  const here: { ref: MessageRef; listed: Listed }[] = [];
-  const [got, missing]: [Fetched[], MessageRef[]] = [[], []];
+  const present: PresentMessage[] = [];
+  const [results, missing]: [FetchResult[], MessageRef[]] = [[], []];
   for (const ref of refs) {
-    const listed = found(listing, ref.key ?? "");
+    const listed = await findForDownload(maildrop.session, listing, ref);
     if (!listed) missing.push(ref);
-    else if (listed.size > LARGEST_MESSAGE) got.push({ ref, problem: tooLarge(listed.size) });
-    else here.push({ ref, listed });
+    else if (listed === "unclear") results.push({ ref, problem: toSharedIdProblem() });
+    else if (listed.size > MAX_MESSAGE_BYTES) results.push({ ref, problem: toTooLargeProblem(listed.size) });
+    else present.push({ ref, listed });
   }
+  const short: (PresentMessage & { block: Buffer })[] = [];
   let at = 0;
-  for await (const said of maildrop.session.messages(here.map(({ listed }) => listed.number))) {
-    const ref = here[at++]?.ref;
-    if (!ref) continue;
-    if ("refused" in said) got.push({ ref, problem: notGiven(said.refused) });
-    else got.push({ ref: dated(ref, said.block), raw: said.block, flags: [] });
+  for await (const result of maildrop.session.fetchMessages(present.map(({ listed }) => listed))) {
+    const one = present[at++];
+    if (!one) continue;
+    if ("refused" in result) results.push({ ref: one.ref, problem: toMessageProblem(result.refused) });
+    else if (result.block.length === 0 || result.block.length < one.listed.size)
+      short.push({ ...one, block: result.block });
+    else results.push(toFetched(one.ref, result.block));
   }
-  return { got, missing };
+  for (const one of short) results.push(await downloadAgain(maildrop, one));
+  return { results, missing };
+}
+
+/**
+ * The message that a ref means. If several share its id now, it is the only one that has the size that the ref had. If
+ * the size does not tell, and the ref had this id alone, one of the names is wrong now, and nobody knows which.
+ */
+async function findForDownload(
+  session: Session,
+  listing: Listing,
+  ref: MessageRef,
+): Promise<ListedMessage | "unclear" | undefined> {
+  const found = await findByKey(session, listing, ref.key ?? "");
+  const [id = "", print] = (ref.key ?? "").split(" ");
+  if (!found?.sharesId || print !== undefined) return found;
+  const sameSize = listing.messages.filter(({ key, size }) => key.split(" ")[0] === id && size === ref.size);
+  if (sameSize.length === 1) return sameSize[0];
+  return ref.perhapsKnown ? found : "unclear";
+}
+
+type PresentMessage = { ref: MessageRef; listed: ListedMessage };
+
+/**
+ * Downloads a message that came shorter than announced once more. Many servers announce sizes that are not exact. So
+ * the message is whole if the same bytes come again.
+ */
+async function downloadAgain(
+  { session }: Maildrop,
+  { ref, listed, block }: PresentMessage & { block: Buffer },
+): Promise<FetchResult> {
+  for await (const again of session.fetchMessages([listed])) {
+    if ("refused" in again) return { ref, problem: toMessageProblem(again.refused) };
+    if (again.block.length >= listed.size && again.block.length > 0) return toFetched(ref, again.block);
+    if (block.length > 0 && block.equals(again.block)) return toFetched(ref, block);
+  }
+  const cause = `The server gives ${block.length} of ${listed.size} bytes of the message`;
+  return { ref, problem: new Problem("message", cause) };
+}
+
+function toFetched(ref: MessageRef, block: Buffer): FetchedMessage {
+  return { ref: withReceivedAt(ref, block), raw: block, flags: [] };
 }
 
 /** The headers of those messages that this session sees and whose headers the server gives. */
-export async function headed(maildrop: Maildrop, refs: MessageRef[]): Promise<{ ref: MessageRef; head: Uint8Array }[]> {
+export async function fetchHeaders(
+  maildrop: Maildrop,
+  refs: MessageRef[],
+): Promise<{ ref: MessageRef; head: Uint8Array }[]> {
   const listing = await maildrop.listing();
-  const here = refs.flatMap((ref) => {
-    const listed = found(listing, ref.key ?? "");
-    return listed ? [{ ref, number: listed.number }] : [];
-  });
+  const present: { ref: MessageRef; number: number }[] = [];
+  for (const ref of refs) {
+    const listed = await findByKey(maildrop.session, listing, ref.key ?? "");
+    if (listed) present.push({ ref, number: listed.number });
+  }
   const heads: { ref: MessageRef; head: Uint8Array }[] = [];
   let at = 0;
-  for await (const said of maildrop.session.heads(here.map(({ number }) => number))) {
-    const ref = here[at++]?.ref;
-    if (ref && "block" in said) heads.push({ ref, head: said.block });
+  for await (const result of maildrop.session.fetchHeaders(present.map(({ number }) => number))) {
+    const ref = present[at++]?.ref;
+    if (ref && "block" in result) heads.push({ ref, head: result.block });
   }
   return heads;
 }
 
-/** When it was handed over only the time of the look was known; the message itself says more. */
-function dated(ref: MessageRef, raw: Buffer): MessageRef {
-  return { ...ref, receivedAt: new Date(receivedAt(raw, Date.parse(ref.receivedAt))).toISOString() };
+/** At the hand-over only the time of the comparison was known. The message itself says more. */
+function withReceivedAt(ref: MessageRef, raw: Buffer): MessageRef {
+  return { ...ref, receivedAt: new Date(parseReceivedAt(raw, Date.parse(ref.receivedAt))).toISOString() };
 }
 
-/** What concerns the whole account is not this message's fault. */
-function notGiven(refused: Problem): Problem {
-  if (refused.code !== "protocol") throw refused;
-  const evidence = refused.evidence === null ? {} : { evidence: refused.evidence };
+/** A problem of the whole account is not this message's fault. */
+function toMessageProblem(problem: Problem): Problem {
+  if (problem.code !== "protocol") throw problem;
+  const evidence = problem.evidence === null ? {} : { evidence: problem.evidence };
   return new Problem("message", "The server does not give this message", evidence);
 }
 
-function tooLarge(bytes: number): Problem {
-  return new Problem("message", `The message is larger than can be taken (${bytes} bytes)`);
+function toTooLargeProblem(bytes: number): Problem {
+  return new Problem("message", `The message is too large (${bytes} bytes)`);
+}
+
+function toSharedIdProblem(): Problem {
+  return new Problem("message", "The server gives the unique id of this message to another message as well");
 }
 
 /**
- * Deletes messages and ends the session, which alone commits that (RFC 1939 section 6). Resolves with those that this session does
- * not see. A message that cannot be told from another of the same unique id stays.
+ * Deletes messages and ends the session, because only its end commits the deletions (RFC 1939 section 6). Resolves with
+ * messages that this session does not see. If a message shares its unique id and size with another one, it stays.
  */
-export async function deleted(maildrop: Maildrop, refs: Iterable<MessageRef>): Promise<MessageRef[]> {
+export async function deleteMessages(maildrop: Maildrop, refs: Iterable<MessageRef>): Promise<MessageRef[]> {
   const listing = await maildrop.listing();
-  const sharing = Map.groupBy(listing.all, ({ key }) => key.split(" ")[0] ?? "");
+  const messagesById = Map.groupBy(listing.messages, ({ key }) => key.split(" ")[0] ?? "");
   const numbers = new Set<number>();
   const missing: MessageRef[] = [];
   for (const ref of refs) {
-    const meant = certain(listing, sharing, ref);
-    if (meant === undefined) missing.push(ref);
-    else if (meant !== "unclear") numbers.add(meant.number);
+    const match = await findUnambiguous(maildrop.session, { listing, messagesById }, ref);
+    if (match === undefined) missing.push(ref);
+    else if (match !== "unclear") numbers.add(match.number);
   }
   if (numbers.size === 0) return missing;
   await maildrop.session.dele([...numbers]);
@@ -83,11 +137,15 @@ export async function deleted(maildrop: Maildrop, refs: Iterable<MessageRef>): P
   return missing;
 }
 
-function certain(listing: Listing, sharing: Map<string, Listed[]>, ref: MessageRef): Listed | "unclear" | undefined {
+async function findUnambiguous(
+  session: Session,
+  { listing, messagesById }: { listing: Listing; messagesById: Map<string, ListedMessage[]> },
+  ref: MessageRef,
+): Promise<ListedMessage | "unclear" | undefined> {
   const key = ref.key ?? "";
   const [id = ""] = key.split(" ");
-  const group = id === "" ? [] : (sharing.get(id) ?? []);
-  if (group.length <= 1) return found(listing, key);
-  const alike = group.filter(({ size }) => size === ref.size);
-  return alike.length === 1 ? (alike[0] ?? "unclear") : "unclear";
+  const group = id === "" ? [] : (messagesById.get(id) ?? []);
+  if (group.length <= 1) return findByKey(session, listing, key);
+  const sameSize = group.filter(({ size }) => size === ref.size);
+  return sameSize.length === 1 ? (sameSize[0] ?? "unclear") : "unclear";
 }

@@ -1,80 +1,140 @@
 /**
- * What lies in a maildrop, each message under a name that it keeps from session to session: its unique id, or where the server
- * has none, or gives one to several messages, a fingerprint of its header.
+ * The messages of a maildrop. Each has a name that stays the same over sessions: its unique id, or a fingerprint of its
+ * header if the server has no id or gives one to several messages.
  */
 import { fingerprint } from "../fingerprint.ts";
-import { headerOf } from "../mime/content.ts";
-import { isoDate } from "../mime-values.ts";
+import { readNestedHeader } from "../mime/header.ts";
+import { toIsoDate } from "../mime/values/dates.ts";
 import type { Session } from "./session.ts";
 
-export type Listed = { number: number; size: number; key: string };
+/** `sharesId`: another message with another header has the same id now, so one of the two names may be wrong. */
+export type ListedMessage = { number: number; size: number; key: string; sharesId?: true };
 export type Listing = {
-  /** In the order of the server, which is that of arrival as a rule. */
-  all: Listed[];
-  byKey: ReadonlyMap<string, Listed>;
+  /** In the order of the server, which is usually that of arrival. */
+  messages: ListedMessage[];
+  byKey: ReadonlyMap<string, ListedMessage>;
 };
 
-/** Lists the maildrop. A message whose header cannot be had (nor an id) goes by its size and its place among those of that size. */
-export async function listingOf(session: Session): Promise<Listing> {
-  const sizes = await session.list();
-  const ids = await session.uidl();
-  const numbers = [...sizes.keys()].toSorted((a, b) => a - b);
-  const first = new Set<string>();
-  const unnamed: number[] = [];
-  const keys = new Map<number, string>();
+/** What a listing left out, or may have named wrong, is asked for one by one, so many at most of each kind. */
+const MAX_ASKED = 100;
+
+/**
+ * Lists the maildrop. A message is in it if one of the server's two lists has it, or if the server knows it when asked
+ * for it alone. A message with neither header nor id goes by its size and its position among messages of that size.
+ */
+export async function listMaildrop(session: Session): Promise<Listing> {
+  const { numbers, sizes, ids } = await readLists(session);
+  const groups = Map.groupBy(numbers, (number) => ids?.get(number));
+  const nameless = [...groups].flatMap(([id, group]) => (id === undefined || group.length > 1 ? group : []));
+  const fingerprints = await fingerprintHeaders(session, nameless, sizes);
+  const printsOf = (group: number[]) => new Set(group.map((number) => fingerprints.get(number)));
+  const sharedIds = new Set([...groups].flatMap(([id, group]) => (printsOf(group).size > 1 ? [id] : [])));
+  const messages: ListedMessage[] = [];
+  const byKey = new Map<string, ListedMessage>();
+  const copies = new Map<string, number>();
   for (const number of numbers) {
     const id = ids?.get(number);
-    if (id === undefined || first.has(id)) unnamed.push(number);
-    else keys.set(number, id);
-    if (id !== undefined) first.add(id);
-  }
-  const prints = await headPrints(session, unnamed, sizes);
-  const all: Listed[] = [];
-  const byKey = new Map<string, Listed>();
-  for (const number of numbers) {
-    const own = keys.get(number) ?? `${ids?.get(number) ?? ""} ${prints.get(number) ?? ""}`;
-    const entry = { number, size: sizes.get(number) ?? 0, key: unlike(own, byKey) };
-    all.push(entry);
+    const isFirst = id !== undefined && groups.get(id)?.[0] === number;
+    const key = isFirst ? id : `${id ?? ""} ${fingerprints.get(number) ?? ""}`;
+    const place = { number, size: sizes.get(number) ?? 0, key: toUniqueKey(key, byKey, copies) };
+    const entry: ListedMessage = id !== undefined && sharedIds.has(id) ? { ...place, sharesId: true } : place;
+    messages.push(entry);
     byKey.set(entry.key, entry);
   }
-  return { all, byKey };
+  return { messages, byKey };
 }
 
-/** The message a ref means. A message that shared its id with an earlier one has the plain id once that one is gone. */
-export function found(listing: Listing, key: string): Listed | undefined {
-  const own = listing.byKey.get(key);
-  const [id = ""] = key.split(" ");
-  return own ?? (id === "" || id === key ? undefined : listing.byKey.get(id));
+/** `ids` is undefined if the server has none. */
+type Lists = { numbers: number[]; sizes: Map<number, number>; ids: Map<number, string> | undefined };
+
+/** The two lists. What they leave out, and ids that several messages have, is asked for once more alone. */
+async function readLists(session: Session): Promise<Lists> {
+  const count = (await session.count()) ?? 0;
+  const sizes = await session.list();
+  const ids = await session.uidl();
+  const told = new Set([...sizes.keys(), ...(ids?.keys() ?? [])]);
+  const last = [...told].reduce((a, b) => Math.max(a, b), count);
+  await askFor(findLeftOut(told, last), sizes, session.sizeOf);
+  const numbers = [...new Set([...told, ...sizes.keys()])].toSorted((a, b) => a - b);
+  const lacking = (list: Map<number, unknown>) => numbers.filter((number) => !list.has(number));
+  await askFor(lacking(sizes), sizes, session.sizeOf);
+  if (ids) {
+    await askFor(lacking(ids), ids, session.uidlOf);
+    const groups = Map.groupBy(numbers, (number) => ids.get(number));
+    const shared = [...groups].flatMap(([id, group]) => (id !== undefined && group.length > 1 ? group : []));
+    await askFor(shared, ids, session.uidlOf);
+  }
+  return { numbers, sizes, ids };
 }
 
-async function headPrints(
+/** The numbers up to the last one that no list has. */
+function findLeftOut(told: ReadonlySet<number>, last: number): number[] {
+  const leftOut: number[] = [];
+  for (let number = 1; number <= last && leftOut.length < MAX_ASKED; number++)
+    if (!told.has(number)) leftOut.push(number);
+  return leftOut;
+}
+
+/** Adds what the server says of each of these messages when it is asked for it alone. */
+async function askFor<T>(
+  numbers: readonly number[],
+  list: Map<number, T>,
+  ask: (number: number) => Promise<T | undefined>,
+): Promise<void> {
+  for (const number of numbers.slice(0, MAX_ASKED)) {
+    const answer = await ask(number);
+    if (answer !== undefined) list.set(number, answer);
+  }
+}
+
+/**
+ * The message that a key means. A message that shared its id with an earlier one has the plain id once that one is
+ * gone; that it is this message, and not the one whose id it shared, its header shows.
+ */
+export async function findByKey(session: Session, listing: Listing, key: string): Promise<ListedMessage | undefined> {
+  const exact = listing.byKey.get(key);
+  const [id = "", print] = key.split(" ");
+  if (exact || id === "" || print === undefined) return exact;
+  const plain = listing.byKey.get(id);
+  if (!plain) return undefined;
+  const sizes = new Map([[plain.number, plain.size]]);
+  const prints = await fingerprintHeaders(session, [plain.number], sizes);
+  return prints.get(plain.number) === print ? plain : undefined;
+}
+
+async function fingerprintHeaders(
   session: Session,
   numbers: readonly number[],
   sizes: ReadonlyMap<number, number>,
 ): Promise<Map<number, string>> {
-  const prints = new Map<number, string>();
+  const fingerprints = new Map<number, string>();
   let at = 0;
-  for await (const said of session.heads(numbers)) {
+  for await (const result of session.fetchHeaders(numbers)) {
     const number = numbers[at++] ?? 0;
-    prints.set(number, "block" in said ? fingerprint(said.block) : `size:${sizes.get(number) ?? 0}`);
+    fingerprints.set(number, "block" in result ? fingerprint(result.block) : `size:${sizes.get(number) ?? 0}`);
   }
-  return prints;
+  return fingerprints;
 }
 
-function unlike(key: string, taken: ReadonlyMap<string, unknown>): string {
-  if (!taken.has(key)) return key;
-  for (let copy = 2; ; copy++) if (!taken.has(`${key} ${copy}`)) return `${key} ${copy}`;
+/** `copies` counts the messages of each key, so that the next free number is not looked for from the beginning. */
+function toUniqueKey(key: string, usedKeys: ReadonlyMap<string, unknown>, copies: Map<string, number>): string {
+  if (!usedKeys.has(key)) return key;
+  let copy = (copies.get(key) ?? 1) + 1;
+  while (usedKeys.has(`${key} ${copy}`)) copy++;
+  copies.set(key, copy);
+  return `${key} ${copy}`;
 }
 
 /**
- * When the server received a message, by the last of its Received lines, else by its Date; never later than `seen`, which also
- * stands for a message that says nothing (milliseconds since 1970).
+ * When the server received a message: by its first Received line, else by its Date, but never later than `seenAt`. For
+ * a message without either it is `seenAt` (milliseconds since 1970).
  */
-export function receivedAt(head: Buffer, seen: number): number {
-  const fields = headerOf(head);
+export function parseReceivedAt(head: Buffer, seenAt: number): number {
+  const fields = readNestedHeader(head);
   const trace = fields.find((field) => field.name === "received")?.value;
   const text =
-    isoDate(trace?.slice(trace.lastIndexOf(";") + 1)) ?? isoDate(fields.find((field) => field.name === "date")?.value);
+    toIsoDate(trace?.slice(trace.lastIndexOf(";") + 1)) ??
+    toIsoDate(fields.find((field) => field.name === "date")?.value);
   const at = text === null ? Number.NaN : Date.parse(text);
-  return Number.isNaN(at) || at > seen ? seen : at;
+  return Number.isNaN(at) || at > seenAt ? seenAt : at;
 }

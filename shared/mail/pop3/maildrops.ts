@@ -1,20 +1,22 @@
 /**
- * Who has a maildrop open. A POP3 server gives it to one session at a time (RFC 1939 section 4), so everybody in this process who
- * needs the same one takes turns, and a session is kept for a moment for whoever comes next.
+ * The open maildrops. A POP3 server opens a maildrop for one session at a time (RFC 1939 section 4). So all who need
+ * the same one in this process take turns, and a session is kept for a moment for the next caller.
  */
+import { onAbort } from "../../concurrency/abort.ts";
+import { keyedSemaphore } from "../../concurrency/keyed-semaphore.ts";
 import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
+import { withTimeout } from "../../time.ts";
 import { openSession, type Pop3Deps, type Pop3Mailbox } from "./client.ts";
-import { type Listing, listingOf } from "./listing.ts";
+import { type Listing, listMaildrop } from "./listing.ts";
 import type { Session } from "./session.ts";
 
-/** An open session with what it sees: a maildrop does not change while a session lasts. */
+/** An open session and its listing. A maildrop does not change while a session lasts. */
 export type Maildrop = { session: Session; listing: () => Promise<Listing> };
 
-export interface Maildrops {
+export interface MaildropPool {
   /**
-   * Has the maildrop for itself while `work` runs. `fresh` asks for a session that begins now, which sees what arrived since the
-   * last one. When the signal aborts in the middle the session is cut: nothing is deleted then.
+   * Uses the maildrop alone while `work` runs. `fresh` asks for a new session, which sees what arrived since the last
+   * one. When the signal aborts meanwhile, the session is cut, and then nothing is deleted.
    */
   use<T>(
     by: { deps: Pop3Deps; mailbox: Pop3Mailbox; fresh: boolean },
@@ -26,90 +28,93 @@ export interface Maildrops {
   close(mailbox: Pop3Mailbox): Promise<void>;
 }
 
-type Kept = Maildrop & { owner: string; timer?: ReturnType<typeof setTimeout> };
-type Slot = { last: Promise<unknown>; kept?: Kept | undefined; waiting: number };
+type RetainedSession = Maildrop & { owner: string; timer?: NodeJS.Timeout };
+type Use = { deps: Pop3Deps; mailbox: Pop3Mailbox; fresh: boolean };
 
-/** How long a session is kept: a poll is followed by downloads, a download by the next. */
+/** How long a session is kept: after a run come downloads, and after a download the next. */
 const LINGER_MS = 1_500;
-const LONGEST_TURN_MS = 60 * 60 * 1000;
+/** How long to wait for others who have the maildrop, and how long it may be used after that. */
+const MAX_WAIT_MS = 60 * 60 * 1000;
+const MAX_USE_MS = 60 * 60 * 1000;
 
-export function maildrops(lingerMs = LINGER_MS): Maildrops {
-  const slots = new Map<string, Slot>();
+export function maildropPool(lingerMs = LINGER_MS): MaildropPool {
+  const locks = keyedSemaphore(1);
+  /** By the key of the maildrop. Only the holder of its lock changes it. */
+  const retained = new Map<string, RetainedSession>();
 
-  const turn = <T>(key: string, work: (slot: Slot) => Promise<T>): Promise<T> => {
-    const slot = slots.get(key) ?? { last: Promise.resolve(), waiting: 0 };
-    slots.set(key, slot);
-    slot.waiting += 1;
-    const mine = slot.last.then(() => work(slot));
-    const over = () => {
-      slot.waiting -= 1;
-      if (slot.waiting === 0 && !slot.kept) slots.delete(key);
-    };
-    slot.last = mine.then(over, over);
-    return mine;
-  };
-
-  const endKept = async (slot: Slot) => {
-    const { kept } = slot;
-    slot.kept = undefined;
+  const closeRetained = async (key: string) => {
+    const kept = retained.get(key);
+    retained.delete(key);
     clearTimeout(kept?.timer);
-    // Nothing is marked for deletion in a kept session: there is nothing to lose when the farewell fails.
+    // Nothing is marked for deletion in a kept session, so a failed QUIT loses nothing.
     if (kept?.session.open) await kept.session.quit().catch(() => undefined);
   };
 
-  const opened = async (
-    slot: Slot,
-    by: { deps: Pop3Deps; mailbox: Pop3Mailbox; fresh: boolean },
+  const closeWhenFree = async (key: string) => {
+    using _ = await locks.acquire(key, {});
+    await closeRetained(key);
+  };
+
+  const openMaildrop = async (key: string, { deps, mailbox, fresh }: Use, signal: AbortSignal) => {
+    const owner = getOwner(mailbox);
+    const kept = retained.get(key);
+    clearTimeout(kept?.timer);
+    if (kept && !fresh && kept.owner === owner && kept.session.open) return kept;
+    await closeRetained(key);
+    const session = await openSession(deps, mailbox, signal);
+    let listing: Promise<Listing> | undefined;
+    const opened: RetainedSession = { owner, session, listing: () => (listing ??= listMaildrop(session)) };
+    retained.set(key, opened);
+    return opened;
+  };
+
+  const useLocked = async <T>(
+    key: string,
+    by: Use,
+    work: (maildrop: Maildrop) => Promise<T>,
     signal: AbortSignal,
-  ) => {
-    const owner = ownerOf(by.mailbox);
-    clearTimeout(slot.kept?.timer);
-    if (slot.kept && !by.fresh && slot.kept.owner === owner && slot.kept.session.open) return slot.kept;
-    await endKept(slot);
-    const session = await openSession(by.deps, by.mailbox, signal);
-    let listed: Promise<Listing> | undefined;
-    slot.kept = { owner, session, listing: () => (listed ??= listingOf(session)) };
-    return slot.kept;
+  ): Promise<T> => {
+    const maildrop = await openMaildrop(key, by, signal);
+    using _ = onAbort(signal, () => maildrop.session.destroy(new Problem("connect", "It was called off")));
+    try {
+      return await work(maildrop);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      if (!maildrop.session.open) retained.delete(key);
+      else maildrop.timer = setTimeout(() => void closeWhenFree(key), lingerMs);
+    }
   };
 
   return {
-    use(by, work, signal) {
-      const key = keyOf(by.mailbox);
-      const mine = turn(key, async (slot) => {
-        signal.throwIfAborted();
-        const kept = await opened(slot, by, signal);
-        const stop = () => kept.session.cut(new Problem("connect", "It was called off"));
-        signal.addEventListener("abort", stop, { once: true });
-        try {
-          return await work(kept);
-        } catch (error) {
-          signal.throwIfAborted();
-          throw error;
-        } finally {
-          signal.removeEventListener("abort", stop);
-          if (!kept.session.open) slot.kept = undefined;
-          else kept.timer = setTimeout(() => void turn(key, endKept), lingerMs);
-        }
-      });
-      return within(LONGEST_TURN_MS, "Waiting for the maildrop", mine, signal);
+    async use(by, work, signal) {
+      const key = getMaildropKey(by.mailbox);
+      const lock = await locks.acquire(key, { ms: MAX_WAIT_MS, late: heldByOthers }, signal);
+      const result = useLocked(key, by, work, signal).finally(lock.release);
+      return withTimeout(MAX_USE_MS, "Using the maildrop", result, signal);
     },
     isOpen(mailbox) {
-      const kept = slots.get(keyOf(mailbox))?.kept;
-      return kept !== undefined && kept.owner === ownerOf(mailbox) && kept.session.open;
+      const kept = retained.get(getMaildropKey(mailbox));
+      return kept !== undefined && kept.owner === getOwner(mailbox) && kept.session.open;
     },
     async close(mailbox) {
-      const key = keyOf(mailbox);
-      if (slots.get(key)?.kept?.owner === ownerOf(mailbox)) await turn(key, endKept);
+      const key = getMaildropKey(mailbox);
+      if (retained.get(key)?.owner === getOwner(mailbox)) await closeWhenFree(key);
     },
   };
 }
 
+function heldByOthers(): Problem {
+  return new Problem("timeout", "Other users of the maildrop took too long");
+}
+
 /** Two mailboxes may be the same maildrop. */
-function keyOf({ receive }: Pop3Mailbox): string {
+function getMaildropKey({ receive }: Pop3Mailbox): string {
   return JSON.stringify([receive.host.toLowerCase(), receive.auth.user]);
 }
 
 /** Another revision may have other credentials or another server. */
-function ownerOf({ id, revision }: Pop3Mailbox): string {
+function getOwner({ id, revision }: Pop3Mailbox): string {
   return JSON.stringify([id, revision]);
 }

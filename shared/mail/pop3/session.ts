@@ -1,189 +1,264 @@
-/** One logged-in POP3 session (RFC 1939): its commands, each with a deadline. What it deletes is deleted by `quit` alone. */
+/** One logged-in POP3 session (RFC 1939): its commands, each with a deadline. Only `quit` commits deletions. */
+import { setImmediate } from "node:timers/promises";
 import { Problem } from "../../contract/problem.ts";
-import { patiently } from "../net/idle-timeout.ts";
-import { problemOf, type Step } from "../problems.ts";
-import type { Line } from "./stream.ts";
+import { maxContentBytes } from "../net/excess.ts";
+import { withIdleTimeout } from "../net/idle-timeout.ts";
+import { toProblem, type Step } from "../problems.ts";
+import type { LineStream } from "./stream.ts";
 
-/** What a server said to one command of several: the block, or why it was refused. */
-export type Said = { block: Buffer } | { refused: Problem };
+/** The answer to one command of several: the block, or the refusal. */
+export type CommandResult = { block: Buffer } | { refused: Problem };
 
 export interface Session {
   readonly capabilities: ReadonlyMap<string, string>;
   readonly open: boolean;
+  /** How many messages the maildrop has; undefined if the server does not say it. */
+  count(): Promise<number | undefined>;
   /** Number and size in bytes of each message. */
   list(): Promise<Map<number, number>>;
-  /** Number and unique id of each message; undefined when the server knows none. */
+  /**
+   * Number and unique id of each message; undefined if the server has none. Throws if the server says that it has ids
+   * and refuses to list them now.
+   */
   uidl(): Promise<Map<number, string> | undefined>;
-  /** The headers of these messages, in their order. A refusal of one does not keep the others back. */
-  heads(numbers: readonly number[]): AsyncGenerator<Said, void, undefined>;
-  /** The messages, in their order, as `heads`. */
-  messages(numbers: readonly number[]): AsyncGenerator<Said, void, undefined>;
-  /** Marks for deletion; nothing is deleted before `quit`. */
+  /** The unique id of one message; undefined if the server does not say it. */
+  uidlOf(number: number): Promise<string | undefined>;
+  /** The size of one message in bytes; undefined if the server does not say it. */
+  sizeOf(number: number): Promise<number | undefined>;
+  /** The headers of these messages, in their order. A refusal of one does not stop the others. */
+  fetchHeaders(numbers: readonly number[]): AsyncGenerator<CommandResult, void, undefined>;
+  /** The messages, in the same way as `fetchHeaders`. `size` is what the server announced. */
+  fetchMessages(messages: readonly { number: number; size: number }[]): AsyncGenerator<CommandResult, void, undefined>;
+  /** Marks messages for deletion. Nothing is deleted before `quit`. */
   dele(numbers: readonly number[]): Promise<void>;
-  /** Ends the session and commits its deletions; throws when the server did not confirm that. */
+  /** Ends the session and commits its deletions. Throws if the server did not confirm that. */
   quit(): Promise<void>;
-  /** Ends the connection at once: nothing is deleted (RFC 1939 section 6). */
-  cut(problem: Problem): void;
+  /** Ends the connection at once. Nothing is deleted (RFC 1939 section 6). */
+  destroy(problem: Problem): void;
 }
 
-export type Talk = {
-  line: Line;
+export type Pop3Connection = {
+  stream: LineStream;
   /** How long the server may be silent. */
-  quietMs: number;
-  secrets: readonly string[];
+  idleMs: number;
+  /** What no evidence may show: the password or token, and what was computed from it. */
+  secrets: string[];
 };
 
 const MIB = 1024 * 1024;
-export const LARGEST_MESSAGE = 256 * MIB;
-const LARGEST_LIST = 64 * MIB;
-const LARGEST_HEAD = 4 * MIB;
-const DOWNLOAD_CAP_MS = 30 * 60 * 1000;
-/** Commands sent together where the server allows it (RFC 2449 section 6.6). */
-const TOGETHER = 50;
+/** A hundred thousand messages, each with an id of 70 characters, have half of it. */
+const MAX_LIST_BYTES = 16 * MIB;
+/** An id has at most 70 characters (RFC 1939 section 7), and arrivals since LIST may be among them. */
+const MAX_ID_ROW_BYTES = 100;
+const MIN_IDS_BYTES = 256 * 1024;
+const MAX_HEADER_BYTES = 4 * MIB;
+const MAX_CAPABILITY_BYTES = 32 * 1024;
+/** So many rows are read before the process does other things. */
+const ROWS_AT_ONCE = 2_000;
+const MAX_DOWNLOAD_MS = 30 * 60 * 1000;
+/** Commands that are sent together if the server allows it (RFC 2449 section 6.6). */
+const PIPELINE_BATCH = 50;
 const QUIT_MS = 10_000;
+const LF = 10;
+const UNKNOWN_COMMAND =
+  /\b(un(known|recogni[sz]ed|supported|implemented)|not (known|recogni[sz]ed|supported|implemented)|invalid)\b/i;
 
-/** Sends a command and resolves with the server's words after `+OK`; throws the Problem that `-ERR` means at this step. */
-export async function ask(talk: Talk, command: string, step: Step = "command"): Promise<string> {
-  talk.line.send(`${command}\r\n`);
-  return answer(talk, command.split(" ")[0] ?? "", step);
+/**
+ * Sends a command and resolves with the server's text after `+OK`. Throws the Problem that `-ERR` means at this step.
+ */
+export async function sendCommand(
+  connection: Pop3Connection,
+  command: string,
+  step: Step = "command",
+): Promise<string> {
+  connection.stream.send(`${command}\r\n`);
+  return readResponse(connection, command.split(" ")[0] ?? "", step);
 }
 
 /** Waits for the answer to something that was sent. */
-export async function answer(talk: Talk, what: string, step: Step = "command"): Promise<string> {
-  const said = await heard(talk, what, () => talk.line.line());
-  if (/^\+OK\b/i.test(said)) return said.slice(3).trim();
-  if (/^\+( |$)/.test(said)) return said.slice(1).trim();
-  if (/^-ERR\b/i.test(said)) throw refusal(said.slice(4).trim(), talk.secrets, step);
-  const strange = new Problem("protocol", `The server answered ${what} with something that is not POP3`);
-  talk.line.cut(strange);
-  throw strange;
+export async function readResponse(connection: Pop3Connection, what: string, step: Step = "command"): Promise<string> {
+  const response = await readWithTimeout(connection, what, () => connection.stream.readLine());
+  if (/^\+OK\b/i.test(response)) return response.slice(3).trim();
+  if (/^\+( |$)/.test(response)) return response.slice(1).trim();
+  if (/^-ERR\b/i.test(response)) throw toRefusalProblem(response.slice(4).trim(), connection.secrets, step);
+  const problem = new Problem("protocol", `The server answered ${what} with something that is not POP3`);
+  connection.stream.destroy(problem);
+  throw problem;
 }
 
-async function heard<T>(talk: Talk, what: string, read: () => Promise<T>, capMs = 8 * talk.quietMs): Promise<T> {
-  const received = () => talk.line.received;
-  return patiently({ received, quietMs: talk.quietMs, capMs }, what, read(), talk.line.cut);
+async function readWithTimeout<T>(
+  connection: Pop3Connection,
+  what: string,
+  read: () => Promise<T>,
+  maxMs = 8 * connection.idleMs,
+): Promise<T> {
+  const received = () => connection.stream.received;
+  return withIdleTimeout({ received, idleMs: connection.idleMs, maxMs }, what, read(), connection.stream.destroy);
 }
 
-function refusal(words: string, secrets: readonly string[], step: Step): Problem {
+function toRefusalProblem(words: string, secrets: readonly string[], step: Step): Problem {
   const error = Object.assign(new Error("Refused"), { responseStatus: "NO", responseText: words || "no reason given" });
-  return problemOf(error, { step, secrets });
+  return toProblem(error, { step, secrets });
 }
 
-/** The capabilities with their arguments (RFC 2449); none where the server does not know CAPA. */
-export async function capabilitiesOf(talk: Talk): Promise<Map<string, string>> {
+/** The capabilities with their arguments (RFC 2449); none if the server does not know CAPA. */
+export async function getCapabilities(connection: Pop3Connection): Promise<Map<string, string>> {
   try {
-    await ask(talk, "CAPA");
+    await sendCommand(connection, "CAPA");
   } catch (error) {
-    if (talk.line.ended.aborted) throw error;
+    if (connection.stream.ended.aborted) throw error;
     return new Map();
   }
-  const block = await heard(talk, "CAPA", () => talk.line.block(LARGEST_HEAD));
-  const words = rowsOf(block).map((row) => /^(\S+)\s*(.*)$/.exec(row));
+  const block = await readWithTimeout(connection, "CAPA", () => connection.stream.readBlock(MAX_CAPABILITY_BYTES));
+  const words = splitRows(block).map((row) => /^(\S+)\s*(.*)/.exec(row));
   return new Map(words.flatMap((found) => (found?.[1] ? [[found[1].toUpperCase(), found[2] ?? ""]] : [])));
 }
 
 /** The commands of a session that is logged in. */
-export function sessionOver(talk: Talk, capabilities: ReadonlyMap<string, string>): Session {
-  const { line } = talk;
-  const together = capabilities.has("PIPELINING") ? TOGETHER : 1;
-  let over = false;
+export function createSession(connection: Pop3Connection, capabilities: ReadonlyMap<string, string>): Session {
+  const { stream } = connection;
+  const batchSize = capabilities.has("PIPELINING") ? PIPELINE_BATCH : 1;
+  let ended = false;
 
-  const block = (what: string, most: number) => heard(talk, what, () => line.block(most), DOWNLOAD_CAP_MS);
-  const table = async (command: string) => {
-    await ask(talk, command);
-    return numberedRows(await block(command, LARGEST_LIST));
+  let listed: number | undefined;
+
+  const readTable = async (command: string, maxBytes = MAX_LIST_BYTES) => {
+    await sendCommand(connection, command);
+    return parseNumberedRows(await readBlock(connection, command, maxBytes));
   };
-
-  async function* each(commands: string[], most: number): AsyncGenerator<Said, void, undefined> {
-    let waiting = 0;
+  /** What the server says of one message; undefined if it says nothing. */
+  const askForOne = async (command: string, number: number) => {
     try {
-      for (let start = 0; start < commands.length; start += together) {
-        const some = commands.slice(start, start + together);
-        line.send(some.map((command) => `${command}\r\n`).join(""));
-        waiting = some.length;
-        for (const command of some) {
-          const one = await said(command.split(" ")[0] ?? "", most);
-          waiting -= 1;
-          yield one;
-        }
-      }
-    } finally {
-      // Answers that nobody reads would be taken for those of the next command.
-      if (waiting > 0) line.cut(new Problem("connect", "The session was left in the middle of an answer"));
-    }
-  }
-
-  async function said(what: string, most: number): Promise<Said> {
-    try {
-      await answer(talk, what);
+      const [given, answer] = (await sendCommand(connection, `${command} ${number}`)).split(/\s+/);
+      return Number(given) === number ? answer : undefined;
     } catch (error) {
-      if (line.ended.aborted || !(error instanceof Problem)) throw error;
-      return { refused: error };
+      if (stream.ended.aborted) throw error;
+      return undefined;
     }
-    return { block: await block(what, most) };
-  }
+  };
+  const fetchBlocks = (commands: Command[]) => pipeline(connection, commands, batchSize);
 
   return {
     capabilities,
     get open() {
-      return !over && !line.ended.aborted;
+      return !ended && !stream.ended.aborted;
     },
+    count: () => countMessages(connection),
     async list() {
-      const rows = await table("LIST");
+      const rows = await readTable("LIST");
+      listed = rows.length;
       return new Map(rows.map(([number, rest]) => [number, Math.max(0, Number.parseInt(rest, 10) || 0)]));
     },
     async uidl() {
       try {
-        return new Map(await table("UIDL"));
+        const maxBytes = listed === undefined ? MAX_LIST_BYTES : MIN_IDS_BYTES + listed * MAX_ID_ROW_BYTES;
+        return new Map(await readTable("UIDL", maxBytes));
       } catch (error) {
-        if (line.ended.aborted || !(error instanceof Problem) || error.code !== "protocol") throw error;
+        if (stream.ended.aborted || !(error instanceof Problem) || error.code !== "protocol") throw error;
+        if (capabilities.has("UIDL") && !UNKNOWN_COMMAND.test(error.evidence ?? "")) throw error;
         return undefined;
       }
     },
-    heads: (numbers) =>
-      each(
-        numbers.map((number) => `TOP ${number} 0`),
-        LARGEST_HEAD,
-      ),
-    messages: (numbers) =>
-      each(
-        numbers.map((number) => `RETR ${number}`),
-        LARGEST_MESSAGE + MIB,
-      ),
+    uidlOf: (number) => askForOne("UIDL", number),
+    async sizeOf(number) {
+      const size = Number.parseInt((await askForOne("LIST", number)) ?? "", 10);
+      return size >= 0 ? size : undefined;
+    },
+    fetchHeaders: (numbers) =>
+      fetchBlocks(numbers.map((number) => ({ text: `TOP ${number} 0`, maxBytes: MAX_HEADER_BYTES }))),
+    fetchMessages: (messages) =>
+      fetchBlocks(messages.map(({ number, size }) => ({ text: `RETR ${number}`, maxBytes: maxContentBytes(size) }))),
     async dele(numbers) {
-      for (let start = 0; start < numbers.length; start += together) {
-        const some = numbers.slice(start, start + together);
-        line.send(some.map((number) => `DELE ${number}\r\n`).join(""));
-        for (const _ of some) await answer(talk, "DELE");
+      for (let start = 0; start < numbers.length; start += batchSize) {
+        const some = numbers.slice(start, start + batchSize);
+        stream.send(some.map((number) => `DELE ${number}\r\n`).join(""));
+        for (const _ of some) await readResponse(connection, "DELE");
       }
     },
     async quit() {
-      over = true;
+      ended = true;
       try {
-        line.send("QUIT\r\n");
-        await answer({ ...talk, quietMs: Math.min(talk.quietMs, QUIT_MS) }, "QUIT");
+        stream.send("QUIT\r\n");
+        await readResponse({ ...connection, idleMs: Math.min(connection.idleMs, QUIT_MS) }, "QUIT");
       } finally {
-        line.cut(new Problem("connect", "The session was ended here"));
+        stream.destroy(new Problem("connect", "The session was ended here"));
       }
     },
-    cut(problem) {
-      over = true;
-      line.cut(problem);
+    destroy(problem) {
+      ended = true;
+      stream.destroy(problem);
     },
   };
 }
 
-function rowsOf(block: Buffer): string[] {
+async function countMessages(connection: Pop3Connection): Promise<number | undefined> {
+  const answer = await sendCommand(connection, "STAT").catch((error: unknown) => {
+    if (connection.stream.ended.aborted) throw error;
+    return "";
+  });
+  const count = Number.parseInt(answer, 10);
+  return count >= 0 ? count : undefined;
+}
+
+/** A command, and how large its block may be. */
+type Command = { text: string; maxBytes: number };
+
+/** Sends commands in batches and reads the answer to each, a block or a refusal, in their order. */
+async function* pipeline(
+  connection: Pop3Connection,
+  commands: Command[],
+  batchSize: number,
+): AsyncGenerator<CommandResult, void, undefined> {
+  const { stream } = connection;
+  let pending = 0;
+  try {
+    for (let start = 0; start < commands.length; start += batchSize) {
+      const batch = commands.slice(start, start + batchSize);
+      stream.send(batch.map(({ text }) => `${text}\r\n`).join(""));
+      pending = batch.length;
+      for (const { text, maxBytes } of batch) {
+        const result = await readResult(connection, text.split(" ")[0] ?? "", maxBytes);
+        pending -= 1;
+        yield result;
+      }
+    }
+  } finally {
+    // Unread answers would be taken for answers to the next command.
+    if (pending > 0) stream.destroy(new Problem("connect", "The session was left in the middle of an answer"));
+  }
+}
+
+async function readResult(connection: Pop3Connection, what: string, maxBytes: number): Promise<CommandResult> {
+  try {
+    await readResponse(connection, what);
+  } catch (error) {
+    if (connection.stream.ended.aborted || !(error instanceof Problem)) throw error;
+    return { refused: error };
+  }
+  return { block: await readBlock(connection, what, maxBytes) };
+}
+
+function readBlock(connection: Pop3Connection, what: string, maxBytes: number): Promise<Buffer> {
+  return readWithTimeout(connection, what, () => connection.stream.readBlock(maxBytes), MAX_DOWNLOAD_MS);
+}
+
+function splitRows(block: Buffer): string[] {
   return block
     .toString("latin1")
     .split(/\r?\n/)
     .filter((row) => row !== "");
 }
 
-/** `1 120` or `1 whqtswO00WBw418f9t5JxYwZ`: a message number and what is said of it; other rows are no rows. */
-function numberedRows(block: Buffer): [number, string][] {
-  return rowsOf(block).flatMap((row): [number, string][] => {
+/** `1 120` or `1 whqtswO00WBw418f9t5JxYwZ`: a message number and a value. Other rows are ignored. */
+async function parseNumberedRows(block: Buffer): Promise<[number, string][]> {
+  const rows: [number, string][] = [];
+  for (let at = 0, count = 1; at < block.length; count++) {
+    const end = block.indexOf(LF, at);
+    const row = block.toString("latin1", at, end < 0 ? block.length : end);
     const [, number = "", rest = ""] = /^(\d{1,9})\s+(\S+)/.exec(row) ?? [];
-    return number === "" ? [] : [[Number(number), rest]];
-  });
+    if (number !== "") rows.push([Number(number), rest]);
+    at = end < 0 ? block.length : end + 1;
+    if (count % ROWS_AT_ONCE === 0) await setImmediate();
+  }
+  return rows;
 }

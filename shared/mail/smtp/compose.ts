@@ -1,24 +1,43 @@
-/** From the parts of a message to its RFC 822 bytes, made once: every attempt sends the same. */
+/** Composes a message from its parts to RFC 822 bytes, once. Every attempt sends the same bytes. */
 import { randomBytes } from "node:crypto";
 import DKIM from "nodemailer/lib/dkim";
 import MailComposer from "nodemailer/lib/mail-composer";
 import type { Send } from "../../contract/mailbox.ts";
 import type { OutgoingMessage } from "../../contract/outgoing.ts";
-import type { Party } from "../../contract/received.ts";
-import { assembled } from "./assemble.ts";
+import type { NamedAddress } from "../../contract/received.ts";
+import { clock } from "../../time.ts";
+import { assembleMessage } from "./assemble.ts";
 import { isAutomatic } from "./headers.ts";
+import { takeInvitation } from "./invitation.ts";
 
-/** The people of a message, checked. */
-export type People = { from: Party; to: Party[]; cc: Party[]; bcc: Party[]; replyTo: Party[] };
+/** The checked addresses of a message. */
+export type Participants = {
+  from: NamedAddress;
+  to: NamedAddress[];
+  cc: NamedAddress[];
+  bcc: NamedAddress[];
+  replyTo: NamedAddress[];
+};
 
-/** A message ready to be sent: bytes with CRLF line ends, its Message-ID, and whom the envelope names, each once. */
-export type Composed = { raw: Buffer; messageId: string; from: string; recipients: string[]; automatic: boolean };
+/** A message ready to send: bytes with CRLF line ends, its Message-ID, and the envelope's recipients, each once. */
+export type ComposedMessage = {
+  raw: Buffer;
+  messageId: string;
+  from: string;
+  recipients: string[];
+  automatic: boolean;
+};
 
-/** Composes the message. Nothing in it can be read from a file or fetched, and Bcc is not part of it. */
-export async function compose(message: OutgoingMessage, people: People, date: Date): Promise<Composed> {
-  const { from, to, cc, bcc, replyTo } = people;
+/** Composes the message. It cannot read files or URLs, and it writes no Bcc. */
+export async function composeMessage(
+  message: OutgoingMessage,
+  participants: Participants,
+  date: Date,
+): Promise<ComposedMessage> {
+  const { from, to, cc, bcc, replyTo } = participants;
   const messageId = message.messageId ?? newMessageId(from.address);
   const automatic = isAutomatic(message.headers);
+  const { invitation, files } = takeInvitation(message.attachments);
   const composer = new MailComposer({
     from,
     to,
@@ -29,20 +48,21 @@ export async function compose(message: OutgoingMessage, people: People, date: Da
     inReplyTo: message.inReplyTo,
     references: message.references,
     date,
-    text: message.text === undefined ? undefined : crlf(message.text),
-    html: message.html === undefined ? undefined : crlf(message.html),
-    attachments: message.attachments.map(attached),
+    text: message.text === undefined ? undefined : toCrlf(message.text),
+    html: message.html === undefined ? undefined : toCrlf(message.html),
+    attachments: files.map(toAttachment),
+    ...(invitation && { icalEvent: invitation }),
     headers: [...headerLines(message, automatic)],
     disableFileAccess: true,
     disableUrlAccess: true,
     newline: "win",
   });
-  const raw = await assembled(composer.compile());
-  return { raw, messageId, from: from.address, recipients: unique([...to, ...cc, ...bcc]), automatic };
+  const raw = await assembleMessage(composer.compile());
+  return { raw, messageId, from: from.address, recipients: uniqueAddresses([...to, ...cc, ...bcc]), automatic };
 }
 
-/** Signs the message (RFC 6376, relaxed/relaxed); without a key it is left as it is. */
-export async function signed(raw: Buffer, dkim: Send["dkim"]): Promise<Buffer> {
+/** Signs the message (RFC 6376, relaxed/relaxed). Without a key it returns the message unchanged. */
+export async function signWithDkim(raw: Buffer, dkim: Send["dkim"]): Promise<Buffer> {
   if (!dkim) return raw;
   const { domain, selector, privateKey } = dkim;
   const signer = new DKIM({ domainName: domain, keySelector: selector, privateKey: privateKey.reveal() });
@@ -51,30 +71,31 @@ export async function signed(raw: Buffer, dkim: Send["dkim"]): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** A Message-ID (RFC 5322 section 3.6.4) under the sender's own domain. */
+/** A Message-ID (RFC 5322 section 3.6.4) in the sender's own domain. */
 export function newMessageId(address: string): string {
   const domain = address.slice(address.lastIndexOf("@") + 1);
-  return `<${orderedId()}@${domain}>`;
+  return `<${newOrderedId()}@${domain}>`;
 }
 
 /**
- * A name nobody else has: the millisecond, then 80 random bits (as a UUID of version 7, RFC 9562, in hex). What was made at about the
- * same time lies together in every index.
+ * A unique name: the millisecond, then 80 random bits (as a UUID of version 7, RFC 9562, in hex). Names from about the
+ * same time are neighbours in every index.
  */
-export function orderedId(): string {
-  return Date.now().toString(16).padStart(12, "0") + randomBytes(10).toString("hex");
+export function newOrderedId(): string {
+  return clock.now().toString(16).padStart(12, "0") + randomBytes(10).toString("hex");
 }
 
-/** Each address once, whatever the case of its letters. */
-export function unique(list: readonly Pick<Party, "address">[]): string[] {
-  const found = new Map<string, string>();
-  for (const { address } of list) if (!found.has(address.toLowerCase())) found.set(address.toLowerCase(), address);
-  return [...found.values()];
+/** Each address once, ignoring case. */
+export function uniqueAddresses(list: readonly Pick<NamedAddress, "address">[]): string[] {
+  const byLowerCase = new Map<string, string>();
+  for (const { address } of list)
+    if (!byLowerCase.has(address.toLowerCase())) byLowerCase.set(address.toLowerCase(), address);
+  return [...byLowerCase.values()];
 }
 
-type File = OutgoingMessage["attachments"][number];
+type AttachmentInput = OutgoingMessage["attachments"][number];
 
-function attached({ filename, contentType, contentId, disposition, content }: File) {
+function toAttachment({ filename, contentType, contentId, disposition, content }: AttachmentInput) {
   return {
     filename: filename?.toWellFormed() ?? false,
     content: Buffer.from(content, "base64"),
@@ -101,11 +122,11 @@ function* headerLines({ headers, importance }: OutgoingMessage, automatic: boole
   for (const [key, values] of Object.entries(headers)) {
     for (const value of [values].flat()) yield { key, value: value.toWellFormed() };
   }
-  const asks = Object.keys(headers).some((name) => name.toLowerCase() === "x-auto-response-suppress");
-  // Exchange and Outlook do not know RFC 3834 and look for this instead.
-  if (automatic && !asks) yield { key: "X-Auto-Response-Suppress", value: "All" };
+  const hasSuppressHeader = Object.keys(headers).some((name) => name.toLowerCase() === "x-auto-response-suppress");
+  // Exchange and Outlook do not know RFC 3834. They look for this header.
+  if (automatic && !hasSuppressHeader) yield { key: "X-Auto-Response-Suppress", value: "All" };
 }
 
-function crlf(text: string): string {
+function toCrlf(text: string): string {
   return text.toWellFormed().replace(/\r\n|\r|\n/g, "\r\n");
 }

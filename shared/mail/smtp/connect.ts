@@ -1,126 +1,187 @@
-/** Opening an SMTP connection: address guard, TLS as the mailbox demands it, EHLO, login. */
+/** Opens an SMTP connection: egress guard, TLS as the mailbox requires, EHLO, login. */
 import type { Socket } from "node:net";
+import { hostname } from "node:os";
+import { domainToASCII } from "node:url";
 import SMTPConnection from "nodemailer/lib/smtp-connection";
 import type { Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
-import { within } from "../../time.ts";
-import { atPace, type Paced } from "../net/login-rate.ts";
-import type { Credentials } from "../credentials.ts";
-import type { Tokens } from "../oauth/tokens.ts";
+import { withTimeout } from "../../time.ts";
+import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
+import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
+import type { Credentials } from "../oauth/credentials.ts";
+import type { TokenLogin, Tokens } from "../oauth/tokens.ts";
 import type { SendSession } from "../outgoing.ts";
-import { pinProblem, secured, trusting } from "../net/tls.ts";
-import { type SmtpPlace, smtpPlace } from "./server.ts";
-import { smtpSession, type SmtpTimeouts, tlsSocketOf } from "./session.ts";
-import { smtpProblem } from "./replies.ts";
+import { checkPinnedCertificate, upgradeToTls, getTlsOptions } from "../net/tls.ts";
+import { getTlsSocket } from "./library.ts";
+import { LOGIN_HANDLERS } from "./login.ts";
+import { type SmtpServer, getSmtpServer } from "./server.ts";
+import { openSmtpSession, type SmtpTimeouts } from "./session.ts";
+import { MAX_REPLY_BYTES, toSmtpProblem } from "./replies.ts";
 
 /** What an SMTP connection needs; `command` in milliseconds, the same as for receiving. */
-export type SmtpDeps = Paced & {
-  egress: Egress;
-  tokens?: Tokens;
-  timeouts: { command: number };
-};
+export type SmtpDeps = LoginRateDeps &
+  LoginDeps & {
+    egress: Egress;
+    tokens?: Tokens;
+    timeouts: { command: number };
+    /** The name for EHLO. If absent or empty, the service chooses one. */
+    ehloName?: string | undefined;
+  };
 
-/** Sending servers are slower than receiving ones on purpose (tarpits), and the end of a message may take 10 minutes. */
-const STEP = 4;
-const END = 40;
+/**
+ * Sending servers are slower than receiving ones on purpose (tarpits), and the end of a message may take 10 minutes.
+ */
+const STEP_FACTOR = 4;
+const END_FACTOR = 40;
 
-/** Connects, secures, greets and logs in. Throws the Problem of the step that failed; nothing stays open then. */
-export async function openSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SendSession> {
-  const place = smtpPlace(mailbox);
-  return atPace(deps, place.host, () => connected(deps, mailbox, place, signal), signal);
+/** Connects, secures, greets and logs in. Throws the Problem of the failed step; then nothing stays open. */
+export async function connectSmtp(deps: SmtpDeps, mailbox: Mailbox, signal: AbortSignal): Promise<SendSession> {
+  const server = getSmtpServer(mailbox);
+  const open = () => withLoginRate(deps, server.host, () => connectAndGreet(deps, mailbox, server, signal), signal);
+  return withLoginGate(deps, server, server.auth, open, signal);
 }
 
-async function connected(
+async function connectAndGreet(
   deps: SmtpDeps,
   mailbox: Mailbox,
-  place: SmtpPlace,
+  server: SmtpServer,
   signal: AbortSignal,
 ): Promise<SendSession> {
-  const auth = await smtpCredentials(deps, mailbox, place, signal);
-  const timeouts = timeoutsOf(deps);
+  const auth = await getSmtpCredentials(deps, mailbox, server, signal);
+  try {
+    return await openWith(deps, { mailbox, server, auth }, signal);
+  } catch (error) {
+    if (!("accessToken" in auth) || !isRefusedLogin(error)) throw error;
+    // A provider may end a token early, and servers report that in different words. So a new token is tried once. If
+    // it cannot be renewed, the same one comes back.
+    deps.tokens?.forget(getTokenLogin(mailbox, server).owner, auth.accessToken);
+    const renewed = await getSmtpCredentials(deps, mailbox, server, signal);
+    if (!("accessToken" in renewed) || renewed.accessToken === auth.accessToken) throw error;
+    return openWith(deps, { mailbox, server, auth: renewed }, signal);
+  }
+}
+
+function isRefusedLogin(error: unknown): boolean {
+  return (
+    error instanceof Problem &&
+    ["auth", "auth_method", "unavailable"].includes(error.code) &&
+    /^(5|4(?!21))/.test(error.evidence ?? "")
+  );
+}
+
+type Login = { mailbox: Mailbox; server: SmtpServer; auth: Credentials };
+
+/** One connection with one login. */
+async function openWith(deps: SmtpDeps, { mailbox, server, auth }: Login, signal: AbortSignal): Promise<SendSession> {
+  const timeouts = getTimeouts(deps);
   const raw = await deps.egress.connect(
-    { host: place.host, port: place.port, timeoutMs: deps.timeouts.command },
+    { host: server.host, port: server.port, timeoutMs: deps.timeouts.command },
     signal,
   );
   raw.on("error", () => undefined);
-  const socket = place.tls === "implicit" ? await secured(raw, place, timeouts.step, signal) : raw;
-  const connection = await greeted({ socket, place, timeouts }, signal);
+  const socket = server.tls === "implicit" ? await upgradeToTls(raw, server, timeouts.step, signal) : raw;
+  const name = deps.ehloName || getEhloName(hostname(), mailbox.address);
+  const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
+  const connection = await greet({ socket, place: server, timeouts, name, secrets }, signal);
   try {
-    return await smtpSession(connection, auth, timeouts, signal);
+    return await openSmtpSession(connection, auth, timeouts, signal);
   } catch (error) {
     connection.close();
-    if (error instanceof Problem && error.code === "auth" && !("password" in place.auth)) forget(deps, mailbox);
     throw error;
   }
 }
 
-/** How long an attempt may take up to the end of a small message, and from there to the answer, with some time to spare (milliseconds). */
-export function holdsOf(deps: Pick<SmtpDeps, "timeouts">): { attempt: number; end: number } {
-  const { step, end } = timeoutsOf(deps);
+/**
+ * The name of this machine if it has a domain, else the domain of the sender's address. Servers may refuse names
+ * without a dot and loopback addresses (RFC 5321 section 4.1.4).
+ */
+export function getEhloName(host: string, address: string): string {
+  const hasDomain =
+    /^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$/.test(host) && !/^[\d.]+$|\.(localdomain|local|internal)$/i.test(host);
+  return hasDomain ? host : domainToASCII(address.slice(address.lastIndexOf("@") + 1)) || "localhost.localdomain";
+}
+
+/**
+ * How long an attempt may take up to the end of a small message, and from there to the answer, with some reserve
+ * (milliseconds).
+ */
+export function getMaxDurations(deps: Pick<SmtpDeps, "timeouts">): { attempt: number; end: number } {
+  const { step, end } = getTimeouts(deps);
   return { attempt: 4 * step, end: end + step };
 }
 
-function timeoutsOf({ timeouts }: Pick<SmtpDeps, "timeouts">): SmtpTimeouts {
-  return { step: STEP * timeouts.command, end: END * timeouts.command };
+function getTimeouts({ timeouts }: Pick<SmtpDeps, "timeouts">): SmtpTimeouts {
+  return { step: STEP_FACTOR * timeouts.command, end: END_FACTOR * timeouts.command };
 }
 
-/** The id under which the tokens of a mailbox's own login for sending are kept; `/` is no character of a mailbox's id. */
-export const SENDING = "/send";
+/** The id for tokens of a mailbox's own login for sending. A mailbox's id cannot contain `/`. */
+export const SEND_TOKEN_SUFFIX = "/send";
 
-/** The login for sending in clear; a mailbox with one login for both ways shares its token. */
-async function smtpCredentials(
+/** The login for sending, in clear. A mailbox with one login for receiving and sending shares its token. */
+async function getSmtpCredentials(
   { tokens }: SmtpDeps,
   mailbox: Mailbox,
-  { auth }: SmtpPlace,
+  server: SmtpServer,
   signal: AbortSignal,
 ): Promise<Credentials> {
+  const { auth } = server;
   if ("password" in auth) return { user: auth.user, pass: auth.password.reveal() };
   if ("accessToken" in auth) return { user: auth.user, accessToken: auth.accessToken.reveal() };
   if (!tokens) throw new Problem("token", "OAuth2 is not set up in this process", { retry: "never" });
-  return { user: auth.user, accessToken: (await tokens.access(tokenOwner(mailbox), signal)).reveal() };
+  return {
+    user: auth.user,
+    accessToken: (await tokens.access(mailbox, signal, getTokenLogin(mailbox, server))).reveal(),
+  };
 }
 
-function tokenOwner(mailbox: Mailbox): Mailbox {
-  const auth = mailbox.send?.auth;
-  return auth ? { ...mailbox, id: mailbox.id + SENDING, receive: { ...mailbox.receive, auth } } : mailbox;
+function getTokenLogin({ id, send }: Mailbox, { auth }: SmtpServer): TokenLogin {
+  return { owner: send?.auth ? id + SEND_TOKEN_SUFFIX : id, auth };
 }
 
-function forget({ tokens }: SmtpDeps, mailbox: Mailbox): void {
-  tokens?.forget(tokenOwner(mailbox).id);
-}
-
-/** A connection that has greeted; with STARTTLS only once TLS has begun and the server has proven itself. */
-async function greeted(
-  { socket, place, timeouts }: { socket: Socket; place: SmtpPlace; timeouts: SmtpTimeouts },
+/**
+ * A connection after EHLO. With STARTTLS it resolves only after the handshake and the check of the server's
+ * certificate.
+ */
+async function greet(
+  {
+    socket,
+    place: server,
+    timeouts,
+    name,
+    secrets,
+  }: { socket: Socket; place: SmtpServer; timeouts: SmtpTimeouts; name: string; secrets: string[] },
   signal: AbortSignal,
 ): Promise<SMTPConnection> {
-  const { host, port, tls } = place;
+  const { host, port, tls } = server;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
   const connection = new SMTPConnection({
     connection: socket,
     host: host.replace(/^\[(.*)\]$/, "$1"),
     port,
+    name,
+    customAuth: LOGIN_HANDLERS,
     secure: tls === "implicit",
     secured: tls === "implicit",
     requireTLS: tls === "starttls",
     ignoreTLS: tls === "none",
-    tls: trusting(place),
+    tls: getTlsOptions(server),
     socketTimeout: timeouts.step,
     greetingTimeout: timeouts.step,
     connectionTimeout: 2 * timeouts.step,
     socketCloseTimeout: 1000,
-    logger: false,
+    maxResponseSize: MAX_REPLY_BYTES,
+    logger: injectionLogger(reject),
   });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  // The listener stays: an error without one would end the process.
+  // The listener stays, because an error without a listener would end the process.
   connection.on("error", reject);
   connection.connect((error) => (error ? reject(error) : resolve()));
   try {
-    await within(3 * timeouts.step, "Greeting the mail server", promise, signal);
+    await withTimeout(3 * timeouts.step, "Greeting the mail server", promise, signal);
     if (tls !== "starttls") return connection;
-    const secure = tlsSocketOf(connection);
-    const problem = secure
-      ? pinProblem(secure, place)
+    const tlsSocket = getTlsSocket(connection);
+    const problem = tlsSocket
+      ? checkPinnedCertificate(tlsSocket, server)
       : new Problem("starttls", "TLS did not begin", { retry: "never" });
     if (problem) throw problem;
     return connection;
@@ -128,6 +189,19 @@ async function greeted(
     connection.close();
     socket.destroy();
     if (signal.aborted) throw signal.reason;
-    throw smtpProblem(error, []);
+    throw toSmtpProblem(error, { secrets });
   }
 }
+
+/** The library drops what came between the reply to STARTTLS and TLS, and mentions it only in its log. */
+function injectionLogger(onInjection: (problem: Problem) => void) {
+  const warn = (entry: unknown) => {
+    if (typeof entry === "object" && entry !== null && "discarded" in entry)
+      onInjection(
+        new Problem("starttls", "Somebody injected text into the connection before TLS began", { retry: "never" }),
+      );
+  };
+  return { trace: noop, debug: noop, info: noop, warn, error: noop, fatal: noop };
+}
+
+const noop = () => undefined;

@@ -1,32 +1,50 @@
-/** One logged-in SMTP connection: messages go over it one after the other, and each ends in a verdict for every recipient. */
+/**
+ * One logged-in SMTP connection. Messages go over it one after the other, and each ends with a result for every
+ * recipient.
+ */
 import { isAscii } from "node:buffer";
-import type { Socket } from "node:net";
 import { Readable } from "node:stream";
-import { TLSSocket } from "node:tls";
-import SMTPConnection, { type SMTPConnectionSendInfo, type SMTPEnvelope } from "nodemailer/lib/smtp-connection";
-import XOAuth2 from "nodemailer/lib/xoauth2";
+import type SMTPConnection from "nodemailer/lib/smtp-connection";
+import type { SMTPConnectionSendInfo, SMTPEnvelope } from "nodemailer/lib/smtp-connection";
 import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
-import type { Credentials } from "../credentials.ts";
-import type { BeforeEnd, Order, SendSession, Transmission, Verdict } from "../outgoing.ts";
+import { type Given, quoteWords } from "../../evidence/evidence.ts";
+import type { Credentials } from "../oauth/credentials.ts";
+import type { BeforeEnd, SendRequest, SendSession, SendResult, RecipientResult } from "../outgoing.ts";
 import { needsUtf8 } from "./addresses.ts";
-import { heard, smtpProblem, verdictOf } from "./replies.ts";
+import { hasInternationalAddress } from "./international.ts";
+import {
+  getExtensions,
+  getMaxBytes,
+  getMechanisms,
+  getPendingRecipient,
+  getSocket,
+  readTexts,
+  requestSmtpUtf8,
+  withoutPipelining,
+} from "./library.ts";
+import { logIn } from "./login.ts";
+import { getRefusedRecipients, getResultsAfterFailure, hasSessionLimit } from "./recipient-results.ts";
 
-/** Milliseconds the server may be silent at each step, and after the end of a message (RFC 5321 section 4.5.3.2.6: 10 minutes). */
+/**
+ * Milliseconds the server may be silent at each step, and after the end of a message (RFC 5321 section 4.5.3.2.6: 10
+ * minutes).
+ */
 export type SmtpTimeouts = { step: number; end: number };
 
 const CHUNK = 64 * 1024;
 
-/** Logs in on a connection that is up to EHLO, and wraps it. Throws the Problem of the login. */
-export async function smtpSession(
+/** Logs in on a connection after EHLO, and wraps it. Throws the Problem of the login. */
+export async function openSmtpSession(
   connection: SMTPConnection,
   auth: Credentials,
   timeouts: SmtpTimeouts,
   signal: AbortSignal,
 ): Promise<SendSession> {
-  const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
+  const given = { secrets: ["pass" in auth ? auth.pass : auth.accessToken] };
+  const offered = getMechanisms(connection);
   // A server that does not ask for a login (a relay inside a network) would refuse one.
-  if (connection.allowsAuth) await logIn(connection, auth, { secrets, timeouts }, signal);
+  if (offered.length > 0)
+    await logIn(connection, auth, { offered, secrets: given.secrets, ms: 4 * timeouts.step }, signal);
   let open = true;
   connection.once("end", () => {
     open = false;
@@ -35,132 +53,129 @@ export async function smtpSession(
     get open() {
       return open && !connection.destroyed;
     },
-    transmit: (order, beforeEnd, given) => transmit({ connection, secrets, timeouts }, order, beforeEnd, given),
+    send: (order, beforeEnd, during) => sendMessage({ connection, given, timeouts }, order, beforeEnd, during),
     describe: () => {
-      const size = numberOf(connection, "_maxAllowedSize");
-      return [extensionsOf(connection).join(" "), size > 0 ? `messages up to ${size} bytes` : ""]
+      const size = getMaxBytes(connection);
+      return [getExtensions(connection).join(" "), size > 0 ? `messages up to ${size} bytes` : ""]
         .filter(Boolean)
         .join("; ");
     },
     close() {
       if (open) connection.quit();
-      // QUIT is a courtesy: whoever does not answer it is cut off.
+      // QUIT is only polite. A server that does not answer it is cut off.
       setTimeout(() => connection.close(), 1000).unref();
     },
   };
 }
 
-async function logIn(
-  connection: SMTPConnection,
-  auth: Credentials,
-  { secrets, timeouts }: { secrets: string[]; timeouts: SmtpTimeouts },
+type SmtpContext = { connection: SMTPConnection; given: Given; timeouts: SmtpTimeouts };
+
+async function sendMessage(
+  context: SmtpContext,
+  order: SendRequest,
+  beforeEnd: BeforeEnd,
   signal: AbortSignal,
-): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const token =
-    "accessToken" in auth
-      ? { method: "XOAUTH2", oauth2: new XOAuth2({ user: auth.user, accessToken: auth.accessToken }) }
-      : { user: auth.user, pass: auth.pass };
-  connection.once("error", reject);
-  connection.login(token, (error) => (error ? reject(error) : resolve()));
+): Promise<SendResult> {
+  const { connection, timeouts } = context;
+  checkServerLimits(connection, order);
+  const tooInternational = getExtensions(connection).includes("SMTPUTF8") ? [] : order.to.filter(needsUtf8);
+  if (tooInternational.length > 0) {
+    const to = order.to.filter((address) => !tooInternational.includes(address));
+    const sent = await sendMessage(context, { ...order, to }, beforeEnd, signal);
+    const refused = tooInternational.map(refuseInternational);
+    return { ...sent, recipients: [...sent.recipients, ...refused] };
+  }
+  if (order.stepwise) withoutPipelining(connection);
+  const envelope = toEnvelope(order);
+  const endGuard = createEndGuard(context, () => beforeEnd(readTexts(envelope, "accepted")), signal);
+  // If the server has no SMTPUTF8, `checkServerLimits` has refused such a message before.
+  const restore = hasInternationalAddress(order.raw) ? requestSmtpUtf8(connection) : undefined;
   try {
-    await within(4 * timeouts.step, "Logging in", promise, signal);
-    connection.removeListener("error", reject);
-  } catch (error) {
+    const stream = createMessageStream(order.raw, endGuard.release);
+    const { response, serverMessageId = null } = await sendEnvelope(context, envelope, stream, signal);
+    getSocket(connection)?.setTimeout(timeouts.step);
+    const words = quoteWords(response, { ...context.given, message: order.raw });
+    const sentRecipients = readTexts(envelope, "accepted").map((address): RecipientResult => ({
+      address,
+      state: "sent",
+      response: words,
+    }));
+    const recipients = [...sentRecipients, ...getRefusedRecipients({ envelope, given: context.given })];
+    if (!hasSessionLimit(envelope)) return { recipients, serverMessageId };
     connection.close();
-    if (signal.aborted) throw signal.reason;
-    throw smtpProblem(error, secrets);
+    return { recipients, serverMessageId, otherConnection: "continue" };
+  } catch (error) {
+    const pending = order.stepwise ? getPendingRecipient(connection) : undefined;
+    connection.close();
+    const released = await endGuard.wasReleased();
+    const results = getResultsAfterFailure(
+      { error, envelope, given: context.given, message: order.raw, released, pending },
+      order,
+      signal,
+    );
+    return { ...results, serverMessageId: null };
+  } finally {
+    restore?.();
   }
 }
 
-type Wire = { connection: SMTPConnection; secrets: string[]; timeouts: SmtpTimeouts };
-
-async function transmit(wire: Wire, order: Order, beforeEnd: BeforeEnd, signal: AbortSignal): Promise<Transmission> {
-  const { connection, secrets, timeouts } = wire;
-  checkReach(connection, order);
-  const envelope = envelopeOf(order);
-  const end = endOf(wire, () => beforeEnd(listOf(envelope, "accepted")), signal);
-  try {
-    const { response, serverMessageId = null } = await handedOver(wire, envelope, lastly(order.raw, end.pass), signal);
-    socketOf(connection)?.setTimeout(timeouts.step);
-    const sent = listOf(envelope, "accepted").map((address): Verdict => ({ address, state: "sent", response }));
-    return { verdicts: [...sent, ...refusedOnes(envelope, secrets)], serverMessageId };
-  } catch (error) {
-    connection.close();
-    const released = await end.settled();
-    return { verdicts: afterFault({ error, envelope, secrets, released }, order, signal), serverMessageId: null };
-  }
-}
-
-/** Resolves with the server's reply to the whole message; rejects at once when the signal aborts, with the connection closed. */
-async function handedOver({ connection }: Wire, envelope: SMTPEnvelope, message: Readable, signal: AbortSignal) {
+/**
+ * Resolves with the server's reply to the whole message. Rejects at once when the signal aborts, and closes the
+ * connection.
+ */
+async function sendEnvelope(
+  { connection }: SmtpContext,
+  envelope: SMTPEnvelope,
+  message: Readable,
+  signal: AbortSignal,
+) {
   const { promise, resolve, reject } = Promise.withResolvers<SMTPConnectionSendInfo>();
-  const stop = () => {
+  const onAbort = () => {
     reject(signal.reason);
     connection.close();
   };
   signal.throwIfAborted();
-  signal.addEventListener("abort", stop, { once: true });
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
     connection.send(envelope, message, (error, info) => (error ? reject(error) : resolve(info)));
     return await promise;
   } finally {
-    signal.removeEventListener("abort", stop);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
-type End = {
-  /** Resolves when the message may be ended, which happens right after. */
-  pass(): Promise<void>;
-  /** Whether it was passed, once that is decided; throws what `beforeEnd` threw. */
-  settled(): Promise<boolean>;
+type EndGuard = {
+  /** Resolves when the message may end, which happens right after. */
+  release(): Promise<void>;
+  /** Whether the message may have ended, once that is decided. Throws what `beforeEnd` threw. */
+  wasReleased(): Promise<boolean>;
 };
 
-/** The gate in front of the line that ends the message: closed for good where the connection or the signal ended first. */
-function endOf({ connection, timeouts }: Wire, beforeEnd: () => Promise<void>, signal: AbortSignal): End {
-  let written: Promise<void> | undefined;
+/** Guards the line that ends the message. It closes for good if the connection or the signal ends first. */
+function createEndGuard(
+  { connection, timeouts }: SmtpContext,
+  beforeEnd: () => Promise<void>,
+  signal: AbortSignal,
+): EndGuard {
+  let pending: Promise<void> | undefined;
   let released = false;
   return {
-    async pass() {
-      written = beforeEnd();
-      await written;
+    async release() {
+      pending = beforeEnd();
+      await pending;
       if (connection.destroyed || signal.aborted) throw new Error("The connection ended before the message");
       released = true;
-      socketOf(connection)?.setTimeout(timeouts.end);
+      getSocket(connection)?.setTimeout(timeouts.end);
     },
-    async settled() {
-      await written;
+    async wasReleased() {
+      await pending;
       return released;
     },
   };
 }
 
-type Fault = { error: unknown; envelope: SMTPEnvelope; secrets: string[]; released: boolean };
-
-/** What a fault leaves of each recipient; throws where nothing was handed over and nobody was refused by name. */
-function afterFault({ error, envelope, secrets, released }: Fault, order: Order, signal: AbortSignal): Verdict[] {
-  const said = heard(error);
-  const refused = refusedOnes(envelope, secrets);
-  const accepted = listOf(envelope, "accepted");
-  const replied = said.status >= 400 && said.code !== "ECONNECTION";
-  if (released && !replied) {
-    const why = signal.aborted ? "the service stopped before the server answered" : smtpProblem(error, secrets).message;
-    const response = `The message was handed over and no answer came: ${why}`;
-    return [...accepted.map((address): Verdict => ({ address, state: "unknown", response })), ...refused];
-  }
-  if (signal.aborted) throw signal.reason;
-  const aboutMessage = ["MAIL FROM", "DATA"].includes(said.command) && said.status >= 400 && said.status !== 421;
-  // A pipelined envelope has replies for the recipients too, which after a refused sender say nothing about them.
-  if (aboutMessage && said.command === "MAIL FROM") return order.to.map((address) => verdictOf(address, said, secrets));
-  if (refused.length > 0 && refused.length === order.to.length) return refused;
-  if (!released && !aboutMessage) throw smtpProblem(error, secrets);
-  const known = new Set(refused.map(({ address }) => address));
-  const rest = order.to.filter((address) => !known.has(address));
-  return [...rest.map((address) => verdictOf(address, said, secrets)), ...refused];
-}
-
-/** The library writes its bookkeeping into the envelope it is given. */
-function envelopeOf({ id, from, to, raw, dsn }: Order): SMTPEnvelope {
+/** The library writes into the envelope that it is given, so it gets a copy. */
+function toEnvelope({ id, from, to, raw, dsn }: SendRequest): SMTPEnvelope {
   const notify = dsn && (dsn.notify.length > 0 ? dsn.notify : ["never"]);
   return {
     from,
@@ -171,20 +186,11 @@ function envelopeOf({ id, from, to, raw, dsn }: Order): SMTPEnvelope {
   };
 }
 
-function listOf(envelope: SMTPEnvelope, name: string): string[] {
-  const list: unknown = Reflect.get(envelope, name);
-  return Array.isArray(list) ? list.filter((one) => typeof one === "string") : [];
-}
-
-function refusedOnes(envelope: SMTPEnvelope, secrets: string[]): Verdict[] {
-  const errors: unknown = Reflect.get(envelope, "rejectedErrors");
-  return (Array.isArray(errors) ? errors : []).map((error: unknown) =>
-    verdictOf(String(error instanceof Error ? Reflect.get(error, "recipient") : ""), heard(error), secrets),
-  );
-}
-
-/** The message as a stream that does not end, and so lets nobody end the message on the wire, before `pass` has resolved. */
-function lastly(raw: Buffer, pass: () => Promise<void>): Readable {
+/**
+ * The message as a stream. It does not end before `release` has resolved, so nobody can end the message on the wire
+ * before that.
+ */
+function createMessageStream(raw: Buffer, release: () => Promise<void>): Readable {
   let at = 0;
   return new Readable({
     read() {
@@ -193,44 +199,35 @@ function lastly(raw: Buffer, pass: () => Promise<void>): Readable {
         at += CHUNK;
         return;
       }
-      // The library rewrites the error it hears of, so it gets one of its own.
+      // The library changes the error that it gets, so it gets its own.
       const refuse = (cause: unknown) => this.destroy(new Error("The message must not be ended", { cause }));
-      pass().then(() => this.push(null), refuse);
+      release().then(() => this.push(null), refuse);
     },
   });
 }
 
-/** What the server cannot take is refused here in clear words; the library would send a non-ASCII address to anybody. */
-function checkReach(connection: SMTPConnection, { to, from, raw }: Order): void {
-  const odd = [from, ...to].find(needsUtf8);
-  if (odd !== undefined && !extensionsOf(connection).includes("SMTPUTF8"))
-    throw new Problem("refused", `The mail server does not take international addresses (SMTPUTF8) such as ${odd}`, {
+const NO_SMTPUTF8 = "The mail server does not accept international addresses (SMTPUTF8)";
+
+function refuseInternational(address: string): RecipientResult {
+  return { address, state: "failed", response: `${NO_SMTPUTF8} such as ${address}` };
+}
+
+/**
+ * Refuses what the server cannot accept, in clear words. The library would send a non-ASCII address to any server. An
+ * international recipient whom the header does not name is no reason to refuse the message for the others.
+ */
+function checkServerLimits(connection: SMTPConnection, { to, from, raw }: SendRequest): void {
+  const extensions = getExtensions(connection);
+  const address = needsUtf8(from) ? from : to.every(needsUtf8) ? to[0] : undefined;
+  if (!extensions.includes("SMTPUTF8") && (address !== undefined || hasInternationalAddress(raw)))
+    throw new Problem(
+      "refused",
+      address === undefined ? `${NO_SMTPUTF8}, and the header has one` : `${NO_SMTPUTF8} such as ${address}`,
+      { retry: "never" },
+    );
+  const maxBytes = getMaxBytes(connection);
+  if (maxBytes > 0 && raw.length > maxBytes)
+    throw new Problem("refused", `The message has ${raw.length} bytes, and the mail server accepts ${maxBytes}`, {
       retry: "never",
     });
-  const most = numberOf(connection, "_maxAllowedSize");
-  if (most > 0 && raw.length > most)
-    throw new Problem("refused", `The message has ${raw.length} bytes, the mail server takes ${most}`, {
-      retry: "never",
-    });
-}
-
-function extensionsOf(connection: SMTPConnection): string[] {
-  const list: unknown = Reflect.get(connection, "_supportedExtensions");
-  return Array.isArray(list) ? list.map(String) : [];
-}
-
-function numberOf(connection: SMTPConnection, name: string): number {
-  const value: unknown = Reflect.get(connection, name);
-  return typeof value === "number" ? value : 0;
-}
-
-function socketOf(connection: SMTPConnection): Socket | undefined {
-  const { _socket: socket } = connection;
-  return socket || undefined;
-}
-
-/** The socket as TLS, undefined while it is plain. */
-export function tlsSocketOf(connection: SMTPConnection): TLSSocket | undefined {
-  const socket = socketOf(connection);
-  return socket instanceof TLSSocket ? socket : undefined;
 }

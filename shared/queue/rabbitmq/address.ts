@@ -1,50 +1,56 @@
-/** Where the broker is: its URLs read once, with passwords that never leave this file but for the login. */
+/** The address of RabbitMQ: URLs parsed once. The passwords leave this file only for the login. */
 import type { Options } from "amqplib";
 import { Problem } from "../../contract/problem.ts";
+import { bracketUrl } from "../../contract/url.ts";
 
-/** `shown` is the address without the password. */
-export type RabbitAddress = { shown: string; options: Options.Connect };
+/** `redactedUrl` is the address without the password. */
+export type RabbitAddress = {
+  redactedUrl: string;
+  server: { host: string; port: number };
+  options: Options.Connect;
+};
 
-/** A peer that says nothing for twice this long is gone. */
+/** A connection with no traffic for twice this time is closed. */
 const HEARTBEAT_SECONDS = 10;
 
 /**
- * Reads `amqp://user:password@host:port/vhost` or `amqps://...`; user, password and vhost are percent-encoded UTF-8, a missing
- * vhost is `/`. Throws a `config` Problem that does not repeat the URL.
+ * Parses `amqp://user:password@host:port/vhost` or `amqps://...`. User, password and vhost are percent-encoded UTF-8; a
+ * missing vhost is `/`. Throws a `config` Problem that does not repeat the URL.
  */
-export function rabbitAddress(text: string): RabbitAddress {
-  const url = URL.parse(text);
+export function parseRabbitUrl(text: string): RabbitAddress {
+  const url = URL.parse(bracketUrl(text));
   if (!url || !/^amqps?:$/.test(url.protocol) || !url.hostname)
-    throw wrong("must look like amqp://user:password@host:5672/vhost");
+    throw invalidUrl("must look like amqp://user:password@host:5672/vhost");
   const secure = url.protocol === "amqps:";
   const port = url.port === "" ? (secure ? 5671 : 5672) : Number(url.port);
-  const vhost = decoded(url.pathname.slice(1)) || "/";
-  const username = decoded(url.username) || "guest";
-  const password = url.username === "" && url.password === "" ? "guest" : decoded(url.password);
+  const vhost = decodePart(url.pathname.slice(1)) || "/";
+  const username = decodePart(url.username) || "guest";
+  const password = url.username === "" && url.password === "" ? "guest" : decodePart(url.password);
   const hostname = url.hostname.replace(/^\[|\]$/g, "");
   return {
-    shown: `${url.protocol}//${encodeURIComponent(username)}@${url.hostname}:${port}/${encodeURIComponent(vhost)}`,
+    redactedUrl: `${url.protocol}//${encodeURIComponent(username)}@${url.hostname}:${port}/${encodeURIComponent(vhost)}`,
+    server: { host: hostname, port },
     options: {
       protocol: secure ? "amqps" : "amqp",
       hostname,
       port,
       username,
       password,
-      // The client decodes this one itself.
+      // The client decodes the vhost itself.
       vhost: encodeURIComponent(vhost),
       heartbeat: HEARTBEAT_SECONDS,
     },
   };
 }
 
-function decoded(part: string): string {
+function decodePart(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    throw wrong("has a percent sign that is not part of an encoded character; write %25 for it");
+    throw invalidUrl("has a percent sign that is not part of an encoded character; write %25 for it");
   }
 }
 
-function wrong(how: string): Problem {
+function invalidUrl(how: string): Problem {
   return new Problem("config", `RABBITMQ_URL ${how}`, { retry: "never" });
 }

@@ -1,95 +1,102 @@
-/** Who may start now: at most so many at once, at most a quarter of them for one lane, and lanes that wait take turns. */
+/**
+ * Decides which task may start now: at most `concurrency` at once, at most a quarter of them of one lane. Waiting lanes
+ * take turns.
+ */
 
-export type Places = {
+export type LaneSlots = {
   /**
-   * Resolves true when one of this lane may start, false when `clear` was called first. Undefined when enough of this lane wait
-   * already: what waits here keeps the broker from handing out others.
+   * Resolves true when a task of this lane may start, false if `close` was called first. Undefined if enough tasks of
+   * this lane wait already: each waiting task uses up prefetch that other lanes need.
    */
-  enter(lane: string): Promise<boolean> | undefined;
-  /** One that had started has finished. */
-  leave(lane: string): void;
+  acquire(lane: string): Promise<boolean> | undefined;
+  /** A task that had started has ended. */
+  release(lane: string): void;
   /**
-   * Nobody starts for so long. The first tasks of a backlog arrive one by one: whoever starts the first at once serves its lane
-   * alone, however many wait behind.
+   * Starts nothing for this time. The first tasks of a backlog arrive one by one. If the first ones started at once,
+   * their lane would take all places.
    */
   pause(ms: number): void;
-  /** Nobody starts any more. */
-  clear(): void;
+  /** Starts nothing any more. */
+  close(): void;
   readonly running: number;
   readonly waiting: number;
 };
 
-/** What the broker may hand out beyond `concurrency`: far enough to see other lanes behind a lane with many tasks. */
-const AHEAD = 128;
+/**
+ * How many tasks the broker may deliver beyond `concurrency`. It must be enough to see other lanes behind a lane with
+ * many tasks.
+ */
+const PREFETCH_AHEAD = 128;
 
-/** How many unanswered tasks the broker should allow us. */
-export const prefetchFor = (concurrency: number): number => concurrency + AHEAD;
+/** How many unacknowledged tasks the broker may deliver to this process. */
+export const prefetchFor = (concurrency: number): number => concurrency + PREFETCH_AHEAD;
 
 /**
- * While there is room, fewer than eight lanes can have their share running (seven at a concurrency of 7, where a share is 1). So
- * with an eighth of AHEAD each, those who wait for their lane never use up the prefetch while there is room for other lanes.
+ * While a place is free, fewer than eight lanes can use their whole share (seven if `concurrency` is 7, where a share
+ * is 1). Each lane may let an eighth of PREFETCH_AHEAD wait, so waiting tasks never use up the prefetch while a place
+ * is free for another lane.
  */
-export function places(concurrency: number): Places {
-  const share = Math.max(1, Math.floor(concurrency / 4));
-  const waitingShare = Math.floor(AHEAD / Math.min(8, concurrency));
+export function laneSlots(concurrency: number): LaneSlots {
+  const perLane = Math.max(1, Math.floor(concurrency / 4));
+  const waitingPerLane = Math.floor(PREFETCH_AHEAD / Math.min(8, concurrency));
   const running = new Map<string, number>();
   const waiting = new Map<string, ((may: boolean) => void)[]>();
-  let runningAll = 0;
-  let waitingAll = 0;
+  let runningTotal = 0;
+  let waitingTotal = 0;
   let closed = false;
   let pauses = 0;
 
   const runningIn = (lane: string) => running.get(lane) ?? 0;
-  const admit = () => {
+  const startWaiting = () => {
     if (closed || pauses > 0) return;
     for (const [lane, [first, ...rest]] of waiting) {
-      if (runningAll >= concurrency) return;
-      if (runningIn(lane) >= share) continue;
-      // Taken out and put in again at the end: the next turn is another lane's.
+      if (runningTotal >= concurrency) return;
+      if (runningIn(lane) >= perLane) continue;
+      // The lane goes to the end of the map, so the next turn is another lane's.
       waiting.delete(lane);
       if (rest.length > 0) waiting.set(lane, rest);
-      waitingAll -= 1;
-      runningAll += 1;
+      waitingTotal -= 1;
+      runningTotal += 1;
       running.set(lane, runningIn(lane) + 1);
       first?.(true);
     }
   };
   return {
-    enter(lane) {
+    acquire(lane) {
       if (closed) return Promise.resolve(false);
       const others = waiting.get(lane) ?? [];
-      if (runningIn(lane) + others.length >= share + waitingShare) return undefined;
+      if (runningIn(lane) + others.length >= perLane + waitingPerLane) return undefined;
       return new Promise((resolve) => {
         waiting.set(lane, [...others, resolve]);
-        waitingAll += 1;
-        admit();
+        waitingTotal += 1;
+        startWaiting();
       });
     },
-    leave(lane) {
+    release(lane) {
       const left = runningIn(lane) - 1;
       if (left > 0) running.set(lane, left);
       else running.delete(lane);
-      runningAll -= 1;
-      admit();
+      runningTotal -= 1;
+      startWaiting();
     },
     pause(ms) {
       pauses += 1;
       setTimeout(() => {
         pauses -= 1;
-        admit();
+        startWaiting();
       }, ms);
     },
-    clear() {
+    close() {
       closed = true;
       for (const resolve of [...waiting.values()].flat()) resolve(false);
       waiting.clear();
-      waitingAll = 0;
+      waitingTotal = 0;
     },
     get running() {
-      return runningAll;
+      return runningTotal;
     },
     get waiting() {
-      return waitingAll;
+      return waitingTotal;
     },
   };
 }

@@ -1,148 +1,138 @@
 /**
- * One connection to the broker that is opened again whenever it ends. The client has a recovery of its own, but that knows one
- * host only, and waits without end for a broker that hangs while it is set up or closed.
+ * A connection to RabbitMQ that is opened again whenever it ends. The client library can reconnect too, but it knows
+ * one host only, and it waits without end for a broker that hangs during the setup or the close.
  */
 import { Duplex } from "node:stream";
 import { type ChannelModel, connect } from "amqplib";
-import { isUntrusted, Problem } from "../../contract/problem.ts";
-import { jittered, slept, within } from "../../time.ts";
+import { untilAborted } from "../../concurrency/abort.ts";
+import { waitingLine } from "../../concurrency/waiting-line.ts";
+import { isCertificateError, Problem } from "../../contract/problem.ts";
+import { quoteWords } from "../../evidence/evidence.ts";
+import { jitter, sleep, withTimeout } from "../../time.ts";
 import type { RabbitAddress } from "./address.ts";
-import type { Pulse } from "./health.ts";
+import type { ConnectionHealth } from "./health.ts";
 
-/** One connection's life. */
-export type Session = {
+/** One open connection. */
+export type BrokerSession = {
   model: ChannelModel;
-  /** Aborts when the connection has ended: nothing can be published or acknowledged on it any more. */
-  gone: AbortSignal;
-  /** Ends the connection at once, because of this. */
-  cut(why: Problem): void;
+  /** Aborts when the connection has ended. Then nothing can be published or acknowledged on it. */
+  closed: AbortSignal;
+  /** Closes the socket at once, for this reason. */
+  destroy(why: Problem): void;
 };
 
-export type LinkOptions<T> = {
+export type ConnectionOptions<T> = {
   addresses: readonly RabbitAddress[];
-  /** PEM of the CA to trust instead of the system's. */
+  /** The trusted CA in PEM, instead of the system's. */
   ca?: string | undefined;
-  /** What the broker's lists call this connection. */
+  /** The name of the connection in RabbitMQ's lists. */
   name: string;
-  /** Makes what is needed on a new connection; if it throws, the connection is closed and tried again. */
-  setup: (session: Session) => Promise<T>;
-  /** Brings what was made to an end before a connection is closed in good order. Must not throw. */
-  quit?: ((made: T) => Promise<void>) | undefined;
-  /** Told when a connection is set up, and at every failure after which there is none. */
-  pulse: Pulse;
+  /** Prepares a new connection, for example its channels. If it throws, the connection is closed and opened again. */
+  setup: (session: BrokerSession) => Promise<T>;
+  /** Ends what `setup` made before a connection is closed normally. Must not throw. */
+  beforeClose?: ((made: T) => Promise<void>) | undefined;
+  /** Called when a connection is ready, and at every failure. */
+  health: ConnectionHealth;
 };
 
-export type Link<T> = {
+export type RabbitConnection<T> = {
   /** What `setup` made on the present connection. */
   current(): T | undefined;
-  /** Why there is no connection, null while there is one. */
+  /** Why there is no connection. Null while there is one. */
   trouble(): Problem | null;
-  /** The same, waited for at most `ms`; past that it throws why there is none. */
+  /** The same as `current`, but waits at most `ms` for it, then throws the reason. */
   ready(ms: number): Promise<T>;
   close(): Promise<void>;
 };
 
-/** DNS, TCP, TLS and login together. */
+/** The time for DNS, TCP, TLS and the login together. */
 const CONNECT_MS = 10_000;
 const SETUP_MS = 20_000;
 const CLOSE_MS = 2_000;
-/** Waits before the next try; the last one repeats. */
-const WAITS_MS = [100, 500, 1_000, 2_000, 5_000];
+/** Waits before the next try. The last one repeats. */
+const RECONNECT_WAITS_MS = [100, 500, 1_000, 2_000, 5_000];
 
 /** Keeps a connection to one of the addresses, tried in turn, until it is closed. */
-export function rabbitLink<T>(options: LinkOptions<T>): Link<T> {
+export function rabbitConnection<T>(options: ConnectionOptions<T>): RabbitConnection<T> {
   const stop = new AbortController();
-  const waiting = new Set<(made: T) => void>();
+  const waiting = waitingLine<undefined, T>();
   let made: T | undefined;
   let trouble = new Problem("queue", "RabbitMQ has not been reached yet");
   const up = (fresh: T) => {
     made = fresh;
-    options.pulse.onUp();
-    for (const go of waiting) go(fresh);
+    options.health.onUp();
+    for (let next = waiting.first(); next; next = waiting.first()) next.admit(fresh);
   };
   const down = (why: Problem) => {
     made = undefined;
     if (stop.signal.aborted) return;
     trouble = why;
-    options.pulse.onDown(why);
+    options.health.onDown(why);
   };
-  const kept = keep(options, { up, down }, stop.signal);
+  const reconnecting = reconnectUntilAborted(options, { up, down }, stop.signal);
   return {
     current: () => made,
     trouble: () => (made === undefined ? trouble : null),
-    ready(ms) {
-      if (made !== undefined) return Promise.resolve(made);
-      return new Promise((resolve, reject) => {
-        const go = (fresh: T) => {
-          clearTimeout(timer);
-          waiting.delete(go);
-          resolve(fresh);
-        };
-        const timer = setTimeout(() => {
-          waiting.delete(go);
-          reject(trouble);
-        }, ms);
-        waiting.add(go);
-      });
+    async ready(ms) {
+      return made ?? waiting.wait(undefined, { ms, late: () => trouble });
     },
     async close() {
       stop.abort(new Problem("queue", "The connection to RabbitMQ was closed"));
-      await kept;
-      options.pulse.forget();
+      await reconnecting;
+      options.health.forget();
     },
   };
 }
 
-type Tell<T> = { up: (made: T) => void; down: (why: Problem) => void };
+type StatusCallbacks<T> = { up: (made: T) => void; down: (why: Problem) => void };
 
-async function keep<T>(options: LinkOptions<T>, tell: Tell<T>, signal: AbortSignal): Promise<void> {
+async function reconnectUntilAborted<T>(
+  options: ConnectionOptions<T>,
+  callbacks: StatusCallbacks<T>,
+  signal: AbortSignal,
+): Promise<void> {
   let failures = 0;
   const up = (made: T) => {
     failures = 0;
-    tell.up(made);
+    callbacks.up(made);
   };
-  for (let turn = 0; !signal.aborted; turn += 1) {
-    const address = options.addresses[turn % options.addresses.length];
+  for (let attempt = 0; !signal.aborted; attempt += 1) {
+    const address = options.addresses[attempt % options.addresses.length];
     if (!address) throw new Problem("config", "RABBITMQ_URL names no broker", { retry: "never" });
     try {
-      await live(options, address, up, signal);
+      await runConnection(options, address, up, signal);
     } catch (error) {
-      tell.down(asQueueProblem(error, address));
+      callbacks.down(toQueueProblem(error, address));
     }
     failures += 1;
-    await slept(jittered(WAITS_MS[Math.min(failures, WAITS_MS.length) - 1] ?? 0), signal);
+    await sleep(jitter(RECONNECT_WAITS_MS[Math.min(failures, RECONNECT_WAITS_MS.length) - 1] ?? 0), signal);
   }
 }
 
-/** One connection from its opening to its end; throws why it ended, unless the signal did it. */
-async function live<T>(
-  options: LinkOptions<T>,
+/** One connection from its start to its end. Throws the reason of the end, unless the signal ended it. */
+async function runConnection<T>(
+  options: ConnectionOptions<T>,
   address: RabbitAddress,
   up: (made: T) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const session = await open(options, address, signal);
+  const session = await openSession(options, address, signal);
   try {
-    const made = await within(SETUP_MS, "Declaring the queues on RabbitMQ", options.setup(session), signal);
+    const made = await withTimeout(SETUP_MS, "Declaring the queues on RabbitMQ", options.setup(session), signal);
     up(made);
-    await aborted(session.gone, signal);
-    if (!signal.aborted) throw session.gone.reason;
-    await options.quit?.(made);
+    await untilAborted(session.closed, signal);
+    if (!signal.aborted) throw session.closed.reason;
+    await options.beforeClose?.(made);
   } finally {
-    await shut(session);
+    await closeSession(session);
   }
 }
 
-function aborted(...signals: AbortSignal[]): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of signals) {
-      if (signal.aborted) resolve();
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    }
-  });
-}
-
-async function open<T>(options: LinkOptions<T>, address: RabbitAddress, signal: AbortSignal): Promise<Session> {
+async function openSession<T>(
+  options: ConnectionOptions<T>,
+  address: RabbitAddress,
+  signal: AbortSignal,
+): Promise<BrokerSession> {
   const connecting = connect(address.options, {
     clientProperties: { connection_name: options.name },
     noDelay: true,
@@ -152,48 +142,50 @@ async function open<T>(options: LinkOptions<T>, address: RabbitAddress, signal: 
     ...(options.ca !== undefined && { ca: options.ca }),
   });
   try {
-    return sessionOf(await within(CONNECT_MS, `Connecting to ${address.shown}`, connecting, signal));
+    return createSession(await withTimeout(CONNECT_MS, `Connecting to ${address.redactedUrl}`, connecting, signal));
   } catch (error) {
-    // Should it come to pass after all, nobody is waiting for it any more.
+    // If it succeeds later, nobody waits for it, so it is closed.
     connecting.then(
-      (late) => shut(sessionOf(late)),
+      (late) => closeSession(createSession(late)),
       () => undefined,
     );
     throw error;
   }
 }
 
-function sessionOf(model: ChannelModel): Session {
+function createSession(model: ChannelModel): BrokerSession {
   const gone = new AbortController();
   const end = (error: unknown) => gone.abort(error ?? new Problem("queue", "RabbitMQ closed the connection"));
   model.on("error", end);
   model.on("close", end);
   return {
     model,
-    gone: gone.signal,
-    cut(why) {
+    closed: gone.signal,
+    destroy(why) {
       end(why);
       const { connection } = model;
-      // The client ends a connection by talking to the broker only; with an error its socket goes, and its timers with it.
+      // The client library ends a connection only by an exchange with the broker. Destroying the socket ends it at
+      // once, and its timers with it.
       if ("stream" in connection && connection.stream instanceof Duplex) connection.stream.destroy(why);
     },
   };
 }
 
-/** Says goodbye if the broker still listens, and ends the connection in any case. */
-async function shut(session: Session): Promise<void> {
-  const over = new Problem("queue", "The connection to RabbitMQ was closed");
-  // A goodbye that fails changes nothing: the socket is destroyed right after it.
-  if (!session.gone.aborted) await within(CLOSE_MS, "Closing", session.model.close()).catch(() => undefined);
-  session.cut(over);
+/** Closes the connection with the protocol's close, and destroys the socket in any case. */
+async function closeSession(session: BrokerSession): Promise<void> {
+  const reason = new Problem("queue", "The connection to RabbitMQ was closed");
+  // If the close fails, the socket is destroyed all the same.
+  if (!session.closed.aborted) await withTimeout(CLOSE_MS, "Closing", session.model.close()).catch(() => undefined);
+  session.destroy(reason);
 }
 
-function asQueueProblem(error: unknown, { shown }: RabbitAddress): Problem {
+function toQueueProblem(error: unknown, { redactedUrl: shown, options }: RabbitAddress): Problem {
   if (error instanceof Problem) return error;
-  const evidence = error instanceof Error ? error.message : String(error);
+  const words = error instanceof Error ? error.message : String(error);
+  const evidence = quoteWords(words, { secrets: options.password === undefined ? [] : [options.password] });
   if (evidence.includes("ACCESS_REFUSED") || evidence.includes("ACCESS-REFUSED"))
     return new Problem("queue", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
-  if (isUntrusted(error))
+  if (isCertificateError(error))
     return new Problem(
       "queue",
       `The certificate of ${shown} is not trusted (RABBITMQ_CA says who signs it): ${evidence}`,
@@ -201,7 +193,7 @@ function asQueueProblem(error: unknown, { shown }: RabbitAddress): Problem {
         cause: error,
       },
     );
-  // The broker says more, but the client keeps it to itself.
+  // The broker says more, but the client library does not pass it on.
   if (evidence.startsWith("Expected ConnectionOpenOk"))
     return new Problem("queue", `The virtual host of ${shown} does not exist, or is not for this user`, {
       cause: error,

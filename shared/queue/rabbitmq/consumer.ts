@@ -1,119 +1,120 @@
-/** Taking tasks from RabbitMQ: each is acknowledged only after what became of it is safe. */
+/** Consumes tasks from RabbitMQ. A task is acknowledged only after its outcome is safe. */
 import type { ConsumeMessage } from "amqplib";
+import { untilAborted } from "../../concurrency/abort.ts";
 import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
-import type { Perform } from "../queue.ts";
-import { handling, type HandlingDeps, type Held } from "./handler.ts";
-import type { Link, Session } from "./connection.ts";
-import { arrival } from "./message.ts";
-import { places, type Places, prefetchFor } from "./concurrency.ts";
+import { withTimeout } from "../../time.ts";
+import type { PerformTask } from "../queue.ts";
+import type { UnackedMessage } from "./answers.ts";
+import { taskHandler, type TaskHandlerDeps } from "./handler.ts";
+import type { RabbitConnection, BrokerSession } from "./connection.ts";
+import { parseMessage } from "./message.ts";
+import { laneSlots, type LaneSlots, prefetchFor } from "./concurrency.ts";
 
-export type Work = {
-  perform: Perform;
+export type ConsumeOptions = {
+  perform: PerformTask;
   concurrency: number;
-  /** Below 0 for one who stands in: the broker gives it tasks only while no other consumer has room. */
+  /** Below 0 for a stand-in: the broker gives it tasks only while no other consumer has room. */
   priority: number;
 };
 
-/** `stop` ends the handing out; what is in hand can be answered until `close`, which waits until the answers have arrived. */
+/**
+ * `stop` cancels the consumer. Tasks that were delivered can be answered until `close`, which waits until the answers
+ * have arrived.
+ */
 export type Consumer = { stop(): Promise<void>; close(): Promise<void> };
 
-type SourceDeps = HandlingDeps & {
-  /** Opens the connection that is consumed from; `setup` is called on each new one. */
-  open: (setup: (session: Session) => Promise<Consumer>) => Link<Consumer>;
-  /** Those who consume in this process, for counting. */
-  rooms: Set<Places>;
+type ConsumeDeps = TaskHandlerDeps & {
+  /** Opens the connection for consuming. `setup` is called on each new one. */
+  open: (setup: (session: BrokerSession) => Promise<Consumer>) => RabbitConnection<Consumer>;
+  /** The slots of all consumers in this process, for counting. */
+  allSlots: Set<LaneSlots>;
 };
 
 /** How long a shutdown waits for tasks in flight. */
 const GRACE_MS = 10_000;
 const CANCEL_MS = 2_000;
-/** How long the first tasks of a new connection are collected before any is started. */
-const LOOK_MS = 50;
+/** How long the first tasks of a new connection are collected before one starts. */
+const COLLECT_MS = 50;
 
-/** Consumes until the signal aborts; then nothing new is taken, what is in flight is waited for, the rest goes back. */
-export async function consume(deps: SourceDeps, work: Work, signal: AbortSignal): Promise<void> {
-  const end = new AbortController();
-  const room = places(work.concurrency);
-  const handle = handling(deps, work.perform, room, { signal, end: end.signal });
-  const inHand = new Map<Held, Promise<void>>();
-  const take = (held: Held) => {
-    const handled = handle(held).finally(() => inHand.delete(held));
-    inHand.set(held, handled);
+/** Consumes until the signal aborts. Then it takes no new tasks, waits for those in flight, and gives back the rest. */
+export async function consume(deps: ConsumeDeps, work: ConsumeOptions, signal: AbortSignal): Promise<void> {
+  const writesEnd = new AbortController();
+  const slots = laneSlots(work.concurrency);
+  const handle = taskHandler(deps, work.perform, slots, { signal, writesEnd: writesEnd.signal });
+  const inFlight = new Map<UnackedMessage, Promise<void>>();
+  const startHandling = (held: UnackedMessage) => {
+    const handled = handle(held).finally(() => inFlight.delete(held));
+    inFlight.set(held, handled);
   };
-  const link = deps.open((session) => {
-    room.pause(LOOK_MS);
-    return subscribe(deps, work, session, take);
+  const connection = deps.open((session) => {
+    slots.pause(COLLECT_MS);
+    return startConsumer(deps, work, session, startHandling);
   });
-  deps.rooms.add(room);
+  deps.allSlots.add(slots);
   try {
-    await aborted(signal);
-    room.clear();
-    await link.current()?.stop();
-    await finished([...inHand.values()]);
+    await untilAborted(signal);
+    slots.close();
+    await connection.current()?.stop();
+    await waitForInFlight([...inFlight.values()]);
   } finally {
-    end.abort();
-    deps.rooms.delete(room);
-    // Since 4.3 a connection that ends counts against the tasks in its hands; one that is given back does not.
-    for (const held of inHand.keys()) held.giveBack();
-    await link.close();
+    writesEnd.abort();
+    deps.allSlots.delete(slots);
+    // Since RabbitMQ 4.3 a connection that ends counts against its unacknowledged tasks. Tasks that are given back do
+    // not count.
+    for (const held of inFlight.keys()) held.requeue();
+    await connection.close();
   }
 }
 
-async function subscribe(
-  { layout }: SourceDeps,
-  work: Work,
-  session: Session,
-  take: (held: Held) => void,
+async function startConsumer(
+  { layout }: ConsumeDeps,
+  work: ConsumeOptions,
+  session: BrokerSession,
+  startHandling: (held: UnackedMessage) => void,
 ): Promise<Consumer> {
   const channel = await session.model.createChannel();
-  channel.on("error", (error) => session.cut(new Problem("queue", `RabbitMQ ended the consuming: ${error.message}`)));
-  channel.on("close", () => session.cut(new Problem("queue", "RabbitMQ closed the channel")));
-  // Per consumer: a limit for the whole channel (global) is refused by quorum queues and by 4.3.
+  channel.on("error", (error) =>
+    session.destroy(new Problem("queue", `RabbitMQ ended the consuming: ${error.message}`)),
+  );
+  channel.on("close", () => session.destroy(new Problem("queue", "RabbitMQ closed the channel")));
+  // The limit is per consumer. Quorum queues, and RabbitMQ 4.3, refuse a limit for the whole channel (global).
   await channel.prefetch(prefetchFor(work.concurrency));
-  const received = (message: ConsumeMessage | null) => {
-    if (message === null) return session.cut(new Problem("queue", `The queue ${layout.queue} was deleted`));
-    return take(heldBy(message));
+  const onMessage = (message: ConsumeMessage | null) => {
+    if (message === null) return session.destroy(new Problem("queue", `The queue ${layout.queue} was deleted`));
+    return startHandling(toUnacked(message));
   };
-  const { consumerTag } = await channel.consume(layout.queue, received, { priority: work.priority });
+  const { consumerTag } = await channel.consume(layout.queue, onMessage, { priority: work.priority });
   return {
-    stop: () => tried("Cancelling the consumer", channel.cancel(consumerTag)),
-    close: () => tried("Closing the channel", channel.close()),
+    stop: () => ignoreFailure("Cancelling the consumer", channel.cancel(consumerTag)),
+    close: () => ignoreFailure("Closing the channel", channel.close()),
   };
 
-  function heldBy(message: ConsumeMessage): Held {
-    let answered = false;
+  function toUnacked(message: ConsumeMessage): UnackedMessage {
+    let settled = false;
     const once = (answer: () => void) => () => {
-      if (answered || session.gone.aborted) return;
-      answered = true;
+      if (settled || session.closed.aborted) return;
+      settled = true;
       answer();
     };
     return {
-      ...arrival(message),
-      gone: session.gone,
-      done: once(() => channel.ack(message)),
-      giveBack: once(() => channel.nack(message, false, true)),
+      ...parseMessage(message),
+      closed: session.closed,
+      ack: once(() => channel.ack(message)),
+      requeue: once(() => channel.nack(message, false, true)),
     };
   }
 }
 
-/** A connection that cannot even do this is about to end, which has the same effect. */
-function tried(what: string, work: Promise<unknown>): Promise<void> {
-  return within(CANCEL_MS, what, work).then(ignore, ignore);
+/** If this fails, the connection is about to end, which has the same effect. */
+function ignoreFailure(what: string, work: Promise<unknown>): Promise<void> {
+  return withTimeout(CANCEL_MS, what, work).then(ignore, ignore);
 }
 
 function ignore(): void {}
 
-/** What is not finished in time is given back, to be done again; its late outcome is ignored. */
-async function finished(inHand: Promise<void>[]): Promise<void> {
-  await within(GRACE_MS, "Finishing the tasks in flight", Promise.allSettled(inHand)).catch((error: unknown) => {
+/** Tasks that do not end in time are given back and performed again. Their late outcomes are ignored. */
+async function waitForInFlight(inFlight: Promise<void>[]): Promise<void> {
+  await withTimeout(GRACE_MS, "Finishing the tasks in flight", Promise.allSettled(inFlight)).catch((error: unknown) => {
     if (!(error instanceof Problem)) throw error;
-  });
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }

@@ -1,39 +1,39 @@
-/** Whether the broker serves us: said once when it stops and once when all connections are well again. */
+/** Reports once when the broker cannot be used any more, and once when all connections work again. */
 import type { Problem } from "../../contract/problem.ts";
 
-/** One connection's view. */
-export type Pulse = { onUp(): void; onDown(why: Problem): void; forget(): void };
+/** The reports of one connection. */
+export type ConnectionHealth = { onUp(): void; onDown(why: Problem): void; forget(): void };
 
-export type Health = {
-  pulse(): Pulse;
+export type BrokerHealth = {
+  addConnection(): ConnectionHealth;
 };
 
-type Told = {
+type HealthCallbacks = {
   onAway?: ((why: Problem) => void) | undefined;
   onBack?: ((ms: number) => void) | undefined;
 };
 
-export function rabbitHealth({ onAway, onBack }: Told): Health {
-  const ailing = new Set<Pulse>();
+export function rabbitHealth({ onAway, onBack }: HealthCallbacks): BrokerHealth {
+  const unhealthy = new Set<ConnectionHealth>();
   let since: number | undefined;
-  const well = (pulse: Pulse) => {
-    ailing.delete(pulse);
-    if (ailing.size > 0 || since === undefined) return;
+  const markHealthy = (connection: ConnectionHealth) => {
+    unhealthy.delete(connection);
+    if (unhealthy.size > 0 || since === undefined) return;
     const ms = Math.round(performance.now() - since);
     since = undefined;
     onBack?.(ms);
   };
   return {
-    pulse() {
-      const pulse: Pulse = {
-        onUp: () => well(pulse),
+    addConnection() {
+      const pulse: ConnectionHealth = {
+        onUp: () => markHealthy(pulse),
         onDown(why) {
-          ailing.add(pulse);
+          unhealthy.add(pulse);
           if (since !== undefined) return;
           since = performance.now();
           onAway?.(why);
         },
-        forget: () => well(pulse),
+        forget: () => markHealthy(pulse),
       };
       return pulse;
     },

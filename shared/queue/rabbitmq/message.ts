@@ -1,24 +1,26 @@
-/** A task as a message: JSON in the body, what became of it so far in the headers. */
+/** A task as an AMQP message: JSON in the body, its history in the headers. */
 import { randomUUID } from "node:crypto";
 import type { Message } from "amqplib";
 import * as v from "valibot";
 import { Problem } from "../../contract/problem.ts";
-import { Task } from "../../contract/task.ts";
+import { kindForOldNodes, type Task } from "../../contract/task.ts";
+import { clock } from "../../time.ts";
+import { parseTask } from "../stored-task.ts";
 
 /**
- * `tries` counts the attempts made. `returns` counts how often it was handed out and came back without an answer, `bounces` how
- * often it found its lane full.
+ * `tries` counts the tries. `returns` counts the deliveries without an answer. `bounces` counts how often its lane was
+ * full.
  */
-const Travel = v.object({
+const TaskHeaders = v.object({
   tries: v.fallback(v.number(), 0),
   returns: v.fallback(v.number(), 0),
   bounces: v.fallback(v.number(), 0),
   notBefore: v.fallback(v.pipe(v.string(), v.isoTimestamp()), new Date(0).toISOString()),
 });
-export type Travel = v.InferOutput<typeof Travel>;
+export type TaskHeaders = v.InferOutput<typeof TaskHeaders>;
 
 /** `to` is a routing key. */
-export type Outgoing = {
+export type OutboundMessage = {
   to: string;
   content: Buffer;
   headers: Record<string, string | number>;
@@ -28,67 +30,71 @@ export type Outgoing = {
   timestamp: number;
 };
 
-/** One message handed out by the broker. */
-export type Arrival = {
+/** A message that the broker delivered. */
+export type BrokerMessage = {
   messageId: string;
   content: Buffer;
   type: string;
-  /** A Problem when this version cannot read it; `lane` is empty then. */
+  /** A Problem if this version cannot read the task. Then `lane` is empty. */
   task: Task | Problem;
   lane: string;
-  travel: Travel;
-  /** When it was put in the queue or became due, whichever was later; in ms since 1970, as exact as a second. */
+  taskHeaders: TaskHeaders;
+  /** When it was sent or became due, whichever was later, in ms since 1970, exact to a second. */
   readyAt: number;
-  /** It was handed out before. Quorum queues count how often, and `travel.returns` has it; classic ones do not. */
+  /** It was delivered before. Quorum queues count how often (`taskHeaders.returns`); classic queues do not. */
   redelivered: boolean;
 };
 
-/** A message that carries this task. `messageId` stays with it through its delays. */
-export function outgoing(to: string, task: Task, travel: Partial<Travel>, messageId: string = randomUUID()): Outgoing {
-  const content = Buffer.from(JSON.stringify(task));
-  return { ...envelope, to, content, headers: { ...travel }, messageId, type: `task.${task.kind}`, timestamp: now() };
+/** A message with this task, which nodes of 0.1 can read too. `messageId` stays the same through all delays. */
+export function taskMessage(
+  to: string,
+  task: Task | string,
+  taskHeaders: Partial<TaskHeaders>,
+  messageId: string = randomUUID(),
+): OutboundMessage {
+  const { json, type } = typeof task === "string" ? { json: task, type: "task" } : encodeTask(task);
+  const content = Buffer.from(json);
+  return { ...envelope, to, content, headers: { ...taskHeaders }, messageId, type, timestamp: nowSeconds() };
 }
 
-/** The same message once more, unread, with these headers and no others. */
-export function copied(to: string, from: Arrival, headers: Record<string, string | number>): Outgoing {
+function encodeTask(task: Task): { json: string; type: string } {
+  const kind = kindForOldNodes(task.kind);
+  return { json: JSON.stringify({ ...task, kind }), type: `task.${kind}` };
+}
+
+/** The same message again, with exactly these headers. The task is not parsed. */
+export function copyMessage(
+  to: string,
+  from: BrokerMessage,
+  headers: Record<string, string | number>,
+): OutboundMessage {
   const { content, messageId, type } = from;
-  return { ...envelope, to, content, headers, messageId, type, timestamp: now() };
+  return { ...envelope, to, content, headers, messageId, type, timestamp: nowSeconds() };
 }
 
 const envelope = { contentType: "application/json" };
-const now = () => Math.floor(Date.now() / 1000);
+const nowSeconds = () => Math.floor(clock.now() / 1000);
 
-/** Reads a message, whatever is in it. */
-export function arrival({ content, fields, properties }: Message): Arrival {
+/** Parses a message, whatever its content is. */
+export function parseMessage({ content, fields, properties }: Message): BrokerMessage {
   const headers: Record<string, unknown> = properties.headers ?? {};
-  const travel = v.parse(Travel, headers);
-  const counted = headers["x-delivery-count"];
-  const returns = travel.returns + (typeof counted === "number" ? counted : 0);
-  const task = readTask(content);
+  const taskHeaders = v.parse(TaskHeaders, headers);
+  const deliveryCount = headers["x-delivery-count"];
+  const returns = taskHeaders.returns + (typeof deliveryCount === "number" ? deliveryCount : 0);
+  const task = parseTask(content.toString("utf8"));
   return {
     messageId: typeof properties.messageId === "string" ? properties.messageId : randomUUID(),
     content,
     type: typeof properties.type === "string" ? properties.type : "task",
     task,
     lane: task instanceof Problem ? "" : task.mailbox,
-    travel: { ...travel, returns },
-    readyAt: Math.max(sentAt(properties.timestamp), Date.parse(travel.notBefore)),
+    taskHeaders: { ...taskHeaders, returns },
+    readyAt: Math.max(sentAtMs(properties.timestamp), Date.parse(taskHeaders.notBefore)),
     redelivered: fields.redelivered,
   };
 }
 
-/** Messages of others may carry no time: they have waited for nobody. */
-function sentAt(timestamp: unknown): number {
-  return typeof timestamp === "number" ? timestamp * 1000 : Date.now();
-}
-
-const Stored = v.pipe(v.string(), v.parseJson(), Task);
-
-function readTask(content: Buffer): Task | Problem {
-  const result = v.safeParse(Stored, content.toString("utf8"));
-  if (result.success) return result.output;
-  return new Problem("internal", "A task was written by another version of the service", {
-    retry: "never",
-    evidence: result.issues[0].message,
-  });
+/** Messages from other programs may have no time. They count as sent now. */
+function sentAtMs(timestamp: unknown): number {
+  return typeof timestamp === "number" ? timestamp * 1000 : clock.now();
 }

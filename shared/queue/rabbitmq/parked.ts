@@ -1,78 +1,90 @@
-/** The parked queue: tasks that nobody tries any more, kept until a person looks at them. */
+/** The parked queue: tasks that are not tried any more, kept until a person decides. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Channel, GetMessage } from "amqplib";
 import { Problem } from "../../contract/problem.ts";
-import { within } from "../../time.ts";
+import { withTimeout } from "../../time.ts";
 import type { ParkedTask } from "../queue.ts";
-import type { Session } from "./connection.ts";
-import { arrival, copied } from "./message.ts";
+import type { BrokerSession } from "./connection.ts";
+import { parseMessage, copyMessage } from "./message.ts";
 import type { Publisher } from "./publisher.ts";
 import { type Layout, parkedQueue } from "./topology.ts";
 
 const STEP_MS = 10_000;
-/** What somebody has just looked at is back in the queue after this. */
-const GIVEN_BACK_MS = 300;
+/** Listed messages are back in the queue after this time. */
+const REQUEUE_MS = 300;
 
-/** The first parked tasks, which stay parked. */
-export async function listParked(session: Session, layout: Layout, limit: number): Promise<ParkedTask[]> {
-  return onChannel(session, async (channel) => {
-    const taken: GetMessage[] = [];
+/** Messages that are read for one list. All of them are held until it is complete. */
+const MAX_READ = 10_000;
+
+/** The first parked tasks, of mailboxes whose ids begin so. They stay parked. */
+export async function listParkedTasks(
+  session: BrokerSession,
+  layout: Layout,
+  { limit, mailboxPrefix = "" }: { limit: number; mailboxPrefix: string | undefined },
+): Promise<ParkedTask[]> {
+  return withChannel(session, async (channel) => {
+    const messages: GetMessage[] = [];
+    const found: ParkedTask[] = [];
     try {
-      while (taken.length < limit) {
-        const message = await next(channel, layout);
+      while (found.length < limit && messages.length < MAX_READ) {
+        const message = await getNext(channel, layout);
         if (!message) break;
-        taken.push(message);
+        messages.push(message);
+        const parked = toParkedTask(message);
+        if ((parked.task?.mailbox ?? "").startsWith(mailboxPrefix)) found.push(parked);
       }
-      return taken.map(shown);
+      return found;
     } finally {
-      for (const message of taken) channel.nack(message, false, true);
+      for (const message of messages) channel.nack(message, false, true);
     }
   });
 }
 
-/** Makes parked tasks due again, those with these ids or all. */
-export function replay(
-  { session, layout, publisher }: { session: Session; layout: Layout; publisher: Publisher },
+/** Makes parked tasks due again: those with these ids, or all. */
+export function replayParkedTasks(
+  { session, layout, publisher }: { session: BrokerSession; layout: Layout; publisher: Publisher },
   ids: readonly string[] | undefined,
 ): Promise<number> {
-  return answered(session, layout, ids, (message) => publisher.publish(copied(layout.queue, arrival(message), {})));
+  return processParked(session, layout, ids, (message) =>
+    publisher.publish(copyMessage(layout.queue, parseMessage(message), {})),
+  );
 }
 
-/** Forgets parked tasks for good. */
-export function drop(session: Session, layout: Layout, ids: readonly string[]): Promise<number> {
-  return answered(session, layout, ids, async () => undefined);
+/** Deletes parked tasks for good. */
+export function dropParkedTasks(session: BrokerSession, layout: Layout, ids: readonly string[]): Promise<number> {
+  return processParked(session, layout, ids, async () => undefined);
 }
 
-/** `left` are the ids still to be found, undefined for all there are. */
-type Answering = {
+/** `left`: the ids that were not found yet. Undefined means all parked tasks. */
+type Selection = {
   left: Set<string> | undefined;
   done: Set<string>;
   work: (message: GetMessage) => Promise<void>;
 };
 
-/** Takes what is parked now (with these ids, or all of it) off the queue, each after its `work`. Returns how many. */
-async function answered(
-  session: Session,
+/** Removes parked tasks (those with these ids, or all) from the queue, each after its `work`. Returns how many. */
+async function processParked(
+  session: BrokerSession,
   layout: Layout,
   ids: readonly string[] | undefined,
   work: (message: GetMessage) => Promise<void>,
 ): Promise<number> {
-  const answering = { left: ids && new Set(ids), done: new Set<string>(), work };
-  const count = await pass(session, layout, answering);
-  if (answering.left ? answering.left.size === 0 : count > 0) return count;
-  await sleep(GIVEN_BACK_MS);
-  return count + (await pass(session, layout, answering));
+  const selection = { left: ids && new Set(ids), done: new Set<string>(), work };
+  const count = await processOnce(session, layout, selection);
+  if (selection.left ? selection.left.size === 0 : count > 0) return count;
+  await sleep(REQUEUE_MS);
+  return count + (await processOnce(session, layout, selection));
 }
 
-function pass(session: Session, layout: Layout, { left, done, work }: Answering): Promise<number> {
-  return onChannel(session, async (channel) => {
+function processOnce(session: BrokerSession, layout: Layout, { left, done, work }: Selection): Promise<number> {
+  return withChannel(session, async (channel) => {
     let count = 0;
-    // What is not answered goes back when the channel is closed.
+    // Messages without an answer go back to the queue when the channel is closed.
     for (;;) {
-      const message = left?.size === 0 ? false : await next(channel, layout);
+      const message = left?.size === 0 ? false : await getNext(channel, layout);
       if (!message) break;
-      const { id } = shown(message);
-      // Not asked for, or parked again meanwhile; times would not tell, since other nodes wrote them.
+      const { id } = toParkedTask(message);
+      // Not requested, or parked again in the meantime. Times cannot tell that, because other nodes wrote them.
       if (done.has(id) || (left && !left.has(id))) continue;
       await work(message);
       channel.ack(message);
@@ -84,31 +96,31 @@ function pass(session: Session, layout: Layout, { left, done, work }: Answering)
   });
 }
 
-function next(channel: Channel, layout: Layout): Promise<GetMessage | false> {
-  return within(STEP_MS, "Looking at a parked task", channel.get(parkedQueue(layout)));
+function getNext(channel: Channel, layout: Layout): Promise<GetMessage | false> {
+  return withTimeout(STEP_MS, "Reading a parked task", channel.get(parkedQueue(layout)));
 }
 
-function shown(message: GetMessage): ParkedTask {
-  const { messageId, task, travel } = arrival(message);
+function toParkedTask(message: GetMessage): ParkedTask {
+  const { messageId, task, taskHeaders } = parseMessage(message);
   const { reason, parkedAt } = message.properties.headers ?? {};
   return {
     id: messageId,
     task: task instanceof Problem ? null : task,
-    tries: travel.tries,
+    tries: taskHeaders.tries,
     reason: typeof reason === "string" ? reason : null,
     parkedAt: typeof parkedAt === "string" ? parkedAt : null,
   };
 }
 
-/** A channel for this purpose only: closing it gives back whatever was not answered. */
-export async function onChannel<T>(session: Session, work: (channel: Channel) => Promise<T>): Promise<T> {
-  const channel = await within(STEP_MS, "Opening a channel on RabbitMQ", session.model.createChannel());
-  // The call that made the broker close the channel rejects with the same error.
+/** Opens a channel for one purpose. Closing it gives back all messages without an answer. */
+export async function withChannel<T>(session: BrokerSession, work: (channel: Channel) => Promise<T>): Promise<T> {
+  const channel = await withTimeout(STEP_MS, "Opening a channel on RabbitMQ", session.model.createChannel());
+  // The call whose failure closed the channel rejects with the same error.
   channel.on("error", () => undefined);
   try {
     return await work(channel);
   } finally {
-    // A channel the broker has closed already needs no closing.
-    await within(STEP_MS, "Closing a channel", channel.close()).catch(() => undefined);
+    // If the broker has closed the channel already, there is nothing to close.
+    await withTimeout(STEP_MS, "Closing a channel", channel.close()).catch(() => undefined);
   }
 }

@@ -1,107 +1,125 @@
-/** Publishing that is over only when the broker has confirmed it, many at a time. */
+/** Publishes messages and waits for the broker's confirm, many at a time. */
 import type { ConfirmChannel } from "amqplib";
 import { Problem } from "../../contract/problem.ts";
-import { limit } from "../../concurrency/semaphore.ts";
-import type { Pulse } from "./health.ts";
-import type { Link, Session } from "./connection.ts";
-import type { Outgoing } from "./message.ts";
+import { quoteWords } from "../../evidence/evidence.ts";
+import { semaphore } from "../../concurrency/semaphore.ts";
+import type { ConnectionHealth } from "./health.ts";
+import type { RabbitConnection, BrokerSession } from "./connection.ts";
+import type { OutboundMessage } from "./message.ts";
 
-/** The confirm channel of one connection, and the publishes on it that are not confirmed yet. */
-export type Outlet = {
-  session: Session;
+/** The confirm channel of one connection, and its unconfirmed messages. */
+export type PublishChannel = {
+  session: BrokerSession;
   channel: ConfirmChannel;
-  /** Publishes that no queue took: the broker returns them, and confirms them after that. */
+  /** Messages that were routed to no queue. The broker returns them before it confirms them. */
   returned: Set<string>;
   unconfirmed: Set<(why: Problem) => void>;
-  /** Why the broker takes nothing at the moment (an alarm for memory or disk). */
+  /** Why the broker accepts no messages now (an alarm for memory or disk). */
   blocked: Problem | null;
 };
 
 export type Publisher = {
   /**
-   * Resolves when the broker has the message safely: written by a majority of a quorum queue, or by a classic one. Throws
-   * `queue` (later) when it has not in time, at once when it is known that it will not.
+   * Resolves when the broker has confirmed the message: a majority of a quorum queue has it, or a classic queue. Throws
+   * `queue` (retry later) at the timeout, or at once if it is known that no confirm will come. A message that was not
+   * given to the broker before the signal aborts is never given to it.
    */
-  publish(message: Outgoing): Promise<void>;
+  publish(message: OutboundMessage, signal?: AbortSignal): Promise<void>;
 };
 
-/** One by one, confirms allow about 1,000 a second; beyond some hundreds at a time nothing is gained. */
-const WINDOW = 200;
+/** One by one, about 1,000 confirms a second are possible. More than some hundreds at a time bring no gain. */
+const MAX_UNCONFIRMED = 200;
 
-/** Opens the confirm channel of a connection. Whatever ends the channel ends the connection: a new one declares everything anew. */
-export async function openOutlet(session: Session, pulse: Pulse): Promise<Outlet> {
+/**
+ * Opens the confirm channel of a connection. When the channel ends, its connection is closed: the next one declares
+ * everything again.
+ */
+export async function openPublishChannel(session: BrokerSession, health: ConnectionHealth): Promise<PublishChannel> {
   const channel = await session.model.createConfirmChannel();
-  const outlet: Outlet = { session, channel, returned: new Set(), unconfirmed: new Set(), blocked: null };
-  const refuse = (why: Problem) => {
-    for (const settle of outlet.unconfirmed) settle(why);
+  const publishChannel: PublishChannel = {
+    session,
+    channel,
+    returned: new Set(),
+    unconfirmed: new Set(),
+    blocked: null,
   };
-  channel.on("return", ({ properties }) => outlet.returned.add(String(properties.correlationId)));
-  channel.on("error", (error) => session.cut(new Problem("queue", `RabbitMQ refused a task: ${error.message}`)));
-  channel.on("close", () => session.cut(new Problem("queue", "RabbitMQ closed the channel")));
+  const rejectUnconfirmed = (why: Problem) => {
+    for (const settle of publishChannel.unconfirmed) settle(why);
+  };
+  channel.on("return", ({ properties }) => publishChannel.returned.add(String(properties.correlationId)));
+  channel.on("error", (error) => session.destroy(new Problem("queue", `RabbitMQ refused a task: ${error.message}`)));
+  channel.on("close", () => session.destroy(new Problem("queue", "RabbitMQ closed the channel")));
   session.model.on("blocked", (reason) => {
-    outlet.blocked = new Problem("queue", "RabbitMQ takes nothing until an alarm is over", { evidence: reason });
-    pulse.onDown(outlet.blocked);
-    refuse(outlet.blocked);
+    publishChannel.blocked = new Problem("queue", "RabbitMQ accepts no messages until an alarm is over", {
+      evidence: quoteWords(reason, { secrets: [] }),
+    });
+    health.onDown(publishChannel.blocked);
+    rejectUnconfirmed(publishChannel.blocked);
   });
   session.model.on("unblocked", () => {
-    outlet.blocked = null;
-    pulse.onUp();
+    publishChannel.blocked = null;
+    health.onUp();
   });
-  session.gone.addEventListener("abort", () => refuse(lostProblem()), { once: true });
-  return outlet;
+  session.closed.addEventListener("abort", () => rejectUnconfirmed(connectionLost()), { once: true });
+  return publishChannel;
 }
 
-const lostProblem = () => new Problem("queue", "The connection to RabbitMQ was lost before it confirmed the task");
+const connectionLost = () => new Problem("queue", "The connection to RabbitMQ was lost before it confirmed the task");
 
-const crowdedProblem = () => new Problem("queue", "Too many tasks wait for RabbitMQ to confirm them");
+const tooManyUnconfirmed = () => new Problem("queue", "Too many tasks wait for RabbitMQ to confirm them");
 
-export function rabbitPublisher(link: Link<Outlet>, exchange: string, confirmMs: number): Publisher {
-  const places = limit(WINDOW);
+export function rabbitPublisher(
+  connection: RabbitConnection<PublishChannel>,
+  exchange: string,
+  confirmMs: number,
+): Publisher {
+  const slots = semaphore(MAX_UNCONFIRMED);
   let sequence = 0;
   return {
-    async publish(message) {
+    async publish(message, signal) {
       const deadline = performance.now() + confirmMs;
       const left = () => Math.max(1, deadline - performance.now());
-      const leave = await places.enter({ ms: confirmMs, late: crowdedProblem });
-      try {
-        const outlet = await link.ready(left());
-        if (outlet.blocked) throw outlet.blocked;
-        sequence += 1;
-        await confirmed(outlet, { exchange, message, correlationId: String(sequence) }, left());
-      } finally {
-        leave();
-      }
+      using _ = await slots.acquire({ ms: confirmMs, late: tooManyUnconfirmed }, signal);
+      const publishChannel = await connection.ready(left());
+      signal?.throwIfAborted();
+      if (publishChannel.blocked) throw publishChannel.blocked;
+      sequence += 1;
+      await publishConfirmed(publishChannel, { exchange, message, correlationId: String(sequence) }, left());
     },
   };
 }
 
-type Publish = { exchange: string; message: Outgoing; correlationId: string };
+type PublishRequest = { exchange: string; message: OutboundMessage; correlationId: string };
 
-function confirmed(outlet: Outlet, { exchange, message, correlationId }: Publish, ms: number): Promise<void> {
-  if (outlet.session.gone.aborted) return Promise.reject(lostProblem());
+function publishConfirmed(
+  publishChannel: PublishChannel,
+  { exchange, message, correlationId }: PublishRequest,
+  ms: number,
+): Promise<void> {
+  if (publishChannel.session.closed.aborted) return Promise.reject(connectionLost());
   return new Promise((resolve, reject) => {
-    const over = (error: unknown) => {
-      if (error) return settle(new Problem("queue", "RabbitMQ did not take the task", { cause: error }));
-      if (!outlet.returned.delete(correlationId)) return settle();
-      const lost = new Problem("queue", `No queue on RabbitMQ takes tasks for ${message.to}`);
+    const onConfirm = (error: unknown) => {
+      if (error) return settle(new Problem("queue", "RabbitMQ did not accept the task", { cause: error }));
+      if (!publishChannel.returned.delete(correlationId)) return settle();
+      const lost = new Problem("queue", `RabbitMQ has no queue for the routing key ${message.to}`);
       settle(lost);
-      // Somebody deleted it: a new connection declares it anew.
-      return outlet.session.cut(lost);
+      // Somebody deleted the queue. The next connection declares it again.
+      return publishChannel.session.destroy(lost);
     };
     const { to, content, ...properties } = message;
     const options = { ...properties, correlationId, persistent: true, mandatory: true };
-    outlet.channel.publish(exchange, to, content, options, over);
+    publishChannel.channel.publish(exchange, to, content, options, onConfirm);
     const timer = setTimeout(() => {
       const late = new Problem("queue", "RabbitMQ did not confirm a task in time");
       settle(late);
-      // A broker that does not answer is looked for anew; the connection might hang without an error.
-      outlet.session.cut(late);
+      // The connection may hang without an error, so the next one starts from DNS.
+      publishChannel.session.destroy(late);
     }, ms);
-    outlet.unconfirmed.add(settle);
+    publishChannel.unconfirmed.add(settle);
 
     function settle(why?: Problem) {
       clearTimeout(timer);
-      outlet.unconfirmed.delete(settle);
+      publishChannel.unconfirmed.delete(settle);
       if (why) reject(why);
       else resolve();
     }

@@ -1,153 +1,207 @@
-/** The queue on RabbitMQ: every task confirmed when sent, acknowledged when done, delayed and parked on the broker itself. */
-import type { Problem } from "../../contract/problem.ts";
-import { type Backoff, within } from "../../time.ts";
-import type { ParkedTasks, Perform, TaskDepth, TaskFailure, TaskSender, TaskSource } from "../queue.ts";
-import { rabbitAddress } from "./address.ts";
-import { routeFor } from "./handler.ts";
-import { type Pulse, rabbitHealth } from "./health.ts";
-import { type Link, rabbitLink, type Session } from "./connection.ts";
-import { outgoing } from "./message.ts";
-import { drop, listParked, onChannel, replay } from "./parked.ts";
-import type { Places } from "./concurrency.ts";
-import { openOutlet, type Outlet, rabbitPublisher } from "./publisher.ts";
+/**
+ * The queue on RabbitMQ. Each task is confirmed when it is sent and acknowledged when it is done. Delays and parked
+ * tasks are on the broker too.
+ */
+import { Problem } from "../../contract/problem.ts";
+import type { Task } from "../../contract/task.ts";
+import { type Backoff, clock, withTimeout } from "../../time.ts";
+import { MAX_ATTEMPTS, type TryTaskDeps } from "../perform.ts";
+import type { PerformTask, TaskDepth, TaskFailure, TaskQueue } from "../queue.ts";
+import { parseRabbitUrl } from "./address.ts";
+import { routingKeyFor } from "./answers.ts";
+import { type ConnectionHealth, rabbitHealth } from "./health.ts";
+import { type RabbitConnection, rabbitConnection, type BrokerSession } from "./connection.ts";
+import { taskMessage } from "./message.ts";
+import { dropParkedTasks, listParkedTasks, withChannel, replayParkedTasks } from "./parked.ts";
+import type { LaneSlots } from "./concurrency.ts";
+import { openPublishChannel, type PublishChannel, rabbitPublisher } from "./publisher.ts";
 import { consume, type Consumer } from "./consumer.ts";
-import { recentWaits } from "../waits.ts";
-import { declare, delayQueue, DELAYS_MS, type Layout, parkedQueue, TURNS_MS, turnQueue } from "./topology.ts";
+import { recentWaits } from "../recent-waits.ts";
+import { parseTask } from "../stored-task.ts";
+import {
+  declareTopology,
+  delayQueue,
+  DELAYS_MS,
+  type Layout,
+  parkedQueue,
+  LANE_WAITS_MS,
+  laneWaitQueue,
+} from "./topology.ts";
 
 export type RabbitOptions = {
-  /** Hosts of one cluster, tried in turn. */
+  /** The hosts of one cluster, tried in turn. */
   urls: readonly string[];
-  /** PEM of the CA to trust for amqps, instead of the system's. */
+  /** The trusted CA in PEM for amqps, instead of the system's. */
   ca?: string | undefined;
   exchange: string;
   queue: string;
   queueType: "quorum" | "classic";
-  /** What the broker's lists call the connections of this node. */
+  /** The name of this node's connections in RabbitMQ's lists. */
   name?: string;
   backoff: Pick<Backoff, "task">;
-  /** Told of every failed try. Must not throw. */
+  /** Called after every failed try. Must not throw. */
   onFailed: (failure: TaskFailure) => void;
-  /** The broker cannot take tasks, said once; and can again, after so many milliseconds. */
+  /** True for a failure that another node might not have. Must not throw. */
+  isNodeFault?: TryTaskDeps["isNodeFault"];
+  /**
+   * Called once when the broker accepts no tasks any more. `onBack` gets the time in milliseconds until it did again.
+   */
   onAway?: (why: Problem) => void;
   onBack?: (ms: number) => void;
-  /** Part of the queues' names and arguments: change them together with `queue`. */
+  /** They are part of the queues' names and arguments. Change them together with `queue`. */
   delaysMs?: readonly number[];
-  turnsMs?: readonly number[];
+  laneWaitsMs?: readonly number[];
   deliveryLimit?: number;
-  /** Tries after which a task that still fails is parked. */
-  triesMax?: number;
-  /** How long a task may take to be safe on the broker. */
+  /** After this many tries a task that still fails is parked. */
+  maxAttempts?: number;
+  /** The time for the broker's confirm. */
   confirmMs?: number;
 };
 
-/** `consumers` are those of all nodes, `running` is of this process. */
-type RabbitCounts = Required<TaskDepth>;
+/** `consumers` counts all nodes, `running` counts this process. */
+type RabbitDepth = Required<TaskDepth>;
 
-export interface RabbitQueue extends TaskSender, TaskSource, ParkedTasks {
-  /** For the start message, without the password. */
+export interface RabbitQueue extends TaskQueue {
+  /** For the log line at the start. It has no password. */
   readonly description: string;
-  /** Why the broker takes no tasks at the moment, as far as it is known; null when nothing speaks against it. */
+  /** Why the broker accepts no tasks now, as far as that is known. Null if nothing is known. */
   trouble(): Problem | null;
-  /** Resolves when the broker is reached and its queues stand; past `ms` it throws why not. */
+  /** Resolves when the broker is connected and its queues are declared. Throws the reason after `ms`. */
   ready(ms: number): Promise<void>;
-  /** `priority` below 0 for one who stands in: it gets tasks only while no other consumer has room. */
-  run(perform: Perform, options: { concurrency: number; priority?: number }, signal: AbortSignal): Promise<void>;
-  counts(): Promise<RabbitCounts>;
-  /** After every `run` has ended. */
+  /** Sends a task that another queue stored, even if this version cannot read it. `attempts` counts its tries there. */
+  sendStored(json: string, options: { notBefore: Date; attempts: number }, signal?: AbortSignal): Promise<void>;
+  /** A `priority` below 0 is for a stand-in: it gets tasks only while no other consumer has room. */
+  run(perform: PerformTask, options: { concurrency: number; priority?: number }, signal: AbortSignal): Promise<void>;
+  depth(): Promise<RabbitDepth>;
+  /** Must be called after every `run` has ended. */
   close(): Promise<void>;
 }
 
-/** What is made on each connection, and how it ends in good order. */
-type Making<T> = { open: (session: Session, pulse: Pulse) => Promise<T>; quit?: (made: T) => Promise<void> };
+/** What is made on each connection, and how it is ended normally. */
+type ConnectionSetup<T> = {
+  open: (session: BrokerSession, pulse: ConnectionHealth) => Promise<T>;
+  beforeClose?: (made: T) => Promise<void>;
+};
 
-/** Handed out this often without an answer, a task is parked. Deaths of its workers count here, and broken connections. */
+/**
+ * A task that was delivered this often without an answer is parked. Both a worker that dies and a connection that
+ * breaks count.
+ */
 const DELIVERY_LIMIT = 20;
-/** More than three days of the task schedule, which ends in steps of five minutes. */
-const TRIES_MAX = 1_000;
-const ASK_MS = 5_000;
-/** Whoever only wants to look does not wait long for a broker that is away. */
-const LOOK_MS = 1_000;
+const COUNT_MS = 5_000;
+/** A caller that only counts tasks does not wait long for a broker that is away. */
+const READY_MS = 1_000;
 const CONFIRM_MS = 10_000;
 
 /**
- * Connects in the background and for as long as it is not closed, so that a node starts without the broker too. Two connections
- * at most: a broker in need stops reading from those that publish, and acknowledgements must not wait for that.
+ * Connects in the background until it is closed, so a node also starts without the broker. It uses up to two
+ * connections: a broker with an alarm stops reading from a connection that publishes, and acknowledgements must not
+ * wait for that.
  */
 export function rabbitQueue(options: RabbitOptions): RabbitQueue {
-  const addresses = options.urls.map(rabbitAddress);
+  const addresses = options.urls.map(parseRabbitUrl);
   const { exchange, queue, queueType } = options;
-  const { delaysMs = DELAYS_MS, turnsMs = TURNS_MS, deliveryLimit = DELIVERY_LIMIT } = options;
-  const layout: Layout = { exchange, queue, queueType, deliveryLimit, delaysMs, turnsMs };
-  const rooms = new Set<Places>();
+  const { delaysMs = DELAYS_MS, laneWaitsMs = LANE_WAITS_MS, deliveryLimit = DELIVERY_LIMIT } = options;
+  const layout: Layout = { exchange, queue, queueType, deliveryLimit, delaysMs, laneWaitsMs };
+  const allSlots = new Set<LaneSlots>();
   const waits = recentWaits();
   const health = rabbitHealth(options);
-  const link = <T>(use: string, making: Making<T>): Link<T> => {
-    const pulse = health.pulse();
-    const setup = async (session: Session) => {
-      await declare(session.model, layout);
-      return making.open(session, pulse);
+  const connect = <T>(use: string, connectionSetup: ConnectionSetup<T>): RabbitConnection<T> => {
+    const connectionHealth = health.addConnection();
+    const setup = async (session: BrokerSession) => {
+      await declareTopology(session.model, layout);
+      return connectionSetup.open(session, connectionHealth);
     };
     const name = `${options.name ?? "email-listener"} ${use}`;
-    return rabbitLink({ addresses, ca: options.ca, name, setup, quit: making.quit, pulse });
+    return rabbitConnection({
+      addresses,
+      ca: options.ca,
+      name,
+      setup,
+      beforeClose: connectionSetup.beforeClose,
+      health: connectionHealth,
+    });
   };
-  const outlets = link<Outlet>("sends", { open: openOutlet });
-  const takes = (open: (session: Session) => Promise<Consumer>) =>
-    link<Consumer>("takes", { open, quit: (consumer) => consumer.close() });
-  const publisher = rabbitPublisher(outlets, exchange, options.confirmMs ?? CONFIRM_MS);
-  const session = async () => (await outlets.ready(LOOK_MS)).session;
-  const counts = async () => {
-    const there = await within(ASK_MS, "Counting tasks on RabbitMQ", countOn(await session(), layout));
-    const here = inHand(rooms);
-    return { ...there, ready: there.ready + here.waiting, running: here.running, waitedSeconds: waits.longest() };
+  const publishing = connect<PublishChannel>("sends", { open: openPublishChannel });
+  const openConsuming = (open: (session: BrokerSession) => Promise<Consumer>) =>
+    connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() });
+  const { confirmMs = CONFIRM_MS } = options;
+  const publisher = rabbitPublisher(publishing, exchange, confirmMs);
+  const session = async () => (await publishing.ready(READY_MS)).session;
+  const depth = async () => {
+    const onBroker = await withTimeout(COUNT_MS, "Counting tasks on RabbitMQ", countTasks(await session(), layout));
+    const inProcess = countInFlight(allSlots);
+    return {
+      ...onBroker,
+      ready: onBroker.ready + inProcess.waiting,
+      running: inProcess.running,
+      longestWaitSeconds: waits.longestSeconds(),
+    };
   };
 
   return {
-    description: `rabbitmq ${addresses.map(({ shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
-    trouble: () => outlets.trouble() ?? outlets.current()?.blocked ?? null,
+    description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
+    trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
     async ready(ms) {
-      await outlets.ready(ms);
+      await publishing.ready(ms);
     },
-    send: (task, { notBefore } = {}) => {
-      const wait = notBefore ? notBefore.getTime() - Date.now() : 0;
-      const travel = wait > 0 && notBefore ? { notBefore: notBefore.toISOString() } : {};
-      return publisher.publish(outgoing(routeFor(layout, wait), task, travel));
+    async send(task, { notBefore } = {}, signal) {
+      signal?.throwIfAborted();
+      const published = publisher.publish(delayedMessage(layout, task, { notBefore }), signal);
+      await withTimeout(2 * confirmMs, "Sending a task to RabbitMQ", published, signal);
+    },
+    sendStored: (json, { notBefore, attempts }, signal) => {
+      const task = parseTask(json);
+      const content = task instanceof Problem ? json : task;
+      return publisher.publish(delayedMessage(layout, content, { notBefore, attempts }), signal);
     },
     run(perform, { concurrency, priority = 0 }, signal) {
-      const { backoff, onFailed, triesMax = TRIES_MAX } = options;
-      const deps = { layout, publisher, backoff, onFailed, triesMax, open: takes, rooms, waits };
+      const { backoff, onFailed, isNodeFault, maxAttempts = MAX_ATTEMPTS } = options;
+      const tries = { backoff, onFailed, isNodeFault, maxAttempts };
+      const deps = { ...tries, layout, publisher, open: openConsuming, allSlots, waits };
       return consume(deps, { perform, concurrency, priority }, signal);
     },
-    async depth() {
-      const { ready, delayed, running } = await counts();
-      return { ready, delayed, running };
-    },
-    counts,
-    parked: async (limit) => listParked(await session(), layout, limit),
-    replayParked: async (ids) => replay({ session: await session(), layout, publisher }, ids),
-    dropParked: async (ids) => drop(await session(), layout, ids),
-    close: () => outlets.close(),
+    depth,
+    parked: async (limit, mailboxPrefix) => listParkedTasks(await session(), layout, { limit, mailboxPrefix }),
+    replayParked: async (ids) => replayParkedTasks({ session: await session(), layout, publisher }, ids),
+    dropParked: async (ids) => dropParkedTasks(await session(), layout, ids),
+    close: () => publishing.close(),
   };
 }
 
-/** Tasks that wait for their lane's turn are ready: only what has a time of its own is delayed. */
-async function countOn(session: Session, layout: Layout): Promise<Omit<RabbitCounts, "running" | "waitedSeconds">> {
-  return onChannel(session, async (channel) => {
+/** A new message for a task, or for JSON that this version cannot read. */
+function delayedMessage(
+  layout: Layout,
+  task: Task | string,
+  { notBefore, attempts = 0 }: { notBefore: Date | undefined; attempts?: number },
+) {
+  const wait = notBefore ? notBefore.getTime() - clock.now() : 0;
+  const headers = { tries: attempts, ...(wait > 0 && notBefore && { notBefore: notBefore.toISOString() }) };
+  return taskMessage(routingKeyFor(layout, wait), task, headers);
+}
+
+/** Tasks that wait for their lane's turn count as ready. Only tasks with a time of their own count as delayed. */
+async function countTasks(
+  session: BrokerSession,
+  layout: Layout,
+): Promise<Omit<RabbitDepth, "running" | "longestWaitSeconds">> {
+  return withChannel(session, async (channel) => {
     const sum = async (names: string[]) => {
       let all = 0;
       for (const name of names) all += (await channel.checkQueue(name)).messageCount;
       return all;
     };
     const { messageCount, consumerCount } = await channel.checkQueue(layout.queue);
-    const turns = await sum(layout.turnsMs.map((ms) => turnQueue(layout, ms)));
+    const laneWaits = await sum(layout.laneWaitsMs.map((ms) => laneWaitQueue(layout, ms)));
     const delayed = await sum(layout.delaysMs.map((ms) => delayQueue(layout, ms)));
     const parked = await sum([parkedQueue(layout)]);
-    return { ready: messageCount + turns, delayed, parked, consumers: consumerCount };
+    return { ready: messageCount + laneWaits, delayed, parked, consumers: consumerCount };
   });
 }
 
-function inHand(rooms: Set<Places>): { waiting: number; running: number } {
+function countInFlight(allSlots: Set<LaneSlots>): { waiting: number; running: number } {
   const all = { waiting: 0, running: 0 };
-  for (const { waiting, running } of rooms) {
+  for (const { waiting, running } of allSlots) {
     all.waiting += waiting;
     all.running += running;
   }

@@ -1,44 +1,46 @@
 /**
- * What the service needs on the broker: one exchange, the work queue, a queue for each length of wait, and a queue for what is
- * parked. The arguments are right for RabbitMQ 3.10 and all of 4.x.
+ * Declares what the service needs on the broker: an exchange, the work queue, one queue for each delay, and the parked
+ * queue. The arguments work on RabbitMQ 3.10 and all of 4.x.
  */
 import type { Channel, ChannelModel } from "amqplib";
 import { Problem } from "../../contract/problem.ts";
+import { quoteWords } from "../../evidence/evidence.ts";
 
 export type Layout = {
   exchange: string;
   queue: string;
   queueType: "quorum" | "classic";
-  /** How often a task may be handed out without an answer, because its worker died. */
+  /** How often a task may be delivered without an answer, because its worker died. */
   deliveryLimit: number;
-  /** Lengths of the waits in milliseconds, ascending. */
+  /** The delays in milliseconds, ascending. */
   delaysMs: readonly number[];
-  /** How long a task whose lane is full stays away, the first time, the second, and from then on. */
-  turnsMs: readonly number[];
+  /** How long a task waits after its lane was full: the first time, the second time, and from then on. */
+  laneWaitsMs: readonly number[];
 };
 
 /**
- * Fixed lengths, a queue each: a queue only looks at its first message to see what has expired, so waits of different lengths
- * in one queue would hold each other up. Longer or odd waits are several of these in turn.
+ * Each delay has a queue of its own. A queue checks only its first message for expiry, so messages with different
+ * delays in one queue would hold each other up. A longer wait, or one between two delays, uses several of these in
+ * turn.
  */
 export const DELAYS_MS: readonly number[] = [1, 5, 15, 60, 300, 900, 3600, 14_400].map((seconds) => seconds * 1000);
 
 /**
- * Such tasks are due and wait for their turn only, so they have queues of their own. A task comes back the more rarely the more
- * often it came in vain, or a lane with ten thousand of them would keep the broker busy.
+ * These tasks are due and wait only for their turn, so they have queues of their own. The waits grow, else a lane with
+ * ten thousand tasks would keep the broker busy.
  */
-export const TURNS_MS: readonly number[] = [1_000, 5_000, 15_000];
+export const LANE_WAITS_MS: readonly number[] = [1_000, 5_000, 15_000];
 
-/** Parked tasks are looked at by taking and giving them back, which the broker counts; a limit cannot be left out on 4.x. */
+/** Parked tasks are listed by getting and returning them, which the broker counts. RabbitMQ 4.x always has a limit. */
 const PARKED_DELIVERY_LIMIT = 1_000_000;
 
 export const delayQueue = ({ queue }: Pick<Layout, "queue">, ms: number): string => `${queue}.delay.${ms}`;
-export const turnQueue = ({ queue }: Pick<Layout, "queue">, ms: number): string => `${queue}.turn.${ms}`;
+export const laneWaitQueue = ({ queue }: Pick<Layout, "queue">, ms: number): string => `${queue}.turn.${ms}`;
 export const parkedQueue = ({ queue }: Pick<Layout, "queue">): string => `${queue}.parked`;
 
 /**
- * The length of the next wait, of `ms` still to go: the longest that does not overshoot, or one that overshoots by so little
- * that another round is not worth it.
+ * The next delay for a wait of `ms`: the longest that is not too long, or one that is too long by so little that
+ * another round is not worth it.
  */
 export function nextDelay(delaysMs: readonly number[], ms: number): number {
   const enough = delaysMs.find((delay) => delay >= ms);
@@ -46,46 +48,55 @@ export function nextDelay(delaysMs: readonly number[], ms: number): number {
   return delaysMs.findLast((delay) => delay <= ms) ?? delaysMs[0] ?? 1000;
 }
 
-/** Declares everything; what exists already with the same arguments stays as it is. Throws `config` when something differs. */
-export async function declare(model: ChannelModel, layout: Layout): Promise<void> {
-  const { exchange, queue, delaysMs, turnsMs } = layout;
+/** Declares everything. What exists with the same arguments stays as it is. Throws `config` if something differs. */
+export async function declareTopology(model: ChannelModel, layout: Layout): Promise<void> {
+  const { exchange, queue, delaysMs, laneWaitsMs } = layout;
   const channel = await model.createChannel();
-  // The call that made the broker close the channel rejects with the same error.
+  // The call whose failure closed the channel rejects with the same error.
   channel.on("error", () => undefined);
-  await named(exchange, channel.assertExchange(exchange, "direct", { durable: true }));
-  await bound(channel, layout, parkedQueue(layout), { "x-delivery-limit": PARKED_DELIVERY_LIMIT });
-  await bound(channel, layout, queue, {
+  await explainConflict(exchange, channel.assertExchange(exchange, "direct", { durable: true }));
+  await declareQueue(channel, layout, parkedQueue(layout), { "x-delivery-limit": PARKED_DELIVERY_LIMIT });
+  await declareQueue(channel, layout, queue, {
     "x-delivery-limit": layout.deliveryLimit,
-    ...deadTo(layout, parkedQueue(layout)),
+    ...deadLetterTo(layout, parkedQueue(layout)),
   });
   const waits = [
     ...delaysMs.map((ms) => ({ name: delayQueue(layout, ms), ms })),
-    ...turnsMs.map((ms) => ({ name: turnQueue(layout, ms), ms })),
+    ...laneWaitsMs.map((ms) => ({ name: laneWaitQueue(layout, ms), ms })),
   ];
   for (const { name, ms } of waits)
-    await bound(channel, layout, name, { "x-message-ttl": ms, ...deadTo(layout, queue) });
+    await declareQueue(channel, layout, name, { "x-message-ttl": ms, ...deadLetterTo(layout, queue) });
   await channel.close();
 }
 
-/** Every queue is bound under its own name. Delivery limits, and dead letters that are confirmed, exist for quorum queues only. */
-async function bound(channel: Channel, layout: Layout, name: string, wanted: Record<string, unknown>): Promise<void> {
-  const entries = Object.entries(wanted).filter(([key]) => layout.queueType === "quorum" || !QUORUM_ONLY.has(key));
+/** Each queue is bound under its own name. Only quorum queues have delivery limits and confirmed dead-lettering. */
+async function declareQueue(
+  channel: Channel,
+  layout: Layout,
+  name: string,
+  queueArguments: Record<string, unknown>,
+): Promise<void> {
+  const entries = Object.entries(queueArguments).filter(
+    ([key]) => layout.queueType === "quorum" || !QUORUM_ONLY.has(key),
+  );
   const args = { "x-queue-type": layout.queueType, ...Object.fromEntries(entries) };
-  await named(name, channel.assertQueue(name, { durable: true, arguments: args }));
+  await explainConflict(name, channel.assertQueue(name, { durable: true, arguments: args }));
   await channel.bindQueue(name, layout.exchange, name);
 }
 
 const QUORUM_ONLY = new Set(["x-delivery-limit", "x-dead-letter-strategy", "x-overflow"]);
 
-/** At least once: the queue keeps a dead letter until its target has confirmed it, which needs reject-publish. */
-const deadTo = ({ exchange }: Layout, name: string) => ({
+/**
+ * At-least-once dead-lettering: the queue keeps a message until its target has confirmed it. That needs reject-publish.
+ */
+const deadLetterTo = ({ exchange }: Layout, name: string) => ({
   "x-dead-letter-exchange": exchange,
   "x-dead-letter-routing-key": name,
   "x-dead-letter-strategy": "at-least-once",
   "x-overflow": "reject-publish",
 });
 
-async function named(name: string, declared: Promise<unknown>): Promise<void> {
+async function explainConflict(name: string, declared: Promise<unknown>): Promise<void> {
   try {
     await declared;
   } catch (error) {
@@ -95,7 +106,7 @@ async function named(name: string, declared: Promise<unknown>): Promise<void> {
       "delete it on the broker once it is empty, or set RABBITMQ_QUEUE and RABBITMQ_EXCHANGE to names of your own";
     throw new Problem("config", `${name} exists on the broker with other arguments; ${remedy}`, {
       retry: "never",
-      evidence: text,
+      evidence: quoteWords(text, { secrets: [] }),
       cause: error,
     });
   }

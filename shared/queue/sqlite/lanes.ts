@@ -1,48 +1,49 @@
-/** Whose turn it is: lanes with due tasks take turns, and none may have more than its share running. */
-import type { Row, TaskRows } from "./rows.ts";
+/** Decides which task is next: lanes with due tasks take turns, and none runs more than its share. */
+import type { TaskRow, TaskRows } from "./rows.ts";
 
-type Deps = { rows: TaskRows; running: ReadonlyMap<number, string>; perLane: number };
+type LanesDeps = { rows: TaskRows; running: ReadonlyMap<number, string>; perLane: number };
 
 export type Lanes = {
-  /** Takes up the lanes whose tasks became due since the last look. */
-  look(now: number): void;
-  /** This lane may have something to do again. */
-  offer(lane: string): void;
-  /** The next task that may run, undefined when there is none now. */
-  next(now: number): Row | undefined;
+  /** Adds the lanes whose tasks became due since the last call. */
+  addDueLanes(now: number): void;
+  /** Adds a lane that may have a task to run. */
+  addLane(lane: string): void;
+  /** The next task that may run. Undefined if there is none now. */
+  nextRow(now: number): TaskRow | undefined;
 };
 
 /** Memory follows the number of lanes with due tasks, not the number of tasks. */
-export function lanes({ rows, running, perLane }: Deps): Lanes {
-  const turns = new Set<string>();
-  let lookedAt = 0;
+export function lanes({ rows, running, perLane }: LanesDeps): Lanes {
+  const readyLanes = new Set<string>();
+  let checkedAt = 0;
   return {
-    look(now) {
-      // A clock that was set back would hide tasks that became due before: then everything is looked at.
-      const from = now < lookedAt ? 0 : lookedAt;
-      for (const lane of rows.lanesDue(from, now)) turns.add(lane);
-      lookedAt = now;
+    addDueLanes(now) {
+      // After the clock was set back, tasks that became due before would be missed. So all tasks are checked.
+      const from = now < checkedAt ? 0 : checkedAt;
+      for (const lane of rows.listDueLanes(from, now)) readyLanes.add(lane);
+      checkedAt = now;
     },
-    offer(lane) {
-      turns.add(lane);
+    addLane(lane) {
+      readyLanes.add(lane);
     },
-    next(now) {
-      for (const lane of turns) {
-        turns.delete(lane);
-        const row = first(lane, now);
+    nextRow(now) {
+      for (const lane of readyLanes) {
+        readyLanes.delete(lane);
+        const row = findRunnable(lane, now);
         if (row === undefined) continue;
-        turns.add(lane);
+        readyLanes.add(lane);
         return row;
       }
       return undefined;
     },
   };
 
-  /** A lane that has its share running gets no turn until one of its tasks ends and offers it again. */
-  function first(lane: string, now: number): Row | undefined {
-    const busy = [...running.values()].filter((other) => other === lane).length;
-    if (busy >= perLane) return undefined;
-    const id = rows.due(lane, now, busy + 1).find((one) => !running.has(one));
-    return id === undefined ? undefined : rows.row(id);
+  /** A lane that runs its whole share gets no turn. It is added again when one of its tasks ends. */
+  function findRunnable(lane: string, now: number): TaskRow | undefined {
+    let runningHere = 0;
+    for (const other of running.values()) if (other === lane) runningHere += 1;
+    if (runningHere >= perLane) return undefined;
+    const id = rows.listDueIds(lane, now, runningHere + 1).find((one) => !running.has(one));
+    return id === undefined ? undefined : rows.getRow(id);
   }
 }

@@ -1,160 +1,155 @@
-/** The embedded queue: tasks are rows of the store's SQLite file, performed in this process, durable against kill -9. */
+/**
+ * The embedded queue. Tasks are rows of the store's SQLite file, performed in this process, durable against kill -9.
+ */
+import { type Wakeup, wakeup } from "../../concurrency/wakeup.ts";
 import { asProblem, Problem } from "../../contract/problem.ts";
-import type { TaskOutcome } from "../../contract/task.ts";
 import type { Database } from "../../store/sqlite/database.ts";
-import { type Backoff, following, slept, within } from "../../time.ts";
-import { type Bell, bell } from "../bell.ts";
+import { type Backoff, clock, sleep, withTimeout } from "../../time.ts";
+import { MAX_ATTEMPTS, type TaskResult, tryTask, type TryTaskDeps } from "../perform.ts";
+import type { PerformTask, TaskFailure, TaskQueue } from "../queue.ts";
 import { lanes } from "./lanes.ts";
-import type { Perform, TaskFailure, TaskSender, TaskSource } from "../queue.ts";
-import { type Row, taskRows, type TaskRows } from "./rows.ts";
+import { type ParkedRows, parkedRows } from "./parked.ts";
+import { type TaskRow, taskRows, type TaskRows } from "./rows.ts";
 
-type Deps = {
-  /** The store's, which is closed after `run` has resolved. */
+type SqliteQueueDeps = {
+  /** The store's database. It must stay open until `run` has resolved. */
   database: Database;
-  backoff: Backoff;
-  /** Told of every failed try. Must not throw. */
+  backoff: Pick<Backoff, "task">;
+  /** Called after every failed try. Must not throw. */
   onFailed: (failure: TaskFailure) => void;
-  /** How long a shutdown waits for tasks in flight, 10 s if not given. */
+  /** True for a failure that is the node's, not the task's. Must not throw. */
+  isNodeFault?: TryTaskDeps["isNodeFault"];
+  /** After this many tries a task that still fails is parked. */
+  maxAttempts?: number;
+  /** How long a shutdown waits for tasks in flight; 10 s by default. */
   graceMs?: number;
 };
 
-export type InlineQueue = TaskSender & TaskSource;
-
 const GRACE_MS = 10_000;
-/** A task that cannot be read, or an outcome that cannot be written, is looked at again after this. */
-const UNREADABLE_MS = 3_600_000;
-const UNWRITTEN_MS = 5_000;
+/** An outcome that could not be written is written again after this time. */
+const WRITE_RETRY_MS = 5_000;
+/**
+ * The system clock may be set, and a timer cannot wait longer than 24 days. Checking every half minute costs nothing.
+ */
+const MAX_WAIT_MS = 30_000;
+/** The time for the commit of a task. */
+const SEND_TIMEOUT_MS = 10_000;
 
 /**
- * The queue in the store's database. `send` resolves after the commit. A running task keeps its row until it is done, so a
- * crash makes it due again. Failed ones wait on `backoff.task`, or until the Problem's own time; a Problem that says never
- * drops the task. The order within a lane is that of due times; lanes take turns.
+ * The queue in the store's database. `send` resolves after the commit. A running task keeps its row until it is done,
+ * so a crash makes it due again. The order within a lane is by due time. Lanes take turns.
  */
-export function inlineQueue(deps: Deps): InlineQueue {
+export function sqliteQueue(deps: SqliteQueueDeps): TaskQueue {
   const rows = taskRows(deps.database);
-  const wake = bell();
+  const wakeups = wakeup();
+  const parked = parkedRows(deps.database, () => wakeups.trigger());
   const running = new Map<number, string>();
-  let taken = false;
+  let isRunning = false;
   return {
-    async send(task, options = {}) {
-      await rows.add(task, options.notBefore?.getTime() ?? 0);
-      wake.ring();
+    async send(task, options = {}, signal) {
+      signal?.throwIfAborted();
+      const added = rows.add(task, options.notBefore?.getTime() ?? 0).then(wakeups.trigger);
+      await withTimeout(SEND_TIMEOUT_MS, "Writing a task to the store", added, signal);
     },
     async run(perform, { concurrency }, signal) {
-      if (taken) throw new Problem("internal", "The embedded queue is run already", { retry: "never" });
-      taken = true;
+      if (isRunning) throw new Problem("internal", "The embedded queue is already running", { retry: "never" });
+      isRunning = true;
       try {
-        await run({ ...deps, rows, wake, running }, { perform, concurrency }, signal);
+        await run({ ...deps, rows, parked, wakeups, running }, { perform, concurrency }, signal);
       } finally {
-        taken = false;
+        isRunning = false;
       }
     },
     async depth() {
-      const { due, later } = rows.count(Date.now());
-      return { ready: Math.max(0, due - running.size), delayed: later, running: running.size };
+      const { due, later } = rows.count(clock.now());
+      const ready = Math.max(0, due - running.size);
+      return { ready, delayed: later, running: running.size, parked: parked.count() };
     },
+    parked: parked.parked,
+    replayParked: parked.replayParked,
+    dropParked: parked.dropParked,
   };
 }
 
-type Running = Deps & { rows: TaskRows; wake: Bell; running: Map<number, string> };
-type Work = { perform: Perform; concurrency: number };
+type RunDeps = SqliteQueueDeps & {
+  rows: TaskRows;
+  parked: ParkedRows;
+  wakeups: Wakeup;
+  running: Map<number, string>;
+};
+type Work = { perform: PerformTask; concurrency: number };
 
-async function run(deps: Running, work: Work, signal: AbortSignal): Promise<void> {
-  const { rows, wake, running } = deps;
-  const turns = lanes({ rows, running, perLane: Math.max(1, Math.floor(work.concurrency / 4)) });
+async function run(deps: RunDeps, work: Work, signal: AbortSignal): Promise<void> {
+  const { rows, wakeups, running, maxAttempts = MAX_ATTEMPTS } = deps;
+  const tryDeps = { ...deps, perform: work.perform, maxAttempts };
+  const dueLanes = lanes({ rows, running, perLane: Math.max(1, Math.floor(work.concurrency / 4)) });
   const inFlight = new Set<Promise<void>>();
-  const faults: unknown[] = [];
-  const end = new AbortController();
-  const start = (row: Row) => {
+  const failures: unknown[] = [];
+  const stopWriting = new AbortController();
+  const start = (row: TaskRow) => {
     running.set(row.id, row.lane);
-    const one = performed(deps, work.perform, row, { signal, end: end.signal })
-      .catch((error: unknown) => void faults.push(error))
+    const performing = performRow(deps, tryDeps, row, { signal, writesEnd: stopWriting.signal })
+      .catch((error: unknown) => void failures.push(error))
       .finally(() => {
         running.delete(row.id);
-        inFlight.delete(one);
-        turns.offer(row.lane);
-        wake.ring();
+        inFlight.delete(performing);
+        dueLanes.addLane(row.lane);
+        wakeups.trigger();
       });
-    inFlight.add(one);
+    inFlight.add(performing);
   };
   try {
     while (!signal.aborted) {
-      if (faults.length > 0) throw faults[0];
-      const now = Date.now();
-      turns.look(now);
-      for (let row = next(); row !== undefined; row = next()) start(row);
-      await wake.heard(rows.nextDue(now), signal);
+      if (failures.length > 0) throw failures[0];
+      const now = clock.now();
+      dueLanes.addDueLanes(now);
+      for (let row = nextRow(); row !== undefined; row = nextRow()) start(row);
+      await wakeups.wait(waitMs(rows.getNextDueAt(now)), signal);
     }
   } finally {
-    await finished(inFlight, deps.graceMs ?? GRACE_MS);
-    end.abort();
+    await waitForInFlight(inFlight, deps.graceMs ?? GRACE_MS);
+    stopWriting.abort();
     for (const id of running.keys()) running.delete(id);
   }
 
-  function next(): Row | undefined {
-    return inFlight.size < work.concurrency && !signal.aborted ? turns.next(Date.now()) : undefined;
+  function nextRow(): TaskRow | undefined {
+    return inFlight.size < work.concurrency && !signal.aborted ? dueLanes.nextRow(clock.now()) : undefined;
   }
 }
 
-/** What is not finished in time stays in the table, to be done again; its late outcome is ignored. */
-async function finished(inFlight: Set<Promise<void>>, graceMs: number): Promise<void> {
+function waitMs(dueAt: number | undefined): number {
+  return dueAt === undefined ? MAX_WAIT_MS : Math.min(MAX_WAIT_MS, Math.max(0, dueAt - clock.now()));
+}
+
+/** Tasks that do not end in time stay in the table and are performed again. Their late outcomes are ignored. */
+async function waitForInFlight(inFlight: Set<Promise<void>>, graceMs: number): Promise<void> {
   const all = Promise.allSettled(inFlight);
-  await within(graceMs, "Finishing the tasks in flight", all).catch((error: unknown) => {
+  await withTimeout(graceMs, "Finishing the tasks in flight", all).catch((error: unknown) => {
     if (!(error instanceof Problem)) throw error;
   });
 }
 
-type Until = { signal: AbortSignal; end: AbortSignal };
+/** `signal` starts the shutdown. Nothing is written after `writesEnd`. */
+type StopSignals = { signal: AbortSignal; writesEnd: AbortSignal };
 
-/** Does one task and writes what became of it. `end` aborts when nothing may be written any more. */
-async function performed(deps: Running, perform: Perform, row: Row, until: Until): Promise<void> {
-  const write = await outcomeOf(deps, perform, row, until.signal);
-  let written = false;
-  while (!written && !until.end.aborted) {
+/** Performs one task and writes its outcome. */
+async function performRow(deps: RunDeps, tryDeps: TryTaskDeps, row: TaskRow, until: StopSignals): Promise<void> {
+  const result = await tryTask(tryDeps, row, until.signal);
+  while (!until.writesEnd.aborted) {
     try {
-      await write();
-      written = true;
+      return await writeResult(deps, row, result);
     } catch (error) {
-      // Performing it again because its outcome cannot be written would be a loop of deliveries: it waits, still running.
-      const retryAt = new Date(Date.now() + UNWRITTEN_MS);
-      deps.onFailed({ task: null, mailbox: row.lane, attempt: row.attempt + 1, problem: asProblem(error), retryAt });
-      if (!(await slept(UNWRITTEN_MS, until.signal))) return;
+      // If its outcome cannot be written, the task counts as running. Performing it again would deliver again and
+      // again.
+      const retryAt = new Date(clock.now() + WRITE_RETRY_MS);
+      deps.onFailed({ task: null, mailbox: row.lane, attempt: row.attempts + 1, problem: asProblem(error), retryAt });
+      if (!(await sleep(WRITE_RETRY_MS, until.signal))) return;
     }
   }
 }
 
-/** Performs the task and returns what to write. */
-async function outcomeOf(deps: Running, perform: Perform, row: Row, signal: AbortSignal): Promise<() => Promise<void>> {
-  const { rows } = deps;
-  const attempt = row.attempt + 1;
-  const task = row.read();
-  if (task instanceof Problem) {
-    const retryAt = new Date(Date.now() + UNREADABLE_MS);
-    deps.onFailed({ task: null, mailbox: row.lane, attempt, problem: task, retryAt });
-    return () => rows.putBack(row.id, { dueAt: retryAt.getTime(), attempt: row.attempt });
-  }
-  const own = following(signal);
-  try {
-    const outcome: TaskOutcome = await perform(task, attempt, own.signal);
-    if (outcome.kind === "done") return () => rows.drop(row.id);
-    const dueAt = outcome.at.getTime();
-    return () => rows.putBack(row.id, { dueAt, attempt, task: outcome.task });
-  } catch (error) {
-    // Whatever a task throws while it is being stopped, it is no attempt: its row stays as it was.
-    if (signal.aborted) return async () => undefined;
-    const problem = asProblem(error);
-    const retryAt = again(deps.backoff, problem, attempt);
-    deps.onFailed({ task, mailbox: row.lane, attempt, problem, retryAt });
-    return retryAt === null
-      ? () => rows.drop(row.id)
-      : () => rows.putBack(row.id, { dueAt: retryAt.getTime(), attempt });
-  } finally {
-    own.over();
-  }
-}
-
-function again(backoff: Backoff, problem: Problem, attempt: number): Date | null {
-  if (problem.retry === "never") return null;
-  const own = new Date(Date.now() + backoff.task(attempt));
-  return problem.retry instanceof Date && problem.retry > own ? problem.retry : own;
+async function writeResult({ rows, parked }: RunDeps, { id }: TaskRow, result: TaskResult): Promise<void> {
+  if (result.kind === "done") return rows.remove(id);
+  if (result.kind === "parked") return parked.park(id, result);
+  if (result.kind === "retry") return rows.putBack(id, { ...result, dueAt: result.at.getTime() });
 }

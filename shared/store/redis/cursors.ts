@@ -1,15 +1,19 @@
-/** Cursors in Redis, and the fences that guard them. A fence lives with its mailbox's keys, in the same hash as the lease's owner. */
+/**
+ * Cursors in Redis, and the fences that guard them. A fence is stored with its mailbox's keys, in the same hash as the
+ * lease's owner.
+ */
 import type { Cursor } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
-import { type RedisConnection, redisScript } from "../redis-client.ts";
+import { type RedisConnection, redisScript } from "./connection/client.ts";
 import type { RedisKeys } from "./keys.ts";
-import { LUA_CLOCK, LUA_LEDGER, places } from "./ledger.ts";
-import { numberOf, recordOf } from "../redis-reply.ts";
+import { messageArguments } from "./ledger.ts";
+import { numberOf, recordOf } from "./connection/reply.ts";
 import type { Cursors } from "../store.ts";
+import { LUA_CLOCK, LUA_LEDGER } from "./lua.ts";
 
 /**
- * A fence is the last one and one more, but at least Redis' clock in milliseconds: so it keeps growing over a mailbox that is removed
- * and made again, and over a Redis that was emptied or lost its last writes in a fail-over.
+ * A fence is the last one plus one, but at least Redis' clock in milliseconds. So it keeps growing when a mailbox is
+ * removed and registered again, when Redis was emptied, and when a fail-over lost the last writes.
  */
 export const LUA_FENCE = `
   local function nextFence()
@@ -36,7 +40,7 @@ const ADVANCE = redisScript(
   local before = markOf(folder)
   local same = before and before.epoch == epoch
   for i = 7, #ARGV, 3 do
-    -- At or below the cursor, a message without an entry is done: it must not come back.
+    -- A message at or below the cursor without an entry is done. It must not get an entry again.
     if not same or tonumber(ARGV[i + 2]) > before.uid then
       local place = placeOf(ARGV[i], ARGV[i + 1], ARGV[i + 2])
       if redis.call('HEXISTS', base .. 'ahead', place) == 0 then redis.call('HSETNX', base .. 'open', place, 0) end
@@ -78,37 +82,48 @@ const REOPEN = redisScript(
 );
 
 /**
- * A cursor that Redis lost (a fail-over that dropped the last writes) is an older cursor: what lies after it is handed over again, and
- * the ledger suppresses what was delivered. A mailbox without any cursor (Redis was emptied and the mailbox registered again)
- * is watched from its `since`.
+ * If Redis lost the newest cursor (a fail-over dropped the last writes), an older cursor is left. Then what comes after
+ * it is handed over again, and the ledger suppresses what was delivered. A mailbox without any cursor (Redis was
+ * emptied and the mailbox registered again) starts at its `since`.
  */
 export function redisCursors(redis: RedisConnection, keys: RedisKeys): Cursors {
   return {
-    fence: async (mailbox) => numberOf(await redis.run(FENCE, keys.mailbox(mailbox), [])),
+    issueFence: async (mailbox) => numberOf(await redis.run(FENCE, keys.mailboxPrefix(mailbox), [])),
     async read(mailbox) {
-      const fields = new Map(recordOf(await redis.run(READ, keys.mailbox(mailbox), [])));
+      const fields = new Map(recordOf(await redis.run(READ, keys.mailboxPrefix(mailbox), [])));
       const folders = [...fields.keys()].filter((field) => !field.startsWith("\0"));
-      return folders.toSorted().map((folder) => cursorOf(folder, fields.get(folder) ?? "", fields.get(`\0${folder}`)));
+      return folders
+        .toSorted()
+        .map((folder) => parseCursor(folder, fields.get(folder) ?? "", fields.get(`\0${folder}`)));
     },
     async advance(mailbox, cursor, messages, fence) {
       const { folder, epoch, uid, newest, state } = cursor;
-      const args = [fence, folder, epoch, uid, newest, state === null ? "" : `=${state}`, ...places(messages)];
-      if (numberOf(await redis.run(ADVANCE, keys.mailbox(mailbox), args)) === 1) return;
+      const args = [
+        fence,
+        folder,
+        epoch,
+        uid,
+        newest,
+        state === null ? "" : `=${state}`,
+        ...messageArguments(messages),
+      ];
+      if (numberOf(await redis.run(ADVANCE, keys.mailboxPrefix(mailbox), args)) === 1) return;
       throw new Problem("conflict", `The mailbox ${mailbox} has another owner now, or was removed`, { retry: "never" });
     },
     async reopen(mailbox, messages) {
-      // In slices: a resync may name a hundred thousand messages, and nobody else has a turn while a script runs.
-      for (let from = 0; from < messages.length; from += SLICE) {
-        await redis.run(REOPEN, keys.mailbox(mailbox), places(messages.slice(from, from + SLICE)));
+      // In batches, because a resync may name a hundred thousand messages and Redis does nothing else while a script
+      // runs.
+      for (let from = 0; from < messages.length; from += BATCH_SIZE) {
+        await redis.run(REOPEN, keys.mailboxPrefix(mailbox), messageArguments(messages.slice(from, from + BATCH_SIZE)));
       }
     },
   };
 }
 
-const SLICE = 1_000;
+const BATCH_SIZE = 1_000;
 
-function cursorOf(folder: string, mark: string, state: string | undefined): Cursor {
-  const [, uid, newest, epoch] = /^(\d+) (\S*) (.*)$/s.exec(mark) ?? [];
+function parseCursor(folder: string, entry: string, state: string | undefined): Cursor {
+  const [, uid, newest, epoch] = /^(\d+) (\S*) (.*)$/s.exec(entry) ?? [];
   if (uid === undefined || newest === undefined || epoch === undefined) {
     throw new Problem("store", "Redis holds a cursor that cannot be read", { retry: "never" });
   }

@@ -1,48 +1,55 @@
-/** Which mailboxes are wanted, kept as a local copy: one command while nothing changed, and only what changed is read otherwise. */
+/**
+ * Which mailboxes are enabled, as a local copy. While nothing changes this costs one command. Otherwise only the
+ * changes are read.
+ */
 import { randomUUID } from "node:crypto";
 import { Problem } from "../../contract/problem.ts";
 import type { RedisRegistry } from "./registry.ts";
 
-type Deps = { registry: RedisRegistry; mend: (ids: string[]) => Promise<void> };
-type Wanted = { id: string; revision: number };
+type EnabledMailboxesReaderDeps = { registry: RedisRegistry; repairIndex: (ids: string[]) => Promise<void> };
+type EnabledMailbox = { id: string; revision: number };
 
 /**
- * When Redis was emptied (or put back to another state of its data), the first call says so with a `store` Problem instead of
- * answering that nothing is wanted, so that it shows; the next call reads everything anew.
+ * When Redis was emptied or restored to an older state, the first call throws a `store` Problem, so that somebody
+ * notices. It does not answer that no mailbox is enabled. The next call reads everything again.
  */
-export function wantedReader({ registry, mend }: Deps): () => Promise<Wanted[]> {
-  const known = new Map<string, number>();
-  let answer: Wanted[] = [];
+export function enabledMailboxesReader({
+  registry,
+  repairIndex: mend,
+}: EnabledMailboxesReaderDeps): () => Promise<EnabledMailbox[]> {
+  const revisions = new Map<string, number>();
+  let enabled: EnabledMailbox[] = [];
   let era = "";
   let version = 0;
-  const forget = () => {
-    known.clear();
-    answer = [];
+  const clearCache = () => {
+    revisions.clear();
+    enabled = [];
     version = 0;
   };
 
   return async () => {
-    let now = await registry.look();
-    if (now.cut.length > 0) {
-      await mend(now.cut);
-      now = await registry.look();
+    let current = await registry.readVersion();
+    if (current.interrupted.length > 0) {
+      await mend(current.interrupted);
+      current = await registry.readVersion();
     }
-    if (now.era !== era) {
-      const lost = era !== "";
-      forget();
-      era = now.era === "" ? await registry.beginEra(randomUUID()) : now.era;
-      if (lost) throw new Problem("store", "Redis was emptied or replaced: what was registered there before is gone");
+    if (current.era !== era) {
+      const replaced = era !== "";
+      clearCache();
+      era = current.era === "" ? await registry.beginEra(randomUUID()) : current.era;
+      if (replaced)
+        throw new Problem("store", "Redis was emptied or replaced: the mailboxes registered there before are gone");
     }
-    if (version > now.version || version < now.floor) forget();
-    if (version === now.version) return answer;
-    for (let page = await registry.changes(version); page.length > 0; page = await registry.changes(version)) {
+    if (version > current.version || version < current.floor) clearCache();
+    if (version === current.version) return enabled;
+    for (let page = await registry.listChanges(version); page.length > 0; page = await registry.listChanges(version)) {
       for (const change of page) {
-        if (change.revision > 0 && !change.paused) known.set(change.id, change.revision);
-        else known.delete(change.id);
+        if (change.revision > 0 && !change.paused) revisions.set(change.id, change.revision);
+        else revisions.delete(change.id);
         version = change.version;
       }
     }
-    answer = [...known].map(([id, revision]) => ({ id, revision })).toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    return answer;
+    enabled = [...revisions].map(([id, revision]) => ({ id, revision })).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    return enabled;
   };
 }

@@ -1,17 +1,18 @@
-/** Fingerprints of delivered content brought into Redis from another store, each with the time it was delivered. */
-import { type RedisConnection, redisScript } from "../redis-client.ts";
+/** Imports fingerprints of delivered content from another store, each with the time of its delivery. */
+import { type RedisConnection, redisScript } from "./connection/client.ts";
 import type { RedisKeys } from "./keys.ts";
-import { LUA_CLOCK, LUA_LEDGER } from "./ledger.ts";
-import { LUA_PRINTS, printWindow } from "./fingerprints.ts";
+import { LUA_FINGERPRINTS, fingerprintWindow } from "./fingerprints.ts";
+import { LUA_CLOCK, LUA_LEDGER } from "./lua.ts";
+import type { DeliveredFingerprint } from "../delivered-fingerprint.ts";
 
-/** `print` in hex; `at` in ms since 1970. */
-export type DeliveredPrint = { print: string; folder: string; epoch: string; uid: number; at: number };
-
-/** A print falls out of the window when it would have done so where it came from: the clock is that of its delivery. */
+/**
+ * A fingerprint leaves the window at the same time as it would have in the other store, because it keeps the time of
+ * its delivery.
+ */
 const IMPORT = redisScript(
   LUA_CLOCK,
   LUA_LEDGER,
-  LUA_PRINTS,
+  LUA_FINGERPRINTS,
   `
   for i = 3, #ARGV, 5 do
     now = tonumber(ARGV[i + 4])
@@ -20,18 +21,18 @@ const IMPORT = redisScript(
   return 1`,
 );
 
-const SLICE = 200;
+const BATCH_SIZE = 200;
 
-/** Doing it again with the same prints changes nothing that matters. */
-export async function importPrints(
+/** Importing the same fingerprints again changes nothing that matters. */
+export async function importFingerprints(
   { redis, keys, windowDays }: { redis: RedisConnection; keys: RedisKeys; windowDays: number },
   mailbox: string,
-  prints: readonly DeliveredPrint[],
+  fingerprints: readonly DeliveredFingerprint[],
 ): Promise<void> {
-  const oldestFirst = prints.toSorted((a, b) => a.at - b.at);
-  for (let from = 0; from < oldestFirst.length; from += SLICE) {
-    const some = oldestFirst.slice(from, from + SLICE);
-    const args = some.flatMap(({ print, folder, epoch, uid, at }) => [print, folder, epoch, uid, at]);
-    await redis.run(IMPORT, keys.mailbox(mailbox), [...printWindow(windowDays).values(), ...args]);
+  const oldestFirst = fingerprints.toSorted((a, b) => a.at - b.at);
+  for (let from = 0; from < oldestFirst.length; from += BATCH_SIZE) {
+    const batch = oldestFirst.slice(from, from + BATCH_SIZE);
+    const args = batch.flatMap(({ print, folder, epoch, uid, at }) => [print, folder, epoch, uid, at]);
+    await redis.run(IMPORT, keys.mailboxPrefix(mailbox), [...fingerprintWindow(windowDays).scriptArguments(), ...args]);
   }
 }

@@ -1,58 +1,68 @@
-/** Lists of mailboxes from the index in Redis, page by page in the order of ids. */
+/** Lists mailboxes from the index in Redis, page by page in the order of ids. */
+import { endOfPrefix } from "../access-rules.ts";
 import type { RedisRegistry } from "./registry.ts";
-import { markAfter, readMark } from "../page-token.ts";
+import { encodePageToken, decodePageToken } from "../page-token.ts";
 import type { MailboxQuery, MailboxWithState, Page } from "../store.ts";
 
-type Deps = {
+type ListMailboxesDeps = {
   registry: RedisRegistry;
-  read: (id: string) => Promise<string | null>;
-  opened: (doc: string, state: string | null) => MailboxWithState;
+  readDoc: (id: string) => Promise<string | null>;
+  toMailbox: (doc: string, state: string | null) => MailboxWithState;
 };
 
-/** A page may be shorter than asked for when a mailbox was removed while it was read; `next` is true all the same. */
-export async function listedMailboxes(deps: Deps, query: MailboxQuery): Promise<Page<MailboxWithState>> {
-  const [after] = query.cursor === undefined ? [] : readMark(query.cursor, 1);
+/** A page may be shorter than requested when a mailbox was removed while it was read. `next` is still right. */
+export async function listMailboxes(deps: ListMailboxesDeps, query: MailboxQuery): Promise<Page<MailboxWithState>> {
+  const [after] = query.cursor === undefined ? [] : decodePageToken(query.cursor, 1);
   const { ids, total } =
-    query.address === undefined ? await byStatus(deps, query, after) : await byAddress(deps, query, after);
+    query.address === undefined
+      ? await listIdsByStatus(deps, query, after)
+      : await listIdsByAddress(deps, query, after);
   const page = ids.slice(0, query.limit);
-  const [docs, states] = await Promise.all([Promise.all(page.map(deps.read)), deps.registry.states(page)]);
-  const items = docs.flatMap((doc, n) => (doc === null ? [] : [deps.opened(doc, states[n] ?? null)]));
+  const [docs, states] = await Promise.all([Promise.all(page.map(deps.readDoc)), deps.registry.states(page)]);
+  const items = docs.flatMap((doc, n) => (doc === null ? [] : [deps.toMailbox(doc, states[n] ?? null)]));
   const last = page.at(-1);
-  return { items, next: ids.length > query.limit && last !== undefined ? markAfter([last]) : null, total };
+  return { items, next: ids.length > query.limit && last !== undefined ? encodePageToken([last]) : null, total };
 }
 
-/** One more id than asked for, if there is one. */
-type Found = { ids: string[]; total: number };
+/** One id more than requested, if there is one. */
+type IdPage = { ids: string[]; total: number };
 
-async function byStatus(
-  { registry }: Deps,
-  { status, limit }: MailboxQuery,
+async function listIdsByStatus(
+  { registry }: ListMailboxesDeps,
+  { status, limit, prefix }: MailboxQuery,
   after: string | undefined,
-): Promise<Found> {
+): Promise<IdPage> {
   const index = status === undefined ? "ids" : `status:${status}`;
-  const from = after === undefined ? "-" : `(${after}`;
+  const [start, end] = prefix ? [`[${prefix}`, `(${endOfPrefix(prefix)}`] : ["-", "+"];
+  const from = after === undefined || (prefix !== undefined && after < prefix) ? start : `(${after}`;
   const [ids, total] = await Promise.all([
-    registry.members(index, { from, to: "+", limit: limit + 1 }),
-    registry.count(index),
+    registry.listMembers(index, { from, to: end, limit: limit + 1 }),
+    registry.count(index, start, end),
   ]);
   return { ids, total };
 }
 
-/** Few mailboxes share an address, so those with another status are left out after reading. */
-async function byAddress({ registry }: Deps, query: MailboxQuery, after: string | undefined): Promise<Found> {
+/** Few mailboxes share an address. So this reads them all and then drops those with another status or prefix. */
+async function listIdsByAddress(
+  { registry }: ListMailboxesDeps,
+  query: MailboxQuery,
+  after: string | undefined,
+): Promise<IdPage> {
   const address = query.address?.toLowerCase() ?? "";
   const to = `(${address}\u0001`;
   const all: string[] = [];
   for (let from = `[${address}\0`; ;) {
-    const members = await registry.members("addresses", { from, to, limit: PAGE });
-    const ids = members.map((member) => member.slice(address.length + 1));
+    const members = await registry.listMembers("addresses", { from, to, limit: PAGE_SIZE });
+    const ids = members
+      .map((member) => member.slice(address.length + 1))
+      .filter((id) => id.startsWith(query.prefix ?? ""));
     const states = query.status === undefined ? [] : await registry.states(ids);
     all.push(...ids.filter((_, n) => query.status === undefined || states[n]?.includes(`"status":"${query.status}"`)));
     const last = members.at(-1);
-    if (members.length < PAGE || last === undefined) break;
+    if (members.length < PAGE_SIZE || last === undefined) break;
     from = `(${last}`;
   }
   return { ids: all.filter((id) => after === undefined || id > after).slice(0, query.limit + 1), total: all.length };
 }
 
-const PAGE = 1_000;
+const PAGE_SIZE = 1_000;

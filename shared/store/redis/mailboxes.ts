@@ -1,20 +1,21 @@
-/** Registered mailboxes in Redis: each in a hash of its own with its secrets sealed, found through the index of redis-registry.ts. */
+/** Registered mailboxes in Redis, each in its own hash with encrypted secrets. The index in registry.ts finds them. */
 import { type Mailbox, type MailboxState } from "../../contract/mailbox.ts";
-import { Problem } from "../../contract/problem.ts";
-import { type RedisConnection, redisScript } from "../redis-client.ts";
-import { LUA_FORGET_DELIVERIES } from "../redis-delivery-records.ts";
+import { asProblem, Problem, withCurrentCode } from "../../contract/problem.ts";
+import { type RedisConnection, redisScript } from "./connection/client.ts";
+import { LUA_FORGET_DELIVERIES } from "./deliveries/records.ts";
 import type { RedisKeys } from "./keys.ts";
-import { LUA_CLOCK, LUA_LEDGER } from "./ledger.ts";
-import { listedMailboxes } from "./mailbox-lists.ts";
-import { LUA_FORGET_OUTBOX } from "./outbox.ts";
-import { LUA_PRINTS, type PrintWindow } from "./fingerprints.ts";
+import { listMailboxes } from "./mailbox-lists.ts";
+import { LUA_FORGET_OUTBOX } from "./outbox-scripts.ts";
+import { LUA_FINGERPRINTS, type FingerprintWindow } from "./fingerprints.ts";
 import type { RedisRegistry } from "./registry.ts";
-import { listOf, numberOf, textOf, textOrNull, textsOf } from "../redis-reply.ts";
-import { wantedReader } from "./enabled-mailboxes.ts";
-import { newState, type Mailboxes, type MailboxWithState } from "../store.ts";
-import { mailboxReader, openMailbox, sealMailbox, type Vault } from "../vault.ts";
+import { listOf, numberOf, textOf, textOrNull, textsOf } from "./connection/reply.ts";
+import { enabledMailboxesReader } from "./enabled-mailboxes.ts";
+import { initialState, type Mailboxes, type MailboxWithState } from "../store.ts";
+import type { Canary, MailboxSealing } from "../mailbox-sealing.ts";
+import { cachingMailboxReader, findUnreadableSecret } from "../sealed-mailboxes.ts";
+import { LUA_CLOCK, LUA_LEDGER } from "./lua.ts";
 
-/** Stamps are Redis' clock in microseconds, and always larger than the last of the same mailbox. */
+/** A stamp is Redis' clock in microseconds, and always larger than the last stamp of the same mailbox. */
 const LUA_MAILBOX = `
   local mailbox = base .. 'mailbox'
   local function nextStamp()
@@ -29,37 +30,48 @@ const LUA_MAILBOX = `
     return ids
   end
 `;
-const WHOLE = [LUA_CLOCK, LUA_LEDGER, LUA_PRINTS, LUA_FORGET_DELIVERIES, LUA_FORGET_OUTBOX, LUA_MAILBOX];
+const MAILBOX_SCRIPT_PARTS = [
+  LUA_CLOCK,
+  LUA_LEDGER,
+  LUA_FINGERPRINTS,
+  LUA_FORGET_DELIVERIES,
+  LUA_FORGET_OUTBOX,
+  LUA_MAILBOX,
+];
 
-/** Answers the stored revision that is in the way, or the new stamp with the deliveries of a removed namesake. */
+/**
+ * Returns the stored revision if it is not the expected one. Otherwise it returns the new stamp, with the deliveries of
+ * a removed mailbox of the same id.
+ */
 const PUT = redisScript(
-  ...WHOLE,
+  ...MAILBOX_SCRIPT_PARTS,
   `
   local revision = tonumber(redis.call('HGET', mailbox, 'revision')) or 0
   if revision ~= tonumber(ARGV[3]) then return { revision, '' } end
   local stamp = nextStamp()
-  -- What a worker wrote after a namesake was removed must not become this mailbox's past.
+  -- A worker may have written data for a removed mailbox with this id. It must not belong to the new mailbox.
   local late = revision == 0 and forgetAll() or {}
   redis.call('HSET', mailbox, 'doc', ARGV[4], 'revision', revision + 1, 'stamp', stamp, 'key', ARGV[5])
   return { -1, stamp, late }`,
 );
 
+/** Returns 0 if the mailbox was changed since it was read. */
 const AMEND = redisScript(`
   local mailbox = KEYS[1] .. 'mailbox'
-  if redis.call('HGET', mailbox, 'revision') ~= ARGV[1] then return 0 end
+  if redis.call('HGET', mailbox, 'doc') ~= ARGV[1] then return 0 end
   redis.call('HSET', mailbox, 'doc', ARGV[2], 'key', ARGV[3])
   return 1`);
 
 const REMOVE = redisScript(
-  ...WHOLE,
+  ...MAILBOX_SCRIPT_PARTS,
   `
   local stamp = nextStamp()
   return { redis.call('DEL', mailbox), stamp, forgetAll() }`,
 );
 
-/** What a worker wrote after the mailbox was removed. */
+/** Deletes what a worker wrote after the mailbox was removed. */
 const SWEEP = redisScript(
-  ...WHOLE,
+  ...MAILBOX_SCRIPT_PARTS,
   `
   if redis.call('EXISTS', mailbox) == 1 then return {} end
   return forgetAll()`,
@@ -72,74 +84,107 @@ const READ = redisScript(
   return { found[1], found[2] or whole(clock[1] * 1000000 + clock[2]) }`,
 );
 
-type Deps = {
+type RedisMailboxesDeps = {
   redis: RedisConnection;
   keys: RedisKeys;
-  vault: Vault;
-  window: PrintWindow;
+  sealing: MailboxSealing;
+  window: FingerprintWindow;
   registry: RedisRegistry;
-  /** Takes the deliveries of a mailbox out of the index. */
+  /**
+   * Says with what a mailbox is sealed, see sealing/canaries.ts. Called before a write, and after it once the mailbox is
+   * in the index.
+   */
+  announceKey: (canary: Canary) => Promise<void>;
+  /** Learns what the store is sealed with now. */
+  learnKeys: () => Promise<void>;
+  /** Removes the deliveries of a mailbox from the index. */
   forgetDeliveries: (ids: string[]) => Promise<void>;
 };
 
-export function redisMailboxes(deps: Deps): Mailboxes {
-  const { redis, keys, vault, registry } = deps;
-  const open = mailboxReader(vault);
-  const wanted = wantedReader({ registry, mend: (ids) => mend(deps, ids) });
+/** How often an amendment is repeated because the mailbox changed in between. */
+const MAX_AMEND_TRIES = 20;
+
+export function redisMailboxes(deps: RedisMailboxesDeps): Mailboxes {
+  const { redis, keys, sealing, registry } = deps;
+  const open = cachingMailboxReader(sealing.open);
+  const listEnabled = enabledMailboxesReader({ registry, repairIndex: (ids) => repairIndex(deps, ids) });
   return {
     put: (mailbox, state) => put(deps, mailbox, state),
-    async amend(mailbox) {
-      const doc = JSON.stringify(sealMailbox(mailbox, vault));
-      await redis.run(AMEND, keys.mailbox(mailbox.id), [mailbox.revision, doc, vault.sealsWith]);
+    async amend({ id, revision }, change) {
+      for (let tries = 0; tries < MAX_AMEND_TRIES; tries++) {
+        const doc = await readDoc(deps, id);
+        const stored = doc === null ? undefined : open(doc);
+        if (doc === null || !stored || (revision !== undefined && stored.revision !== revision)) return false;
+        const { doc: changed, canary } = sealing.seal(change(stored));
+        await deps.announceKey(canary);
+        const written = await redis.run(AMEND, keys.mailboxPrefix(id), [doc, changed, canary.tag]);
+        await deps.announceKey(canary);
+        if (written === 1) return true;
+      }
+      throw new Problem("conflict", `The mailbox ${id} was changed by others again and again`);
     },
     async get(id) {
       const [doc, [state]] = await Promise.all([readDoc(deps, id), registry.states([id])]);
-      return doc === null ? undefined : withState(open(doc), state ?? null);
+      if (doc === null) return undefined;
+      // A node that did not yet notice that all others left the form of 0.1 may have written it.
+      if (findUnreadableSecret(open(doc))) await learnAgain(deps);
+      return withState(open(doc), state ?? null);
     },
     list: (query) =>
-      listedMailboxes(
-        { registry, read: (id) => readDoc(deps, id), opened: (doc, state) => withState(open(doc), state) },
+      listMailboxes(
+        { registry, readDoc: (id) => readDoc(deps, id), toMailbox: (doc, state) => withState(open(doc), state) },
         query,
       ),
     async remove(id) {
-      await registry.touch(id);
-      const [removed, stamp, deliveries] = listOf(await redis.run(REMOVE, keys.mailbox(id), deps.window.values()));
+      await registry.notePendingChange(id);
+      const [removed, stamp, deliveries] = listOf(
+        await redis.run(REMOVE, keys.mailboxPrefix(id), deps.window.scriptArguments()),
+      );
       await deps.forgetDeliveries(textsOf(deliveries));
-      await registry.index({ id, stamp: textOf(stamp), ...NOBODY });
+      await registry.index({ id, stamp: textOf(stamp), ...REMOVED_REGISTRATION });
       return numberOf(removed) === 1;
     },
-    async observe(states) {
-      await registry.observe(
+    async saveStates(states) {
+      await registry.saveStates(
         states.map(({ id, revision, state }) => ({ id, revision, status: state.status, state: JSON.stringify(state) })),
       );
     },
-    wanted,
+    listEnabled,
   };
 }
 
-const NOBODY = { revision: 0, paused: false, address: "", status: "", state: "", afresh: false };
+/** A missing key is no failure here: the mailbox itself shows which one it is. */
+async function learnAgain({ learnKeys }: RedisMailboxesDeps): Promise<void> {
+  await learnKeys().catch((error: unknown) => {
+    if (asProblem(error).code !== "config") throw error;
+  });
+}
 
-async function put(deps: Deps, mailbox: Mailbox, state: MailboxState | undefined): Promise<Mailbox> {
-  const { redis, keys, vault, registry } = deps;
+const REMOVED_REGISTRATION = { revision: 0, paused: false, address: "", status: "", state: "", afresh: false };
+
+async function put(deps: RedisMailboxesDeps, mailbox: Mailbox, state: MailboxState | undefined): Promise<Mailbox> {
+  const { redis, keys, sealing, registry } = deps;
   const { id, revision } = mailbox;
   const saved = { ...mailbox, revision: revision + 1 };
-  await registry.touch(id);
-  const doc = JSON.stringify(sealMailbox(saved, vault));
-  const args = [...deps.window.values(), revision, doc, vault.sealsWith];
-  const [inTheWay, stamp, late] = listOf(await redis.run(PUT, keys.mailbox(id), args));
-  const stored = numberOf(inTheWay);
+  await registry.notePendingChange(id);
+  const { doc, canary } = sealing.seal(saved);
+  const args = [...deps.window.scriptArguments(), revision, doc, canary.tag];
+  await deps.announceKey(canary);
+  const [conflicting, stamp, lateDeliveries] = listOf(await redis.run(PUT, keys.mailboxPrefix(id), args));
+  const stored = numberOf(conflicting);
   if (stored >= 0) {
-    const found = stored === 0 ? "is not there any more" : `has revision ${stored}`;
+    const found = stored === 0 ? "was removed" : `has revision ${stored}`;
     throw new Problem("conflict", `The mailbox ${id} ${found}, not ${revision}`, { retry: "never" });
   }
-  await deps.forgetDeliveries(textsOf(late));
-  await registry.index({ stamp: textOf(stamp), ...registrationOf(saved, state) });
+  await deps.forgetDeliveries(textsOf(lateDeliveries));
+  await registry.index({ stamp: textOf(stamp), ...toRegistration(saved, state) });
+  await deps.announceKey(canary);
   return saved;
 }
 
-function registrationOf(mailbox: Mailbox, given?: MailboxState) {
+function toRegistration(mailbox: Mailbox, replacement?: MailboxState) {
   const { id, revision, paused } = mailbox;
-  const state = given ?? newState(mailbox);
+  const state = replacement ?? initialState(mailbox);
   const address = mailbox.address.toLowerCase();
   return {
     id,
@@ -148,46 +193,56 @@ function registrationOf(mailbox: Mailbox, given?: MailboxState) {
     address,
     status: state.status,
     state: JSON.stringify(state),
-    afresh: given !== undefined,
+    afresh: replacement !== undefined,
   };
 }
 
-async function readDoc({ redis, keys }: Pick<Deps, "redis" | "keys">, id: string): Promise<string | null> {
-  return textOrNull(await redis.send("hget", [`${keys.mailbox(id)}mailbox`, "doc"]));
+async function readDoc(
+  { redis, keys }: Pick<RedisMailboxesDeps, "redis" | "keys">,
+  id: string,
+): Promise<string | null> {
+  return textOrNull(await redis.send("hget", [`${keys.mailboxPrefix(id)}mailbox`, "doc"]));
 }
 
-/** Without a state (its first one is written a moment after the mailbox) it is a new one. */
+/**
+ * A new mailbox may have no state yet, because its first state is written a moment after the mailbox. Then this returns
+ * the initial state.
+ */
 function withState(mailbox: Mailbox, state: string | null): MailboxWithState {
-  return { mailbox, state: state === null ? newState(mailbox) : stateOf(JSON.parse(state)) };
+  return { mailbox, state: state === null ? initialState(mailbox) : parseState(JSON.parse(state)) };
 }
 
-function stateOf(value: unknown): MailboxState {
-  if (typeof value === "object" && value !== null && "status" in value && "since" in value)
-    return value as MailboxState;
+function parseState(value: unknown): MailboxState {
+  if (typeof value === "object" && value !== null && "status" in value && "since" in value) {
+    const state = value as MailboxState;
+    return { ...state, problem: state.problem && withCurrentCode(state.problem) };
+  }
   throw new Problem("store", "Redis holds a state that cannot be read", { retry: "never" });
 }
 
-/** Brings the index up to what the mailboxes themselves are: for changes that a crash cut short. */
-async function mend(deps: Deps, ids: string[]): Promise<void> {
+/** Corrects index entries from the mailboxes themselves, for changes that a crash interrupted. */
+async function repairIndex(deps: RedisMailboxesDeps, ids: string[]): Promise<void> {
   for (const id of ids) {
-    const [doc, stamp] = listOf(await deps.redis.run(READ, deps.keys.mailbox(id), []));
-    if (doc === null) await deps.registry.index({ id, stamp: textOf(stamp), ...NOBODY });
+    const [doc, stamp] = listOf(await deps.redis.run(READ, deps.keys.mailboxPrefix(id), []));
+    if (doc === null) await deps.registry.index({ id, stamp: textOf(stamp), ...REMOVED_REGISTRATION });
     else
       await deps.registry.index({
-        ...registrationOf(openMailbox(JSON.parse(textOf(doc)), deps.vault)),
+        ...toRegistration(deps.sealing.open(textOf(doc))),
         stamp: textOf(stamp),
       });
   }
 }
 
-/** Drops what workers wrote after their mailbox was removed, and in the end the memory of the removal. */
-export async function sweepRemoved(deps: Deps): Promise<void> {
+/** Deletes what workers wrote after their mailbox was removed, and later the record of the removal. */
+export async function purgeRemovedMailboxes(deps: RedisMailboxesDeps): Promise<void> {
   for (let rank = 0; ;) {
-    const ids = await deps.registry.removed(rank);
+    const ids = await deps.registry.listRemoved(rank);
     for (const id of ids) {
-      const late = textsOf(await deps.redis.run(SWEEP, deps.keys.mailbox(id), deps.window.values()));
-      await deps.forgetDeliveries(late);
-      if (!(await deps.registry.forgetRemoved(id))) rank += 1;
+      const lateDeliveries = textsOf(
+        await deps.redis.run(SWEEP, deps.keys.mailboxPrefix(id), deps.window.scriptArguments()),
+      );
+      await deps.forgetDeliveries(lateDeliveries);
+      if (!(await deps.registry.pruneRemoved(id))) rank += 1;
     }
     if (ids.length === 0) return;
   }

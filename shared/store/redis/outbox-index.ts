@@ -1,9 +1,12 @@
-/** The index over all mailboxes' outgoing messages in Redis: where each lies, when it is due or since when it is over, and its bytes. */
+/**
+ * The index over all mailboxes' outgoing messages in Redis: where each is stored, when it is due or when it ended, and
+ * its size.
+ */
 import { Problem } from "../../contract/problem.ts";
 import type { Sending } from "../../contract/sending.ts";
-import { type RedisConnection, redisScript } from "../redis-client.ts";
+import { type RedisConnection, redisScript } from "./connection/client.ts";
 import type { RedisKeys } from "./keys.ts";
-import { listOf, numberOf, textOrNull, textsOf } from "../redis-reply.ts";
+import { listOf, numberOf, textOrNull, textsOf } from "./connection/reply.ts";
 
 const LUA_DROP_BYTES = `
   local base = KEYS[1]
@@ -15,8 +18,8 @@ const LUA_DROP_BYTES = `
   end
 `;
 
-/** Answers the bytes held when there is no room, else -1. */
-const ANNOUNCE = redisScript(`
+/** Returns the bytes in use when there is no room, else -1. */
+const RESERVE = redisScript(`
   local base = KEYS[1]
   local id, mailbox, due, bytes, bound = unpack(ARGV)
   local held = tonumber(redis.call('GET', base .. 'outbox:bytes')) or 0
@@ -27,7 +30,7 @@ const ANNOUNCE = redisScript(`
   redis.call('ZADD', base .. 'outbox:due', due, id)
   return -1`);
 
-const OVER = redisScript(
+const FINISH = redisScript(
   LUA_DROP_BYTES,
   `
   local id, at, spent = unpack(ARGV)
@@ -37,7 +40,7 @@ const OVER = redisScript(
   return 1`,
 );
 
-const FORGET = redisScript(
+const REMOVE = redisScript(
   LUA_DROP_BYTES,
   `
   for _, id in ipairs(ARGV) do
@@ -49,48 +52,48 @@ const FORGET = redisScript(
   return 1`,
 );
 
-type Located = { id: string; mailbox: string };
+type SendingLocation = { id: string; mailbox: string };
 
 export interface OutboxIndex {
-  /** Before a sending is taken up. Throws `full` past the bound. */
-  announce(sending: Sending, bytes: number): Promise<void>;
-  /** Nobody need look for it before then (ms). */
-  due(id: string, at: number): Promise<void>;
-  /** It is over; `spent` when its bytes are gone. */
-  over(sending: Sending, spent: boolean): Promise<void>;
-  forget(ids: string[]): Promise<void>;
-  locate(id: string): Promise<string | undefined>;
-  dueBefore(at: number, limit: number): Promise<Located[]>;
-  overBefore(at: number, limit: number): Promise<Located[]>;
+  /** Called before a sending is added. Throws `full` when there is no room. */
+  reserve(sending: Sending, bytes: number): Promise<void>;
+  /** The sending needs no work before this time (ms). */
+  setDueTime(id: string, at: number): Promise<void>;
+  /** The sending has ended. With `spent` its bytes are deleted. */
+  markFinished(sending: Sending, spent: boolean): Promise<void>;
+  remove(ids: string[]): Promise<void>;
+  findMailbox(id: string): Promise<string | undefined>;
+  listDueBefore(at: number, limit: number): Promise<SendingLocation[]>;
+  listFinishedBefore(at: number, limit: number): Promise<SendingLocation[]>;
 }
 
-/** `bound` is on the compressed bytes of all outgoing messages. */
-export function redisOutboxIndex(redis: RedisConnection, { all }: RedisKeys, bound: number): OutboxIndex {
-  const before = async (set: string, at: number, limit: number): Promise<Located[]> => {
-    const ids = textsOf(await redis.send("zrangebyscore", [all + set, "-inf", `(${at}`, "limit", 0, limit]));
+/** `maxBytes` limits the compressed bytes of all outgoing messages. */
+export function redisOutboxIndex(redis: RedisConnection, { globalPrefix }: RedisKeys, maxBytes: number): OutboxIndex {
+  const listBefore = async (set: string, at: number, limit: number): Promise<SendingLocation[]> => {
+    const ids = textsOf(await redis.send("zrangebyscore", [globalPrefix + set, "-inf", `(${at}`, "limit", 0, limit]));
     if (ids.length === 0) return [];
-    const mailboxes = listOf(await redis.send("hmget", [`${all}outbox`, ...ids])).map(textOrNull);
+    const mailboxes = listOf(await redis.send("hmget", [`${globalPrefix}outbox`, ...ids])).map(textOrNull);
     return ids.map((id, n) => ({ id, mailbox: mailboxes[n] ?? "" }));
   };
   return {
-    async announce({ id, mailbox, nextAttemptAt }, bytes) {
+    async reserve({ id, mailbox, nextAttemptAt }, bytes) {
       const due = nextAttemptAt === null ? 0 : Date.parse(nextAttemptAt);
-      const held = numberOf(await redis.run(ANNOUNCE, all, [id, mailbox, due, bytes, bound]));
+      const held = numberOf(await redis.run(RESERVE, globalPrefix, [id, mailbox, due, bytes, maxBytes]));
       if (held < 0) return;
-      const room = `${held} of ${bound} bytes are taken, this message needs ${bytes}`;
+      const room = `${held} of ${maxBytes} bytes are in use, and this message needs ${bytes}`;
       throw new Problem("full", `There is no room for another outgoing message: ${room}`);
     },
-    async due(id, at) {
-      await redis.send("zadd", [`${all}outbox:due`, "xx", at, id]);
+    async setDueTime(id, at) {
+      await redis.send("zadd", [`${globalPrefix}outbox:due`, "xx", at, id]);
     },
-    async over({ id, updatedAt }, spent) {
-      await redis.run(OVER, all, [id, Date.parse(updatedAt), Number(spent)]);
+    async markFinished({ id, updatedAt }, spent) {
+      await redis.run(FINISH, globalPrefix, [id, Date.parse(updatedAt), Number(spent)]);
     },
-    async forget(ids) {
-      if (ids.length > 0) await redis.run(FORGET, all, ids);
+    async remove(ids) {
+      if (ids.length > 0) await redis.run(REMOVE, globalPrefix, ids);
     },
-    locate: async (id) => textOrNull(await redis.send("hget", [`${all}outbox`, id])) ?? undefined,
-    dueBefore: (at, limit) => before("outbox:due", at, limit),
-    overBefore: (at, limit) => before("outbox:over", at, limit),
+    findMailbox: async (id) => textOrNull(await redis.send("hget", [`${globalPrefix}outbox`, id])) ?? undefined,
+    listDueBefore: (at, limit) => listBefore("outbox:due", at, limit),
+    listFinishedBefore: (at, limit) => listBefore("outbox:over", at, limit),
   };
 }

@@ -1,24 +1,24 @@
 /**
- * The index over all mailboxes in Redis: ids, addresses and statuses in order, the states, and the changes in the order they happened, so
- * that "what is wanted" is read once and then only as far as it changed. The mailboxes themselves lie elsewhere (each with its own
- * keys), so a change is first noted in `touched`, then written, then indexed here; what a crash leaves noted is indexed by
- * whoever looks next (`mend` in redis-mailboxes.ts).
+ * The index over all mailboxes in Redis: ids, addresses and statuses in order, the states, and the changes in the order
+ * in which they happened. So a node reads the list of enabled mailboxes once and then only the changes. The mailboxes
+ * themselves are stored elsewhere, each with its own keys. So a change is first recorded in `touched`, then written,
+ * then indexed here. If a crash interrupts this, the next reader finishes it (`repairIndex` in mailboxes.ts).
  */
-import { type RedisConnection, redisScript } from "../redis-client.ts";
+import { type RedisConnection, redisScript } from "./connection/client.ts";
 import type { RedisKeys } from "./keys.ts";
-import { LUA_CLOCK } from "./ledger.ts";
-import { listOf, numberOf, textOrNull, textsOf } from "../redis-reply.ts";
+import { listOf, numberOf, textOrNull, textsOf } from "./connection/reply.ts";
+import { LUA_CLOCK } from "./lua.ts";
 
-/** A change that was noted and not indexed for this long was cut short by a crash. */
-const CUT_SHORT_MS = 30_000;
-/** How long a removal is remembered, for nodes that read the changes only now and then. */
-const REMOVED_KEPT_MS = 24 * 60 * 60 * 1000;
+/** A change that was recorded but not indexed for this long was interrupted by a crash. */
+const INTERRUPTED_AFTER_MS = 30_000;
+/** How long a removal is remembered, for nodes that read the changes only sometimes. */
+const REMOVED_RETENTION_MS = 24 * 60 * 60 * 1000;
 
-const TOUCH = redisScript(LUA_CLOCK, "return redis.call('ZADD', base .. 'touched', now, ARGV[1])");
+const NOTE_PENDING_CHANGE = redisScript(LUA_CLOCK, "return redis.call('ZADD', base .. 'touched', now, ARGV[1])");
 
 /**
- * `registry` maps an id to "stamp revision paused address"; revision 0 is a removed one. A newer stamp always wins. The state given is
- * that of a new mailbox, or with `afresh` takes the place of the one before.
+ * `registry` maps an id to "stamp revision paused address"; revision 0 means removed. A newer stamp always wins. The
+ * given state is for a new mailbox; with `afresh` it replaces the stored state.
  */
 const INDEX = redisScript(
   LUA_CLOCK,
@@ -54,8 +54,8 @@ const INDEX = redisScript(
   return 1`,
 );
 
-/** Two commands, and two more for each mailbox whose status changed: most only say that they still hear. */
-const OBSERVE = redisScript(
+/** Two commands, and two more for each mailbox whose status changed. Most states only update `lastVerifiedAt`. */
+const SAVE_STATES = redisScript(
   `
   local base = KEYS[1]
   local ids, fresh = {}, {}
@@ -79,19 +79,19 @@ const OBSERVE = redisScript(
   return 1`,
 );
 
-const LOOK = redisScript(
+const READ_VERSION = redisScript(
   LUA_CLOCK,
   `
-  local cut = redis.call('ZRANGEBYSCORE', base .. 'touched', '-inf', now - ${CUT_SHORT_MS}, 'LIMIT', 0, 100)
+  local cut = redis.call('ZRANGEBYSCORE', base .. 'touched', '-inf', now - ${INTERRUPTED_AFTER_MS}, 'LIMIT', 0, 100)
   local function number(key) return redis.call('GET', base .. key) or '0' end
   return { redis.call('GET', base .. 'era') or '', number('version'), number('floor'), cut }`,
 );
 
-const FORGET_REMOVED = redisScript(
+const PRUNE_REMOVED = redisScript(
   LUA_CLOCK,
   `
   local removed = redis.call('ZSCORE', base .. 'removed', ARGV[1])
-  if not removed or tonumber(removed) > now - ${REMOVED_KEPT_MS} then return 0 end
+  if not removed or tonumber(removed) > now - ${REMOVED_RETENTION_MS} then return 0 end
   local version = redis.call('ZSCORE', base .. 'changes', ARGV[1]) or '0'
   if tonumber(version) > (tonumber(redis.call('GET', base .. 'floor')) or 0) then redis.call('SET', base .. 'floor', version) end
   redis.call('ZREM', base .. 'changes', ARGV[1])
@@ -100,7 +100,7 @@ const FORGET_REMOVED = redisScript(
   return 1`,
 );
 
-/** `stamp` grows with every change of one mailbox; `revision` 0 says that it was removed. */
+/** `stamp` grows with every change of one mailbox. `revision` 0 means that the mailbox was removed. */
 export type Registration = {
   id: string;
   stamp: string;
@@ -109,83 +109,93 @@ export type Registration = {
   address: string;
   status: string;
   state: string;
-  /** The state takes the place of the one before. */
+  /** The given state replaces the stored one. */
   afresh: boolean;
 };
 
-/** `era` is made anew when Redis was emptied. Of changes up to `floor`, removals are forgotten. `cut` were cut short. */
-export type Look = { era: string; version: number; floor: number; cut: string[] };
+/**
+ * `era` is new when Redis was emptied. Removals among the changes up to `floor` are forgotten. `interrupted` are the
+ * changes that a crash interrupted.
+ */
+export type RegistryVersion = { era: string; version: number; floor: number; interrupted: string[] };
 
-/** An entry of the index. A revision of 0 says that the mailbox was removed. */
-export type Registered = { id: string; version: number; revision: number; paused: boolean };
+/** An entry of the index. Revision 0 means that the mailbox was removed. */
+export type RegistryChange = { id: string; version: number; revision: number; paused: boolean };
 
-export function redisRegistry(redis: RedisConnection, { all }: RedisKeys) {
+export function redisRegistry(redis: RedisConnection, { globalPrefix }: RedisKeys) {
   return {
-    async touch(id: string): Promise<void> {
-      await redis.run(TOUCH, all, [id]);
+    async notePendingChange(id: string): Promise<void> {
+      await redis.run(NOTE_PENDING_CHANGE, globalPrefix, [id]);
     },
     async index({ id, stamp, revision, paused, address, status, state, afresh }: Registration): Promise<void> {
       const args = [id, stamp, revision, Number(paused), address, status, state, Number(afresh)];
-      await redis.run(INDEX, all, args);
+      await redis.run(INDEX, globalPrefix, args);
     },
-    async observe(states: { id: string; revision: number; status: string; state: string }[]): Promise<void> {
-      for (let from = 0; from < states.length; from += OBSERVED) {
-        const slice = states.slice(from, from + OBSERVED);
+    async saveStates(states: { id: string; revision: number; status: string; state: string }[]): Promise<void> {
+      for (let from = 0; from < states.length; from += STATES_PER_SCRIPT) {
+        const slice = states.slice(from, from + STATES_PER_SCRIPT);
         await redis.run(
-          OBSERVE,
-          all,
+          SAVE_STATES,
+          globalPrefix,
           slice.flatMap(({ id, revision, status, state }) => [id, revision, status, state]),
         );
       }
     },
     async states(ids: string[]): Promise<(string | null)[]> {
       if (ids.length === 0) return [];
-      const found = listOf(await redis.send("hmget", [`${all}states`, ...ids])).map(textOrNull);
+      const found = listOf(await redis.send("hmget", [`${globalPrefix}states`, ...ids])).map(textOrNull);
       return found.map((entry) => entry && entry.slice(entry.indexOf(" ") + 1));
     },
-    /** Up to `limit` members of an index after a mark. */
-    async members(index: string, range: { from: string; to: string; limit: number }): Promise<string[]> {
-      return textsOf(await redis.send("zrangebylex", [all + index, range.from, range.to, "limit", 0, range.limit]));
+    /** Up to `limit` members of an index after a given member. */
+    async listMembers(index: string, range: { from: string; to: string; limit: number }): Promise<string[]> {
+      return textsOf(
+        await redis.send("zrangebylex", [globalPrefix + index, range.from, range.to, "limit", 0, range.limit]),
+      );
     },
     async count(index: string, from = "-", to = "+"): Promise<number> {
-      return numberOf(await redis.send("zlexcount", [all + index, from, to]));
+      return numberOf(await redis.send("zlexcount", [globalPrefix + index, from, to]));
     },
-    async look(): Promise<Look> {
-      const [era, version, floor, cut] = listOf(await redis.run(LOOK, all, []));
-      return { era: textOrNull(era) ?? "", version: numberOf(version), floor: numberOf(floor), cut: textsOf(cut) };
+    async readVersion(): Promise<RegistryVersion> {
+      const [era, version, floor, cut] = listOf(await redis.run(READ_VERSION, globalPrefix, []));
+      return {
+        era: textOrNull(era) ?? "",
+        version: numberOf(version),
+        floor: numberOf(floor),
+        interrupted: textsOf(cut),
+      };
     },
-    /** Makes this the era unless there is one. Returns the one there is. */
+    /** Sets the era unless there is one. Returns the era that is set. */
     async beginEra(era: string): Promise<string> {
-      await redis.send("set", [`${all}era`, era, "nx"]);
-      return textOrNull(await redis.send("get", [`${all}era`])) ?? era;
+      await redis.send("set", [`${globalPrefix}era`, era, "nx"]);
+      return textOrNull(await redis.send("get", [`${globalPrefix}era`])) ?? era;
     },
     /** The next changes after a version, in their order, at most a thousand. */
-    async changes(after: number): Promise<Registered[]> {
-      const args = [`${all}changes`, `(${after}`, "+inf", "withscores", "limit", 0, SLICE];
+    async listChanges(after: number): Promise<RegistryChange[]> {
+      const args = [`${globalPrefix}changes`, `(${after}`, "+inf", "withscores", "limit", 0, BATCH_SIZE];
       const found = listOf(await redis.send("zrangebyscore", args))
         .flat()
         .map(String);
       const ids = found.filter((_, n) => n % 2 === 0);
       if (ids.length === 0) return [];
-      const entries = listOf(await redis.send("hmget", [`${all}registry`, ...ids])).map(textOrNull);
+      const entries = listOf(await redis.send("hmget", [`${globalPrefix}registry`, ...ids])).map(textOrNull);
       return ids.map((id, n) => {
         const [, revision, paused] = entries[n]?.split(" ") ?? [];
         return { id, version: Number(found[2 * n + 1]), revision: Number(revision ?? 0), paused: paused === "1" };
       });
     },
-    /** Removed mailboxes, those removed first in front, at most a thousand from a rank on. */
-    async removed(rank: number): Promise<string[]> {
-      return textsOf(await redis.send("zrange", [`${all}removed`, rank, rank + SLICE - 1]));
+    /** Removed mailboxes from a rank on, the earliest removals first, at most a thousand. */
+    async listRemoved(rank: number): Promise<string[]> {
+      return textsOf(await redis.send("zrange", [`${globalPrefix}removed`, rank, rank + BATCH_SIZE - 1]));
     },
-    /** Drops the memory of a removal when it is old enough. Returns whether it was. */
-    async forgetRemoved(id: string): Promise<boolean> {
-      return numberOf(await redis.run(FORGET_REMOVED, all, [id])) === 1;
+    /** Forgets a removal when it is old enough. Returns whether it was. */
+    async pruneRemoved(id: string): Promise<boolean> {
+      return numberOf(await redis.run(PRUNE_REMOVED, globalPrefix, [id])) === 1;
     },
   };
 }
 
 export type RedisRegistry = ReturnType<typeof redisRegistry>;
 
-const SLICE = 1_000;
-/** States in one script; Lua's stack bounds what `unpack` may give. */
-const OBSERVED = 500;
+const BATCH_SIZE = 1_000;
+/** States in one script. Lua's stack limits what `unpack` may return. */
+const STATES_PER_SCRIPT = 500;

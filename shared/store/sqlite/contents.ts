@@ -1,18 +1,20 @@
-/** What an embedded store's file holds beyond what the Store interface tells: for moving it elsewhere. */
+/** Reads what a SQLite store's file holds beyond the Store interface, to move it into another store. */
 import type { MessageRef } from "../../contract/message.ts";
-import type { DeliveredPrint } from "../redis/import.ts";
 import type { Database } from "./database.ts";
 import { bytes, integer, type Row, text } from "./row.ts";
 import { DONE, FREE } from "./schema.ts";
+import type { DeliveredFingerprint } from "../delivered-fingerprint.ts";
 
-/** The ledger's exceptions: messages that are not done yet, and those done before the cursor has passed them. */
-export function exceptions(db: Database, mailbox: string): { open: MessageRef[]; ahead: MessageRef[] } {
+/**
+ * The rows of the ledger: messages that are not done yet, and messages that were done before the cursor passed them.
+ */
+export function readLedgerExceptions(db: Database, mailbox: string): { open: MessageRef[]; ahead: MessageRef[] } {
   const sql = "select folder, epoch, uid from messages where mailbox = ? and state = ?";
-  return { open: db.all(sql, mailbox, FREE).map(refOf), ahead: db.all(sql, mailbox, DONE).map(refOf) };
+  return { open: db.all(sql, mailbox, FREE).map(toMessageRef), ahead: db.all(sql, mailbox, DONE).map(toMessageRef) };
 }
 
-/** Where a message lies; its size and time are not kept here, and nobody asks the ledger for them. */
-function refOf(row: Row): MessageRef {
+/** Where a message lies. The ledger does not store its size and time, and nobody needs them from here. */
+function toMessageRef(row: Row): MessageRef {
   return {
     folder: text(row, "folder"),
     epoch: text(row, "epoch"),
@@ -22,8 +24,8 @@ function refOf(row: Row): MessageRef {
   };
 }
 
-/** Prints of delivered content since a time (ms). */
-export function deliveredPrints(db: Database, mailbox: string, since: number): DeliveredPrint[] {
+/** Fingerprints of content that was delivered since a time (ms). */
+export function listDeliveredFingerprints(db: Database, mailbox: string, since: number): DeliveredFingerprint[] {
   const sql = "select print, folder, epoch, uid, at from prints where mailbox = ? and state = ? and at >= ?";
   return db.all(sql, mailbox, DONE, since).map((row) => ({
     print: Buffer.from(bytes(row, "print")).toString("hex"),
@@ -35,6 +37,6 @@ export function deliveredPrints(db: Database, mailbox: string, since: number): D
 }
 
 /** Ids of a mailbox's outgoing messages, oldest first. */
-export function sendingIds(db: Database, mailbox: string): string[] {
+export function listSendingIds(db: Database, mailbox: string): string[] {
   return db.all("select id from outbox where mailbox = ? order by created_at", mailbox).map((row) => text(row, "id"));
 }

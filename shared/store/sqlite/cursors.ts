@@ -1,34 +1,34 @@
 /** Cursors and fences in SQLite. */
-import { AGAIN, type Cursor, type MessageRef } from "../../contract/message.ts";
+import { RESYNC_EPOCH, type Cursor, type MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Database } from "./database.ts";
-import { reopen, takeCare } from "./ledger.ts";
+import { reopen, addMessage } from "./ledger.ts";
 import { integer, type Row, text, textOrNull } from "./row.ts";
 import { DONE } from "./schema.ts";
 import type { Cursors } from "../store.ts";
 
 export function sqliteCursors(db: Database): Cursors {
   return {
-    fence: async (mailbox) => db.step(() => nextFence(db, mailbox)),
+    issueFence: async (mailbox) => db.transact(() => issueFence(db, mailbox)),
     async read(mailbox) {
-      return db.all("select * from cursors where mailbox = ? order by folder", mailbox).map(cursorOf);
+      return db.all("select * from cursors where mailbox = ? order by folder", mailbox).map(toCursor);
     },
     async advance(mailbox, cursor, messages, fence) {
-      db.step(() => {
+      db.transact(() => {
         checkFence(db, mailbox, fence);
         advance(db, mailbox, cursor, messages);
       });
     },
     async reopen(mailbox, messages) {
-      db.step(() => {
+      db.transact(() => {
         for (const ref of messages) reopen(db, mailbox, ref);
       });
     },
   };
 }
 
-/** One counter for all mailboxes, so that a fence of a removed mailbox is never given to its namesake. */
-function nextFence(db: Database, mailbox: string): number {
+/** One counter for all mailboxes. So a new mailbox with the id of a removed one never gets an old fence. */
+function issueFence(db: Database, mailbox: string): number {
   const row = db.get("update meta set value = value + 1 where name = 'fence' returning value");
   const fence = integer(row, "value");
   db.run("insert or replace into fences (mailbox, fence) values (?, ?)", mailbox, fence);
@@ -44,13 +44,13 @@ function checkFence(db: Database, mailbox: string, fence: number): void {
 function advance(db: Database, mailbox: string, cursor: Cursor, messages: MessageRef[]): void {
   const { folder, epoch, state } = cursor;
   const row = db.get("select * from cursors where mailbox = ? and folder = ?", mailbox, folder);
-  const before = row && cursorOf(row);
-  const same = before?.epoch === epoch ? before : undefined;
-  const uid = Math.max(cursor.uid, same?.uid ?? 0);
-  const newest = same !== undefined && same.newest > cursor.newest ? same.newest : cursor.newest;
+  const previous = row && toCursor(row);
+  const sameEpoch = previous?.epoch === epoch ? previous : undefined;
+  const uid = Math.max(cursor.uid, sameEpoch?.uid ?? 0);
+  const newest = sameEpoch !== undefined && sameEpoch.newest > cursor.newest ? sameEpoch.newest : cursor.newest;
   for (const ref of messages) {
-    // At or below the cursor, a message without a row is done: it must not come back.
-    if (same === undefined || ref.uid > same.uid) takeCare(db, mailbox, ref);
+    // A message at or below the cursor without a row is done. It must not get a row again.
+    if (sameEpoch === undefined || ref.uid > sameEpoch.uid) addMessage(db, mailbox, ref);
   }
   db.run(
     "insert or replace into cursors (mailbox, folder, epoch, uid, state, newest) values (?, ?, ?, ?, ?, ?)",
@@ -61,15 +61,15 @@ function advance(db: Database, mailbox: string, cursor: Cursor, messages: Messag
     state,
     newest,
   );
-  const passed = "delete from messages where mailbox = ? and folder = ? and epoch = ? and uid <= ? and state = ?";
-  db.run(passed, mailbox, folder, epoch, uid, DONE);
-  if (before !== undefined && same === undefined) {
-    const others = "delete from messages where mailbox = ? and folder = ? and epoch not in (?, ?)";
-    db.run(others, mailbox, folder, epoch, AGAIN);
+  const deletePassed = "delete from messages where mailbox = ? and folder = ? and epoch = ? and uid <= ? and state = ?";
+  db.run(deletePassed, mailbox, folder, epoch, uid, DONE);
+  if (previous !== undefined && sameEpoch === undefined) {
+    const deleteOtherEpochs = "delete from messages where mailbox = ? and folder = ? and epoch not in (?, ?)";
+    db.run(deleteOtherEpochs, mailbox, folder, epoch, RESYNC_EPOCH);
   }
 }
 
-function cursorOf(row: Row): Cursor {
+function toCursor(row: Row): Cursor {
   const [folder, epoch, newest] = [text(row, "folder"), text(row, "epoch"), text(row, "newest")];
   return { folder, epoch, uid: integer(row, "uid"), state: textOrNull(row, "state"), newest };
 }

@@ -1,49 +1,50 @@
-/** Waiting until a database's newest steps are on the disk, beside everything else this process does. */
+/** Waits until a database's newest transactions are on the disk, without blocking the process. */
 import { closeSync, fdatasync, fdatasyncSync, openSync, realpathSync } from "node:fs";
 import { promisify } from "node:util";
 
-const synced = promisify(fdatasync);
+const fdatasyncAsync = promisify(fdatasync);
 
 export type Disk = {
-  /** Resolves once every step committed before the call would survive a power cut. */
+  /** Resolves once every transaction that was committed before the call would survive a power cut. */
   sync(): Promise<void>;
-  /** The same at once, holding up the process. */
+  /** The same at once. It blocks the process. */
   syncNow(): void;
-  /** Lets go of the file, when no wait is under way any more. */
+  /** Closes the file when no wait is in progress. */
   close(): void;
 };
 
 /**
- * The write-ahead log of the open database at `path`. A step of synchronous = NORMAL has written its
- * pages into the log when it is committed and leaves them to the operating system; waiting for them is all that FULL would do
- * more (https://sqlite.org/wal.html#performance_considerations). Everything committed before lies in the same log, or is on the disk.
+ * The write-ahead log of the open database at `path`. With synchronous = NORMAL a commit has written its pages into the
+ * log and leaves them to the operating system. FULL only adds the wait for the disk
+ * (https://sqlite.org/wal.html#performance_considerations). Everything that was committed before is in the same log or
+ * on the disk.
  */
 export function walOnDisk(path: string): Disk {
-  let opened: number | undefined;
-  // A link to a database has its log where the database is.
-  const log = () => (opened ??= openSync(`${realpathSync(path)}-wal`, "r+"));
-  let underWay = 0;
+  let logFd: number | undefined;
+  // If the path is a symbolic link, the log is beside the real database.
+  const getLogFd = () => (logFd ??= openSync(`${realpathSync(path)}-wal`, "r+"));
+  let pending = 0;
   let closing = false;
-  const closeWhenFree = () => {
-    if (closing && underWay === 0 && opened !== undefined) closeSync(opened);
+  const closeWhenIdle = () => {
+    if (closing && pending === 0 && logFd !== undefined) closeSync(logFd);
   };
   return {
     async sync() {
-      underWay++;
+      pending++;
       try {
-        await synced(log());
+        await fdatasyncAsync(getLogFd());
       } finally {
-        underWay--;
-        closeWhenFree();
+        pending--;
+        closeWhenIdle();
       }
     },
-    syncNow: () => fdatasyncSync(log()),
+    syncNow: () => fdatasyncSync(getLogFd()),
     close() {
       closing = true;
-      closeWhenFree();
+      closeWhenIdle();
     },
   };
 }
 
-/** For a database in memory. */
-export const nowhere: Disk = { sync: async () => undefined, syncNow: () => undefined, close: () => undefined };
+/** The disk of a database in memory. */
+export const noDisk: Disk = { sync: async () => undefined, syncNow: () => undefined, close: () => undefined };

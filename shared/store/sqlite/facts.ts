@@ -1,49 +1,51 @@
 /** The last facts of each mailbox in SQLite. */
 import { Problem } from "../../contract/problem.ts";
 import type { Fact } from "../../telemetry/events.ts";
+import { parseStoredFact } from "../../telemetry/stored-facts.ts";
 import type { Database } from "./database.ts";
 import { json } from "./row.ts";
 import type { Facts } from "../store.ts";
 
-const KEPT = 200;
+const MAX_FACTS = 200;
 
 export function sqliteFacts(db: Database): Facts {
   return {
     async append(facts) {
-      db.step(() => {
-        for (const [mailbox, own] of byMailbox(facts)) {
-          // What a batch itself pushes out need not be written.
-          for (const fact of own.slice(-KEPT)) {
+      db.transact(() => {
+        for (const [mailbox, own] of groupByMailbox(facts)) {
+          // Facts of this batch that newer facts of the batch would push out need not be written.
+          for (const fact of own.slice(-MAX_FACTS)) {
             db.run("insert into facts (mailbox, doc) values (?, ?)", mailbox, JSON.stringify(fact));
           }
-          forgetOld(db, mailbox);
+          pruneOldFacts(db, mailbox);
         }
       });
     },
     async recent(mailbox, limit) {
       const sql = "select doc from facts where mailbox = ? order by seq desc limit ?";
-      return db.all(sql, mailbox, limit).map((row) => factOf(json(row, "doc")));
+      return db.all(sql, mailbox, limit).map((row) => parseFact(json(row, "doc")));
     },
   };
 }
 
-function byMailbox(facts: Fact[]): Map<string, Fact[]> {
-  const found = new Map<string, Fact[]>();
+function groupByMailbox(facts: Fact[]): Map<string, Fact[]> {
+  const groups = new Map<string, Fact[]>();
   for (const fact of facts) {
     if (!("mailbox" in fact)) continue;
-    const own = found.get(fact.mailbox);
+    const own = groups.get(fact.mailbox);
     if (own) own.push(fact);
-    else found.set(fact.mailbox, [fact]);
+    else groups.set(fact.mailbox, [fact]);
   }
-  return found;
+  return groups;
 }
 
-function forgetOld(db: Database, mailbox: string): void {
+function pruneOldFacts(db: Database, mailbox: string): void {
   const oldest = "select seq from facts where mailbox = ? order by seq desc limit 1 offset ?";
-  db.run(`delete from facts where mailbox = ? and seq <= (${oldest})`, mailbox, mailbox, KEPT);
+  db.run(`delete from facts where mailbox = ? and seq <= (${oldest})`, mailbox, mailbox, MAX_FACTS);
 }
 
-function factOf(value: unknown): Fact {
-  if (typeof value === "object" && value !== null && "at" in value && "kind" in value) return value as Fact;
+function parseFact(value: unknown): Fact {
+  const fact = parseStoredFact(value);
+  if (fact) return fact;
   throw new Problem("store", "The database holds a fact that cannot be read", { retry: "never" });
 }

@@ -1,40 +1,56 @@
-/** The window of content fingerprints in SQLite: it recognises a message that was moved or renumbered, and tells twins apart. */
+/**
+ * The window of content fingerprints in SQLite. It recognises a message that was moved or renumbered, and tells twins
+ * apart.
+ */
 import { createHash } from "node:crypto";
 import type { MessageRef } from "../../contract/message.ts";
+import { clock } from "../../time.ts";
 import type { Database } from "./database.ts";
 import { integer, text } from "./row.ts";
 import { CLAIMED, DONE } from "./schema.ts";
 import type { Identity } from "../store.ts";
 
-/** A message of a mailbox. */
-type Place = { mailbox: string; ref: MessageRef };
-type Print = { folder: string; epoch: string; uid: number; state: number; expires: number };
+/** Where a message of a mailbox lies. */
+type MessageLocation = { mailbox: string; ref: MessageRef };
+type Fingerprint = {
+  folder: string;
+  epoch: string;
+  uid: number;
+  state: number;
+  expires: number;
+  perhapsKnown: boolean;
+};
 
-/** Part of a step: `identify` of the ledger. `fingerprint` is 16 bytes in hex. */
-export function identify(db: Database, place: Place, fingerprint: string, ttlMs: number): Identity {
-  const print = Buffer.from(fingerprint, "hex");
-  const found = find(db, place.mailbox, print);
-  if (found === undefined || !isTwin(found, place.ref)) {
-    return { kind: take(db, place, { print, found, ttlMs }), twin: false };
+/** Runs inside a transaction: `identify` of the ledger. `fingerprint` is 16 bytes in hex. */
+export function identify(db: Database, location: MessageLocation, fingerprint: string, ttlMs: number): Identity {
+  const digest = Buffer.from(fingerprint, "hex");
+  const found = findFingerprint(db, location.mailbox, digest);
+  if (found === undefined || !isOtherMessage(found, location.ref)) {
+    return { kind: claimFingerprint(db, location, { print: digest, found, ttlMs }), sharesContent: false };
   }
-  const own = twinPrint(print, place.ref);
-  const answer = take(db, place, { print: own, found: find(db, place.mailbox, own), ttlMs });
-  return { kind: answer, twin: true };
+  const ownDigest = perMessageFingerprint(digest, location.ref);
+  const kind = claimFingerprint(db, location, {
+    print: ownDigest,
+    found: findFingerprint(db, location.mailbox, ownDigest),
+    ttlMs,
+  });
+  return { kind, sharesContent: true };
 }
 
-function take(
+function claimFingerprint(
   db: Database,
-  place: Place,
-  at: { print: Buffer; found: Print | undefined; ttlMs: number },
+  location: MessageLocation,
+  at: { print: Buffer; found: Fingerprint | undefined; ttlMs: number },
 ): Identity["kind"] {
   const { found, print, ttlMs } = at;
-  const now = Date.now();
+  const now = clock.now();
   if (found?.state === DONE) return "duplicate";
-  if (found !== undefined && !isSame(found, place.ref) && found.expires > now) return "busy";
-  const { folder, epoch, uid } = place.ref;
+  if (found !== undefined && !isSameMessage(found, location.ref) && found.expires > now) return "busy";
+  const { folder, epoch, uid } = location.ref;
   db.run(
-    "insert or replace into prints (mailbox, print, folder, epoch, uid, state, expires, at) values (?, ?, ?, ?, ?, ?, ?, ?)",
-    place.mailbox,
+    `insert or replace into prints (mailbox, print, folder, epoch, uid, state, expires, at, perhaps_known)
+       values (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    location.mailbox,
     print,
     folder,
     epoch,
@@ -42,43 +58,54 @@ function take(
     CLAIMED,
     now + ttlMs,
     now,
+    location.ref.perhapsKnown ? 1 : 0,
   );
   return "new";
 }
 
-function find(db: Database, mailbox: string, print: Buffer): Print | undefined {
-  const sql = "select folder, epoch, uid, state, expires from prints where mailbox = ? and print = ?";
-  const row = db.get(sql, mailbox, print);
+function findFingerprint(db: Database, mailbox: string, digest: Buffer): Fingerprint | undefined {
+  const sql = "select folder, epoch, uid, state, expires, perhaps_known from prints where mailbox = ? and print = ?";
+  const row = db.get(sql, mailbox, digest);
   if (row === undefined) return undefined;
   const [uid, state, expires] = [integer(row, "uid"), integer(row, "state"), integer(row, "expires")];
-  return { folder: text(row, "folder"), epoch: text(row, "epoch"), uid, state, expires };
+  const perhapsKnown = integer(row, "perhaps_known") === 1;
+  return { folder: text(row, "folder"), epoch: text(row, "epoch"), uid, state, expires, perhapsKnown };
 }
 
-function isSame(found: Print, ref: MessageRef): boolean {
+function isSameMessage(found: Fingerprint, ref: MessageRef): boolean {
   return found.folder === ref.folder && found.epoch === ref.epoch && found.uid === ref.uid;
 }
 
-/** Within one folder and epoch a uid is never given twice (RFC 9051, 2.3.1.1), so another uid is another message. */
-function isTwin(found: Print, ref: MessageRef): boolean {
-  return found.folder === ref.folder && found.epoch === ref.epoch && found.uid !== ref.uid;
+/**
+ * A server never assigns a uid twice in one folder and epoch (RFC 9051 section 2.3.1.1), so another uid is another
+ * message. Numbers of this service are as good as the names that they stand for: of two messages, the later one may be
+ * the earlier one if it is perhaps known, whichever of them is delivered first.
+ */
+function isOtherMessage(found: Fingerprint, ref: MessageRef): boolean {
+  if (found.folder !== ref.folder || found.epoch !== ref.epoch || found.uid === ref.uid) return false;
+  return !ref.perhapsKnown && !(found.perhapsKnown && ref.uid < found.uid);
 }
 
-function twinPrint(print: Buffer, ref: MessageRef): Buffer {
-  const place = `${print.toString("hex")}|${ref.folder}|${ref.epoch}|${ref.uid}`;
-  return createHash("sha256").update(place).digest().subarray(0, 16);
+function perMessageFingerprint(digest: Buffer, ref: MessageRef): Buffer {
+  const location = `${digest.toString("hex")}|${ref.folder}|${ref.epoch}|${ref.uid}`;
+  return createHash("sha256").update(location).digest().subarray(0, 16);
 }
 
-/** Named, because the planner would rather walk through all prints of the mailbox. */
-const CLAIMED_PRINTS = "prints indexed by prints_claimed";
-const CLAIMED_AT = "mailbox = ? and folder = ? and epoch = ? and uid = ? and state = 1";
+/** The index is named, because the query planner would otherwise scan all fingerprints of the mailbox. */
+const CLAIMED_FINGERPRINTS = "prints indexed by prints_claimed";
+const WHERE_CLAIMED = "mailbox = ? and folder = ? and epoch = ? and uid = ? and state = 1";
 
-/** Part of a step: the content claimed from this place is delivered, or in a delivery's care. */
-export function finishPrint(db: Database, mailbox: string, ref: MessageRef): void {
-  const values = [DONE, Date.now(), mailbox, ref.folder, ref.epoch, ref.uid];
-  db.run(`update ${CLAIMED_PRINTS} set state = ?, at = ? where ${CLAIMED_AT}`, ...values);
+/**
+ * Runs inside a transaction: the content that was claimed from this place is delivered, or a delivery record holds it.
+ */
+export function markFingerprintDelivered(db: Database, mailbox: string, ref: MessageRef): void {
+  const values = [DONE, clock.now(), mailbox, ref.folder, ref.epoch, ref.uid];
+  db.run(`update ${CLAIMED_FINGERPRINTS} set state = ?, at = ? where ${WHERE_CLAIMED}`, ...values);
 }
 
-/** Part of a step: nothing came of this place, so the same content elsewhere is not kept waiting. */
-export function dropClaimedPrint(db: Database, mailbox: string, ref: MessageRef): void {
-  db.run(`delete from ${CLAIMED_PRINTS} where ${CLAIMED_AT}`, mailbox, ref.folder, ref.epoch, ref.uid);
+/**
+ * Runs inside a transaction: nothing was delivered from this place, so the same content in another place need not wait.
+ */
+export function dropClaimedFingerprint(db: Database, mailbox: string, ref: MessageRef): void {
+  db.run(`delete from ${CLAIMED_FINGERPRINTS} where ${WHERE_CLAIMED}`, mailbox, ref.folder, ref.epoch, ref.uid);
 }

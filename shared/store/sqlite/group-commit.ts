@@ -1,29 +1,30 @@
 /**
- * Group commit: the small writes of one turn of the event loop share one transaction, whose commit is what they cost most, and those
- * that have to be on the disk share one wait for it, which holds up nobody else.
+ * Group commit. The small writes of one turn of the event loop share one transaction, because the commit is their
+ * largest cost. Those that must be on the disk share one wait for the disk, and nobody else waits.
  */
 
-/** How the one who asked is told. */
-type Told = { done: () => void; failed: (error: unknown) => void };
-/** `run` does the work, within a step, and gives what to say once it counts. */
-type Job = { run: () => Told; durable: boolean; failed: (error: unknown) => void };
+/** Settles the caller's promise. */
+type Completion = { done: () => void; failed: (error: unknown) => void };
+/** `run` does the work inside the transaction and returns how to settle the promise after the commit. */
+type Job = { run: () => Completion; durable: boolean; failed: (error: unknown) => void };
 
-type Deps = {
-  step: <T>(work: () => T) => T;
-  /** Resolves once everything committed before the call is on the disk. */
+type GroupCommitDeps = {
+  transact: <T>(work: () => T) => T;
+  /** Resolves once everything that was committed before the call is on the disk. */
   sync: () => Promise<void>;
 };
 
 /**
- * `add` collects work until the turn ends, then does all of it in one step, in the order it came; its promises settle after the commit,
- * the durable ones when that is on the disk. While the disk is busy, further durable work gathers for the next step. When one throws,
- * each is done again in a step of its own, so that it rejects alone: work must do nothing but read and write the database.
- * Where the disk refuses, durable work rejects although it may be there. `close` does what is waiting at once; `saved` is then to be
- * called when all of it is on the disk.
+ * `add` collects work until the turn ends, then does all of it in one transaction, in the order in which it came. The
+ * promises settle after the commit, the durable ones when the commit is on the disk. While the disk is busy, further
+ * durable work waits for the next transaction. If one piece of work throws, each piece is done again in its own
+ * transaction, so that only the faulty one rejects. So work must do nothing but read and write the database. If the
+ * disk reports an error, durable work rejects although it may be stored. `close` does the waiting work at once; call
+ * `saved` when all of it is on the disk.
  */
-export function grouped({ step, sync }: Deps) {
+export function groupCommit({ transact, sync }: GroupCommitDeps) {
   let waiting: Job[] = [];
-  let unsaved: Told[] = [];
+  let unsynced: Completion[] = [];
   let [scheduled, syncing] = [false, false];
 
   const schedule = () => {
@@ -32,9 +33,9 @@ export function grouped({ step, sync }: Deps) {
     setImmediate(flush);
   };
   const commit = (jobs: Job[]) => {
-    for (const [job, told] of committed(step, jobs)) {
-      if (job.durable) unsaved.push(told);
-      else told.done();
+    for (const [job, completion] of commitJobs(transact, jobs)) {
+      if (job.durable) unsynced.push(completion);
+      else completion.done();
     }
   };
   const flush = () => {
@@ -42,20 +43,20 @@ export function grouped({ step, sync }: Deps) {
     const jobs = syncing ? waiting.filter(({ durable }) => !durable) : waiting;
     waiting = syncing ? waiting.filter(({ durable }) => durable) : [];
     commit(jobs);
-    if (unsaved.length > 0 && !syncing) void save();
+    if (unsynced.length > 0 && !syncing) void syncCompleted();
   };
-  const save = async () => {
-    const those = unsaved;
-    unsaved = [];
+  const syncCompleted = async () => {
+    const batch = unsynced;
+    unsynced = [];
     syncing = true;
     try {
       await sync();
-      for (const { done } of those) done();
+      for (const { done } of batch) done();
     } catch (error) {
-      for (const { failed } of those) failed(error);
+      for (const { failed } of batch) failed(error);
     }
     syncing = false;
-    // What these were waited for with comes along.
+    // Work that came during the wait for the disk is next.
     if (waiting.length > 0) schedule();
   };
   const add = <T>(work: () => T, durable = false): Promise<T> =>
@@ -73,22 +74,22 @@ export function grouped({ step, sync }: Deps) {
       const jobs = waiting;
       waiting = [];
       commit(jobs);
-      const those = unsaved;
-      unsaved = [];
-      return { saved: () => those.forEach(({ done }) => done()) };
+      const batch = unsynced;
+      unsynced = [];
+      return { saved: () => batch.forEach(({ done }) => done()) };
     },
   };
 }
 
-function committed(step: Deps["step"], jobs: Job[]): [Job, Told][] {
+function commitJobs(transact: GroupCommitDeps["transact"], jobs: Job[]): [Job, Completion][] {
   try {
-    if (jobs.length > 1) return step(() => jobs.map((job) => [job, job.run()]));
+    if (jobs.length > 1) return transact(() => jobs.map((job) => [job, job.run()]));
   } catch {
-    // Undone as a whole; the one at fault will throw again, into its own promise.
+    // The whole transaction was rolled back. The faulty piece of work will throw again, into its own promise.
   }
-  return jobs.flatMap((job): [Job, Told][] => {
+  return jobs.flatMap((job): [Job, Completion][] => {
     try {
-      return [[job, step(job.run)]];
+      return [[job, transact(job.run)]];
     } catch (error) {
       job.failed(error);
       return [];

@@ -1,66 +1,78 @@
-/** Registered mailboxes in SQLite: their secrets sealed, their states in a table of their own. */
+/** Registered mailboxes in SQLite, with encrypted secrets. Their states are in a table of their own. */
 import * as v from "valibot";
 import { type Mailbox, MailboxStatus, type MailboxState } from "../../contract/mailbox.ts";
-import { Problem, type ProblemView } from "../../contract/problem.ts";
+import { Problem, type ProblemView, withCurrentCode } from "../../contract/problem.ts";
+import { clock } from "../../time.ts";
+import { endOfPrefix } from "../access-rules.ts";
 import type { Database } from "./database.ts";
-import { cut, readMark } from "../page-token.ts";
-import { integer, json, readInTurns, type Row, text, textOrNull } from "./row.ts";
-import { OWNED } from "./schema.ts";
-import { newState, type Mailboxes, type MailboxQuery, type MailboxWithState, type Page } from "../store.ts";
-import { mailboxReader, openMailbox, sealMailbox, type Vault } from "../vault.ts";
+import { paginate, decodePageToken } from "../page-token.ts";
+import { integer, json, readInBatches, type Row, text, textOrNull } from "./row.ts";
+import { OWNED_TABLES } from "./schema.ts";
+import { initialState, type Mailboxes, type MailboxQuery, type MailboxWithState, type Page } from "../store.ts";
+import type { MailboxSealing } from "../mailbox-sealing.ts";
+import { cachingMailboxReader } from "../sealed-mailboxes.ts";
 
-const WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s.mailbox = m.id";
+const SELECT_WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s.mailbox = m.id";
 
-export function sqliteMailboxes(db: Database, vault: Vault): Mailboxes {
-  const read = mailboxReader(vault);
-  const opened = (row: Row): MailboxWithState => ({ mailbox: read(text(row, "doc")), state: stateOf(row) });
+export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxes {
+  const read = cachingMailboxReader(sealing.open);
+  const toMailboxWithState = (row: Row): MailboxWithState => ({
+    mailbox: read(text(row, "doc")),
+    state: parseState(row),
+  });
   return {
-    put: async (mailbox, state) => db.durably(() => put(db, vault, mailbox, state)),
-    async amend(mailbox) {
-      const doc = JSON.stringify(sealMailbox(mailbox, vault));
-      const sql = "update mailboxes set doc = ?, key_id = ? where id = ? and revision = ?";
-      db.durably(() => db.run(sql, doc, vault.sealsWith, mailbox.id, mailbox.revision));
-    },
+    put: async (mailbox, state) => db.transactDurably(() => put(db, sealing, mailbox, state)),
+    amend: async ({ id, revision }, change) =>
+      db.transactDurably(() => {
+        const row = db.get(
+          "select doc from mailboxes where id = ? and revision = coalesce(?, revision)",
+          id,
+          revision ?? null,
+        );
+        if (!row) return false;
+        const { doc, canary } = sealing.seal(change(read(text(row, "doc"))));
+        return db.run("update mailboxes set doc = ?, key_id = ? where id = ?", doc, canary.tag, id) > 0;
+      }),
     async get(id) {
-      const row = db.get(`${WITH_STATE} where m.id = ?`, id);
-      return row && opened(row);
+      const row = db.get(`${SELECT_WITH_STATE} where m.id = ?`, id);
+      return row && toMailboxWithState(row);
     },
     async list(query) {
-      const page = listed(db, query);
-      return { ...page, items: await readInTurns(page.items, opened) };
+      const page = listMailboxes(db, query);
+      return { ...page, items: await readInBatches(page.items, toMailboxWithState) };
     },
     remove: async (id) =>
-      db.durably(() => {
-        forget(db, id);
+      db.transactDurably(() => {
+        deleteOwnedRows(db, id);
         db.run("delete from fences where mailbox = ?", id);
-        db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, Date.now());
+        db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, clock.now());
         return db.run("delete from mailboxes where id = ?", id) > 0;
       }),
-    async observe(states) {
-      db.step(() => {
+    async saveStates(states) {
+      db.transact(() => {
         for (const { id, revision, state } of states) {
           if (db.get("select 1 from mailboxes where id = ? and revision = ?", id, revision))
             writeState(db, id, state, "update");
         }
       });
     },
-    async wanted() {
+    async listEnabled() {
       const rows = db.all("select id, revision from mailboxes where paused = 0 order by id");
       return rows.map((row) => ({ id: text(row, "id"), revision: integer(row, "revision") }));
     },
   };
 }
 
-function put(db: Database, vault: Vault, mailbox: Mailbox, state: MailboxState | undefined): Mailbox {
+function put(db: Database, sealing: MailboxSealing, mailbox: Mailbox, state: MailboxState | undefined): Mailbox {
   const { id } = mailbox;
   const row = db.get("select revision from mailboxes where id = ?", id);
   const revision = row === undefined ? 0 : integer(row, "revision");
   if (revision !== mailbox.revision) {
-    const found = row === undefined ? "is not there any more" : `has revision ${revision}`;
+    const found = row === undefined ? "was removed" : `has revision ${revision}`;
     throw new Problem("conflict", `The mailbox ${id} ${found}, not ${mailbox.revision}`, { retry: "never" });
   }
   const saved = { ...mailbox, revision: revision + 1 };
-  const doc = JSON.stringify(sealMailbox(saved, vault));
+  const { doc, canary } = sealing.seal(saved);
   const address = mailbox.address.toLowerCase();
   db.run(
     "insert or replace into mailboxes (id, revision, paused, address, key_id, doc) values (?, ?, ?, ?, ?, ?)",
@@ -68,34 +80,36 @@ function put(db: Database, vault: Vault, mailbox: Mailbox, state: MailboxState |
     saved.revision,
     Number(saved.paused),
     address,
-    vault.sealsWith,
+    canary.tag,
     doc,
   );
   if (row === undefined) {
-    // What a worker wrote after a namesake was removed must not become this mailbox's past.
-    forget(db, id);
+    // A worker may have written rows for a removed mailbox with this id. They must not belong to the new mailbox.
+    deleteOwnedRows(db, id);
     db.run("delete from removed where mailbox = ?", id);
-    writeState(db, id, state ?? newState(saved), "insert");
+    writeState(db, id, state ?? initialState(saved), "insert");
   } else if (state) writeState(db, id, state, "update");
   return saved;
 }
 
-function forget(db: Database, id: string): void {
-  for (const table of OWNED) db.run(`delete from ${table} where mailbox = ?`, id);
+function deleteOwnedRows(db: Database, id: string): void {
+  for (const table of OWNED_TABLES) db.run(`delete from ${table} where mailbox = ?`, id);
 }
 
-/** Removes what a worker wrote after its mailbox was removed; an hour later none can be at work any more. */
-export function sweepRemoved(db: Database, now: number): void {
-  db.step(() => {
-    for (const row of db.all("select mailbox from removed")) forget(db, text(row, "mailbox"));
+/**
+ * Deletes rows that a worker wrote after its mailbox was removed. After an hour no worker can still be busy with it.
+ */
+export function purgeRemovedMailboxes(db: Database, now: number): void {
+  db.transact(() => {
+    for (const row of db.all("select mailbox from removed")) deleteOwnedRows(db, text(row, "mailbox"));
     db.run("delete from removed where at < ?", now - 3_600_000);
   });
 }
 
-const STATE = "status, since, node, last_verified_at, last_arrival_at, failed_logins, problem";
+const STATE_COLUMNS = "status, since, node, last_verified_at, last_arrival_at, failed_logins, problem";
 const WRITE_STATE = {
-  insert: `insert into states (${STATE}, mailbox) values (?, ?, ?, ?, ?, ?, ?, ?)`,
-  update: `update states set (${STATE}) = (?, ?, ?, ?, ?, ?, ?) where mailbox = ?`,
+  insert: `insert into states (${STATE_COLUMNS}, mailbox) values (?, ?, ?, ?, ?, ?, ?, ?)`,
+  update: `update states set (${STATE_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?) where mailbox = ?`,
 };
 
 function writeState(db: Database, id: string, state: MailboxState, how: keyof typeof WRITE_STATE): void {
@@ -104,7 +118,7 @@ function writeState(db: Database, id: string, state: MailboxState, how: keyof ty
   db.run(WRITE_STATE[how], status, since, node, lastVerifiedAt, lastArrivalAt, failedLogins, problem, id);
 }
 
-function stateOf(row: Row): MailboxState {
+function parseState(row: Row): MailboxState {
   return {
     status: v.parse(MailboxStatus, row["status"]),
     since: text(row, "since"),
@@ -112,56 +126,35 @@ function stateOf(row: Row): MailboxState {
     lastVerifiedAt: textOrNull(row, "last_verified_at"),
     lastArrivalAt: textOrNull(row, "last_arrival_at"),
     failedLogins: integer(row, "failed_logins"),
-    problem: row["problem"] === null ? null : problemOf(json(row, "problem")),
+    problem: row["problem"] === null ? null : parseProblem(json(row, "problem")),
   };
 }
 
-function problemOf(value: unknown): ProblemView {
-  if (typeof value === "object" && value !== null && "code" in value && "cause" in value) return value as ProblemView;
+function parseProblem(value: unknown): ProblemView {
+  if (typeof value === "object" && value !== null && "code" in value && "cause" in value)
+    return withCurrentCode(value as ProblemView);
   throw new Problem("store", "The database holds a state that cannot be read", { retry: "never" });
 }
 
-function listed(db: Database, query: MailboxQuery): Page<Row> {
+function listMailboxes(db: Database, query: MailboxQuery): Page<Row> {
   const where = ["1"];
   const values: string[] = [];
-  const only = (condition: string, value: string | undefined) => {
+  const addCondition = (condition: string, value: string | undefined) => {
     if (value === undefined) return;
     where.push(condition);
     values.push(value);
   };
-  only("s.status = ?", query.status);
-  only("m.address = ?", query.address?.toLowerCase());
+  addCondition("s.status = ?", query.status);
+  addCondition("m.address = ?", query.address?.toLowerCase());
+  addCondition("m.id >= ?", query.prefix);
+  addCondition("m.id < ?", endOfPrefix(query.prefix));
   const filter = where.join(" and ");
   const from = "from mailboxes m join states s on s.mailbox = m.id";
   const total = integer(db.get(`select count(*) as n ${from} where ${filter}`, ...values), "n");
-  const [after = ""] = query.cursor === undefined ? [] : readMark(query.cursor, 1);
-  const sql = `${WITH_STATE} where ${filter} and m.id > ? order by m.id limit ?`;
-  const { rows, next } = cut(db.all(sql, ...values, after, query.limit + 1), query.limit, (row) => [
+  const [after = ""] = query.cursor === undefined ? [] : decodePageToken(query.cursor, 1);
+  const sql = `${SELECT_WITH_STATE} where ${filter} and m.id > ? order by m.id limit ?`;
+  const { rows, next } = paginate(db.all(sql, ...values, after, query.limit + 1), query.limit, (row) => [
     text(row, "mailbox"),
   ]);
   return { items: rows, next, total };
-}
-
-/**
- * Makes sure that every key which sealed something in this database is at hand, then seals everything again with the first
- * key: after one start with a new key in front, the old one can be dropped. Throws `config` naming the key otherwise.
- */
-export function checkKeys(db: Database, vault: Vault): void {
-  for (const row of db.all("select key_id, sealed from canaries")) {
-    vault.open(text(row, "sealed"), `canary|${text(row, "key_id")}`);
-  }
-  const key = vault.sealsWith;
-  if (db.get("select 1 from canaries where key_id = ?", key) && canaries(db) === 1) return;
-  db.durably(() => {
-    for (const row of db.all("select id, doc from mailboxes where key_id <> ?", key)) {
-      const doc = JSON.stringify(sealMailbox(openMailbox(json(row, "doc"), vault), vault));
-      db.run("update mailboxes set key_id = ?, doc = ? where id = ?", key, doc, text(row, "id"));
-    }
-    db.run("delete from canaries");
-    db.run("insert into canaries values (?, ?)", key, vault.seal("canary", `canary|${key}`));
-  });
-}
-
-function canaries(db: Database): number {
-  return integer(db.get("select count(*) as n from canaries"), "n");
 }

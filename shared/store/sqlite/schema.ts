@@ -1,17 +1,29 @@
-/** The tables of the embedded store and queue, as migrations that only go forward; user_version counts those that were run. */
+/**
+ * The tables of the SQLite store and queue, as migrations that only go forward. user_version counts the migrations that
+ * have run.
+ */
 
 /** States of a row in `messages` and `prints`. */
 export const FREE = 0;
 export const CLAIMED = 1;
 export const DONE = 2;
 
-/** Tables whose rows belong to a mailbox by their column of that name: they go when it goes. */
-export const OWNED = ["states", "cursors", "messages", "prints", "deliveries", "facts", "outbox", "automatic"] as const;
+/** Tables whose rows belong to a mailbox by their column `mailbox`. They are deleted with the mailbox. */
+export const OWNED_TABLES = [
+  "states",
+  "cursors",
+  "messages",
+  "prints",
+  "deliveries",
+  "facts",
+  "outbox",
+  "automatic",
+] as const;
 
-const first = `
+const initialSchema = `
   create table meta (name text primary key, value) without rowid;
   insert into meta values ('fence', 0);
-  -- One row per key that sealed something: proves at open that the right key is there.
+  -- One row per SECRET_KEY that encrypted something. It proves at the start that the right key is set.
   create table canaries (key_id text primary key, sealed text not null) without rowid;
 
   create table mailboxes (
@@ -19,7 +31,7 @@ const first = `
     key_id text not null, doc text not null
   ) without rowid;
   create index mailboxes_address on mailboxes (address, id);
-  -- Removed ones are swept again for a while: a worker may have been about to write something for them.
+  -- Removed mailboxes. Their data is deleted again for a while, because a worker may still write some.
   create table removed (mailbox text primary key, at integer not null) without rowid;
   create table states (
     mailbox text primary key, status text not null, since text not null, node text, last_verified_at text,
@@ -33,7 +45,7 @@ const first = `
     newest text not null, primary key (mailbox, folder)
   ) without rowid;
 
-  -- The ledger's exceptions to its low-water mark, which is the cursor: what is in flight.
+  -- Messages in flight, and those that are done above their folder's cursor. A message at or below the cursor without a row is done.
   create table messages (
     mailbox text not null, folder text not null, epoch text not null, uid integer not null,
     state integer not null, expires integer not null, primary key (mailbox, folder, epoch, uid)
@@ -56,10 +68,10 @@ const first = `
   create index deliveries_retrying on deliveries (endpoint, created_at, id) where state = 'retrying';
   create index deliveries_due on deliveries (next_attempt_at) where state = 'retrying';
   create index deliveries_delivered on deliveries (updated_at) where state = 'delivered';
-  -- A rowid table: large rows do not belong into the tree of their key.
+  -- A rowid table, because large rows do not belong in the b-tree of their key.
   create table spool (id text not null unique, bytes integer not null, raw blob not null);
 
-  -- Kept by triggers, so that counting costs the same however much there is.
+  -- Triggers keep these counts, so that reading them costs the same however many rows exist.
   create table tallies (name text primary key, n integer not null) without rowid;
   insert into tallies values ('retrying', 0), ('parked', 0), ('delivered', 0), ('spoolBytes', 0);
   create trigger delivery_added after insert on deliveries begin
@@ -115,17 +127,17 @@ const outbox = `
   create trigger outbox_spool_dropped after delete on outbox_spool begin
     update tallies set n = n - old.bytes where name = 'outboxBytes';
   end;
-  -- Automatic mail of the last hour, heard from an address or sent to it.
+  -- Automatic mail of the last hour, received from an address or sent to it.
   create table automatic (mailbox text not null, address text not null, way text not null, at integer not null);
   create index automatic_address on automatic (mailbox, address, way, at);
   create index automatic_at on automatic (at);
 `;
 
 /**
- * Documents lie in the order they came, found by indexes on their keys: a tree of documents by random keys writes, for each new one, whole
- * pages of old ones.
+ * Documents are stored in the order in which they came, with indexes on their keys. If they were stored by random keys,
+ * each new one would rewrite whole pages of old ones.
  */
-const inOrder = `
+const outboxInOrder = `
   create table deliveries_in_order (
     id text not null unique, mailbox text not null, endpoint text not null, state text not null,
     created_at integer not null, updated_at integer not null, next_attempt_at integer not null,
@@ -176,5 +188,53 @@ const inOrder = `
   end;
 `;
 
-/** The n-th entry brings a file from version n to n + 1. Entries are never changed once released, only added. */
-export const MIGRATIONS: readonly string[] = [first, outbox, inOrder];
+/** Tasks that failed for good and wait for a person, under their old ids. */
+const parkedTasks = `
+  create table parked_tasks (
+    id integer primary key, lane text not null, task text not null, attempt integer not null, reason text not null,
+    parked_at integer not null, created_at integer not null
+  );
+`;
+
+/** The encrypted data key of each message. A message without one was stored by a version that did not encrypt messages. */
+const messageKeys = `
+  create table spool_keys (id text primary key, key_id text not null, data_key text not null) without rowid;
+  create index spool_keys_key on spool_keys (key_id, id);
+  create trigger spool_key_dropped after delete on spool begin
+    delete from spool_keys where id = old.id;
+  end;
+  create table outbox_spool_keys (id text primary key, key_id text not null, data_key text not null) without rowid;
+  create index outbox_spool_keys_key on outbox_spool_keys (key_id, id);
+  create trigger outbox_spool_key_dropped after delete on outbox_spool begin
+    delete from outbox_spool_keys where id = old.id;
+  end;
+`;
+
+/** Entries of the audit outlive their mailbox. */
+const access = `
+  create table tokens (
+    id text primary key, created_at integer not null, expires_at integer, last_used_at text, doc text not null
+  ) without rowid;
+  create table audit (id text not null unique, at integer not null, actor text not null, mailbox text, doc text not null);
+  create index audit_newest on audit (at, id);
+  create index audit_actor on audit (actor, at, id);
+  create index audit_mailbox on audit (mailbox, at, id);
+`;
+
+/** Whether the message that has the content may be one that had a lower uid before. */
+const perhapsKnown = "alter table prints add column perhaps_known integer not null default 0;";
+
+const applications =
+  "create table applications (id text primary key, revision integer not null, doc text not null) without rowid;";
+
+/** The n-th entry migrates a file from version n to n + 1. A released entry never changes; new ones are only added. */
+export const MIGRATIONS: readonly string[] = [
+  initialSchema,
+  outbox,
+  outboxInOrder,
+  parkedTasks,
+  access,
+  messageKeys,
+  perhapsKnown,
+  applications,
+];

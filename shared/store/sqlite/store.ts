@@ -1,112 +1,139 @@
-/** The embedded store: everything one node must remember in one SQLite file, durable against kill -9, for one process. */
+/**
+ * The embedded store: everything one node must remember, in one SQLite file, durable against kill -9, for one process.
+ */
 import { setImmediate } from "node:timers/promises";
+import { clock } from "../../time.ts";
+import { sqliteAudit, sqliteTokens, trimAccess } from "./access.ts";
+import { sqliteApplications } from "./applications.ts";
 import { sqliteCursors } from "./cursors.ts";
 import { type Database, openDatabase } from "./database.ts";
 import { sqliteDeliveries } from "./deliveries.ts";
 import { sqliteFacts } from "./facts.ts";
 import { sqliteLedger } from "./ledger.ts";
-import { memorySeats } from "../memory-seats.ts";
+import { memoryConnectionSlots } from "../memory/connection-slots.ts";
+import { memoryRefusedLogins } from "../memory/refused-logins.ts";
+import { processLocks } from "../../concurrency/locks.ts";
 import { sqliteOutbox } from "./outbox.ts";
-import { checkKeys, sqliteMailboxes, sweepRemoved } from "./mailboxes.ts";
+import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
+import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
 import { integer } from "./row.ts";
 import { DONE } from "./schema.ts";
 import type { Store } from "../store.ts";
+import { mailboxSealing } from "../mailbox-sealing.ts";
 import type { Vault } from "../vault.ts";
 
-/** The store together with its open database, which the embedded queue shares. Closing the store closes the database. */
+/**
+ * The store together with its open database, which the embedded queue shares. Closing the store closes the database.
+ */
 export type SqliteStore = Store & { readonly database: Database };
 
-export type SqliteOptions = {
-  /** A file, made together with its directory when there is none, or `:memory:`. */
+export type SqliteStoreOptions = {
+  /** A file, which is created together with its directory, or `:memory:`. */
   path: string;
   vault: Vault;
   /** How long fingerprints and delivered records are kept. */
   windowDays: number;
-  /** Room for spooled messages, counted compressed. */
+  /** The limit for spooled messages, in compressed bytes. */
   spoolBytes: number;
 };
 
 /**
- * Opens the store. Throws `store` when the file is in use by another process, was written by a newer version or cannot be
- * used, and `config` when a key that sealed something in it is missing or wrong.
+ * Opens the store. Throws `store` when another process uses the file, when a newer version wrote it, or when it cannot
+ * be used. Throws `config` when a key that encrypted something in it is missing or wrong.
  */
-export async function sqliteStore(options: SqliteOptions): Promise<SqliteStore> {
+export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
   const { path, vault, windowDays, spoolBytes } = options;
   const database = openDatabase(path);
+  const sealing = mailboxSealing(vault);
   try {
-    checkKeys(database, vault);
+    checkKeys(database, sealing);
+    announceKeyring(database, vault);
+    await rotateKeys({ db: database, vault, sealing });
   } catch (error) {
     database.close();
     throw error;
   }
-  const nothingKept = path === ":memory:" ? ", nothing is kept after a stop" : "";
+  const memoryNote = path === ":memory:" ? ", nothing is kept after a stop" : "";
   return {
-    description: `sqlite ${path}, single node${nothingKept}`,
+    description: `sqlite ${path}, single node${memoryNote}`,
     database,
-    mailboxes: sqliteMailboxes(database, vault),
+    mailboxes: sqliteMailboxes(database, sealing),
+    applications: sqliteApplications(database, vault),
     cursors: sqliteCursors(database),
     ledger: sqliteLedger(database),
-    deliveries: sqliteDeliveries(database, spoolBytes),
-    outbox: sqliteOutbox(database, spoolBytes),
-    seats: memorySeats(),
+    deliveries: sqliteDeliveries(database, spoolBytes, vault),
+    outbox: sqliteOutbox(database, spoolBytes, vault),
+    connectionSlots: memoryConnectionSlots(),
     facts: sqliteFacts(database),
+    tokens: sqliteTokens(database, vault),
+    audit: sqliteAudit(database),
+    locks: processLocks(),
+    refusedLogins: memoryRefusedLogins(),
     async ping() {
       database.get("select count(*) from meta");
     },
-    trim: (now) => trim(database, now.getTime() - windowDays * 24 * 60 * 60 * 1000),
+    // No other node writes into the file, and the start has checked its keys.
+    checkKeys: async () => undefined,
+    async trim(now) {
+      await trim(database, now.getTime() - windowDays * 24 * 60 * 60 * 1000);
+      trimAccess(database, now);
+    },
     async close() {
       database.close();
     },
   };
 }
 
-/** Rows removed in one step: a slice takes a few milliseconds, and between two of them everybody else has their turn. */
-const SLICE = 100;
-/** Free pages handed back to the file system in one step, half a MB. */
-const PAGES = 128;
+/**
+ * Rows that are deleted in one transaction. A batch takes a few milliseconds, and other work gets its turn between two
+ * batches.
+ */
+const BATCH_SIZE = 100;
+/** Free pages that are given back to the file system in one transaction, half a MB. */
+const VACUUM_PAGES = 128;
 
 async function trim(db: Database, before: number): Promise<void> {
-  await inSlices(() =>
+  await inBatches(() =>
     db.run(
       `delete from prints where (mailbox, print) in (
-         select mailbox, print from prints where at < ? and (state = ${DONE} or expires < ?) limit ${SLICE})`,
+         select mailbox, print from prints where at < ? and (state = ${DONE} or expires < ?) limit ${BATCH_SIZE})`,
       before,
-      Date.now(),
+      clock.now(),
     ),
   );
-  await inSlices(() =>
+  await inBatches(() =>
     db.run(
       `delete from deliveries where id in (
-         select id from deliveries where state = 'delivered' and updated_at < ? limit ${SLICE})`,
+         select id from deliveries where state = 'delivered' and updated_at < ? limit ${BATCH_SIZE})`,
       before,
     ),
   );
-  await inSlices(() =>
+  await inBatches(() =>
     db.run(
       `delete from outbox where id in (
-         select id from outbox where state <> 'queued' and updated_at < ? limit ${SLICE})`,
+         select id from outbox where state <> 'queued' and updated_at < ? limit ${BATCH_SIZE})`,
       before,
     ),
   );
-  db.run("delete from automatic where at < ?", Date.now() - 3_600_000);
-  sweepRemoved(db, Date.now());
-  leaveEpochs(db);
-  await inSlices(() => {
+  db.run("delete from automatic where at < ?", clock.now() - 3_600_000);
+  purgeRemovedMailboxes(db, clock.now());
+  deleteStaleEpochs(db);
+  await inBatches(() => {
     const free = integer(db.get("pragma freelist_count"), "freelist_count");
-    if (free >= PAGES) db.all(`pragma incremental_vacuum(${PAGES})`);
+    if (free >= VACUUM_PAGES) db.all(`pragma incremental_vacuum(${VACUUM_PAGES})`);
     return free;
-  }, PAGES);
+  }, VACUUM_PAGES);
 }
 
-/** Rows of an epoch that its folder has left, written by a worker that was still at it. */
-function leaveEpochs(db: Database): void {
+/** Deletes rows of an epoch that its folder has left. A worker that was still busy wrote them. */
+function deleteStaleEpochs(db: Database): void {
   db.run(
     `delete from messages where state = ${DONE} and exists (select 1 from cursors c
        where c.mailbox = messages.mailbox and c.folder = messages.folder and c.epoch <> messages.epoch)`,
   );
 }
 
-/** Repeats `slice` as long as it finds a full one. */
-async function inSlices(slice: () => number, full = SLICE): Promise<void> {
-  while (slice() >= full) await setImmediate();
+/** Repeats `batch` as long as it finds a full batch. */
+async function inBatches(batch: () => number, full = BATCH_SIZE): Promise<void> {
+  while (batch() >= full) await setImmediate();
 }

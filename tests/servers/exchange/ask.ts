@@ -25,6 +25,9 @@ export type Limits = {
   messageBytes: number;
 };
 
+/** Not now, twice, without its content, or refused with a code. */
+export type Lie = "left out" | "double" | "empty" | { code: string };
+
 export type World = {
   store: Store;
   subscriptions: Subscriptions;
@@ -32,6 +35,10 @@ export type World = {
   sent: Sent[];
   /** Items that cannot be read, with the code that is said. */
   refused: Map<string, string>;
+  /** Items whose MIME content is left out of answers that say success. */
+  withoutMime: Set<string>;
+  /** What is told of an item in place of the truth, asked each time: in a list of changes, or when its content is read. */
+  lieAbout: (item: Item, place: "changes" | "content") => Lie | undefined;
   /** Sync states of another generation are invalid. */
   generation: number;
   build: [number, number, number, number];

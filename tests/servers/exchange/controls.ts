@@ -91,7 +91,12 @@ function seen(item: Item): ExchangeItem {
 export type Mischief = {
   /** This item is refused with this code, however it is asked for; without one it is well again. */
   refuseItem(id: string, responseCode: string | undefined): void;
-  invalidateSyncStates(): void;
+  /** This item is given without its MIME content, as if that were nothing to speak of. */
+  withholdMime(id: string): void;
+  /** From now on these are told of items in place of the truth; see World. */
+  lie(about: World["lieAbout"]): void;
+  /** The sync states of a mailbox, or of all. */
+  invalidateSyncStates(address?: string): void;
   /** Ends every subscription, as a restart of the server does; open streams say so. */
   expireSubscriptions(): void;
   /** Every subscription has lost events. */
@@ -103,10 +108,16 @@ export type Mischief = {
 
 /** The mischief of a server. */
 export function mischief(world: World, beat: Beat): Mischief {
-  const { subscriptions, refused } = world;
+  const { subscriptions, refused, withoutMime } = world;
   return {
     refuseItem: (id, code) => void (code === undefined ? refused.delete(id) : refused.set(id, code)),
-    invalidateSyncStates: () => void world.generation++,
+    withholdMime: (id) => void withoutMime.add(id),
+    lie: (about) => void (world.lieAbout = about),
+    invalidateSyncStates(address) {
+      world.generation++;
+      for (const mailbox of world.store.mailboxes.values())
+        if (address === undefined || mailbox.address === address) mailbox.generation++;
+    },
     expireSubscriptions: () => subscriptions.expire(),
     missEvents() {
       for (const one of subscriptions.byId.values()) {

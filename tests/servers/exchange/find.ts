@@ -1,6 +1,6 @@
 /** FindItem with its restrictions, sort orders and pages; GetItem and GetAttachment. */
 import PostalMime from "postal-mime";
-import { type Ask, answerEach, checked, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
+import { type Ask, answerEach, type Lie, checked, folderOf, idsIn, itemOf, type Operation } from "./ask.ts";
 import { fileXml, filesOf, extendedKey, itemXml, readShape, VALUES } from "./shape.ts";
 import { EwsError } from "./soap.ts";
 import type { Item } from "./store.ts";
@@ -109,8 +109,23 @@ const findItem: Operation = async (ask) => {
 
 const getItem: Operation = async (ask) => {
   const shape = readShape(child(ask.request, "ItemShape"));
-  const one = async (id: Xml) => tag("m:Items", {}, await itemXml(itemOf(ask, id), shape));
-  return answerEach("GetItem", idsIn(ask.request, "ItemIds"), one, "<m:Items/>");
+  const { store, withoutMime, lieAbout } = ask.world;
+  const lies = new Map<string, Lie | undefined>();
+  for (const { attributes } of shape.mime ? idsIn(ask.request, "ItemIds") : []) {
+    const item = store.items.get(attributes["Id"] ?? "");
+    if (item) lies.set(item.id, lieAbout(item, "content"));
+  }
+  const one = async (id: Xml) => {
+    const item = itemOf(ask, id);
+    const lie = lies.get(item.id);
+    if (typeof lie === "object") throw new EwsError(lie.code);
+    const mime = shape.mime && lie !== "empty" && !withoutMime.has(item.id);
+    return tag("m:Items", {}, await itemXml(item, { ...shape, mime }));
+  };
+  const wanted = idsIn(ask.request, "ItemIds").filter(
+    ({ attributes }) => lies.get(attributes["Id"] ?? "") !== "left out",
+  );
+  return answerEach("GetItem", wanted, one, "<m:Items/>");
 };
 
 const getAttachment: Operation = async (ask) => {

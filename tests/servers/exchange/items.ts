@@ -1,4 +1,4 @@
-/** What happens to items: they come, change, move, are copied and go, and subscriptions are told. */
+/** What happens to items: they come, change, move, are copied and go, and subscriptions get events. */
 import { readHead } from "./letter.ts";
 import { type Folder, type Item, storeId, type Store } from "./store.ts";
 

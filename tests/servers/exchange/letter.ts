@@ -100,7 +100,12 @@ export function encoded(text: string): string {
 /** People as a header field. */
 export function peopleField(people: Person[]): string | undefined {
   if (people.length === 0) return undefined;
-  return people.map(({ name, address }) => (name ? `"${encoded(name)}" <${address}>` : address)).join(", ");
+  return people.map(({ name, address }) => (name ? `${phrase(name)} <${address}>` : address)).join(", ");
+}
+
+/** Within quotes an encoded word is none (RFC 2047, 5). */
+function phrase(name: string): string {
+  return encoded(name) === name ? `"${name}"` : encoded(name);
 }
 
 /** The same header over another text, in base64. */

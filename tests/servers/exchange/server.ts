@@ -44,6 +44,8 @@ export type Exchange = MailControls &
     tokens: { accept(token: string, address: string): void; forget(token: string): void };
     sent: Sent[];
     calls: Call[];
+    /** Who showed a password or token that was refused, in order. */
+    refusedLogins: string[];
     /** The hanging connections, each with the number of its subscriptions. */
     streams(): number[];
     /** How many subscriptions there are, streamed or not. */
@@ -75,7 +77,17 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   const subscriptions = newSubscriptions();
   store.happened = subscriptions.happened;
   const limits: Limits = { ...LIMITS, connections: options.version === "2013" ? 3 : 10 };
-  const world: World = { store, subscriptions, limits, sent: [], refused: new Map(), generation: 1, build };
+  const world: World = {
+    store,
+    subscriptions,
+    limits,
+    sent: [],
+    refused: new Map(),
+    withoutMime: new Set(),
+    lieAbout: () => undefined,
+    generation: 1,
+    build,
+  };
   const { heartbeatMs = 45_000, minuteMs = 60_000 } = options;
   const beat: Beat = { heartbeatMs, minuteMs, heartbeats: true, streaming: true };
   const style: Style = { prefix: options.prefix, build, schema };
@@ -84,7 +96,8 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
   const service: Service = { world, style, beat, calls, take };
   const tokens = new Map<string, string>();
   const discovery = newDiscovery();
-  const front: Front = { service, tokens, discovery, url: "", schemes: ["basic", "ntlm", "bearer"] };
+  const refusedLogins: string[] = [];
+  const front: Front = { service, tokens, discovery, url: "", schemes: ["basic", "ntlm", "bearer"], refusedLogins };
   const http = { chunkBytes: options.chunkBytes, tls: certificates?.server };
   let server: HttpServer = await listenHttp({ port: 0, ...http }, (request, reply) => receive(front, request, reply));
   const { port } = server;
@@ -110,6 +123,7 @@ export async function startExchange(options: ExchangeOptions = {}): Promise<Exch
     ...mailControls(store),
     sent: world.sent,
     calls,
+    refusedLogins,
     streams: () => [...subscriptions.streams].map((one) => one.subscriptions.size),
     subscriptions: () => subscriptions.byId.size,
     connections: () => server.open(),
@@ -137,6 +151,7 @@ type Front = {
   discovery: Discovery;
   url: string;
   schemes: Scheme[];
+  refusedLogins: string[];
 };
 
 async function receive(front: Front, request: HttpRequest, reply: HttpReply): Promise<void> {
@@ -147,7 +162,10 @@ async function receive(front: Front, request: HttpRequest, reply: HttpReply): Pr
   if (kind && request.method !== "POST") return redirected(discovery, reply);
   if (!kind && !/^\/ews\/exchange\.asmx$/i.test(path)) return reply.whole(404, {}, "");
   const login = logIn({ store, schemes: front.schemes, tokens: front.tokens }, request);
-  if (!("user" in login)) return reply.whole(401, { "WWW-Authenticate": login.challenge }, "");
+  if (!("user" in login)) {
+    if (login.tried !== undefined) front.refusedLogins.push(login.tried);
+    return reply.whole(401, { "WWW-Authenticate": login.challenge }, "");
+  }
   if (kind) return discover({ store, discovery, url: front.url, schema: service.style.schema }, kind, request, reply);
   if (request.body.length > limits.requestBytes) return reply.whole(413, { Connection: "close" }, "");
   if (request.method !== "POST") return reply.whole(200, { "Content-Type": "text/html" }, "<html>Service</html>");

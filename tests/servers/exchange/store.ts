@@ -55,6 +55,8 @@ export type Mailbox = {
   folders: Map<string, Folder>;
   root: Folder;
   change: number;
+  /** Sync states of items of another generation are invalid. */
+  generation: number;
   nextFolder: number;
   goneFolders: Map<number, string>;
 };
@@ -111,6 +113,7 @@ export function newMailbox(store: Store, address: string, login: string, passwor
     folders: new Map(),
     root: undefined as unknown as Folder,
     change: 0,
+    generation: 1,
     nextFolder: 1,
     goneFolders: new Map(),
   };

@@ -1,4 +1,4 @@
-/** Subscriptions: what each one has to tell, told over hanging connections (streaming) or when asked (pull). */
+/** Subscriptions: the events of each, sent over open connections (streaming) or on request (pull). */
 import { randomBytes } from "node:crypto";
 import { moment } from "./shape.ts";
 import { EwsError, SoapFault } from "./soap.ts";

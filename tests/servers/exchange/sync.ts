@@ -102,10 +102,12 @@ function pending(folder: Folder, state: ItemState): Change[] {
   return [...gone, ...told];
 }
 
+/** Hidden items come in a later page. */
+type Limit = { most: number; isHidden: (item: Item) => boolean };
 type Page = { changes: Change[]; state: ItemState; last: boolean };
 
-function nextPage(folder: Folder, before: ItemState, most: number): Page {
-  const all = pending(folder, before);
+function nextPage(folder: Folder, before: ItemState, { most, isHidden }: Limit): Page {
+  const all = pending(folder, before).filter((change) => change.kind !== "Create" || !isHidden(change.item));
   const changes = all.slice(0, most);
   const more = changes.flatMap((one) => (one.kind === "Create" ? [one.item.number] : []));
   const less = changes.flatMap((one) => (one.kind === "Delete" ? [one.number] : []));
@@ -131,17 +133,21 @@ async function synchronized(ask: Ask): Promise<string> {
   const fresh: ItemState = {
     kind: "items",
     folder: folder.id,
-    generation: world.generation,
+    generation: folder.mailbox.generation,
     given: [],
     at: folder.mailbox.change,
     below: folder.nextItem,
   };
-  const page = nextPage(folder, readState(textAt(request, "SyncState"), fresh), most);
+  const isHidden = (item: Item) => world.lieAbout(item, "changes") === "left out";
+  const page = nextPage(folder, readState(textAt(request, "SyncState"), fresh), { most, isHidden });
   const ignored = new Set((child(request, "Ignore")?.children ?? []).map((one) => one.attributes["Id"]));
   const changes: string[] = [];
   for (const change of page.changes) {
     const id = change.kind === "Delete" ? change.id : change.item.id;
-    if (!ignored.has(id)) changes.push(await changeXml(change, shape));
+    if (ignored.has(id)) continue;
+    changes.push(await changeXml(change, shape));
+    const isDouble = change.kind === "Create" && world.lieAbout(change.item, "changes") === "double";
+    if (isDouble) changes.push(await changeXml(change, shape));
   }
   return [
     leaf("m:SyncState", writeState(page.state)),

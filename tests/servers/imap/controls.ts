@@ -1,4 +1,4 @@
-/** What tests do to the stored mail of the in-process server, past all connections; sessions are told of it. */
+/** What tests do to the stored mail of the in-process server, past all connections. Sessions get notice of it. */
 import type { ImapServer } from "./server.ts";
 import { encodeFolderName, type MailStore, type Message, positionOf } from "./store.ts";
 

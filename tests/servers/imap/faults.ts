@@ -36,6 +36,11 @@ export class Faults {
    * never at all, so that only SELECT and STATUS show what there is.
    */
   deaf: boolean | "idle" = false;
+  /**
+   * Lists messages, but does not give their content: `silent` says nothing more on the connection that asks, `trickle` sends it a byte
+   * at a time.
+   */
+  withholdContent: "silent" | "trickle" | undefined;
   /** Bytes to send in plain text together with the OK of STARTTLS, as an attacker on the line would. */
   sendAfterStartTls: string | undefined;
   readonly #rules: Rule[] = [];
@@ -65,6 +70,7 @@ export class Faults {
     this.dropAfterConnect = false;
     this.deaf = false;
     this.sendAfterStartTls = undefined;
+    this.withholdContent = undefined;
     this.#rules.length = 0;
     this.#rejected.clear();
   }

@@ -1,4 +1,5 @@
 /** Commands about the messages of the selected folder: FETCH, STORE, SEARCH, COPY, MOVE, EXPUNGE, APPEND, IDLE. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type FetchItem, fetchItems } from "./fetch.ts";
 import { accountOf, folderOf } from "./folders.ts";
 import { type Argument, type Command, entriesOf, isAtom, Refusal, textOf } from "./parser.ts";
@@ -59,13 +60,33 @@ async function fetch(session: Session, { args }: Command, byUid: boolean): Promi
   const rejected: number[] = [];
   for (const one of select(session.view, textOf(args[0]), byUid)) {
     if (one.message.modseq <= changedSince) continue;
-    if (content && session.server.faults.rejects(one.message.uid)) rejected.push(one.message.uid);
+    if (content && session.server.faults.withholdContent) await withhold(session, one);
+    else if (content && session.server.faults.rejects(one.message.uid)) rejected.push(one.message.uid);
     else writeFetch(session, one, items);
     if (session.full) await session.flush();
   }
   if (rejected.length > 0) return `NO [SERVERBUG] Message ${rejected.join(",")} cannot be read`;
   return "OK FETCH completed";
 }
+
+/** Does not give the content until the client has gone, or the fault is over: then the connection ends. */
+async function withhold(session: Session, { number, message }: Numbered): Promise<void> {
+  const client = { gone: false };
+  void session.closed.then(() => (client.gone = true));
+  const { faults } = session.server;
+  if (faults.withholdContent === "trickle") {
+    session.send(`* ${number} FETCH (UID ${message.uid} BODY[] {${message.raw.length + 100_000}}\r\n`);
+  }
+  while (!client.gone && faults.withholdContent) {
+    if (faults.withholdContent === "trickle") session.send("x");
+    await session.flush();
+    await sleep(TRICKLE_MS);
+  }
+  session.end();
+}
+
+/** The pause between two bytes. */
+const TRICKLE_MS = 100;
 
 function writeFetch(session: Session, { number, message }: Numbered, items: FetchItem[]): void {
   let flagsToo = "";

@@ -8,7 +8,7 @@ export type Argument =
 /** A whole command; `line` is it without its literals. */
 export type Command = { tag: string; name: string; args: Argument[]; line: string };
 
-/** What the client is told instead of the result: "NO …" or "BAD …". */
+/** The answer to the client in place of the result: "NO …" or "BAD …". */
 export class Refusal extends Error {}
 
 type Piece = { text: string; literal?: Buffer };

@@ -12,7 +12,7 @@ export type Message = {
   modseq: number;
 };
 
-/** What watchers of a folder are told; `by` is the watcher that caused it, if one did. */
+/** What happened to a folder, for its watchers; `by` is the watcher that caused it, if one did. */
 export type FolderChange =
   | { kind: "added"; messages: Message[] }
   | { kind: "removed"; messages: Message[] }

@@ -1,9 +1,13 @@
-/** One parsed message as a CRM of the Creatio family reads it: every member it requires, in its spelling. */
+/**
+ * One parsed message in the form that a CRM of the Creatio family reads: every member that it requires, in its
+ * spelling.
+ */
 import { IMPORTANCE } from "../../../shared/contract/creatio.ts";
-import type { ParsedMessage, Party } from "../../../shared/contract/received.ts";
-import type { Letter } from "../endpoint.ts";
+import type { ParsedMessage, NamedAddress } from "../../../shared/contract/received.ts";
+import { linkContentIds } from "../../../shared/mail/content-id.ts";
+import type { DeliverableMessage } from "../endpoint.ts";
 
-type FileOf = { Id: string; Name: string; IsInline: boolean; Base64Data: string };
+type EmailAttachment = { Id: string; Name: string; IsInline: boolean; Base64Data: string };
 
 /** The DTO `Email`. The CRM's reader is case-sensitive, and fails on null in the lists, Body and Sender. */
 export type Email = {
@@ -18,57 +22,66 @@ export type Email = {
   Recepients: string[];
   CopyRecepients: string[];
   BlindCopyRecepients: string[];
-  /** Milliseconds here; the wire has .NET ticks. */
+  /** Milliseconds here; the request has .NET ticks. */
   SendDateTimeStamp: number;
   Importance: number;
   Headers: string[];
-  Attachments: FileOf[];
+  Attachments: EmailAttachment[];
 };
 
 /**
- * The message for the CRM. `messageId` is the one it is known by. `without` names what is left out beyond what the parser left
- * out already; either is said in a note at the end of the body.
+ * The message for the CRM, with this Message-ID. `omitted` are attachments that are left out besides those that the
+ * parser left out. A note at the end of the body names all of them.
  */
-export function emailOf({ parsed, ref }: Letter, messageId: string, without: string[]): Email {
+export function toEmail({ parsed, ref }: DeliverableMessage, messageId: string, omitted: string[]): Email {
   const html = parsed.html !== null;
-  const text = parsed.html ?? parsed.text ?? "";
-  const notes = [...missing(parsed), ...without];
+  const ids = parsed.attachments.map(getContentId);
+  const { body: text, linked } = linkContentIds(parsed.html ?? parsed.text ?? "", ids);
+  const notes = [...describeOmissions(parsed), ...omitted];
   return {
     Id: messageId,
     MessageId: messageId,
     InReplyTo: parsed.inReplyTo ?? "",
     References: parsed.references.join(" "),
-    Subject: plain(parsed.subject),
-    Body: plain(notes.length > 0 ? noted(text, html, notes) : text),
+    Subject: stripNul(parsed.subject),
+    Body: stripNul(notes.length > 0 ? appendNote(text, html, notes) : text),
     IsHtmlBody: html,
-    Sender: sender(parsed),
-    Recepients: parsed.to.flatMap(shown),
-    CopyRecepients: parsed.cc.flatMap(shown),
-    BlindCopyRecepients: parsed.bcc.flatMap(shown),
+    Sender: formatSender(parsed),
+    Recepients: parsed.to.flatMap(formatParty),
+    CopyRecepients: parsed.cc.flatMap(formatParty),
+    BlindCopyRecepients: parsed.bcc.flatMap(formatParty),
     SendDateTimeStamp: Date.parse(parsed.date ?? ref.receivedAt),
-    Importance: importance(parsed),
-    Headers: parsed.headers.map(([name, value]) => plain(`${titled(name)}=${value}`.replace(/[\r\n]+/g, " "))),
-    Attachments: parsed.attachments.flatMap((file, index) => fileOf(file, index, text)),
+    Importance: importanceValue(parsed),
+    Headers: parsed.headers.map(([name, value]) =>
+      stripNul(`${titleCaseHeader(name)}=${value}`.replace(/[\r\n]+/g, " ")),
+    ),
+    Attachments: parsed.attachments.flatMap((file, index) => toAttachment(file, index, linked)),
   };
 }
 
 /** Text without NUL, which older versions of the CRM cannot store. */
-export function plain(text: string): string {
+export function stripNul(text: string): string {
   return text.replaceAll("\0", "");
 }
 
-function fileOf(file: ParsedMessage["attachments"][number], index: number, body: string): FileOf[] {
+type Attachment = ParsedMessage["attachments"][number];
+
+function toAttachment(file: Attachment, index: number, linked: ReadonlySet<string>): EmailAttachment[] {
   if (file.content === null) return [];
-  const id = (file.contentId ?? "").replace(/^<|>$/g, "");
+  const id = getContentId(file);
   const name = file.filename ?? `attachment-${index + 1}${EXTENSIONS[file.contentType] ?? ""}`;
   return [
     {
-      Id: plain(id || `attachment-${index + 1}`),
-      Name: plain(name),
-      IsInline: id !== "" && body.includes(`cid:${id}`),
+      Id: stripNul(id || `attachment-${index + 1}`),
+      Name: stripNul(name),
+      IsInline: linked.has(id),
       Base64Data: file.content,
     },
   ];
+}
+
+function getContentId({ contentId }: Attachment): string {
+  return stripNul(contentId ?? "").replace(/^<|>$/g, "");
 }
 
 const EXTENSIONS: Record<string, string> = {
@@ -82,60 +95,60 @@ const EXTENSIONS: Record<string, string> = {
   "text/plain": ".txt",
 };
 
-function missing({ attachments, limited }: ParsedMessage): string[] {
+function describeOmissions({ attachments, limited }: ParsedMessage): string[] {
   const files = attachments.filter((file) => file.content === null);
-  return files.length > 0 ? [leftOut(files)] : (limited ?? []);
+  return files.length > 0 ? [describeOmittedFiles(files)] : (limited ?? []);
 }
 
-/** Files in words: their names and sizes. */
-export function leftOut(files: ParsedMessage["attachments"]): string {
+/** The names and sizes of attachments, in words. */
+export function describeOmittedFiles(files: ParsedMessage["attachments"]): string {
   const named = files.map(({ filename, size }) => `${filename ?? "unnamed"} (${Math.ceil(size / 1024)} KB)`);
   return `attachments left out: ${named.join(", ")}`;
 }
 
-function noted(body: string, html: boolean, notes: string[]): string {
+function appendNote(body: string, html: boolean, notes: string[]): string {
   const note = `[Email Listener: ${notes.join("; ")}. The message in the mailbox is complete.]`;
   if (!html) return `${body}\n\n${note}`;
-  const paragraph = `<p>${escaped(note)}</p>`;
+  const paragraph = `<p>${escapeHtml(note)}</p>`;
   const end = body.search(/<\/body\s*>/i);
   return end < 0 ? body + paragraph : body.slice(0, end) + paragraph + body.slice(end);
 }
 
-function escaped(text: string): string {
+function escapeHtml(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 /** Exactly one address, whatever the message says. */
-function sender(parsed: ParsedMessage): string {
-  const named = [parsed.from, parsed.sender, ...parsed.replyTo].flatMap((party) => (party ? shown(party) : []));
+function formatSender(parsed: ParsedMessage): string {
+  const named = [parsed.from, parsed.sender, ...parsed.replyTo].flatMap((party) => (party ? formatParty(party) : []));
   return named[0] ?? "unknown@sender.invalid";
 }
 
-/** `Name <address>`; a name that might be read as an address or a list of them is left out or made harmless. */
-function shown({ name, address }: Party): string[] {
-  const at = address.replace(/[<>\s\0]/g, "");
-  if (at === "") return [];
-  const words = name
+/** `Name <address>`. A name that looks like an address or a list of them is left out or changed. */
+function formatParty({ name, address }: NamedAddress): string[] {
+  const safeAddress = address.replace(/[<>\s\0]/g, "");
+  if (safeAddress === "") return [];
+  const safeName = name
     .replace(/["<>,;\p{Cc}]+/gu, " ")
     .replace(/\s+/g, " ")
     .trim();
-  return [words === "" || words.includes("@") ? at : `${words} <${at}>`];
+  return [safeName === "" || safeName.includes("@") ? safeAddress : `${safeName} <${safeAddress}>`];
 }
 
-/** Importance (RFC 2156), or its older relatives X-Priority and Priority. */
-function importance({ headers }: ParsedMessage): number {
-  const of = (name: string) =>
+/** Importance (RFC 2156), or the older X-Priority and Priority. */
+function importanceValue({ headers }: ParsedMessage): number {
+  const headerValue = (name: string) =>
     headers
-      .find(([known]) => known === name)?.[1]
+      .find(([headerName]) => headerName === name)?.[1]
       .trim()
       .toLowerCase() ?? "";
-  const said = `${of("importance")} ${of("x-priority")} ${of("priority")} ${of("x-msmail-priority")}`;
-  if (/\b(high|urgent|[12])\b/.test(said)) return IMPORTANCE.high;
-  return /\b(low|non-urgent|[45])\b/.test(said) ? IMPORTANCE.low : IMPORTANCE.normal;
+  const values = `${headerValue("importance")} ${headerValue("x-priority")} ${headerValue("priority")} ${headerValue("x-msmail-priority")}`;
+  if (/\b(high|urgent|[12])\b/.test(values)) return IMPORTANCE.high;
+  return /\b(low|non-urgent|[45])\b/.test(values) ? IMPORTANCE.low : IMPORTANCE.normal;
 }
 
-/** Header names as people write them; the parser has them in lower case. */
-function titled(name: string): string {
+/** Header names with capital letters; the parser has them in lower case. */
+function titleCaseHeader(name: string): string {
   const special: Record<string, string> = { "message-id": "Message-ID", "mime-version": "MIME-Version" };
   return (
     special[name] ?? name.replace(/(^|-)([a-z])/g, (_, dash: string, letter: string) => dash + letter.toUpperCase())

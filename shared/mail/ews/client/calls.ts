@@ -1,52 +1,63 @@
 /**
- * What all requests of a session go through: nothing is asked before the time the server named, an older server is spoken to in its own
- * schema, and every failure is a Problem from which the session and the process learn.
+ * Every request of a session passes here. No request goes out before the time that the server named. An older server
+ * gets its own schema version. Every failure becomes a Problem, and the session and the process remember what it means
+ * for later requests.
  */
 import type { ExchangeService } from "ews-javascript-api";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../../contract/problem.ts";
-import { within } from "../../../time.ts";
-import { whole } from "../answer.ts";
-import { HOLE, placed } from "../body.ts";
-import type { Exchange } from "../account.ts";
-import type { Account, EwsHttp, EwsOrder, EwsResponse } from "../transport/http.ts";
-import type { EwsLibrary } from "./library.ts";
-import type { Known } from "../transport/authentication.ts";
-import type { Found } from "../autodiscover/locate.ts";
-import { faultIn, libraryProblem, problemOfCode, statusProblem } from "../soap/errors.ts";
-import { withoutLogin } from "../transport/auth-errors.ts";
-import { enveloped, serviceOver, VERSIONS } from "./envelope.ts";
+import { withTimeout } from "../../../time.ts";
+import { readText, type HttpResponse } from "../../http/response.ts";
+import { PLACEHOLDER, fillPlaceholder } from "../../http/request-body.ts";
+import type { EwsAccounts } from "../account.ts";
+import type { EwsAccount, EwsHttp, EwsRequest } from "../transport/http.ts";
+import { type EwsLibrary, problemFromLibrary } from "./library.ts";
+import type { MailboxLogin } from "../transport/authentication.ts";
+import { findFault, problemFromCode, problemFromStatus } from "../soap/errors.ts";
+import { withoutGiven } from "../../../evidence/evidence.ts";
+import { buildEnvelope, createService } from "./envelope.ts";
+import type { LocatedServiceUrl } from "../service-url.ts";
+import { VERSIONS } from "../soap/versions.ts";
 
-type Parts = {
+type CallContextParts = {
   library: EwsLibrary;
-  exchange: Exchange;
-  account: Account;
-  login: Pick<Known, "secrets">;
+  exchange: EwsAccounts;
+  account: EwsAccount;
+  login: Pick<MailboxLogin, "secrets">;
   http: EwsHttp;
-  found: Found;
+  located: LocatedServiceUrl;
 };
 
-/** Who talks: as whom, about which mailbox, who pays, and whether that is still of use. */
-export type Talk = Parts & {
+/**
+ * The caller of a request: the mailbox, the identity it acts as, the key for throttling, and whether the session is
+ * still usable.
+ */
+export type CallContext = CallContextParts & {
   access: MailboxOf<"ews">["receive"]["access"];
   anchor: string;
   impersonated: string | null;
-  payer: string;
+  throttleKey: string;
   open: boolean;
 };
 
-/** What an answer of the library may hold, and how many times the deadline of a step all of it may take. */
-const MOST_BYTES = 128 * 1024 * 1024;
-const MOST_REFUSAL = 256 * 1024;
-const WHOLE = 40;
-const BEGINNING = 4096;
-/** Too many connections, subscriptions or messages say nothing about other requests; these do. */
-const BUSY = /^(ErrorServerBusy|ErrorTooManyObjectsOpened|HTTP (429|503))\b/;
-/** After these a session is of no more use: another one may have a new token, or find the mailbox elsewhere. */
-const ENDS = new Set<ProblemCode>(["auth", "token", "no_mailbox"]);
+/** The largest answer for the library, and the deadline of a whole answer as a multiple of one step's deadline. */
+const MAX_BYTES = 32 * 1024 * 1024;
+const MAX_ERROR_BYTES = 256 * 1024;
+const RESPONSE_FACTOR = 40;
+const FAULT_SCAN_BYTES = 4096;
+/**
+ * These codes mean that the server wants no requests at all. Too many connections, subscriptions or messages say
+ * nothing about other requests.
+ */
+const THROTTLED = /^(ErrorServerBusy|ErrorTooManyObjectsOpened|HTTP (429|503))\b/;
+/** After these problems the session is useless. A new one may have a new token, or find the mailbox elsewhere. */
+const SESSION_ENDING = new Set<ProblemCode>(["auth", "token", "no_mailbox"]);
 
-/** Impersonation has Exchange reckon with the mailbox acted for, so who must wait is told by both. */
-export function talkAs({ address, receive: { access } }: MailboxOf<"ews">, parts: Parts): Talk {
+/** With impersonation Exchange charges the mailbox that the login acts as, so the throttle key contains both. */
+export function createCallContext(
+  { address, receive: { access } }: MailboxOf<"ews">,
+  parts: CallContextParts,
+): CallContext {
   const impersonated = access === "impersonate" ? address : null;
   const { key } = parts.account;
   return {
@@ -54,117 +65,141 @@ export function talkAs({ address, receive: { access } }: MailboxOf<"ews">, parts
     access,
     anchor: address,
     impersonated,
-    payer: impersonated ? `${key} ${address}` : key,
+    throttleKey: impersonated ? `${key} ${address}` : key,
     open: true,
   };
 }
 
-type Work<T> = { what: string; work: (service: ExchangeService) => Promise<T> };
+type LibraryCall<T> = { what: string; work: (service: ExchangeService) => Promise<T> };
 
 /** Runs operations of the library. */
-export function asked<T>(talk: Talk, work: Work<T>, signal: AbortSignal): Promise<T> {
-  return versioned(talk, () => attempted(talk, work, signal));
+export function callLibrary<T>(context: CallContext, work: LibraryCall<T>, signal: AbortSignal): Promise<T> {
+  return withVersionFallback(context, () => runLibraryCall(context, work, signal));
 }
 
-/** Sends the content of a SOAP body; resolves with the bytes of a 200 as they come. */
-export function streamed(
-  talk: Talk,
-  order: Omit<EwsOrder, "url">,
+/** Sends the content of a SOAP body. Resolves with the bytes of a 200 as they arrive. */
+export function postSoap(
+  context: CallContext,
+  request: Omit<EwsRequest, "url">,
   signal: AbortSignal,
 ): Promise<AsyncIterableIterator<Buffer>> {
-  return versioned(talk, async () => {
-    const body = placed(enveloped(HOLE, talk.account.version, talk.impersonated), order.body);
-    return overheard(talk, (await posted(talk, { flowing: true, ...order, body }, signal)).chunks);
+  return withVersionFallback(context, async () => {
+    const body = fillPlaceholder(
+      buildEnvelope(PLACEHOLDER, context.account.version, context.impersonated),
+      request.body,
+    );
+    return watchForFault(context, (await postEnvelope(context, { flowing: true, ...request, body }, signal)).chunks);
   });
 }
 
-/** The chunks as they are; an error that the answer begins with is the reader's to find, and ours to learn from, unless it means another server. */
-function overheard(talk: Talk, chunks: AsyncIterableIterator<Buffer>): AsyncIterableIterator<Buffer> {
-  let begun = false;
-  const same: AsyncIterableIterator<Buffer> = {
+/**
+ * Returns the chunks unchanged. If the answer begins with an error, the session learns from it here, and the reader
+ * finds it too, unless it means another server.
+ */
+function watchForFault(context: CallContext, chunks: AsyncIterableIterator<Buffer>): AsyncIterableIterator<Buffer> {
+  let started = false;
+  const watched: AsyncIterableIterator<Buffer> = {
     async next() {
       const step = await chunks.next();
-      if (!begun && !step.done) {
-        begun = true;
-        const fault = faultIn(step.value.toString("latin1", 0, BEGINNING));
-        if (fault) await judged(talk, problemOfCode(fault), chunks);
+      if (!started && !step.done) {
+        started = true;
+        const fault = findFault(step.value.toString("latin1", 0, FAULT_SCAN_BYTES));
+        if (fault) await handleFault(context, problemFromCode(fault), chunks);
       }
       return step;
     },
     return: async () => (await chunks.return?.()) ?? { done: true, value: undefined },
-    [Symbol.asyncIterator]: () => same,
+    [Symbol.asyncIterator]: () => watched,
   };
-  return same;
+  return watched;
 }
 
-async function judged(talk: Talk, problem: Problem, chunks: AsyncIterableIterator<Buffer>): Promise<void> {
-  const meant = learnt(talk, problem);
-  if (meant === problem) return;
+async function handleFault(
+  context: CallContext,
+  problem: Problem,
+  chunks: AsyncIterableIterator<Buffer>,
+): Promise<void> {
+  const learned = learnFrom(context, problem);
+  if (learned === problem) return;
   await chunks.return?.();
-  throw meant;
+  throw learned;
 }
 
-async function attempted<T>(talk: Talk, { what, work }: Work<T>, signal: AbortSignal): Promise<T> {
-  const { library, account, found, impersonated } = talk;
-  const seen: { failure?: unknown; backOffMs?: number | null } = {};
+async function runLibraryCall<T>(
+  context: CallContext,
+  { what, work }: LibraryCall<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const { library, account, located, impersonated } = context;
+  const observed: { failure?: unknown; backOffMs?: number | null } = {};
   const transport = async (body: string): Promise<string> => {
     try {
-      const { chunks } = await posted(talk, { what, body }, signal);
-      const text = await within(WHOLE * account.command, what, whole(chunks, MOST_BYTES), signal);
-      seen.backOffMs = faultIn(text)?.backOffMs ?? null;
+      const { chunks } = await postEnvelope(context, { what, body }, signal);
+      const text = await withTimeout(RESPONSE_FACTOR * account.command, what, readText(chunks, MAX_BYTES), signal);
+      observed.backOffMs = findFault(text)?.backOffMs ?? null;
       return text;
     } catch (error) {
-      // The library makes something else of it.
-      seen.failure = error;
+      // The library would replace this error by its own.
+      observed.failure = error;
       throw error;
     }
   };
-  const service = serviceOver(library, { url: found.place.url, version: account.version, impersonated, transport });
+  const service = createService(library, {
+    url: located.serviceUrl.url,
+    version: account.version,
+    impersonated,
+    transport,
+  });
   try {
     return await work(service);
   } catch (error) {
     signal.throwIfAborted();
-    throw seen.failure ?? libraryProblem(library, error, seen.backOffMs ?? null);
+    throw observed.failure ?? problemFromLibrary(library, error, observed.backOffMs ?? null);
   }
 }
 
-async function posted(talk: Talk, order: Omit<EwsOrder, "url">, signal: AbortSignal): Promise<EwsResponse> {
-  const { exchange, http, found, anchor, payer } = talk;
+async function postEnvelope(
+  context: CallContext,
+  request: Omit<EwsRequest, "url">,
+  signal: AbortSignal,
+): Promise<HttpResponse> {
+  const { exchange, http, located, anchor, throttleKey } = context;
   signal.throwIfAborted();
-  const until = exchange.busy.until(payer);
+  const until = exchange.backOff.until(throttleKey);
   if (until) throw new Problem("throttled", "Exchange asked to slow down", { retry: until });
-  const headers = { "X-AnchorMailbox": anchor, ...order.headers };
-  const answer = await http.post({ ...order, url: found.place.url, headers }, signal);
-  if (answer.status === 200) return answer;
-  throw statusProblem(answer.status, answer.headers, await whole(answer.chunks, MOST_REFUSAL));
+  const headers = { "X-AnchorMailbox": anchor, ...request.headers };
+  const response = await http.post({ ...request, url: located.serviceUrl.url, headers }, signal);
+  if (response.status === 200) return response;
+  throw problemFromStatus(response.status, response.headers, await readText(response.chunks, MAX_ERROR_BYTES));
 }
 
-/** Once more with an older version of the schema, where the server knows no newer one. */
-async function versioned<T>(talk: Talk, work: () => Promise<T>): Promise<T> {
-  const { version } = talk.account;
+/** Tries again with an older schema version if the server does not know the newer one. */
+async function withVersionFallback<T>(context: CallContext, work: () => Promise<T>): Promise<T> {
+  const { version } = context.account;
   try {
     return await work();
   } catch (error) {
     const older = VERSIONS[VERSIONS.indexOf(version) + 1];
-    if (!isTooNew(error) || !older) throw learnt(talk, withoutLogin(error, talk.login.secrets()));
-    talk.account.version = older;
+    if (!isVersionTooNew(error) || !older)
+      throw learnFrom(context, withoutGiven(error, { secrets: context.login.secrets() }));
+    context.account.version = older;
   }
-  return versioned(talk, work);
+  return withVersionFallback(context, work);
 }
 
-function isTooNew(error: unknown): boolean {
+function isVersionTooNew(error: unknown): boolean {
   return error instanceof Problem && (error.evidence?.startsWith("ErrorInvalidServerVersion") ?? false);
 }
 
-function learnt(talk: Talk, error: unknown): unknown {
+function learnFrom(context: CallContext, error: unknown): unknown {
   if (!(error instanceof Problem)) return error;
   const { code, retry, evidence } = error;
-  if (retry instanceof Date && BUSY.test(evidence ?? "")) talk.exchange.busy.note(talk.payer, retry);
-  if (ENDS.has(code) || isElsewhere(error)) talk.open = false;
-  return isElsewhere(error) || code === "auth" ? talk.found.doubted(error) : error;
+  if (retry instanceof Date && THROTTLED.test(evidence ?? "")) context.exchange.backOff.set(context.throttleKey, retry);
+  if (SESSION_ENDING.has(code) || isWrongServer(error)) context.open = false;
+  return isWrongServer(error) || code === "auth" ? context.located.invalidate(error) : error;
 }
 
-/** True where the server that was asked is not, or no longer, the mailbox's. */
-function isElsewhere({ code, evidence }: Problem): boolean {
+/** True if the server that was asked is not, or no longer, the mailbox's server. */
+function isWrongServer({ code, evidence }: Problem): boolean {
   return code === "no_mailbox" || /^HTTP (3\d\d|40[45])\b/.test(evidence ?? "");
 }

@@ -1,90 +1,132 @@
-/** One mailbox on its Exchange server: operations of the library and streamed answers, over the account's connections, every failure a Problem. */
+/**
+ * One mailbox on its Exchange server: operations of the library and streamed answers, over the login's connections.
+ * Every failure is a Problem.
+ */
 import type { ExchangeService, FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
+import type { LoginGate } from "../../net/login-gate.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
-import type { Body } from "../body.ts";
-import { type Exchange, exchange as newExchange } from "../account.ts";
-import { type EwsOrder, ewsHttp } from "../transport/http.ts";
-import { type EwsLibrary, ewsLibrary } from "./library.ts";
-import type { LineDeps } from "../lines.ts";
-import { loginOf } from "../transport/authentication.ts";
-import { accountKey, placeOf } from "../autodiscover/locate.ts";
-import { withoutLogin } from "../transport/auth-errors.ts";
-import { asked, streamed, type Talk, talkAs } from "./calls.ts";
+import type { RequestBody } from "../../http/request-body.ts";
+import { type EwsAccounts, ewsAccounts as newExchange, accountKey } from "../account.ts";
+import { type EwsRequest, ewsHttp } from "../transport/http.ts";
+import { createIntake, type Intake } from "../../net/intake.ts";
+import { type EwsLibrary, loadEwsLibrary } from "./library.ts";
+import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
+import { getLogin } from "../transport/authentication.ts";
+import { locateServiceUrl } from "../autodiscover/locate.ts";
+import { withoutGiven } from "../../../evidence/evidence.ts";
+import { callLibrary, postSoap, type CallContext, createCallContext } from "./calls.ts";
 
-/** What an Exchange mailbox needs; `command` in milliseconds. Without `exchange` nothing is shared with other mailboxes. */
-export type EwsDeps = LineDeps & { tokens?: Tokens; emit?: Emit; exchange?: Exchange };
+/**
+ * What an Exchange mailbox needs; `command` in milliseconds. Without `exchange` it shares nothing with other mailboxes.
+ */
+export type EwsDeps = ConnectionPoolDeps & {
+  tokens?: Tokens;
+  logins?: LoginGate;
+  emit?: Emit;
+  exchange?: EwsAccounts;
+  /** What servers may make this process read. Without it a session has one of its own. */
+  intake?: Intake;
+};
 
 export interface EwsSession {
   readonly library: EwsLibrary;
-  /** Who pays for connections: a login at a server, told apart by its credentials too. Not for people. */
-  readonly account: string;
+  readonly intake: Intake;
+  /** The key of the login whose connections are used: user, server and credentials. Not for people. */
+  readonly accountKey: string;
   readonly url: string;
-  /** The mailbox whose server is meant by X-AnchorMailbox. */
+  /** The mailbox that X-AnchorMailbox names. */
   readonly anchor: string;
-  /** Mailboxes of one account, URL and grouping may share a stream of events; null where nobody told. */
+  /**
+   * Mailboxes with the same login, URL and grouping may share a stream of events. Null if autodiscover did not say it.
+   */
   readonly grouping: string | null;
   readonly open: boolean;
   /**
-   * Runs operations of the library. Its own errors become Problems: ErrorServerBusy is `throttled` with the time the server asks for,
-   * before which nothing is asked.
+   * Runs operations of the library. Its errors become Problems. ErrorServerBusy becomes `throttled` with the time that
+   * the server asks for, and no request goes out before it.
    */
-  ask<T>(what: string, work: (service: ExchangeService) => Promise<T>, signal: AbortSignal): Promise<T>;
+  callLibrary<T>(what: string, work: (service: ExchangeService) => Promise<T>, signal: AbortSignal): Promise<T>;
   /**
-   * One SOAP request, given as the content of soap:Body; version, impersonation and affinity headers are added. Resolves once a 200
-   * begins, else throws its Problem. Errors inside a 200 are the reader's to find.
+   * One SOAP request, given as the content of soap:Body. Version, impersonation and affinity headers are added.
+   * Resolves once a 200 begins, otherwise throws its Problem. The reader must find errors inside a 200.
    */
-  raw(what: string, body: Body, signal: AbortSignal, options?: RawOptions): Promise<AsyncIterableIterator<Buffer>>;
-  /** A distinguished folder of this mailbox ("inbox", "sentitems", "msgfolderroot", ...), named with its owner where access is by delegation. */
+  postSoap(
+    what: string,
+    body: RequestBody,
+    signal: AbortSignal,
+    options?: PostSoapOptions,
+  ): Promise<AsyncIterableIterator<Buffer>>;
+  /**
+   * A distinguished folder of this mailbox ("inbox", "sentitems", "msgfolderroot", ...), named with its owner if the
+   * access is by delegation.
+   */
   folder(name: string): FolderId;
-  /** Gives up the account's connections, which close after their last user. Never throws. */
+  /** Releases the login's connections, which close after their last user. Never throws. */
   close(): Promise<void>;
 }
 
-/** `flowing: false` takes a turn among the account's short requests: for an answer that is read at once, with no other request amid it. */
-export type RawOptions = Pick<EwsOrder, "idleMs" | "headers" | "beforeEnd" | "answerMs" | "flowing">;
+/**
+ * `flowing: false` takes one of the login's places for short requests: for an answer that is read at once, without
+ * other requests meanwhile.
+ */
+export type PostSoapOptions = Pick<
+  EwsRequest,
+  "idleMs" | "headers" | "beforeEnd" | "answerMs" | "flowing" | "maxBytes"
+>;
 
-/** The mailbox's session. Finds its server where need be, and proves nothing else. Throws the Problem of what could not be found or read. */
+/**
+ * The mailbox's session. Finds the server if needed, and proves nothing else. Throws the Problem of what could not be
+ * found or read.
+ */
 export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: AbortSignal): Promise<EwsSession> {
-  const library = await ewsLibrary();
+  const library = await loadEwsLibrary();
   signal.throwIfAborted();
   const exchange = deps.exchange ?? newExchange();
-  const login = loginOf(deps, mailbox);
-  const found = await placeOf({ ...deps, exchange }, mailbox, login, signal).catch((error: unknown) => {
-    throw withoutLogin(error, login.secrets());
+  const login = getLogin(deps, mailbox);
+  const located = await locateServiceUrl({ ...deps, exchange }, mailbox, login, signal).catch((error: unknown) => {
+    throw withoutGiven(error, { secrets: login.secrets() });
   });
-  const key = accountKey(exchange, mailbox, new URL(found.place.url).origin);
-  const { account, over } = exchange.account(deps, { key, trust: mailbox.receive, mailbox: mailbox.id });
-  const talk = talkAs(mailbox, { library, exchange, account, found, login, http: ewsHttp(account, login) });
-  return sessionOver(talk, () => {
-    talk.open = false;
-    over();
+  const key = accountKey(exchange, mailbox, new URL(located.serviceUrl.url).origin);
+  const { account, over: release } = exchange.acquire(deps, { key, trust: mailbox.receive });
+  const context = createCallContext(mailbox, {
+    library,
+    exchange,
+    account,
+    located,
+    login,
+    http: ewsHttp(account, login),
+  });
+  return createSession(context, deps.intake ?? createIntake(), () => {
+    context.open = false;
+    release();
   });
 }
 
-function sessionOver(talk: Talk, close: () => void): EwsSession {
-  const { library, account, found, anchor, access } = talk;
+function createSession(context: CallContext, intake: Intake, close: () => void): EwsSession {
+  const { library, account, located, anchor, access } = context;
   return {
     library,
-    account: account.key,
-    url: found.place.url,
+    intake,
+    accountKey: account.key,
+    url: located.serviceUrl.url,
     anchor,
-    grouping: found.place.grouping,
+    grouping: located.serviceUrl.grouping,
     get open() {
-      return talk.open;
+      return context.open;
     },
-    ask: (what, work, signal) => asked(talk, { what, work }, signal),
-    raw: (what, body, signal, options = {}) => streamed(talk, { ...options, what, body }, signal),
+    callLibrary: (what, work, signal) => callLibrary(context, { what, work }, signal),
+    postSoap: (what, body, signal, options = {}) => postSoap(context, { ...options, what, body }, signal),
     folder(name) {
-      const known = Object.entries(library.WellKnownFolderName).find(
+      const wellKnown = Object.entries(library.WellKnownFolderName).find(
         ([key]) => key.toLowerCase() === name.toLowerCase(),
       );
-      if (typeof known?.[1] !== "number")
-        throw new Problem("folder", `Exchange knows no folder ${name}`, { retry: "never" });
+      if (typeof wellKnown?.[1] !== "number")
+        throw new Problem("folder", `Exchange has no folder ${name}`, { retry: "never" });
       const owner = access === "delegate" ? new library.Mailbox(anchor) : undefined;
-      return owner ? new library.FolderId(known[1], owner) : new library.FolderId(known[1]);
+      return owner ? new library.FolderId(wellKnown[1], owner) : new library.FolderId(wellKnown[1]);
     },
     close() {
       close();

@@ -1,26 +1,28 @@
-/** Putting messages into folders of an Exchange mailbox: each once, as one that was received or sent and is no draft. */
+/** Puts messages into folders of an Exchange mailbox, each once, as received or sent messages and not as drafts. */
 import type { FolderId } from "ews-javascript-api";
-import type { Filed } from "../../mail.ts";
-import { answerTo, folderXml } from "../client/operations.ts";
-import { anyOf, find } from "../sync/find-item.ts";
+import type { MessageToAppend } from "../../mail.ts";
+import { executeOperation, folderXml } from "../client/operations.ts";
+import { messageIdRestriction, findItems } from "../sync/find-item.ts";
 import type { EwsSession } from "../client/session.ts";
 
-/** MAPI properties (MS-OXPROPS): message flags, of which 1 is "read" and 8, left out, "draft"; when it was delivered and submitted. */
+/**
+ * MAPI properties (MS-OXPROPS): message flags (1 is "read"; 8, "draft", is left out), delivery time and submit time.
+ */
 const FLAGS = ["0x0E07", "Integer"] as const;
 const DELIVERED = ["0x0E06", "SystemTime"] as const;
 const SUBMITTED = ["0x0039", "SystemTime"] as const;
 
-/** The append of MailConnection. */
-export async function appendOver(
+/** `append` of MailConnection. */
+export async function appendMessage(
   session: EwsSession,
   folder: FolderId,
-  message: Filed,
+  message: MessageToAppend,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   if (message.messageIds.length > 0) {
-    const restriction = anyOf(message.messageIds);
-    const there = await find(session, { folder }, { restriction, offset: 0 }, signal);
-    if (there.count > 0) return;
+    const restriction = messageIdRestriction(message.messageIds);
+    const existing = await findItems(session, { folder }, { restriction, offset: 0 }, signal);
+    if (existing.count > 0) return false;
   }
   const read = message.flags.includes("\\Seen");
   const date = message.date.toISOString();
@@ -33,7 +35,12 @@ export async function appendOver(
   const content =
     `<m:SavedItemFolderId>${folderXml(session, folder)}</m:SavedItemFolderId>` +
     `<m:Items><t:Message>${item}</t:Message></m:Items>`;
-  await answerTo(session, { name: "CreateItem", attributes: ' MessageDisposition="SaveOnly"', content }, signal);
+  await executeOperation(
+    session,
+    { name: "CreateItem", attributes: ' MessageDisposition="SaveOnly"', content },
+    signal,
+  );
+  return true;
 }
 
 function property([tag, type]: readonly [string, string], value: string): string {

@@ -1,20 +1,26 @@
-/** Messages as RFC 822 bytes, several in one request, their base64 decoded while it comes: a message is in memory once, and never as text. */
+/**
+ * Downloads messages as RFC 822 bytes, several in one request. Their base64 is decoded as it arrives, so a message is
+ * in memory once, and never as text.
+ */
 import { Problem } from "../../../contract/problem.ts";
-import { codeOf } from "../notifications/failure-kinds.ts";
-import { allWithin, type Element, elementsOf, textWithin, within } from "../soap/elements.ts";
-import { saidBy } from "../soap/notifications.ts";
-import { inParts } from "./attachments.ts";
-import { problemOfCode } from "../soap/errors.ts";
-import { bodyOf, fieldsXml, itemsXml } from "../client/operations.ts";
+import { maxBase64Bytes } from "../../net/excess.ts";
+import { findElements, type XmlElement, readElements, findText, findElement } from "../soap/elements.ts";
+import { parseResponseStatus } from "../soap/notifications.ts";
+import { fetchInParts } from "./attachments.ts";
+import { problemFromCode, getResponseCode } from "../soap/errors.ts";
+import { operationXml, fieldsXml, itemsXml } from "../client/operations.ts";
 import type { EwsSession } from "../client/session.ts";
 
-/** Flags as IMAP names them; categories as they are. */
-export type EwsMessage = { id: string; raw: Uint8Array; flags: string[] } | { id: string; problem: Problem | "gone" };
+/** Flags as in IMAP; categories as they are. `leftOut`: what the server does not give of the message. */
+export type EwsMessage =
+  { id: string; raw: Uint8Array; flags: string[]; leftOut?: string[] } | { id: string; problem: Problem | "gone" };
 
 const FIELDS = ["item:Categories", "item:IsDraft", "message:IsRead"];
 
-/** The server has the message and cannot give it as MIME: its parts may still be had. */
-const NOT_WHOLE = new Set([
+/** The server has the message but cannot give it as MIME. Its parts may still be available. */
+const MIME_UNAVAILABLE_CODES = new Set([
+  "ErrorCorruptData",
+  "ErrorItemCorrupt",
   "ErrorMimeContentConversionFailed",
   "ErrorMimeContentInvalid",
   "ErrorUnsupportedMimeConversion",
@@ -22,11 +28,10 @@ const NOT_WHOLE = new Set([
   "ErrorMessageSizeExceeded",
 ]);
 
-/** Codes that are about the one message. Others are about the mailbox or the server, and end the whole request. */
-const ABOUT_THE_MESSAGE = new Set([
-  ...NOT_WHOLE,
-  "ErrorCorruptData",
-  "ErrorItemCorrupt",
+/** Codes that concern one message, also if no other message of the request was given. */
+const MESSAGE_CODES = new Set([
+  ...MIME_UNAVAILABLE_CODES,
+  "ErrorAccessDenied",
   "ErrorItemPropertyRequestFailed",
   "ErrorInvalidIdMalformed",
   "ErrorInvalidIdNotAnItemAttachmentId",
@@ -34,75 +39,114 @@ const ABOUT_THE_MESSAGE = new Set([
   "ErrorInvalidPropertyRequest",
 ]);
 
+/** These problems concern the login, whatever message was requested. */
+const LOGIN_CODES = new Set<Problem["code"]>([
+  "auth",
+  "auth_method",
+  "token",
+  "no_mailbox",
+  "throttled",
+  "too_many_connections",
+]);
+
 /**
- * The messages of one request in its order, each as soon as it is there; those that the server cannot give as a whole come after the
- * others, put together from their parts. The server waits while the caller does something else, so take them quickly. Throws a Problem
- * for what concerns all of them; those that were yielded are whole.
+ * The messages of one request in its order, each as soon as it has arrived. Messages that the server cannot give as
+ * MIME come after the others, assembled from their parts. The server waits while the caller does something else, so
+ * read them quickly. An error in the answer for one message is that message's own if the same request brought another
+ * message. Throws a Problem that concerns all of them; messages that were yielded before are complete. `announced` is
+ * how many bytes the server said that all of them have.
  */
-export async function* mimeOf(
+export async function* downloadMime(
   session: EwsSession,
   ids: readonly string[],
   signal: AbortSignal,
+  announced = 0,
 ): AsyncGenerator<EwsMessage, void, undefined> {
   if (ids.length === 0) return;
-  const chunks = await session.raw("Downloading", request(ids), signal);
-  const wanted = { names: ["GetItemResponseMessage", "Fault"], base64: "MimeContent" };
-  const waiting = [...ids];
-  const notWhole: string[] = [];
-  for await (const answer of elementsOf(chunks, wanted)) {
-    const id = waiting.shift();
+  const maxBytes = maxBase64Bytes(announced);
+  const chunks = await session.postSoap("Downloading", getItemXml(ids), signal, { maxBytes });
+  const { intake } = session;
+  const filter = { names: ["GetItemResponseMessage", "Fault"], base64: "MimeContent", announced, intake };
+  const pendingIds = [...ids];
+  const mimeUnavailable: string[] = [];
+  const refused: { id: string; problem: Problem }[] = [];
+  let given = 0;
+  for await (const answer of readElements(chunks, filter)) {
+    const status = parseResponseStatus(answer);
+    // A fault is the answer to the whole request.
+    if (answer.name === "Fault" && ids.length > 1) throw problemFromCode(status);
+    const id = takeAnsweredId(pendingIds, answer);
     if (id === undefined) continue;
-    if (NOT_WHOLE.has(saidBy(answer).code)) notWhole.push(id);
-    else yield messageOf(id, answer);
+    const message = toMessage(id, answer);
+    if (message === "no MIME") mimeUnavailable.push(id);
+    else if ("raw" in message || message.problem === "gone") yield message;
+    else if (isOwnProblem(message.problem)) yield { id, problem: toOwnProblem(message.problem) };
+    else refused.push({ id, problem: message.problem });
+    if (status.code === "NoError") given++;
   }
-  if (waiting.length > 0) throw new Problem("protocol", "Exchange did not answer for all of the messages");
-  for (const id of notWhole) yield* partly(session, id, signal);
+  for (const id of mimeUnavailable) yield* downloadInParts(session, id, signal);
+  const decisive = refused.find(({ problem }) => given === 0 || LOGIN_CODES.has(problem.code));
+  if (decisive) throw decisive.problem;
+  for (const { id, problem } of refused) yield { id, problem: toOwnProblem(problem) };
+  if (pendingIds.length > 0) throw new Problem("protocol", "Exchange did not answer for all messages");
 }
 
-function request(ids: readonly string[]): string {
+/**
+ * The requested id that an answer is for. Answers come in the order of the request (MS-OXWSCDATA), but a server may
+ * leave one out, and then the next message must not be taken for the missing one.
+ */
+function takeAnsweredId(pendingIds: string[], answer: XmlElement): string | undefined {
+  const named = pendingIds.indexOf(findElement(answer, "ItemId")?.attributes["Id"] ?? "");
+  return pendingIds.splice(Math.max(0, named), 1)[0];
+}
+
+function getItemXml(ids: readonly string[]): string {
   const shape = fieldsXml(FIELDS).replace(
     "<t:AdditionalProperties>",
     "<t:IncludeMimeContent>true</t:IncludeMimeContent>$&",
   );
-  return bodyOf({ name: "GetItem", content: `<m:ItemShape>${shape}</m:ItemShape>${itemsXml(ids)}` });
+  return operationXml({ name: "GetItem", content: `<m:ItemShape>${shape}</m:ItemShape>${itemsXml(ids)}` });
 }
 
-function messageOf(id: string, answer: Element): EwsMessage {
-  const said = saidBy(answer);
-  if (said.code !== "NoError") return { id, problem: aboutTheMessage(problemOfCode(said)) };
-  const raw = within(answer, "MimeContent")?.bytes;
-  if (raw && raw.length > 0) return { id, raw, flags: flagsOf(answer) };
-  return { id, problem: new Problem("message", "The server gave no content for this message") };
+function toMessage(id: string, answer: XmlElement): EwsMessage | "no MIME" {
+  const status = parseResponseStatus(answer);
+  if (MIME_UNAVAILABLE_CODES.has(status.code)) return "no MIME";
+  if (status.code === "ErrorItemNotFound") return { id, problem: "gone" };
+  if (status.code !== "NoError") return { id, problem: problemFromCode(status) };
+  const raw = findElement(answer, "MimeContent")?.bytes;
+  return raw && raw.length > 0 ? { id, raw, flags: getFlags(answer) } : "no MIME";
 }
 
-async function* partly(
+async function* downloadInParts(
   session: EwsSession,
   id: string,
   signal: AbortSignal,
 ): AsyncGenerator<EwsMessage, void, undefined> {
   try {
-    const { raw, item } = await inParts(session, { id, fields: FIELDS }, signal);
-    yield { id, raw, flags: flagsOf(item) };
+    const { raw, item, leftOut } = await fetchInParts(session, { id, fields: FIELDS }, signal);
+    yield { id, raw, flags: getFlags(item), ...(leftOut.length > 0 && { leftOut }) };
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    yield { id, problem: aboutTheMessage(error) };
+    if (getResponseCode(error) === "ErrorItemNotFound") yield { id, problem: "gone" };
+    else if (isOwnProblem(error)) yield { id, problem: toOwnProblem(error) };
+    else throw error;
   }
 }
 
-/** What the server says against this message; throws what it says against more than that. */
-function aboutTheMessage(problem: Problem): Problem | "gone" {
-  const { evidence } = problem;
-  const code = codeOf(problem);
-  if (code === "ErrorItemNotFound") return "gone";
-  if (problem.code !== "message" && !ABOUT_THE_MESSAGE.has(code)) throw problem;
+/** True if the problem is about one message, whatever became of others. */
+function isOwnProblem(problem: Problem): boolean {
+  return problem.code === "message" || MESSAGE_CODES.has(getResponseCode(problem));
+}
+
+function toOwnProblem({ evidence }: Problem): Problem {
   return new Problem("message", "The server does not give this message", evidence === null ? {} : { evidence });
 }
 
-function flagsOf(answer: Element): string[] {
-  const categories = within(answer, "Categories");
+function getFlags(answer: XmlElement): string[] {
+  const categories = findElement(answer, "Categories");
   return [
-    ...(textWithin(answer, "IsRead") === "true" ? ["\\Seen"] : []),
-    ...(textWithin(answer, "IsDraft") === "true" ? ["\\Draft"] : []),
-    ...(categories ? allWithin(categories, "String").map(({ text }) => text.trim()) : []),
+    ...(findText(answer, "IsRead") === "true" ? ["\\Seen"] : []),
+    ...(findText(answer, "IsDraft") === "true" ? ["\\Draft"] : []),
+    ...(categories ? findElements(categories, "String").map(({ text }) => text.trim()) : []),
   ];
 }

@@ -1,14 +1,16 @@
-/** What a refusal means for a subscription, by the code of Exchange. A table: a new code is a new row. */
+/** What an Exchange response code means for a subscription. A table: a new code is a new row. */
 import type { Problem } from "../../../contract/problem.ts";
+import { getResponseCode } from "../soap/errors.ts";
 
 /**
- * `lost`: the server does not know the subscription (any more), a new one helps. `refused`: there is no such subscription to be had here, so
- * another way of noticing is needed. `crowded`: the account has all the connections that it may have.
+ * `lost`: the server does not know the subscription (any more), and a new one helps. `refused`: there is no such
+ * subscription here, so another way to notice new mail is needed. `crowded`: the login has all the connections that it
+ * may have.
  */
-export type Fate = "lost" | "refused" | "crowded";
+export type FailureKind = "lost" | "refused" | "crowded";
 
-const FATES: Readonly<Record<string, Fate>> = {
-  // The server was restarted, or the subscription lay idle for too long, or it lies on another server.
+const FAILURE_KINDS: Readonly<Record<string, FailureKind>> = {
+  // The server restarted, the subscription was idle for too long, or it is on another server.
   ErrorSubscriptionNotFound: "lost",
   ErrorInvalidSubscription: "lost",
   ErrorExpiredSubscription: "lost",
@@ -17,14 +19,14 @@ const FATES: Readonly<Record<string, Fate>> = {
   ErrorInvalidWatermark: "lost",
   ErrorReadEventsFailed: "lost",
   ErrorEventNotFound: "lost",
-  // Events were dropped; Microsoft advises a new subscription rather than the old watermark.
+  // The server dropped events. Microsoft advises a new subscription instead of the old watermark.
   ErrorMissedNotificationEvents: "lost",
   ErrorExceededConnectionCount: "crowded",
   ErrorExceededSubscriptionCount: "refused",
   ErrorSubscriptionDelegateAccessNotSupported: "refused",
   ErrorInvalidSubscriptionRequest: "refused",
   ErrorInvalidPullSubscriptionId: "lost",
-  // Exchange 2007 and 2010 without service packs do not know streams.
+  // Exchange 2007, and 2010 without service packs, have no streams.
   ErrorInvalidServerVersion: "refused",
   ErrorIncorrectSchemaVersion: "refused",
   ErrorSchemaValidation: "refused",
@@ -33,16 +35,11 @@ const FATES: Readonly<Record<string, Fate>> = {
   ErrorNotSupported: "refused",
 };
 
-export function fateOf(code: string): Fate | undefined {
-  return FATES[code];
+export function classifyCode(code: string): FailureKind | undefined {
+  return FAILURE_KINDS[code];
 }
 
 /** What a Problem of the server means for a subscription. */
-export function fateOfProblem(problem: Problem): Fate | undefined {
-  return fateOf(codeOf(problem));
-}
-
-/** The code of Exchange that a Problem tells in its evidence; empty where there is none. */
-export function codeOf({ evidence }: Problem): string {
-  return /\bError[A-Za-z0-9]+/.exec(evidence ?? "")?.[0] ?? "";
+export function classifyProblem(problem: Problem): FailureKind | undefined {
+  return classifyCode(getResponseCode(problem));
 }

@@ -1,22 +1,22 @@
-/** How following a mailbox went wrong lately, one time after the other, and what is to be made of it. */
+/** Counts the recent failures of a mailbox's notifications and decides what follows from them. */
 import { Problem } from "../../../contract/problem.ts";
 import type { EwsSession } from "../client/session.ts";
-import type { Ending } from "./stream.ts";
+import type { StreamEnd } from "./stream.ts";
 
-/** What held for so long did work: the count begins anew. */
-const LASTING_MS = 60_000;
-/** A subscription that is lost so often at once gets a connection of its own, whose server is its own... */
-const ALONE_AFTER = 2;
-/** ...and after so many times it is followed in another way. */
-const HOPELESS_AFTER = 5;
-/** The same for connections that do not stay open, although the server answers otherwise. */
-const DEAF_TIMES = 2;
+/** Notifications that worked for this long count as good: the count starts anew. */
+const STABLE_MS = 60_000;
+/** After so many losses in a row a subscription gets its own connection, which goes to its own server... */
+const OWN_CONNECTION_AFTER = 2;
+/** ...and after so many losses it uses another way. */
+const GIVE_UP_AFTER = 5;
+/** The same for connections that do not stay open although the server otherwise answers. */
+const GIVE_UP_AFTER_SILENT = 2;
 
-export class Mishaps {
+export class FailureCounter {
   readonly #session: EwsSession;
   readonly #patienceMs: number;
   #lost = 0;
-  #deaf = 0;
+  #silent = 0;
   #failed = 0;
   #failingSince = 0;
 
@@ -26,13 +26,13 @@ export class Mishaps {
   }
 
   /**
-   * One more ending, of a following that took so long. Throws its Problem where that is none that passes, such as a restart of the
-   * server, or has not passed in `patienceMs`.
+   * Counts one more end, after `tookMs`. Throws the ending's Problem if it will not pass by itself (as a restart of the
+   * server does), or has not passed within `patienceMs`.
    */
-  add(ending: Ending | Problem, tookMs: number): void {
-    if (tookMs >= LASTING_MS) [this.#lost, this.#failed] = [0, 0];
+  add(ending: StreamEnd | Problem, tookMs: number): void {
+    if (tookMs >= STABLE_MS) [this.#lost, this.#failed] = [0, 0];
     this.#lost = ending === "lost" ? this.#lost + 1 : 0;
-    this.#deaf = ending === "deaf" ? this.#deaf + 1 : 0;
+    this.#silent = ending === "stale" ? this.#silent + 1 : 0;
     if (!(ending instanceof Problem)) {
       this.#failed = 0;
       return;
@@ -43,16 +43,18 @@ export class Mishaps {
     if (!passing || now - this.#failingSince >= this.#patienceMs) throw ending;
   }
 
-  get alone(): boolean {
-    return this.#lost >= ALONE_AFTER;
+  get needsOwnConnection(): boolean {
+    return this.#lost >= OWN_CONNECTION_AFTER;
   }
 
-  get hopeless(): boolean {
-    return this.#lost >= HOPELESS_AFTER || this.#deaf >= DEAF_TIMES;
+  get shouldGiveUp(): boolean {
+    return this.#lost >= GIVE_UP_AFTER || this.#silent >= GIVE_UP_AFTER_SILENT;
   }
 
-  /** How many in a row call for a wait before the next one; a subscription may be lost once without anybody's fault. */
-  get inARow(): number {
+  /**
+   * The number of failures in a row that need a wait before the next attempt. One lost subscription alone is normal.
+   */
+  get consecutive(): number {
     return Math.max(this.#failed, this.#lost - 1);
   }
 }

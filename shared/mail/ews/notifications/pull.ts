@@ -1,54 +1,64 @@
-/** Where a server refuses streams: a pull subscription that is asked every few seconds what happened, one small request for all folders. */
+/**
+ * Used if a server refuses streams: a pull subscription. Every few seconds one small GetEvents asks what happened in
+ * all folders.
+ */
 import { Problem } from "../../../contract/problem.ts";
-import { jittered, slept } from "../../../time.ts";
-import { fateOfProblem } from "./failure-kinds.ts";
-import type { Follower } from "../listening.ts";
-import { Mishaps } from "./failures.ts";
-import { pulled, pullSubscribed, unsubscribed } from "./subscribe.ts";
+import { jitter, sleep } from "../../../time.ts";
+import { classifyProblem } from "./failure-kinds.ts";
+import type { Listener } from "./get-streaming-events.ts";
+import { FailureCounter } from "./failures.ts";
+import { getEvents, subscribePull, unsubscribe } from "./subscribe.ts";
 
 export type PullTimes = {
   everyMs: number;
   /** After this time streams are tried again. */
   againMs: number;
-  /** A server that cannot be asked for so long is given up. */
+  /** The server is given up when it did not answer for this long. */
   patienceMs: number;
 };
 
-const FAREWELL_MS = 1000;
+const UNSUBSCRIBE_TIMEOUT_MS = 1000;
 
 /**
- * Hints for as long as streams are not tried again, or until pull subscriptions are refused as well. To the follower this is no
- * push: it looks by itself too.
+ * Gives hints until it is time to try streams again, or until pull subscriptions are refused too. For the subscription
+ * this is not push: it also polls by itself.
  */
-export async function pull(times: PullTimes, follower: Follower, signal: AbortSignal): Promise<void> {
+export async function followByPull(times: PullTimes, listener: Listener, signal: AbortSignal): Promise<void> {
   const until = performance.now() + times.againMs;
-  const mishaps = new Mishaps(follower.session, times.patienceMs);
-  follower.told({ kind: "how", push: false });
+  const failures = new FailureCounter(listener.session, times.patienceMs);
+  listener.onStatus({ kind: "how", push: false });
   while (performance.now() < until) {
     const startedAt = performance.now();
     try {
-      await onePull(times, follower, until, signal);
+      await runPullSubscription(times, listener, until, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof Problem)) throw error;
-      const fate = fateOfProblem(error);
-      if (fate === "refused" || fate === "crowded") return;
-      mishaps.add(fate ?? error, performance.now() - startedAt);
-      await slept(jittered(times.everyMs), signal);
+      const kind = classifyProblem(error);
+      if (kind === "refused" || kind === "crowded") return;
+      failures.add(kind ?? error, performance.now() - startedAt);
+      await sleep(jitter(times.everyMs), signal);
     }
     signal.throwIfAborted();
   }
 }
 
-async function onePull(times: PullTimes, follower: Follower, until: number, signal: AbortSignal): Promise<void> {
-  const { session, folders, hint, told } = follower;
-  let at = await pullSubscribed(session, folders, signal);
-  hint("all");
-  while (performance.now() < until && (await slept(jittered(times.everyMs), signal))) {
-    const notice = await pulled(session, at, signal);
-    told({ kind: "heard" });
-    for (const stirred of notice.news.values()) hint(stirred);
-    at = { ...at, watermark: notice.watermark ?? at.watermark };
+async function runPullSubscription(
+  times: PullTimes,
+  listener: Listener,
+  until: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const { session, folders, onChanges, onStatus } = listener;
+  let position = await subscribePull(session, folders, signal);
+  onChanges("all");
+  while (performance.now() < until && (await sleep(jitter(times.everyMs), signal))) {
+    const notice = await getEvents(session, position, signal);
+    onStatus({ kind: "heard" });
+    for (const keys of notice.delivered.values()) onStatus({ kind: "delivered", keys });
+    for (const changed of notice.changes.values()) onChanges(changed);
+    position = { ...position, watermark: notice.watermark ?? position.watermark };
   }
-  if (session.open) await unsubscribed(session, at.id, session.anchor, AbortSignal.timeout(FAREWELL_MS));
+  if (session.open)
+    await unsubscribe(session, position.id, session.anchor, AbortSignal.timeout(UNSUBSCRIBE_TIMEOUT_MS));
 }

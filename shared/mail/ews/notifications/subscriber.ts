@@ -1,49 +1,69 @@
-/** What a subscription hears of its folders between two looks: hints add up, and wake whoever waits. */
+/** Collects the notifications of one mailbox between two comparisons, and wakes the subscription. */
 import type { FolderId } from "ews-javascript-api";
-import { slept } from "../../../time.ts";
-import type { EwsHints } from "./pool.ts";
+import { sleep } from "../../../time.ts";
+import type { NotificationPool } from "./pool.ts";
+import type { ListenerSign } from "./get-streaming-events.ts";
 import type { EwsSession } from "../client/session.ts";
 
-/** Folders in which something appeared, by their ids; `all` where one cannot tell. */
-export type Stirred = ReadonlySet<string> | "all";
+/** The ids of folders in which something appeared; `all` if the folder is unknown. */
+export type ChangedFolders = ReadonlySet<string> | "all";
 
-export interface Ear {
-  /** Whether the server tells by itself what happens; undefined as long as that is being found out. */
+export interface Subscriber {
+  /** Whether the server pushes notifications; undefined while that is not known yet. */
   readonly push: boolean | undefined;
+  /** The messages that the server said it delivered, the last ones. */
+  readonly delivered: ReadonlySet<string>;
   /** Follows these folders from now on, and no others. */
   follow(folders: FolderId[] | "all"): void;
   /**
-   * What stirred since the last call; waits for it until `until` (as performance.now() counts). Throws the Problem that ended the
-   * following.
+   * The folders that changed since the last call. Waits for a change until `until` (as performance.now() counts).
+   * Throws the Problem that ended the notifications.
    */
-  listen(until: number): Promise<Stirred>;
-  /** Stops following, and resolves when that is over. */
+  nextChanges(until: number): Promise<ChangedFolders>;
+  /** Stops following. Resolves when that has ended. */
   close(): Promise<void>;
 }
 
-/** An ear for one mailbox. `heard` is called whenever the server was heard. */
-export function earFor(hints: EwsHints, session: EwsSession, heard: () => void, signal: AbortSignal): Ear {
-  let stirred: Stirred = new Set();
+/** The ids are needed until the next comparison of their folder. */
+const MAX_DELIVERED = 2000;
+
+/** A subscriber for one mailbox. `onContact` is called whenever the server sent something. */
+export function createSubscriber(
+  notifications: NotificationPool,
+  session: EwsSession,
+  onContact: () => void,
+  signal: AbortSignal,
+): Subscriber {
+  let changed: ChangedFolders = new Set();
+  const delivered = new Set<string>();
   let push: boolean | undefined;
   let failure: { error: unknown } | undefined;
   let wake: (() => void) | undefined;
-  let over = new AbortController();
-  let following: Promise<void> = Promise.resolve();
+  let stopped = new AbortController();
+  let running: Promise<void> = Promise.resolve();
 
-  const hint = (folders: readonly string[] | "all") => {
-    stirred = folders === "all" || stirred === "all" ? "all" : new Set([...stirred, ...folders]);
+  const onChanges = (folders: readonly string[] | "all") => {
+    changed = folders === "all" || changed === "all" ? "all" : new Set([...changed, ...folders]);
     wake?.();
   };
-  const told = (sign: { kind: "heard" } | { kind: "how"; push: boolean }) => {
-    if (sign.kind === "heard") return heard();
+  const rememberDelivered = (keys: readonly string[]) => {
+    for (const key of keys) delivered.add(key);
+    for (const key of delivered) {
+      if (delivered.size <= MAX_DELIVERED) break;
+      delivered.delete(key);
+    }
+  };
+  const onStatus = (sign: ListenerSign) => {
+    if (sign.kind === "heard") return onContact();
+    if (sign.kind === "delivered") return rememberDelivered(sign.keys);
     push = sign.push;
     wake?.();
   };
-  const run = async (folders: FolderId[] | "all", life: AbortSignal) => {
+  const run = async (folders: FolderId[] | "all", lifetime: AbortSignal) => {
     try {
-      await hints.follow(session, folders, hint, told, life);
+      await notifications.follow(session, folders, onChanges, onStatus, lifetime);
     } catch (error) {
-      if (life.aborted) return;
+      if (lifetime.aborted) return;
       failure = { error };
       wake?.();
     }
@@ -53,28 +73,29 @@ export function earFor(hints: EwsHints, session: EwsSession, heard: () => void, 
     get push() {
       return push;
     },
+    delivered,
     follow(folders) {
-      over.abort();
-      over = new AbortController();
-      const before = following;
-      const life = AbortSignal.any([signal, over.signal]);
-      following = Promise.all([before, run(folders, life)]).then(() => undefined);
+      stopped.abort();
+      stopped = new AbortController();
+      const before = running;
+      const lifetime = AbortSignal.any([signal, stopped.signal]);
+      running = Promise.all([before, run(folders, lifetime)]).then(() => undefined);
     },
-    async listen(until) {
-      if (!failure && stirred !== "all" && stirred.size === 0) {
+    async nextChanges(until) {
+      if (!failure && changed !== "all" && changed.size === 0) {
         const woken = new AbortController();
         wake = () => woken.abort();
-        await slept(Math.max(0, until - performance.now()), AbortSignal.any([signal, woken.signal]));
+        await sleep(Math.max(0, until - performance.now()), AbortSignal.any([signal, woken.signal]));
         wake = undefined;
       }
       if (failure) throw failure.error;
-      const heardOf = stirred;
-      stirred = new Set();
-      return heardOf;
+      const changes = changed;
+      changed = new Set();
+      return changes;
     },
     async close() {
-      over.abort();
-      await following;
+      stopped.abort();
+      await running;
     },
   };
 }

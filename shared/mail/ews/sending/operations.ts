@@ -1,96 +1,105 @@
-/** The operations of sending, written by hand: their largest part is base64 that must not become a tree first. */
-import type { Order } from "../../outgoing.ts";
-import { base64Of, type Body, HOLE, placed } from "../body.ts";
-import { escaped } from "../soap/xml.ts";
-import { bodyOf, folderXml, type Operation } from "../client/operations.ts";
+/**
+ * The operations of sending, written by hand, because most of their content is base64 that must not become a tree
+ * first.
+ */
+import type { SendRequest } from "../../outgoing.ts";
+import { base64Body, type RequestBody, PLACEHOLDER, fillPlaceholder } from "../../http/request-body.ts";
+import { escapeXml } from "../soap/xml.ts";
+import { operationXml, folderXml, type Operation } from "../client/operations.ts";
 import type { EwsSession } from "../client/session.ts";
-import type { File } from "./split.ts";
+import type { Attachment } from "../../exchange/split.ts";
 
-/** An item as its owner last saw it. */
+/** An item with its newest change key. */
 export type ItemRef = { id: string; changeKey: string };
-/** `hidden` are the recipients that the message itself does not name. */
-export type Draft = Pick<Order, "id" | "dsn" | "raw"> & { hidden: string[] };
+/** `bcc` are the recipients that the message itself does not name. */
+export type Draft = Pick<SendRequest, "id" | "dsn" | "raw"> & { bcc: string[] };
 
-/** An operation by its name, and what stands inside soap:Body. */
-export type Asking = { name: string; body: Body };
+/** An operation with its name, and the content of soap:Body. */
+export type SendOperation = { name: string; body: RequestBody };
 
-/** The property by which a draft of ours is found again. */
-const MARK =
+/** The property with which the service finds its own drafts again. */
+const SENDING_ID_PROPERTY =
   '<t:ExtendedFieldURI DistinguishedPropertySetId="PublicStrings" PropertyName="EmailListenerSending" PropertyType="String"/>';
 
-/** Creates the message and sends it; the copy is filed among the sent ones, or not at all. */
-export function sendNow(session: EwsSession, draft: Draft, save: boolean): Asking {
+/** Creates and sends the message. A copy goes into Sent Items if `save` is true. */
+export function sendNow(session: EwsSession, draft: Draft, save: boolean): SendOperation {
   const operation = {
     name: "CreateItem",
     attributes: ` MessageDisposition="${save ? "SendAndSaveCopy" : "SendOnly"}"`,
-    content: (save ? savedIn(session, "sentitems") : "") + messageXml(draft, ""),
+    content: (save ? savedItemFolderXml(session, "sentitems") : "") + messageXml(draft, ""),
   };
-  return filled(operation, draft.raw);
+  return fillContent(operation, draft.raw);
 }
 
-/** Creates the message as a draft that carries the sending's id. */
-export function saveDraft(session: EwsSession, draft: Draft): Asking {
-  const marked = `<t:ExtendedProperty>${MARK}<t:Value>${escaped(draft.id)}</t:Value></t:ExtendedProperty>`;
+/** Creates the message as a draft with the sending's id. */
+export function saveDraft(session: EwsSession, draft: Draft): SendOperation {
+  const idProperty = `<t:ExtendedProperty>${SENDING_ID_PROPERTY}<t:Value>${escapeXml(draft.id)}</t:Value></t:ExtendedProperty>`;
   const operation = {
     name: "CreateItem",
     attributes: ' MessageDisposition="SaveOnly"',
-    content: savedIn(session, "drafts") + messageXml(draft, marked),
+    content: savedItemFolderXml(session, "drafts") + messageXml(draft, idProperty),
   };
-  return filled(operation, draft.raw);
+  return fillContent(operation, draft.raw);
 }
 
-/** Adds a file to a draft. */
-export function attachFile({ id, changeKey }: ItemRef, { name, contentType, contentId, inline, bytes }: File): Asking {
+/** Adds an attachment to a draft. */
+export function attachFile(
+  { id, changeKey }: ItemRef,
+  { name, contentType, contentId, inline, bytes }: Attachment,
+): SendOperation {
   const fields = [
-    `<t:Name>${escaped(name)}</t:Name>`,
-    `<t:ContentType>${escaped(contentType)}</t:ContentType>`,
-    contentId === null ? "" : `<t:ContentId>${escaped(contentId)}</t:ContentId>`,
+    `<t:Name>${escapeXml(name)}</t:Name>`,
+    `<t:ContentType>${escapeXml(contentType)}</t:ContentType>`,
+    contentId === null ? "" : `<t:ContentId>${escapeXml(contentId)}</t:ContentId>`,
     `<t:IsInline>${inline}</t:IsInline>`,
-    `<t:Content>${HOLE}</t:Content>`,
+    `<t:Content>${PLACEHOLDER}</t:Content>`,
   ];
-  const parent = `<m:ParentItemId Id="${escaped(id)}" ChangeKey="${escaped(changeKey)}"/>`;
+  const parent = `<m:ParentItemId Id="${escapeXml(id)}" ChangeKey="${escapeXml(changeKey)}"/>`;
   const file = `<m:Attachments><t:FileAttachment>${fields.join("")}</t:FileAttachment></m:Attachments>`;
-  return filled({ name: "CreateAttachment", content: parent + file }, bytes());
+  return fillContent({ name: "CreateAttachment", content: parent + file }, bytes());
 }
 
 /** Sends a draft as it is. */
-export function sendDraft(session: EwsSession, { id, changeKey }: ItemRef, save: boolean): Asking {
-  const items = `<m:ItemIds><t:ItemId Id="${escaped(id)}" ChangeKey="${escaped(changeKey)}"/></m:ItemIds>`;
+export function sendDraft(session: EwsSession, { id, changeKey }: ItemRef, save: boolean): SendOperation {
+  const items = `<m:ItemIds><t:ItemId Id="${escapeXml(id)}" ChangeKey="${escapeXml(changeKey)}"/></m:ItemIds>`;
   const operation = {
     name: "SendItem",
     attributes: ` SaveItemToFolder="${save}"`,
-    content: items + (save ? savedIn(session, "sentitems") : ""),
+    content: items + (save ? savedItemFolderXml(session, "sentitems") : ""),
   };
-  return { name: operation.name, body: bodyOf(operation) };
+  return { name: operation.name, body: operationXml(operation) };
 }
 
-/** Looks for drafts that carry the sending's id. */
-export function findDrafts(session: EwsSession, sending: string): Operation {
+/** Finds drafts with the sending's id. */
+export function findDrafts(session: EwsSession, sendingId: string): Operation {
   const shape = "<m:ItemShape><t:BaseShape>IdOnly</t:BaseShape></m:ItemShape>";
   const page = '<m:IndexedPageItemView MaxEntriesReturned="20" Offset="0" BasePoint="Beginning"/>';
-  const value = `<t:FieldURIOrConstant><t:Constant Value="${escaped(sending)}"/></t:FieldURIOrConstant>`;
-  const wanted = `<m:Restriction><t:IsEqualTo>${MARK}${value}</t:IsEqualTo></m:Restriction>`;
+  const value = `<t:FieldURIOrConstant><t:Constant Value="${escapeXml(sendingId)}"/></t:FieldURIOrConstant>`;
+  const restriction = `<m:Restriction><t:IsEqualTo>${SENDING_ID_PROPERTY}${value}</t:IsEqualTo></m:Restriction>`;
   const folders = `<m:ParentFolderIds>${folderXml(session, session.folder("drafts"))}</m:ParentFolderIds>`;
-  return { name: "FindItem", attributes: ' Traversal="Shallow"', content: shape + page + wanted + folders };
+  return { name: "FindItem", attributes: ' Traversal="Shallow"', content: shape + page + restriction + folders };
 }
 
-/** The operation with content in the hole that it has. */
-function filled(operation: Operation, content: Buffer): Asking {
-  return { name: operation.name, body: placed(bodyOf(operation), base64Of(content)) };
+/** The operation with the content in place of its placeholder. */
+function fillContent(operation: Operation, content: Buffer): SendOperation {
+  return { name: operation.name, body: fillPlaceholder(operationXml(operation), base64Body(content)) };
 }
 
-function savedIn(session: EwsSession, folder: "sentitems" | "drafts"): string {
+function savedItemFolderXml(session: EwsSession, folder: "sentitems" | "drafts"): string {
   return `<m:SavedItemFolderId>${folderXml(session, session.folder(folder))}</m:SavedItemFolderId>`;
 }
 
-/** The elements of an item in the order of the schema, which the server holds to: those of every item, then those of a message. */
-function messageXml({ hidden, dsn }: Draft, marked: string): string {
-  const people = hidden.map((to) => `<t:Mailbox><t:EmailAddress>${escaped(to)}</t:EmailAddress></t:Mailbox>`).join("");
+/**
+ * The elements of an item in the order of the schema, which the server requires: those of every item, then those of a
+ * message.
+ */
+function messageXml({ bcc, dsn }: Draft, idProperty: string): string {
+  const bccXml = bcc.map((to) => `<t:Mailbox><t:EmailAddress>${escapeXml(to)}</t:EmailAddress></t:Mailbox>`).join("");
   const receipt = dsn?.notify.includes("success") ?? false;
   const fields = [
-    `<t:MimeContent CharacterSet="UTF-8">${HOLE}</t:MimeContent>`,
-    marked,
-    people === "" ? "" : `<t:BccRecipients>${people}</t:BccRecipients>`,
+    `<t:MimeContent CharacterSet="UTF-8">${PLACEHOLDER}</t:MimeContent>`,
+    idProperty,
+    bccXml === "" ? "" : `<t:BccRecipients>${bccXml}</t:BccRecipients>`,
     receipt ? "<t:IsDeliveryReceiptRequested>true</t:IsDeliveryReceiptRequested>" : "",
   ];
   return `<m:Items><t:Message>${fields.join("")}</t:Message></m:Items>`;

@@ -1,30 +1,29 @@
-/** What Exchange's answers to a message mean for it: refused for good, to be tried again, or left open. */
+/** What Exchange's answers mean for an outgoing message: refused for good, to be tried again, or unknown. */
 import { Problem, type ProblemCode } from "../../../contract/problem.ts";
-import { withoutSecrets } from "../../problems.ts";
-import type { Said } from "../soap/notifications.ts";
-import { problemOfCode } from "../soap/errors.ts";
+import type { ResponseStatus } from "../soap/notifications.ts";
+import { getResponseCode, problemFromCode, toEvidence } from "../soap/errors.ts";
 
-type Refusal = { code: ProblemCode; cause: string };
+type PermanentFailure = { code: ProblemCode; cause: string };
 
-const CONTENT: Refusal = { code: "refused", cause: "Exchange cannot read the message" };
-const PEOPLE: Refusal = { code: "refused", cause: "Exchange does not accept a recipient" };
-const SIZE: Refusal = { code: "refused", cause: "The message is larger than Exchange allows" };
-const BLOCKED: Refusal = {
+const CONTENT: PermanentFailure = { code: "refused", cause: "Exchange cannot read the message" };
+const RECIPIENT: PermanentFailure = { code: "refused", cause: "Exchange does not accept a recipient" };
+const SIZE: PermanentFailure = { code: "refused", cause: "The message is larger than Exchange allows" };
+const BLOCKED: PermanentFailure = {
   code: "refused",
   cause: "The account may not send until its operator or owner allows it again",
 };
 
-/** Response codes that will be the same next time; what neither this nor the common table knows is tried again. */
-const FOR_GOOD: Record<string, Refusal> = {
+/** Response codes that will be the same next time. A code without a row here and in the common table is tried again. */
+const PERMANENT: Record<string, PermanentFailure> = {
   ErrorMessageSizeExceeded: SIZE,
   ErrorAttachmentSizeLimitExceeded: SIZE,
   ErrorRequestStreamTooBig: SIZE,
   ErrorDataSizeLimitExceeded: SIZE,
-  ErrorInvalidRecipients: PEOPLE,
-  ErrorInvalidSmtpAddress: PEOPLE,
-  ErrorInvalidMailbox: PEOPLE,
-  ErrorMailRecipientNotFound: PEOPLE,
-  ErrorRecipientNotFound: PEOPLE,
+  ErrorInvalidRecipients: RECIPIENT,
+  ErrorInvalidSmtpAddress: RECIPIENT,
+  ErrorInvalidMailbox: RECIPIENT,
+  ErrorMailRecipientNotFound: RECIPIENT,
+  ErrorRecipientNotFound: RECIPIENT,
   ErrorMissingRecipients: { code: "refused", cause: "Exchange finds no recipient in the message" },
   ErrorNoRecipients: { code: "refused", cause: "Exchange finds no recipient in the message" },
   ErrorExceededMaxRecipientLimit: {
@@ -50,8 +49,11 @@ const FOR_GOOD: Record<string, Refusal> = {
   ErrorSavedItemFolderNotFound: { code: "folder", cause: "The mailbox has no folder for sent mail" },
 };
 
-/** Codes said when the work may have been done all the same: by a server in front that lost the answer, or amid the work. */
-const MAYBE_DONE = new Set([
+/**
+ * Codes that come although the operation may have succeeded: from a front-end server that lost the answer, or in the
+ * middle of the operation.
+ */
+const OUTCOME_UNKNOWN_CODES = new Set([
   "ErrorInternalServerError",
   "ErrorTimeoutExpired",
   "ErrorRequestAborted",
@@ -59,39 +61,42 @@ const MAYBE_DONE = new Set([
   "ErrorProxyCallFailed",
   "ErrorProxyRequestProcessingFailed",
 ]);
-/** Likewise for a status that comes without a response code: a crash, or a proxy whose server did not answer it. */
-const MAYBE_DONE_STATUSES = new Set([500, 502, 504]);
+/** The same for a status without a response code: a crash, or a proxy whose server did not answer. */
+const OUTCOME_UNKNOWN_STATUSES = new Set([500, 502, 504]);
 
-/** The Problem of a failed response message; what neither table knows is tried again. */
-export function refusal(said: Said): Problem {
-  const row = FOR_GOOD[said.code];
-  if (!row) return problemOfCode(said);
+/** The Problem of a failed response message. A code without a row is tried again. */
+export function problemFromResponse(status: ResponseStatus): Problem {
+  const row = PERMANENT[status.code];
+  if (!row) return problemFromCode(status);
   return new Problem(row.code, row.cause, {
     retry: "never",
-    evidence: withoutSecrets(`${said.code}: ${said.words}`, []),
+    evidence: toEvidence(status.code),
   });
 }
 
-/** What was thrown, where its response code is one that will be the same next time, as that for good. */
-export function judged(error: unknown): unknown {
+/** If the response code of an error will be the same next time, the error as a permanent Problem. */
+export function toFinalProblem(error: unknown): unknown {
   if (!(error instanceof Problem)) return error;
-  const [, code, words = ""] = /^(Error\w+): ([^]*)$/.exec(error.evidence ?? "") ?? [];
-  return code !== undefined && FOR_GOOD[code] ? refusal({ code, words, backOffMs: null }) : error;
+  const code = getResponseCode(error);
+  return PERMANENT[code] ? problemFromResponse({ code, backOffMs: null }) : error;
 }
 
 /**
- * True where nobody can know whether the whole request was carried out: no answer came, or one that does not say. Evidence begins with
- * the code or the status of an answer, and with neither where there was none.
+ * True if nobody can know whether the request was executed: no answer came, or one that does not say it. The evidence
+ * begins with the code or status of an answer, if there was one.
  */
-export function leavesOpen(error: unknown): boolean {
+export function isOutcomeUnknown(error: unknown): boolean {
   if (!(error instanceof Problem)) return true;
   if (error.code === "auth" || error.code === "auth_method") return false;
   const [, code, status] = /^(?:(Error\w+)|HTTP (\d{3}))\b/.exec(error.evidence ?? "") ?? [];
-  if (code !== undefined) return MAYBE_DONE.has(code);
-  return status === undefined || MAYBE_DONE_STATUSES.has(Number(status));
+  if (code !== undefined) return OUTCOME_UNKNOWN_CODES.has(code);
+  return status === undefined || OUTCOME_UNKNOWN_STATUSES.has(Number(status));
 }
 
-/** True where the request as such was too large, whatever the message: other servers take more, or several smaller ones do. */
+/**
+ * True if the request itself was too large, whatever the message: other servers accept more, or several smaller
+ * requests work.
+ */
 export function isTooLarge(error: unknown): boolean {
   if (!(error instanceof Problem)) return false;
   return /^(ErrorRequestStreamTooBig|ErrorDataSizeLimitExceeded|HTTP 413|HTTP 404)\b/.test(error.evidence ?? "");

@@ -1,73 +1,88 @@
-/** Sending through Exchange, with the promises of SMTP: nothing twice, and `unknown` where only the server can know. */
+/**
+ * Sending through Exchange, with the same promises as SMTP: nothing twice, and `unknown` if only the server can know.
+ */
 import type { Mailbox, MailboxOf } from "../../../contract/mailbox.ts";
-import { mailboxOf } from "../../defaults.ts";
-import type { BeforeEnd, Order, SendSession, Transmission } from "../../outgoing.ts";
-import { SENDING } from "../../smtp/connect.ts";
-import { answerTo, folderXml } from "../client/operations.ts";
+import { narrowMailbox } from "../../defaults.ts";
+import type { BeforeEnd, SendRequest, SendSession, SendResult } from "../../outgoing.ts";
+import { SEND_TOKEN_SUFFIX } from "../../smtp/connect.ts";
+import { executeOperation, folderXml } from "../client/operations.ts";
 import { type EwsDeps, openEws } from "../client/session.ts";
-import { handedOver, type Wire } from "./exchange-send.ts";
+import { submit, type SendContext } from "./exchange-send.ts";
 import { type Draft, sendDraft, sendNow } from "./operations.ts";
-import { hiddenRecipients } from "./recipients.ts";
-import { discard, uploaded } from "./upload.ts";
+import { getBccRecipients } from "../../exchange/recipients.ts";
+import { deleteDrafts, uploadDraft } from "./upload.ts";
 import { isTooLarge } from "./responses.ts";
 
-/** As for SMTP: an Exchange that checks a message for long is still an Exchange that may have taken it. */
-const END = 40;
-/** The least that a server takes by its own default (35,000,000 bytes by Exchange 2010, later ones 64 MiB), in base64. */
-const MOST_BYTES = Math.floor((34_000_000 * 3) / 4);
-/** The most where a server turned out to take less than that. */
-const LITTLE_BYTES = 512 * 1024;
+/** As for SMTP: an Exchange server that checks a message for a long time may still accept it. */
+const END_FACTOR = 40;
+/** The smallest limit that a server has by default (35,000,000 bytes in Exchange 2010, later 64 MiB), in base64. */
+const MAX_BYTES = Math.floor((34_000_000 * 3) / 4);
+/** The limit to use after a server refused that size. */
+const FALLBACK_MAX_BYTES = 512 * 1024;
 
-/** A session to send over; the mailbox's own login for sending counts where it has one. Connects with the first message. */
+/**
+ * A session for sending. It uses the mailbox's own login for sending if there is one. It connects with the first
+ * message.
+ */
 export async function openEwsSending(deps: EwsDeps, given: Mailbox, signal: AbortSignal): Promise<SendSession> {
-  const session = await openEws(deps, senderOf(mailboxOf(given, "ews")), signal);
-  const wire: Wire = { session, endMs: END * deps.timeouts.command };
+  const session = await openEws(deps, withSendAuth(narrowMailbox(given, "ews")), signal);
+  const context: SendContext = { session, endMs: END_FACTOR * deps.timeouts.command };
   return {
     get open() {
       return session.open;
     },
-    transmit: (order, beforeEnd, during) => transmit(wire, order, beforeEnd, during),
-    async prove(during) {
+    send: (order, beforeEnd, during) => transmit(context, order, beforeEnd, during),
+    async verifyPermission(during) {
       const folder = folderXml(session, session.folder("sentitems"));
       const shape = "<m:FolderShape><t:BaseShape>IdOnly</t:BaseShape></m:FolderShape>";
-      await answerTo(session, { name: "GetFolder", content: `${shape}<m:FolderIds>${folder}</m:FolderIds>` }, during);
+      await executeOperation(
+        session,
+        { name: "GetFolder", content: `${shape}<m:FolderIds>${folder}</m:FolderIds>` },
+        during,
+      );
     },
     describe: () => session.url,
     close: () => void session.close(),
   };
 }
 
-function senderOf(mailbox: MailboxOf<"ews">): MailboxOf<"ews"> {
+function withSendAuth(mailbox: MailboxOf<"ews">): MailboxOf<"ews"> {
   const auth = mailbox.send?.auth;
-  return auth ? { ...mailbox, id: mailbox.id + SENDING, receive: { ...mailbox.receive, auth } } : mailbox;
+  return auth ? { ...mailbox, id: mailbox.id + SEND_TOKEN_SUFFIX, receive: { ...mailbox.receive, auth } } : mailbox;
 }
 
-async function transmit(wire: Wire, order: Order, beforeEnd: BeforeEnd, signal: AbortSignal): Promise<Transmission> {
-  const draft: Draft = { id: order.id, raw: order.raw, dsn: order.dsn, hidden: hiddenRecipients(order.raw, order.to) };
-  if (order.raw.length > MOST_BYTES) return inParts(wire, { order, draft, beforeEnd, most: MOST_BYTES }, signal);
-  const operation = sendNow(wire.session, draft, order.save);
+async function transmit(
+  context: SendContext,
+  order: SendRequest,
+  beforeEnd: BeforeEnd,
+  signal: AbortSignal,
+): Promise<SendResult> {
+  const draft: Draft = { id: order.id, raw: order.raw, dsn: order.dsn, bcc: getBccRecipients(order.raw, order.to) };
+  if (order.raw.length > MAX_BYTES)
+    return sendInParts(context, { order, draft, beforeEnd, maxBytes: MAX_BYTES }, signal);
+  const operation = sendNow(context.session, draft, order.save);
   try {
-    return await handedOver(wire, { operation, order, beforeEnd }, signal);
+    return await submit(context, { operation, order, beforeEnd }, signal);
   } catch (error) {
-    if (order.raw.length <= LITTLE_BYTES || !isTooLarge(error)) throw error;
+    if (order.raw.length <= FALLBACK_MAX_BYTES || !isTooLarge(error)) throw error;
   }
-  // Nothing of it was taken, so nobody is being transmitted to any more.
+  // The server accepted nothing, so no recipient is `transmitting` any more.
   await beforeEnd([]);
-  return inParts(wire, { order, draft, beforeEnd, most: LITTLE_BYTES }, signal);
+  return sendInParts(context, { order, draft, beforeEnd, maxBytes: FALLBACK_MAX_BYTES }, signal);
 }
 
-type Large = { order: Order; draft: Draft; beforeEnd: BeforeEnd; most: number };
+type LargeMessage = { order: SendRequest; draft: Draft; beforeEnd: BeforeEnd; maxBytes: number };
 
-/** By way of a draft. Only the request that sends it is the point of no return. */
-async function inParts(wire: Wire, large: Large, signal: AbortSignal): Promise<Transmission> {
-  const { order, draft, beforeEnd, most } = large;
-  const item = await uploaded(wire, draft, most, signal);
-  const operation = sendDraft(wire.session, item, order.save);
+/** Sends through a draft. Only the SendItem request hands the message over. */
+async function sendInParts(context: SendContext, large: LargeMessage, signal: AbortSignal): Promise<SendResult> {
+  const { order, draft, beforeEnd, maxBytes } = large;
+  const item = await uploadDraft(context, draft, maxBytes, signal);
+  const operation = sendDraft(context.session, item, order.save);
   try {
-    return await handedOver(wire, { operation, order, beforeEnd }, signal);
+    return await submit(context, { operation, order, beforeEnd }, signal);
   } catch (error) {
-    // The server said that it took nothing: the draft is of no more use. If this fails, the next attempt finds it.
-    await discard(wire, order.id, signal).catch(() => undefined);
+    // The server said that it accepted nothing, so the draft is useless. If this fails, the next attempt finds it.
+    await deleteDrafts(context, order.id, signal).catch(() => undefined);
     throw error;
   }
 }

@@ -1,16 +1,18 @@
-/** Microsoft's own clouds: how they are told from other servers, and what their customers should know about Exchange Web Services there. */
+/**
+ * Microsoft's own clouds: how to recognise them, and what administrators must know about Exchange Web Services there.
+ */
 
 /** Hosts of Exchange Online in its clouds: worldwide, US government and military, China, Germany. */
-const CLOUDS =
+const EXCHANGE_ONLINE_HOSTS =
   /(^|\.)(outlook\.com|office365\.com|office\.com|office365\.us|apps\.mil|partner\.outlook\.cn|outlook\.de|office\.de)$/i;
 
-const LAST_DAY = "2027-04-01";
+const EWS_END_DATE = "2027-04-01";
 
-/** What to say about a server of Exchange Online, and what to do; undefined for every other one. */
-export function onlineNotice(url: string): { cause: string; fix: string } | undefined {
-  if (!CLOUDS.test(new URL(url).hostname)) return undefined;
+/** The warning and the remedy for a server of Exchange Online; undefined for every other server. */
+export function exchangeOnlineNotice(url: string): { cause: string; fix: string } | undefined {
+  if (!EXCHANGE_ONLINE_HOSTS.test(new URL(url).hostname)) return undefined;
   return {
-    cause: `Microsoft ends Exchange Web Services in Exchange Online on ${LAST_DAY}, without exceptions; until then the tenant must allow them to this application (EWSEnabled, EWSAllowedAppIDs)`,
-    fix: `Register the mailbox with protocol imap (outlook.office365.com, OAuth2 with IMAP.AccessAsApp) and send by smtp before ${LAST_DAY}. Exchange servers of one's own are not concerned.`,
+    cause: `Microsoft ends Exchange Web Services in Exchange Online on ${EWS_END_DATE}, without exceptions. Until then the tenant must allow them for this application (EWSEnabled, EWSAllowedAppIDs)`,
+    fix: `Register the mailbox with protocol graph before ${EWS_END_DATE}. Until then set the list of applications first (Set-OrganizationConfig -EwsAllowedAppIDs, which replaces the whole list), then -EwsEnabled $true; an empty list blocks all. Exchange servers of your own are not affected.`,
   };
 }

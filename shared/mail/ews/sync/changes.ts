@@ -1,35 +1,40 @@
-/** One look at a watched folder, for subscriptions and for polled mailboxes alike. */
+/** Compares one watched folder, for subscriptions and for polled mailboxes. */
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
-import type { WatchSign } from "../../mail.ts";
-import type { Watched } from "./folders.ts";
+import type { WatchEvent } from "../../mail.ts";
+import type { WatchedFolder } from "./folders.ts";
 import { reconcile } from "./reconcile.ts";
 import type { EwsSession } from "../client/session.ts";
 
-export type Looking = {
+export type ChangesContext = {
   session: EwsSession;
   mailbox: MailboxOf<"ews">;
-  tell: (sign: WatchSign) => void;
+  tell: (sign: WatchEvent) => void;
   emit?: Emit | undefined;
-  /** The newest cursor of each folder, kept up to date here. */
+  /** The newest cursor of each folder. It is kept up to date here. */
   cursors: Map<string, Cursor>;
   /** What "now" means for a folder without a cursor, in milliseconds since 1970. */
   start: number;
+  /** The ids of messages that the server said it delivered while the service watched. */
+  delivered?: ReadonlySet<string> | undefined;
 };
 
-/** Compares a folder with its cursor and hands over what is new. A folder that is gone is passed over where all are watched. */
-export async function* lookedAt(
-  looking: Looking,
-  { path, folder }: Watched,
+/**
+ * Compares a folder with its cursor and hands over what is new. If all folders are watched, a missing folder is
+ * skipped.
+ */
+export async function* readChanges(
+  context: ChangesContext,
+  { path, folder }: WatchedFolder,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  const { session, mailbox, emit, start, cursors, tell } = looking;
-  const heard = () => tell({ kind: "verified" });
-  const place = { session, mailbox, path, folder, emit, start };
+  const { session, mailbox, emit, start, delivered, cursors, tell } = context;
+  const onResponse = () => tell({ kind: "verified" });
+  const comparison = { session, mailbox, path, folder, emit, start, delivered };
   try {
-    for await (const arrival of reconcile(place, cursors.get(path), heard, signal)) {
+    for await (const arrival of reconcile(comparison, cursors.get(path), onResponse, signal)) {
       yield arrival;
       cursors.set(path, arrival.cursor);
     }

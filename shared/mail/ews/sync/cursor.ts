@@ -1,25 +1,26 @@
-/** What a cursor of an Exchange folder holds beside its number: the server's sync state, and which messages have which numbers. */
+/** The state in the cursor of an Exchange folder: the server's sync state, and the numbers of messages. */
 import * as v from "valibot";
-import { type Known, readKnown, writtenKnown } from "../../assigned-uids.ts";
+import { type AssignedUids, parseAssignedUids, serializeAssignedUids } from "../../assigned-uids.ts";
 
 /**
- * `sync` is the server's, empty before the first comparison. `known` has the last messages handed over (numbers up to the cursor's) and
- * those that have a number already (above it). `from`, in milliseconds since 1970, while a folder is read from its beginning: what was
- * received before it is not handed over.
+ * `sync` is the server's sync state, empty before the first comparison. `known` has the numbers of the last messages
+ * that were handed over (up to the cursor's uid) and of those that have a number but were not handed over yet (above
+ * it). `from`, in milliseconds since 1970, is set while a folder is read from its beginning: messages received before
+ * it are not handed over.
  */
-export type SyncState = { sync: string; known: Known; from: number | null };
+export type SyncState = { sync: string; known: AssignedUids; from: number | null };
 
-const Written = v.strictObject({ sync: v.string(), known: v.string(), from: v.nullable(v.number()) });
-const FORM = "ews-1:";
+const StoredState = v.strictObject({ sync: v.string(), known: v.string(), from: v.nullable(v.number()) });
+const PREFIX = "ews-1:";
 
-/** A cursor's state read; undefined where another protocol wrote it. */
-export function readState(state: string | null): SyncState | undefined {
-  if (state === null || !state.startsWith(FORM)) return undefined;
-  const { sync, known, from } = v.parse(Written, JSON.parse(state.slice(FORM.length)));
-  return { sync, known: readKnown(known), from };
+/** Parses a cursor's state. Undefined if another protocol wrote it. */
+export function parseState(state: string | null): SyncState | undefined {
+  if (state === null || !state.startsWith(PREFIX)) return undefined;
+  const { sync, known, from } = v.parse(StoredState, JSON.parse(state.slice(PREFIX.length)));
+  return { sync, known: parseAssignedUids(known), from };
 }
 
-/** The state to keep with a cursor. */
-export function writtenState({ sync, known, from }: SyncState): string {
-  return FORM + JSON.stringify({ sync, known: writtenKnown(known), from });
+/** Serializes the state for a cursor. */
+export function serializeState({ sync, known, from }: SyncState): string {
+  return PREFIX + JSON.stringify({ sync, known: serializeAssignedUids(known), from });
 }

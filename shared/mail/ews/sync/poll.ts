@@ -1,32 +1,35 @@
-/** A polled Exchange mailbox: each run compares its folders with their cursors; between runs nothing is asked. */
+/** A polled Exchange mailbox. Each run compares its folders with their cursors. Between runs there are no requests. */
 import type { Arrival } from "../../../contract/message.ts";
-import { inRuns } from "../../poll-loop.ts";
-import { watchedFolders } from "./folders.ts";
-import { lookedAt, type Looking } from "./changes.ts";
+import { pollLoop } from "../../poll-loop.ts";
+import { getWatchedFolders } from "./folders.ts";
+import { readChanges, type ChangesContext } from "./changes.ts";
 import type { EwsSession } from "../client/session.ts";
 
-export type Polling = Omit<Looking, "session"> & {
-  /** The session, opened (anew) when it is not. */
+export type PollContext = Omit<ChangesContext, "session"> & {
+  /** The session. It is opened (again) if it is not open. */
   open: () => Promise<EwsSession>;
   /** `performance.now()` when connecting began. */
   startedAt: number;
 };
 
 /** The watch of MailConnection for `mode: poll`. */
-export async function* pollOver(polling: Polling, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined> {
-  const { mailbox, tell, open, startedAt } = polling;
+export async function* pollChanges(
+  context: PollContext,
+  signal: AbortSignal,
+): AsyncGenerator<Arrival, void, undefined> {
+  const { mailbox, tell, open, startedAt } = context;
   let connected = false;
   async function* run(): AsyncGenerator<Arrival, void, undefined> {
     const session = await open();
-    for (const folder of await watchedFolders(session, mailbox, signal)) {
-      yield* lookedAt({ ...polling, session }, folder, signal);
+    for (const folder of await getWatchedFolders(session, mailbox, signal)) {
+      yield* readChanges({ ...context, session }, folder, signal);
     }
     const ms = Math.round(performance.now() - startedAt);
     if (!connected) tell({ kind: "connected", push: false, ms, capabilities: [] });
     connected = true;
   }
   try {
-    yield* inRuns({ poll: mailbox.receive.poll, tell }, run, () => Promise.resolve(), signal);
+    yield* pollLoop({ poll: mailbox.receive.poll, notify: tell }, run, () => Promise.resolve(), signal);
   } catch (error) {
     if (!signal.aborted) throw error;
   }

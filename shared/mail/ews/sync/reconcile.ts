@@ -1,152 +1,191 @@
 /**
- * Comparing a folder with its cursor: what SyncFolderItems says appeared since, with numbers of ours, handed over in batches that each
- * end in an exact cursor. A state that the server no longer takes is built anew without handing over what was handed over before.
+ * Compares a folder with its cursor. SyncFolderItems says what appeared; new messages get numbers and are handed over
+ * in batches, each with an exact cursor. If the server rejects the sync state, the folder is read again without handing
+ * over old messages twice.
  */
 import type { FolderId } from "ews-javascript-api";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Arrival, Cursor, MessageRef } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
-import { batches } from "../../batches.ts";
-import { hashOf, type Known, numbering } from "../../assigned-uids.ts";
-import { overlap } from "../../since.ts";
-import { readState, type SyncState, writtenState } from "./cursor.ts";
+import { clock } from "../../../time.ts";
+import { hashKey } from "../../assigned-uids.ts";
+import { type Numbering, planSteps, recentNumbers } from "../../numbered-steps.ts";
+import { getMailboxStart, getResyncStart, isCredibleDate } from "../../since.ts";
+import { parseState, type SyncState, serializeState } from "./cursor.ts";
 import type { EwsSession } from "../client/session.ts";
-import { type Item, type Page, syncPage } from "./sync-folder-items.ts";
+import { countReceivedSince } from "./find-item.ts";
+import { type SyncItem, type SyncPage, syncFolderItems } from "./sync-folder-items.ts";
 
-export type Comparing = {
+export type ReconcileContext = {
   session: EwsSession;
   mailbox: MailboxOf<"ews">;
-  /** The folder's name in messages and cursors, and how the server knows it. */
+  /** The folder's name in messages and cursors, and its id on the server. */
   path: string;
   folder: FolderId;
   emit?: Emit | undefined;
   /** What "now" means for a folder without a cursor, in milliseconds since 1970. */
   start: number;
+  /** The ids of messages that the server said it delivered while the service watched. */
+  delivered?: ReadonlySet<string> | undefined;
 };
 
-/** How far a folder was handed over: a cursor with its state read. */
-type Standing = Omit<Cursor, "folder" | "state"> & { state: SyncState };
+/** How far a folder was handed over: a cursor with its state parsed. */
+type Position = Omit<Cursor, "folder" | "state"> & { state: SyncState };
 
-/** Of the messages handed over so many are known by their ids when a folder is read anew; the others by their content. */
-const REMEMBERED = 200;
+/**
+ * How many handed-over messages are recognised by their ids when a folder is read again. The others are recognised by
+ * their content.
+ */
+const MAX_REMEMBERED = 200;
 const EPOCH = "ews";
 
 /**
- * Yields what lies after `cursor` in one folder; without a cursor what `since` asks for, and always a cursor. Numbers are kept, by an
- * arrival without messages, before the first message that has one. `heard` is called at every answer.
+ * Yields the messages after `cursor` in one folder. Without a cursor it yields what `since` asks for, and always a
+ * cursor. Numbers are stored, by an arrival without messages, before the first message that has a new one. `onResponse`
+ * is called at every answer.
  */
 export async function* reconcile(
-  place: Comparing,
+  context: ReconcileContext,
   cursor: Cursor | undefined,
-  heard: () => void,
+  onResponse: () => void,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  let at = standingOf(place, cursor);
+  let position = startPosition(context, cursor);
+  let backlog: Arrival["backlog"];
   for (let last = false; !last;) {
-    const page = await nextPage(place, at, heard, signal);
+    const page = await nextPage(context, position, onResponse, signal);
     if (page === "invalid") {
-      if (at.state.sync === "") throw new Problem("protocol", `Exchange does not let ${place.path} be compared`);
-      at = readAnew(place, at);
+      if (position.state.sync === "")
+        throw new Problem("protocol", `Exchange rejects every sync state for ${context.path}`);
+      position = restartPosition(context, position);
       continue;
     }
-    for (const step of steps(at, page)) {
-      at = step.at;
-      const { epoch, uid, newest, state } = at;
-      const messages = step.items.map((item) => refOf(place.path, epoch, item));
-      yield { messages, cursor: { folder: place.path, epoch, uid, state: writtenState(state), newest } };
+    backlog ??= await findBacklog(context, position, signal);
+    for (const step of planPage(position, page)) {
+      position = step.at;
+      const { epoch, uid, newest, state } = position;
+      const messages = step.items.map((item) => toMessageRef(context, epoch, item));
+      const reached = { folder: context.path, epoch, uid, state: serializeState(state), newest };
+      yield { messages, cursor: reached, ...(backlog && { backlog }) };
     }
     last = page.last;
   }
 }
 
-function standingOf(place: Comparing, cursor: Cursor | undefined): Standing {
-  const { since } = place.mailbox.receive;
+function startPosition(context: ReconcileContext, cursor: Cursor | undefined): Position {
+  const { since } = context.mailbox.receive;
   if (!cursor) {
-    const from = since === "now" ? place.start : Date.parse(since);
+    const from = since === "now" ? context.start : Date.parse(since);
     return { epoch: EPOCH, uid: 0, newest: new Date().toISOString(), state: { sync: "", known: new Map(), from } };
   }
-  const state = readState(cursor.state);
+  const state = parseState(cursor.state);
   if (state) return { ...cursor, state };
   // The mailbox was received by another protocol before.
-  return readAnew(place, { ...cursor, state: { sync: "", known: new Map(), from: null } });
+  return restartPosition(context, { ...cursor, state: { sync: "", known: new Map(), from: null } });
 }
 
 /**
- * The folder from its beginning, as far back as a day before the newest message handed over, or as before where it was being read from
- * its beginning already. In a new epoch: what was handed over
- * gets other numbers, and there its content is recognised instead of being taken for a twin.
+ * The start of reading a folder from its beginning: as far back as a day before the newest message that was handed
+ * over, or as before if the folder was already being read from its beginning. It uses a new epoch: the messages get
+ * other numbers, and their content is then recognised as delivered and not taken for a twin.
  */
-function readAnew({ mailbox, path, emit }: Comparing, { uid, newest, state }: Standing): Standing {
-  const epoch = `${EPOCH}-${Date.now().toString(36)}`;
+function restartPosition({ mailbox, path, emit }: ReconcileContext, { uid, newest, state }: Position): Position {
+  const epoch = `${EPOCH}-${clock.now().toString(36)}`;
   emit?.({ kind: "mailbox.reset", mailbox: mailbox.id, folder: path, epoch });
-  // The newest come first: where the folder was not read to its end, what is missing may be as old as anything asked for.
-  const from = state.from ?? overlap(mailbox, { folder: path, epoch, uid, state: null, newest });
-  return { epoch, uid, newest, state: { sync: "", known: passed(state.known, uid), from } };
+  // Messages come newest first. If the folder was not read to its end, the missing ones may be as old as anything
+  // that was asked for.
+  const from = state.from ?? getResyncStart(mailbox, { folder: path, epoch, uid, state: null, newest });
+  return { epoch, uid, newest, state: { sync: "", known: recentNumbers(state.known, uid, MAX_REMEMBERED), from } };
 }
 
 /**
- * The next page; several as one where messages have numbers that were not handed over. Such a message may have changed since, and
- * come later: were the cursor to pass its number before, it would count as handed over.
+ * What lay in the folder before, while it is read from its beginning; for the first time, or again because the server
+ * lost the sync state.
+ */
+async function findBacklog(
+  { session, folder }: ReconcileContext,
+  { epoch, state: { from } }: Position,
+  signal: AbortSignal,
+): Promise<Arrival["backlog"]> {
+  if (from === null) return undefined;
+  const since = new Date(from);
+  if (epoch === EPOCH) return { kind: "first", since: since.toISOString() };
+  const total = await countReceivedSince(session, { folder }, since, signal);
+  return { kind: "reread", since: since.toISOString(), total };
+}
+
+/**
+ * The next page. It joins several pages while there are messages with numbers that were not handed over. Such a message
+ * may have changed since and come in a later page. If the cursor passed its number before, the message would count as
+ * handed over.
  */
 async function nextPage(
-  { session, folder, path }: Comparing,
-  { uid, state }: Standing,
-  heard: () => void,
+  { session, folder, path }: ReconcileContext,
+  { uid, state }: Position,
+  onResponse: () => void,
   signal: AbortSignal,
-): Promise<Page | "invalid"> {
+): Promise<SyncPage | "invalid"> {
   const ahead = new Set([...state.known].filter(([, number]) => number > uid).map(([hash]) => hash));
-  const items: Item[] = [];
+  // A server may list a message twice.
+  const items = new Map<string, SyncItem>();
   for (let sync = state.sync; ;) {
-    const page = await syncPage(session, { folder, state: sync }, signal);
-    heard();
+    const page = await syncFolderItems(session, { folder, state: sync }, signal);
+    onResponse();
     if (page === "invalid") return page;
     if (page === "missing")
       throw new Problem("folder", `There is no folder named ${path} any more`, { retry: "never" });
-    items.push(...page.items);
-    for (const { key } of page.items) ahead.delete(hashOf(key));
+    for (const item of page.items) {
+      items.set(item.key, withCredibleDate(item));
+      ahead.delete(hashKey(item.key));
+    }
     sync = page.state;
-    if (page.last || ahead.size === 0) return { ...page, items };
+    if (page.last || ahead.size === 0) return { ...page, items: [...items.values()] };
   }
 }
 
-type Step = { items: (Item & { uid: number })[]; at: Standing };
+function withCredibleDate(item: SyncItem): SyncItem {
+  return item.receivedAt === null || isCredibleDate(item.receivedAt) ? item : { ...item, receivedAt: null };
+}
 
-/** The steps from one standing to that after the page: numbers are kept, then each batch is handed over. */
-function* steps(at: Standing, page: Page): Generator<Step, void, undefined> {
-  const { uid, state } = at;
+type Step = { items: (SyncItem & { uid: number })[]; at: Position };
+
+/**
+ * The steps from one position to the position after the page: numbers are stored first, then each batch is handed over.
+ */
+function* planPage(at: Position, page: SyncPage): Generator<Step, void, undefined> {
+  const { state } = at;
   const { from } = state;
+  // A folder that is read from its beginning comes newest first.
   const wanted = page.items.filter(({ receivedAt }) => from === null || receivedAt === null || receivedAt >= from);
-  // A folder read from its beginning comes newest first.
-  const inOrder = wanted.toSorted((a, b) => (a.receivedAt ?? 0) - (b.receivedAt ?? 0));
-  const given = numbering(state.known, inOrder, uid);
-  const known = new Map([...passed(state.known, uid), ...given.known]);
-  const fresh = given.numbered.filter((item) => item.uid > uid).toSorted((a, b) => a.uid - b.uid);
-  if (given.fresh) yield { items: [], at: { ...at, state: { ...state, known } } };
-  const after = { sync: page.state, known: passed(known, given.top), from: page.last ? null : from };
-  let { newest } = at;
-  let left = fresh.length;
-  for (const items of batches(fresh)) {
-    for (const { receivedAt } of items) newest = later(newest, receivedAt);
-    left -= items.length;
-    const reached = left === 0 ? given.top : (items.at(-1)?.uid ?? uid);
-    yield { items, at: { ...at, uid: reached, newest, state: left === 0 ? after : { ...state, known } } };
+  const ended = { sync: page.state, from: page.last ? null : from };
+  const toPosition = ({ known, ...reached }: Numbering, isLast: boolean): Position => ({
+    ...at,
+    ...reached,
+    state: { ...state, ...(isLast && ended), known },
+  });
+  const steps = planSteps({ uid: at.uid, newest: at.newest, known: state.known }, wanted, MAX_REMEMBERED);
+  let step = steps.next();
+  for (; !step.done; step = steps.next()) {
+    const { items, at: reached, isLast } = step.value;
+    yield { items, at: toPosition(reached, isLast) };
   }
-  if (fresh.length > 0 || (page.state === state.sync && after.from === from)) return;
-  yield { items: [], at: { ...at, uid: given.top, state: after } };
+  const { at: reached, count } = step.value;
+  if (count > 0 || (page.state === state.sync && ended.from === from)) return;
+  yield { items: [], at: toPosition(reached, true) };
 }
 
-/** The last of the messages handed over, as far as they are remembered. */
-function passed(known: Known, uid: number): Known {
-  const before = [...known].filter(([, number]) => number <= uid);
-  return new Map(before.toSorted(([, a], [, b]) => a - b).slice(-REMEMBERED));
-}
-
-function later(newest: string, receivedAt: number | null): string {
-  const at = receivedAt === null ? "" : new Date(receivedAt).toISOString();
-  return at > newest ? at : newest;
-}
-
-function refOf(folder: string, epoch: string, { key, uid, size, receivedAt }: Item & { uid: number }): MessageRef {
-  return { folder, epoch, uid, size, receivedAt: new Date(receivedAt ?? Date.now()).toISOString(), key };
+/**
+ * A message without a date, or with one that cannot be true, counts as received now. So does a message that the server
+ * delivered while the service watched and that it dates before the mailbox's start: its clock is wrong.
+ */
+function toMessageRef(
+  { mailbox, path: folder, delivered }: ReconcileContext,
+  epoch: string,
+  { key, uid, size, receivedAt }: SyncItem & { uid: number },
+): MessageRef {
+  const isFalse = receivedAt !== null && receivedAt < getMailboxStart(mailbox) && delivered?.has(key) === true;
+  const undated = receivedAt === null || isFalse;
+  const at = new Date(undated ? clock.now() : receivedAt).toISOString();
+  return { folder, epoch, uid, size, receivedAt: at, key, ...(undated && { undated }) };
 }

@@ -1,43 +1,45 @@
-/** A refused login to Exchange, in words that say what to look at. */
+/** Problems for refused logins to Exchange, with words that say what to check. */
 import type { IncomingHttpHeaders } from "node:http";
+import type { Evidence } from "../../../contract/evidence.ts";
 import { Problem } from "../../../contract/problem.ts";
-import { withoutSecrets } from "../../problems.ts";
-import type { Scheme } from "../lines.ts";
+import { quoteWords } from "../../../evidence/evidence.ts";
+import { toDiagnosticsCode } from "../soap/errors.ts";
+import type { Scheme } from "../../http/connection-pool.ts";
 
-/** A 401 for credentials that were shown. A refused token may be replaced by a new one, a password only by a person. */
-export function loginProblem(headers: IncomingHttpHeaders, shown: "password" | "token"): Problem {
-  const evidence = saidBy(headers);
-  if (shown === "token") return new Problem("auth", "The server refused the OAuth2 token", { evidence });
-  const cause = "The server refused user name or password; the password may have expired, or the account be locked";
+/** A 401 for a request with a token. A new token may replace it. */
+export class RefusedToken extends Problem {
+  readonly token: string;
+  constructor(token: string, headers: IncomingHttpHeaders) {
+    super("auth", "The server refused the OAuth2 token", { evidence: describeChallenge(headers) });
+    this.token = token;
+  }
+}
+
+/** A 401 for a request with a password. Only a person can replace it. */
+export function refusedPasswordProblem(headers: IncomingHttpHeaders): Problem {
+  const evidence = describeChallenge(headers);
+  const cause = "The server refused user name or password. The password may have expired, or the account may be locked";
   return new Problem("auth", cause, { retry: "never", evidence });
 }
 
-/** The server offers no way to show a password that is allowed here. */
-export function methodProblem(scheme: Scheme | undefined, headers: IncomingHttpHeaders): Problem {
-  const wanted =
-    scheme === "ntlm" ? "The server does not offer NTLM" : "The server offers neither NTLM nor basic login";
-  return new Problem("auth_method", wanted, { retry: "never", evidence: saidBy(headers) });
+/** The server offers no authentication scheme that is allowed for this password. */
+export function authMethodProblem(scheme: Scheme | undefined, headers: IncomingHttpHeaders): Problem {
+  const cause = scheme === "ntlm" ? "The server does not offer NTLM" : "The server offers neither NTLM nor basic login";
+  return new Problem("auth_method", cause, { retry: "never", evidence: describeChallenge(headers) });
 }
 
-/** The schemes offered, without challenges, and Exchange's own diagnosis. */
-function saidBy(headers: IncomingHttpHeaders): string {
-  const offered = [...(headers["www-authenticate"] ?? "").matchAll(/(?:^|,)\s*([A-Za-z]+)(?=[\s,]|$)/g)].map(
-    ([, name]) => name,
-  );
-  const diagnosis = headers["x-ms-diagnostics"];
-  const words = [
-    "401",
-    offered.length > 0 && `offers ${offered.join(", ")}`,
-    typeof diagnosis === "string" && diagnosis,
-  ];
-  return withoutSecrets(words.filter(Boolean).join("; "), []);
+/** A 401 for a request that carried no password: the server did not say which kind of authentication it wants. */
+export function noLoginOfferedProblem(headers: IncomingHttpHeaders): Problem {
+  const cause = "The server requires a login, but did not say which kind; it may be starting or overloaded";
+  return new Problem("unavailable", cause, { evidence: describeChallenge(headers) });
 }
 
-/** The problem with nothing of the login in its evidence: a server may repeat what it was shown. */
-export function withoutLogin(error: unknown, secrets: readonly string[]): unknown {
-  if (!(error instanceof Problem) || error.evidence === null) return error;
-  const evidence = withoutSecrets(error.evidence, secrets);
-  if (evidence === error.evidence) return error;
-  const { code, message, retry, errors, cause } = error;
-  return new Problem(code, message, { retry, errors, cause, evidence });
+const SCHEMES = new Set(["basic", "bearer", "digest", "kerberos", "negotiate", "ntlm"]);
+
+/** The known schemes that the server offers, and the number of Exchange's own diagnosis. */
+function describeChallenge(headers: IncomingHttpHeaders): Evidence {
+  const offered = [...(headers["www-authenticate"] ?? "").matchAll(/(?:^|,)\s*([A-Za-z]+)(?=[\s,]|$)/g)];
+  const known = offered.map(([, name = ""]) => name).filter((name) => SCHEMES.has(name.toLowerCase()));
+  const words = ["401", ...(known.length > 0 ? [`offers ${known.join(", ")}`] : []), ...toDiagnosticsCode(headers)];
+  return quoteWords(words.join("; "), { secrets: [] });
 }

@@ -1,88 +1,98 @@
-/** Who logs in to Exchange, and how that is shown: bearer and basic with every request, NTLM once for a connection. */
+/** Authentication to Exchange: Bearer and Basic with every request, NTLM once for each connection. */
 import type { IncomingMessage } from "node:http";
 import { TLSSocket } from "node:tls";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem } from "../../../contract/problem.ts";
+import type { Secret } from "../../../contract/secret.ts";
+import type { LoginGate } from "../../net/login-gate.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
-import type { Lines, Scheme, Wire } from "../lines.ts";
-import { ntlmAnswer, ntlmChallenge, ntlmGreeting } from "./ntlm.ts";
-import { methodProblem } from "./auth-errors.ts";
+import type { ConnectionPool, Scheme, Connection } from "../../http/connection-pool.ts";
+import { createNtlmAuthenticate, findNtlmChallenge, createNtlmNegotiate } from "./ntlm.ts";
+import { authMethodProblem } from "./auth-errors.ts";
 
-/** A password is shown as `scheme` says, or as the server asks for it, NTLM before basic. Nobody is told a 401. */
-export type Login = Known | "nobody";
+/**
+ * A password is sent with the scheme that `scheme` names, or that the server asks for, NTLM before Basic. With "nobody"
+ * no credentials are sent and a 401 is no error.
+ */
+export type Login = MailboxLogin | "nobody";
 
-/** `secrets` is what a server might repeat, and no evidence may hold. */
-export type Known = { secrets: () => readonly string[] } & (
-  | { user: string; pass: string; scheme?: Scheme | undefined; mailbox: string }
-  | { token: (signal: AbortSignal) => Promise<string>; refused: () => void }
+/** `secrets` are texts that a server might repeat and that no evidence may contain. */
+export type MailboxLogin = { secrets: () => readonly string[] } & (
+  | { user: string; password: Secret; scheme?: Scheme | undefined; gate?: LoginGate | undefined }
+  | { token: (signal: AbortSignal) => Promise<string>; forgetToken: (refused: string) => void }
 );
 
-/** The login of a mailbox; an OAuth2 token is fetched when it is needed. */
-export function loginOf({ tokens }: { tokens?: Tokens }, mailbox: MailboxOf<"ews">): Known {
+/** The login of a mailbox. An OAuth2 token is fetched when it is needed. */
+export function getLogin(
+  { tokens, logins }: { tokens?: Tokens; logins?: LoginGate },
+  mailbox: MailboxOf<"ews">,
+): MailboxLogin {
   const { auth, scheme } = mailbox.receive;
   if ("password" in auth) {
-    const { user } = auth;
-    const pass = auth.password.reveal();
-    return { user, pass, scheme, mailbox: mailbox.id, secrets: () => [`${user}:${pass}`, pass] };
+    const { user, password } = auth;
+    const pass = password.reveal();
+    return { user, password, scheme, gate: logins, secrets: () => [`${user}:${pass}`, pass] };
   }
-  let last = "";
+  let lastToken = "";
   return {
     async token(signal) {
       if (!tokens && "oauth2" in auth)
         throw new Problem("token", "OAuth2 is not set up in this process", { retry: "never" });
       const token = "accessToken" in auth ? auth.accessToken : await tokens?.access(mailbox, signal);
-      last = token?.reveal() ?? "";
-      return last;
+      lastToken = token?.reveal() ?? "";
+      return lastToken;
     },
-    refused: () => tokens?.forget(mailbox.id),
-    secrets: () => [last],
+    forgetToken: (refused) => tokens?.forget(mailbox.id, refused),
+    secrets: () => [lastToken],
   };
 }
 
-/** The value of Authorization; undefined where the connection is logged in already, or nobody is. */
-export type Shown = string | undefined;
+/** The value of Authorization; undefined if the connection is already authenticated, or for "nobody". */
+export type AuthorizationHeader = string | undefined;
 
-/** The server ended a connection after saying how it wants to be logged in to; the request itself was not sent. */
-export class Closed extends Error {}
+/** The server closed the connection after it had said which scheme it wants. The request itself was not sent. */
+export class ConnectionClosed extends Error {}
 
 /** Sends this Authorization with an empty request, and resolves once the answer was read. */
-export type Greet = (authorization: string) => Promise<IncomingMessage>;
+export type NegotiateFn = (authorization: string) => Promise<IncomingMessage>;
 
 /**
- * What a request must show on this connection. How a server wants to see passwords is asked with a greeting of NTLM, which gives nothing
- * away, and remembered for the account. Throws `auth_method` where the server wants something else, `Closed` where it hung up.
+ * The Authorization for a request on this connection. To find out which scheme the server wants, it sends an NTLM
+ * negotiate message, which reveals nothing, and remembers the answer for the login. Throws `auth_method` if the server
+ * wants something else, and `ConnectionClosed` if it closed the connection.
  */
-export async function authorization(
+export async function authorize(
   login: Login,
-  at: { lines: Lines; wire: Wire; greet: Greet },
+  at: { lines: ConnectionPool; wire: Connection; greet: NegotiateFn },
   signal: AbortSignal,
-): Promise<Shown> {
+): Promise<AuthorizationHeader> {
   if (login === "nobody") return undefined;
   if ("token" in login) return `Bearer ${await login.token(signal)}`;
-  const { lines, wire, greet } = at;
+  const { lines, wire, greet: negotiate } = at;
   if (wire.authenticated) return undefined;
-  const { user, pass, scheme } = login;
+  const { user, password, scheme } = login;
+  const pass = password.reveal();
   const basic = `Basic ${Buffer.from(`${user}:${pass}`).toString("base64")}`;
   if ((scheme ?? lines.scheme) === "basic") return basic;
-  const { statusCode, headers } = await greet(ntlmGreeting());
+  const { statusCode, headers } = await negotiate(createNtlmNegotiate());
   const offered = headers["www-authenticate"];
-  const challenge = ntlmChallenge(offered);
+  const challenge = findNtlmChallenge(offered);
   if (challenge !== undefined) {
     lines.scheme = "ntlm";
-    return ntlmAnswer(challenge, { user, pass }, certificateOf(wire));
+    return createNtlmAuthenticate(challenge, { user, pass }, peerCertificate(wire));
   }
   if (statusCode !== 401) return undefined;
-  if (scheme === "ntlm" || !/\bBasic\b/i.test(offered ?? "")) throw methodProblem(scheme, headers);
+  if (scheme === "ntlm" || !/\bBasic\b/i.test(offered ?? "")) throw authMethodProblem(scheme, headers);
   lines.scheme = "basic";
-  if (headers.connection?.toLowerCase() === "close") throw new Closed();
+  if (headers.connection?.toLowerCase() === "close") throw new ConnectionClosed();
   return basic;
 }
 
-/** True where what was shown logs in the connection itself. */
-export function logsInConnection(shown: Shown): boolean {
-  return shown?.startsWith("NTLM ") ?? false;
+/** True if this Authorization authenticates the connection itself. */
+export function authenticatesConnection(header: AuthorizationHeader): boolean {
+  return header?.startsWith("NTLM ") ?? false;
 }
 
-function certificateOf({ socket }: Wire): Uint8Array | undefined {
+function peerCertificate({ socket }: Connection): Uint8Array | undefined {
   return socket instanceof TLSSocket ? socket.getPeerCertificate().raw : undefined;
 }

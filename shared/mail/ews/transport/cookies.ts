@@ -1,16 +1,20 @@
-/** Cookies by which Exchange leads requests to the server that holds a mailbox; kept for each anchor mailbox, and sent to the origin that set them. */
+/**
+ * Cookies with which Exchange routes requests to the server that holds a mailbox. They are kept for each anchor
+ * mailbox, and sent only to the origin that set them.
+ */
+import { clock } from "../../../time.ts";
 
-export interface Cookies {
+export interface CookieJar {
   header(url: URL, anchor: string): string | undefined;
-  keep(url: URL, anchor: string, set: readonly string[] | undefined): void;
+  store(url: URL, anchor: string, set: readonly string[] | undefined): void;
 }
 
-const MOST_ANCHORS = 5000;
-const MOST_COOKIES = 30;
-const MOST_CHARACTERS = 4096;
+const MAX_ANCHORS = 5000;
+const MAX_COOKIES = 30;
+const MAX_COOKIE_LENGTH = 4096;
 
-/** An empty jar. It forgets the anchors that were unused the longest. */
-export function cookieJar(): Cookies {
+/** An empty jar. It forgets the anchors that were unused for the longest time. */
+export function cookieJar(): CookieJar {
   const jar = new Map<string, Map<string, string>>();
 
   return {
@@ -19,31 +23,31 @@ export function cookieJar(): Cookies {
       if (!found || found.size === 0) return undefined;
       return [...found].map(([name, value]) => `${name}=${value}`).join("; ");
     },
-    keep({ origin }, anchor, set) {
+    store({ origin }, anchor, set) {
       if (!set || set.length === 0) return;
       const key = `${origin} ${anchor}`;
       const cookies = jar.get(key) ?? new Map<string, string>();
-      for (const line of set) keepOne(cookies, line);
+      for (const line of set) storeCookie(cookies, line);
       jar.delete(key);
       jar.set(key, cookies);
       const [oldest] = jar.keys();
-      if (jar.size > MOST_ANCHORS && oldest !== undefined) jar.delete(oldest);
+      if (jar.size > MAX_ANCHORS && oldest !== undefined) jar.delete(oldest);
     },
   };
 }
 
-/** One Set-Cookie (RFC 6265 section 5.2); of its attributes only those that take the cookie back matter here. */
-function keepOne(cookies: Map<string, string>, line: string): void {
+/** One Set-Cookie (RFC 6265 section 5.2). Only the attributes that delete a cookie matter here. */
+function storeCookie(cookies: Map<string, string>, line: string): void {
   const [pair = "", ...attributes] = line.split(";");
   const at = pair.indexOf("=");
   const name = pair.slice(0, at).trim();
-  if (at <= 0 || pair.length > MOST_CHARACTERS) return;
+  if (at <= 0 || pair.length > MAX_COOKIE_LENGTH) return;
   cookies.delete(name);
-  if (!attributes.some(takesBack) && cookies.size < MOST_COOKIES) cookies.set(name, pair.slice(at + 1).trim());
+  if (!attributes.some(isExpired) && cookies.size < MAX_COOKIES) cookies.set(name, pair.slice(at + 1).trim());
 }
 
-function takesBack(attribute: string): boolean {
+function isExpired(attribute: string): boolean {
   const [name = "", value = ""] = attribute.split("=", 2).map((part) => part.trim());
   if (name.toLowerCase() === "max-age") return Number(value) <= 0;
-  return name.toLowerCase() === "expires" && Date.parse(value) <= Date.now();
+  return name.toLowerCase() === "expires" && Date.parse(value) <= clock.now();
 }

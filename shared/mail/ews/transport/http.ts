@@ -1,168 +1,219 @@
 /**
- * HTTP to an Exchange server: one request at a time on connections that are proven and logged in, its answer read as it comes. A
- * password is shown at most once for a request, and redirects are never followed.
+ * HTTP to an Exchange server: one request at a time on authenticated connections. The answer is read as it arrives. A
+ * password is sent at most once for a request, and redirects are never followed. Own code, because the transport of
+ * ews-javascript-api has no read timeout, never settles a refused stream, closes streams that share it, and loses how
+ * long a busy server asks to wait.
  */
-import type { IncomingHttpHeaders } from "node:http";
-import { within } from "../../../time.ts";
-import { problemOf } from "../../problems.ts";
-import { answerFrom } from "../answer.ts";
-import type { Body } from "../body.ts";
-import type { Cookies } from "./cookies.ts";
-import type { Lines, Use, Wire } from "../lines.ts";
-import { authorization, Closed, type Login, logsInConnection, type Shown } from "./authentication.ts";
-import { loginProblem } from "./auth-errors.ts";
-import { drained, exchanged } from "../request.ts";
-import type { Version } from "../client/envelope.ts";
+import type { IncomingMessage } from "node:http";
+import { toProblem } from "../../problems.ts";
+import { toHttpResponse, type HttpResponse } from "../../http/response.ts";
+import type { RequestBody } from "../../http/request-body.ts";
+import type { CookieJar } from "./cookies.ts";
+import type { ConnectionPool, ConnectionUse, Connection } from "../../http/connection-pool.ts";
+import {
+  authorize,
+  ConnectionClosed,
+  type Login,
+  authenticatesConnection,
+  type AuthorizationHeader,
+} from "./authentication.ts";
+import { noLoginOfferedProblem, RefusedToken, refusedPasswordProblem } from "./auth-errors.ts";
+import { drain, sendRequest } from "../../http/request.ts";
+import type { Version } from "../soap/versions.ts";
 
-/** `chunks` must be read to their end, or `chunks.return()` cuts the connection. */
-export type EwsResponse = { status: number; headers: IncomingHttpHeaders; chunks: AsyncIterableIterator<Buffer> };
-
-export type EwsOrder = {
+export type EwsRequest = {
   url: string;
   method?: "GET";
-  /** What a late answer is called. */
+  /** The name of the request in a timeout. */
   what?: string;
-  body: Body;
+  body: RequestBody;
   headers?: Record<string, string>;
-  /** How long the answer may pause; where it is given the request hangs, and has a connection of its own. */
+  /** How long the answer may pause. Such a request hangs and has its own connection. */
   idleMs?: number;
-  /** Reads the answer at the reader's pace, so it takes no turn from the account's short requests. */
+  /** How large the answer may be; 64 MB by default, and without a limit if `idleMs` is set. */
+  maxBytes?: number;
+  /** The answer is read at the reader's speed, so the request takes no place of the login's short requests. */
   flowing?: boolean;
   /**
-   * Awaited when all but the last byte is on its way: until it resolves the server cannot have taken the request, afterwards only
-   * its answer tells. Such a request has a fresh connection, and is never repeated.
+   * Awaited before the last byte leaves. Until it resolves the server cannot have the whole request; afterwards only
+   * its answer tells what happened. Such a request has a new connection and is never repeated.
    */
   beforeEnd?: () => Promise<void>;
-  /** How long the server may be silent before it answers; eight times that in all. */
+  /** How long the server may be silent before it answers; eight times that for the whole answer. */
   answerMs?: number;
 };
 
 export interface EwsHttp {
-  /** Resolves with the head of the answer, whatever its status but 401: a refused login is a Problem. */
-  post(order: EwsOrder, signal: AbortSignal): Promise<EwsResponse>;
+  /** Resolves with the head of the answer, whatever its status, except 401: a refused login is a Problem. */
+  post(request: EwsRequest, signal: AbortSignal): Promise<HttpResponse>;
 }
 
-/** What the requests of one account share: connections by server, cookies that lead to a mailbox's own server, the schema spoken. */
-export type Account = {
+/**
+ * What all requests of one login share: connections by server, cookies that route to a mailbox's own server, the schema
+ * version.
+ */
+export type EwsAccount = {
   readonly key: string;
-  linesTo: (url: URL) => Lines;
-  cookies: Cookies;
+  connectionPool: (url: URL) => ConnectionPool;
+  cookies: CookieJar;
   command: number;
   version: Version;
 };
 
-/** An answer may begin late where the server has a long list to make. */
-const ANSWER = 4;
-/** The first login of an account may take as long as the slowest answer. */
-const CAP = 8;
-/** Two hundred mailboxes that share a login must not lock it by two hundred tries of an old password. */
-const REFUSED_MS = 5 * 60 * 1000;
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+/** An answer may begin late, because the server may have to compile a long list. */
+const RESPONSE_FACTOR = 4;
+/**
+ * With basic authentication every request carries the password. While the password is known to be good, a slow answer
+ * delays the account's other requests by at most this time.
+ */
+const OVERLAP_MS = 500;
 
-type Caller = { account: Account; login: Login; signal: AbortSignal };
-type Ask = Caller & { order: EwsOrder; url: URL; lines: Lines };
+type Caller = { account: EwsAccount; login: Login; signal: AbortSignal };
+type RequestContext = Caller & { request: EwsRequest; url: URL; pool: ConnectionPool };
 
-/** HTTP for one login over an account's connections; light enough for a thousand mailboxes of one account. */
-export function ewsHttp(account: Account, login: Login): EwsHttp {
+/** HTTP for one login over its connections. It is cheap enough for a thousand mailboxes. */
+export function ewsHttp(account: EwsAccount, login: Login): EwsHttp {
   return {
-    async post(order, signal) {
-      const url = new URL(order.url);
-      const lines = account.linesTo(url);
-      const ask: Ask = { account, login, signal, order, url, lines };
-      notRefused(ask);
-      const answer = await onLine(ask, useOf(order));
-      // The server closed a connection just as it was used again: nothing was answered, and nothing was taken.
-      const second = answer ?? (await onLine(ask, "fresh"));
-      if (!second) throw problemOf(new Closed("The server closes every connection"), { step: "login" });
-      return second;
+    async post(request, signal) {
+      const url = new URL(request.url);
+      const pool = account.connectionPool(url);
+      return sendWithToken({ account, login, signal, request, url, pool });
     },
   };
 }
 
-/** The answer on a connection for this use; undefined where a kept one turned out to be dead, and the request may be sent again. */
-async function onLine(ask: Ask, use: Use): Promise<EwsResponse | undefined> {
-  const { lines, order, signal } = ask;
-  const line = await lines.take(use, signal);
-  const { wire } = line;
-  const kept = wire.used;
+/** A provider may end a token before its time. A new one is tried once, before anything fails. */
+async function sendWithToken(context: RequestContext): Promise<HttpResponse> {
+  const { login, signal } = context;
   try {
-    return await inTurn(ask, () => answered(ask, wire, line.release));
+    return await sendOnce(context);
   } catch (error) {
-    line.release(false);
+    if (!(error instanceof RefusedToken) || login === "nobody" || !("token" in login)) throw error;
+    if ((await login.token(signal)) === error.token) throw error;
+  }
+  return sendOnce(context);
+}
+
+async function sendOnce(context: RequestContext): Promise<HttpResponse> {
+  const response = await sendOnConnection(context, connectionUse(context.request));
+  // The server closed a connection just when it was used again. It answered nothing and accepted nothing.
+  const retried = response ?? (await sendOnConnection(context, "fresh"));
+  if (!retried) throw toProblem(new ConnectionClosed("The server closes every connection"), { step: "login" });
+  return retried;
+}
+
+/**
+ * The answer on a connection for this use. Undefined if a kept connection was dead; then the request may be sent again.
+ */
+async function sendOnConnection(context: RequestContext, use: ConnectionUse): Promise<HttpResponse | undefined> {
+  const { pool, request, signal } = context;
+  const lease = await pool.acquire(use, signal);
+  const { connection } = lease;
+  const reused = connection.used;
+  try {
+    return await sendAuthenticated(context, connection, lease.release);
+  } catch (error) {
+    lease.release(false);
     signal.throwIfAborted();
-    if (error instanceof Closed || (kept && isCut(error) && !order.beforeEnd)) return undefined;
-    throw problemOf(error, { step: "command" });
+    if (error instanceof ConnectionClosed || (reused && isConnectionReset(error) && !request.beforeEnd))
+      return undefined;
+    throw toProblem(error, { step: "command" });
   }
 }
 
-/** The first request that shows a password goes alone: a wrong one would else be shown by as many as start at once. */
-async function inTurn<T>(ask: Ask, work: () => Promise<T>): Promise<T> {
-  const { account, lines, login, order, signal } = ask;
-  const { first } = lines;
-  const showing = login !== "nobody" && "pass" in login && !order.beforeEnd;
-  if (showing && !first) {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    lines.first = promise;
-    return work().finally(resolve);
+async function sendAuthenticated(
+  context: RequestContext,
+  connection: Connection,
+  release: (again: boolean) => void,
+): Promise<HttpResponse> {
+  const { account, login, request, signal } = context;
+  const { response, authorization } = await sendThroughLoginGate(context, connection);
+  if (login === "nobody" || response.statusCode !== 401) {
+    connection.authenticated ||= authenticatesConnection(authorization);
+    const idleMs = request.idleMs ?? RESPONSE_FACTOR * account.command;
+    const maxBytes = request.maxBytes ?? (request.idleMs === undefined ? MAX_ANSWER_BYTES : Number.POSITIVE_INFINITY);
+    return toHttpResponse(response, { idleMs, maxBytes, signal, release });
   }
-  if (showing && first) await within(CAP * ANSWER * account.command, "The account's first login", first, signal);
-  // It may have been refused since this request began to wait.
-  notRefused(ask);
-  return work();
+  if (connection.authenticated && authorization === undefined) {
+    // The server no longer knows who authenticated this connection. This request has not sent the password yet.
+    connection.authenticated = false;
+    await drain(response, account.command, signal);
+    return sendAuthenticated(context, connection, release);
+  }
+  response.destroy();
+  if (!("token" in login)) throw noLoginOfferedProblem(response.headers);
+  const token = authorization?.slice("Bearer ".length) ?? "";
+  login.forgetToken(token);
+  throw new RefusedToken(token, response.headers);
 }
 
-function notRefused({ login, lines: { refused } }: Ask): void {
-  if (login !== "nobody" && refused && performance.now() < refused.until) throw refused.problem;
-}
+/** A request in flight, with its answer and the Authorization header that it carried. */
+type Exchange = { response: IncomingMessage; authorization: AuthorizationHeader };
 
-async function answered(ask: Ask, wire: Wire, release: (again: boolean) => void): Promise<EwsResponse> {
-  const { account, login, order, url, lines, signal } = ask;
-  const patience = { what: order.what ?? "Exchange", quietMs: order.answerMs ?? ANSWER * account.command };
-  const greet = async (greeting: string) => {
-    const part = { url, headers: { authorization: greeting }, body: "" };
-    const message = await exchanged(wire, part, patience, signal);
-    await drained(message, account.command, signal);
-    return message;
+/**
+ * A request that may carry the password goes through the login gate, so that a wrong one is sent once, however many
+ * requests there are at the same time.
+ */
+async function sendThroughLoginGate(context: RequestContext, connection: Connection): Promise<Exchange> {
+  const { login, url, pool, signal } = context;
+  if (login === "nobody" || !("password" in login) || connection.authenticated || !login.gate)
+    return sendWithLogin(context, connection);
+  const { user, password, scheme } = login;
+  const port = url.port || (url.protocol === "https:" ? 443 : 80);
+  const options = (scheme ?? pool.scheme) === "basic" ? { overlapMs: OVERLAP_MS } : {};
+  const send = async () => {
+    const value = await sendWithLogin(context, connection);
+    return { value, accepted: value.authorization !== undefined && value.response.statusCode === 200 };
   };
-  const shown = await authorization(login, { lines, wire, greet }, signal);
-  const anchor = order.headers?.["X-AnchorMailbox"] ?? "";
-  const { body, method, beforeEnd } = order;
-  const headers = headersOf(ask, shown, anchor);
-  const message = await exchanged(wire, { url, headers, body, method, beforeEnd }, patience, signal);
-  account.cookies.keep(url, anchor, message.headers["set-cookie"]);
-  if (login === "nobody" || message.statusCode !== 401) {
-    wire.authenticated ||= logsInConnection(shown);
-    const idleMs = order.idleMs ?? ANSWER * account.command;
-    return answerFrom(message, { idleMs, signal, release });
-  }
-  if (wire.authenticated && shown === undefined) {
-    // The server forgot whose connection this is; the password has not been shown yet.
-    wire.authenticated = false;
-    await drained(message, account.command, signal);
-    return answered(ask, wire, release);
-  }
-  // Whatever becomes of the rest of the answer: a refused password must never look like something to try again.
-  message.destroy();
-  const problem = loginProblem(message.headers, "token" in login ? "token" : "password");
-  if ("token" in login) login.refused();
-  else lines.refused = { problem, until: performance.now() + REFUSED_MS, mailbox: login.mailbox };
-  throw problem;
+  return login.gate.show({ server: `${url.hostname}:${port}`, user, password }, send, options, signal);
 }
 
-function headersOf({ account, order, url }: Ask, shown: Shown, anchor: string): Record<string, string> {
+/**
+ * Sends the request with the authentication that the server wants. Throws `auth` only for a 401 after a password was
+ * sent.
+ */
+async function sendWithLogin(context: RequestContext, connection: Connection): Promise<Exchange> {
+  const { account, login, request, url, pool, signal } = context;
+  const timeout = { what: request.what ?? "Exchange", quietMs: request.answerMs ?? RESPONSE_FACTOR * account.command };
+  const negotiate = async (negotiateHeader: string) => {
+    const handshake = { url, headers: { authorization: negotiateHeader }, body: "" };
+    const response = await sendRequest(connection, handshake, timeout, signal);
+    await drain(response, account.command, signal);
+    return response;
+  };
+  const authorization = await authorize(login, { lines: pool, wire: connection, greet: negotiate }, signal);
+  const anchor = request.headers?.["X-AnchorMailbox"] ?? "";
+  const { body, method, beforeEnd } = request;
+  const headers = buildHeaders(context, authorization, anchor);
+  const response = await sendRequest(connection, { url, headers, body, method, beforeEnd }, timeout, signal);
+  account.cookies.store(url, anchor, response.headers["set-cookie"]);
+  const passwordShown = login !== "nobody" && "password" in login && authorization !== undefined;
+  if (!passwordShown || response.statusCode !== 401) return { response, authorization };
+  // A refused password must not look like a failure that is tried again, whatever happens to the rest of the answer.
+  response.destroy();
+  throw refusedPasswordProblem(response.headers);
+}
+
+function buildHeaders(
+  { account, request, url }: RequestContext,
+  authorizationHeader: AuthorizationHeader,
+  anchor: string,
+): Record<string, string> {
   const cookie = account.cookies.header(url, anchor);
   return {
-    ...order.headers,
-    ...(shown !== undefined && { authorization: shown }),
+    ...request.headers,
+    ...(authorizationHeader !== undefined && { authorization: authorizationHeader }),
     ...(cookie !== undefined && { cookie }),
   };
 }
 
-function useOf({ idleMs, beforeEnd, flowing }: EwsOrder): Use {
+function connectionUse({ idleMs, beforeEnd, flowing }: EwsRequest): ConnectionUse {
   if (idleMs !== undefined || beforeEnd) return "fresh";
   return flowing ? "flow" : "short";
 }
 
-function isCut(error: unknown): boolean {
+function isConnectionReset(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : "";
   return code === "ECONNRESET" || code === "EPIPE" || (error instanceof Error && error.message === "socket hang up");
 }

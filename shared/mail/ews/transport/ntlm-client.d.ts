@@ -1,4 +1,4 @@
-/** The part of the NTLM library that is used; it brings no types of its own. */
+/** Types for the part of the NTLM library that is used. The library has none. */
 declare module "@ewsjs/ntlm-client" {
   type Challenge = {
     flags: number;

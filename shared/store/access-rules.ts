@@ -1,0 +1,36 @@
+/** What all stores of tokens, audit entries and lists by prefix have in common. */
+import * as v from "valibot";
+import { Problem } from "../contract/problem.ts";
+import { AuditEntry } from "../contract/token.ts";
+
+export const MAX_TOKENS = 1_000;
+/** Entries that are kept of one actor. */
+export const MAX_ENTRIES = 2_000;
+const KEEP_ENTRIES_MS = 90 * 24 * 3_600_000;
+/** An expired token is listed for so long, so that people see why it no longer works. */
+const KEEP_EXPIRED_MS = 30 * 24 * 3_600_000;
+
+/** Audit entries before `entries` and tokens that expired before `tokens` are deleted. Both in milliseconds. */
+export function expiryTimes(now: Date): { entries: number; tokens: number } {
+  return { entries: now.getTime() - KEEP_ENTRIES_MS, tokens: now.getTime() - KEEP_EXPIRED_MS };
+}
+
+export function tooManyTokens(): Problem {
+  return new Problem("conflict", `There are ${MAX_TOKENS} tokens already. Remove one that nobody uses.`, {
+    retry: "never",
+  });
+}
+
+/**
+ * A text after all ids that begin with this prefix, and before all others that are greater: no id has a tilde, which
+ * sorts after all characters of ids. Undefined without a prefix.
+ */
+export function endOfPrefix(prefix: string | undefined): string | undefined {
+  return prefix ? `${prefix}~` : undefined;
+}
+
+export function parseEntry(doc: string): AuditEntry {
+  const result = v.safeParse(AuditEntry, JSON.parse(doc));
+  if (result.success) return result.output;
+  throw new Problem("store", "The store holds an audit entry that cannot be read", { retry: "never" });
+}

@@ -1,0 +1,45 @@
+/**
+ * Debian packages that exclude each other, unpacked beside the system: each set of packages has a folder of its own, and
+ * nothing is installed.
+ */
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { canInstall, isThere } from "./install.ts";
+import { run } from "./program.ts";
+import type { TestContext } from "./provide.ts";
+
+/** Servers change to users that may not look into the home of root. */
+const CACHE = "/var/cache/email-listener-tests";
+const MINUTES = 60_000;
+
+/** Where the files of the packages are, as if this folder were the root; undefined and skipped if they cannot be had. */
+export async function unpackedOrSkip(context: TestContext, packages: string[]): Promise<string | undefined> {
+  const folder = join(CACHE, packages.join("+"));
+  if (await isThere(folder)) return folder;
+  if (await canInstall()) {
+    await unpack(packages, folder);
+    return folder;
+  }
+  const why = `${packages.join(", ")} cannot be unpacked: run as root on Debian`;
+  if (process.env["TESTS_MUST_NOT_SKIP"]) throw new Error(why);
+  console.log(`Skipped: ${why}`);
+  context.skip(why);
+  return undefined;
+}
+
+/** Test processes may do this at the same time: the folder appears whole or not at all. */
+async function unpack(packages: string[], folder: string): Promise<void> {
+  console.log(`Unpacking for the tests: ${packages.join(" ")}`);
+  const work = `${folder}.${process.pid}`;
+  await mkdir(join(work, "root"), { recursive: true });
+  try {
+    await run("apt-get", ["-q", "download", ...packages], { cwd: work, timeoutMs: 15 * MINUTES });
+    for (const name of (await readdir(work)).filter((one) => one.endsWith(".deb")))
+      await run("dpkg", ["-x", join(work, name), join(work, "root")]);
+    await rename(join(work, "root"), folder).catch((error: unknown) => {
+      if (!(error instanceof Error && "code" in error && error.code === "ENOTEMPTY")) throw error;
+    });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * Messages whose folder was renumbered before their download. Their uids mean nothing any more, but the messages may
+ * still exist.
+ */
+import type { Mailbox } from "../../shared/contract/mailbox.ts";
+import type { MessageRef } from "../../shared/contract/message.ts";
+import type { TaskSender } from "../../shared/queue/queue.ts";
+import type { Store } from "../../shared/store/store.ts";
+import type { Emit } from "../../shared/telemetry/events.ts";
+import { clock } from "../../shared/time.ts";
+import { OWN_CONNECTION, type ReaderPool } from "../mail/reader-pool.ts";
+
+type RenumberedDeps = {
+  store: Pick<Store, "cursors" | "ledger">;
+  readers: ReaderPool;
+  tasks: TaskSender;
+  emit: Emit;
+};
+
+/**
+ * The subscription reads a renumbered folder again from a day before the newest message. It does not see older messages
+ * again.
+ */
+const REREAD_MS = 24 * 3_600_000;
+const MINUTE_MS = 60_000;
+
+/**
+ * Settles messages with old uids, once the subscription knows the new ones and reads the folder again. Messages too old
+ * for that are searched by date and size, and handed over with their new uids. Returns the settled messages: none while
+ * the subscription still has the old uids, because then only this connection saw others.
+ */
+export async function settleRenumbered(
+  deps: RenumberedDeps,
+  mailbox: Mailbox,
+  refs: MessageRef[],
+  signal: AbortSignal,
+): Promise<MessageRef[]> {
+  const cursors = await deps.store.cursors.read(mailbox.id);
+  const settled = refs.filter(({ folder, epoch }) =>
+    cursors.some((cursor) => cursor.folder === folder && cursor.epoch !== epoch),
+  );
+  const [first] = settled;
+  if (!first) return [];
+  const older = settled.filter(({ receivedAt }) => Date.parse(receivedAt) < clock.now() - REREAD_MS);
+  if (older.length > 0) await handOverAnew(deps, mailbox, older, signal);
+  await deps.store.ledger.markDone(mailbox.id, settled);
+  deps.emit({ kind: "mail.renumbered", mailbox: mailbox.id, folder: first.folder, count: settled.length });
+  return settled;
+}
+
+/** Other messages of the same date and size may be among them. The ledger knows their content. */
+async function handOverAnew(
+  { store, readers, tasks }: RenumberedDeps,
+  mailbox: Mailbox,
+  refs: MessageRef[],
+  signal: AbortSignal,
+): Promise<void> {
+  const wanted = new Set(refs.map(keyOf));
+  const oldest = Math.min(...refs.map(({ receivedAt }) => Date.parse(receivedAt)));
+  const cursors = await store.cursors.read(mailbox.id);
+  const search = async (connection: Parameters<Parameters<ReaderPool["use"]>[2]>[0]) => {
+    for await (const batch of connection.listSince(new Date(oldest - MINUTE_MS), cursors, signal)) {
+      const messages = batch.filter((ref) => wanted.has(keyOf(ref)));
+      if (messages.length === 0) continue;
+      await store.cursors.reopen(mailbox.id, messages);
+      await tasks.send({ version: 1, kind: "deliver", mailbox: mailbox.id, messages, again: false });
+    }
+  };
+  await readers.use(mailbox, OWN_CONNECTION, search, signal);
+}
+
+const keyOf = ({ folder, receivedAt, size }: MessageRef) => JSON.stringify([folder, receivedAt, size]);
