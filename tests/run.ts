@@ -138,10 +138,16 @@ async function startSharedBroker(): Promise<() => Promise<void>> {
 
 /** Of every failure so far, in which step it was and what was said of it. */
 const failed: string[] = [];
+/** Files that failed beside others. Each is run once more alone: what fails only under load is reported apart, and never hidden. */
+const again: { step: Step; counts: Counts; said: string[] }[] = [];
+/** With more failures than this no second run could make the result trustworthy. */
+const MOST_AGAIN = 4;
+const unsteady: string[] = [];
 const seconds: { name: string; seconds: number }[] = [];
 
 /** Runs one step. What it prints is shown at once, or as a whole at its end when others run beside it. */
-function perform({ name, command, count, failures }: Step, aside: boolean): Promise<Counts> {
+function perform(step: Step, aside: boolean): Promise<Counts> {
+  const { name, command, count, failures } = step;
   const began = performance.now();
   if (!aside) console.log(`\n== ${name}`);
   const [program = "", ...args] = command;
@@ -174,7 +180,9 @@ function perform({ name, command, count, failures }: Step, aside: boolean): Prom
       if (counts.failed > 0) {
         // With any other code than 1 it broke down: what it said last may tell why.
         const found = new Set([...failures(output), ...(code === 1 ? [] : lastLines(output))]);
-        for (const failure of found.size > 0 ? found : lastLines(output)) failed.push(`== ${name}\n${failure}\n`);
+        const said = [...(found.size > 0 ? found : lastLines(output))].map((failure) => `== ${name}\n${failure}\n`);
+        if (aside) again.push({ step, counts, said });
+        else failed.push(...said);
       }
       const took = Math.round((performance.now() - began) / 100) / 10;
       if (aside) seconds.push({ name, seconds: took });
@@ -196,6 +204,19 @@ async function performAll(take: () => Step | undefined, aside: boolean): Promise
   }
 }
 
+/** Runs the files that failed beside others once more, alone. */
+async function performAgain(): Promise<void> {
+  const few = again.length <= MOST_AGAIN;
+  for (const { step, counts, said } of again.splice(0)) {
+    const second = few ? await perform({ ...step, name: `${step.name}, again alone` }, false) : counts;
+    if (second.failed > 0) failed.push(...said);
+    else {
+      for (const key of ["passed", "failed", "skipped"] as const) total[key] += second[key] - counts[key];
+      unsteady.push(...said);
+    }
+  }
+}
+
 const began = performance.now();
 for (const steps of plan) {
   const endBroker = plan === all && steps === bothSuites ? await startSharedBroker() : undefined;
@@ -204,6 +225,7 @@ for (const steps of plan) {
   const takeNext = (place: number) => () => (place % 2 === 0 ? waiting.shift() : waiting.pop());
   const places = Array.from({ length: FILES_AT_ONCE }, (_, place) => performAll(takeNext(place), steps.length > 1));
   await Promise.all(places);
+  await performAgain();
   await endBroker?.();
 }
 if (seconds.length > 0) {
@@ -212,6 +234,7 @@ if (seconds.length > 0) {
   for (const one of seconds.toSorted((a, b) => b.seconds - a.seconds))
     console.log(`${one.seconds.toFixed(1)} s  ${one.name}`);
 }
+if (unsteady.length > 0) console.log(`\nFailed beside others, passed alone\n\n${unsteady.join("\n")}`);
 // At the very end, because often only the end of a long log is kept.
 if (failed.length > 0) console.log(`\nFailures\n\n${failed.join("\n")}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`);

@@ -115,8 +115,8 @@ async function beside(name: string, start: StartNodes, story: Story, mails: numb
 export async function othersMail(world: World): Promise<Measure> {
   const users = await world.mailboxes("other", OTHERS);
   const arrived = new Map<string, number>();
-  world.endpoint.answer(({ at, json }) => {
-    arrived.set(subjectOf(json), at);
+  world.endpoint.answer(({ json }) => {
+    arrived.set(subjectOf(json), performance.now());
     return {};
   });
   let number = 0;
@@ -124,7 +124,7 @@ export async function othersMail(world: World): Promise<Measure> {
     const sent = new Map<string, number>();
     for (let n = 0; n < count; n++) {
       const subject = `measured ${number++}`;
-      sent.set(subject, Date.now());
+      sent.set(subject, performance.now());
       await world.mail.append(users[n % OTHERS] ?? "", "INBOX", message({ subject, text: subject }));
       await sleep(PACE_MS);
     }
@@ -140,7 +140,7 @@ async function othersSending(world: World): Promise<Measure> {
   const relay = await startSmtpScript();
   const taken = new Map<string, number>();
   relay.play(({ step, line }) => {
-    if (step === "end") taken.set(/^Subject: (.*)$/m.exec(line)?.[1]?.trim() ?? "", Date.now());
+    if (step === "end") taken.set(/^Subject: (.*)$/m.exec(line)?.[1]?.trim() ?? "", performance.now());
     return undefined;
   });
   const users = await world.mailboxes("other", OTHERS, { send: through(relay) });
@@ -149,7 +149,7 @@ async function othersSending(world: World): Promise<Measure> {
     const sent = new Map<string, number>();
     for (let n = 0; n < count; n++) {
       const subject = `measured ${number++}`;
-      sent.set(subject, Date.now());
+      sent.set(subject, performance.now());
       await send(world, users[n % OTHERS] ?? "", subject);
       await sleep(PACE_MS);
     }
