@@ -193,12 +193,12 @@ describe("the sizing answer", () => {
 /** A value as Compose fills it in: `${NAME}`, `${NAME:-default}` and `${NAME:?error}`, one inside the other. */
 function filled(value: string, variables: Record<string, string>): string {
   const innermost = /\$\{(\w+)(?::([-?])([^${}]*))?\}/;
-  for (let text = value; ;) {
-    const [found, name = "", kind, rest = ""] = innermost.exec(text) ?? [];
-    if (found === undefined) return text;
+  for (let left = value; ;) {
+    const [found, name = "", kind, rest = ""] = innermost.exec(left) ?? [];
+    if (found === undefined) return left;
     const given = variables[name] ?? "";
     // An error inside a default counts only if the default is used.
-    text = text.replace(found, () => given || (kind === "-" ? rest : ""));
+    left = left.replace(found, () => given || (kind === "-" ? rest : ""));
   }
 }
 
