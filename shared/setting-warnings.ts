@@ -1,5 +1,5 @@
 /** Warnings about environment variables that are no settings but look like ones, and about old names of settings. */
-import { nearestName } from "./contract/nearest.ts";
+import { nearestName } from "./nearest.ts";
 import { RENAMED_SETTINGS, SECRET_SETTINGS, SETTINGS } from "./settings.ts";
 
 type Environment = Record<string, string | undefined>;
