@@ -95,6 +95,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     crm,
     logins,
     ready,
+    sealing: node.sealing,
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
