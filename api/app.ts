@@ -10,9 +10,8 @@ import { type Client, clientOf } from "./http/client.ts";
 import { guessLimiter } from "./http/guesses.ts";
 import { createStreamSeats, type StreamSeats } from "./http/stream-seats.ts";
 import type { ApiDeps } from "./deps.ts";
-import { consoleAssets } from "./pages/console/assets.ts";
 import { consoleRoutes } from "./routes/console/routes.ts";
-import { consoleSessions } from "./routes/console/sessions.ts";
+import type { CallApi } from "./routes/console/page.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
 import { errorResponse, problemResponse } from "./http/problems.ts";
@@ -67,15 +66,8 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const scopedFor = keepRecent((prefix) => scopedDeps(deps, prefix));
   const routesFor = keepRecent((prefix) => apiRoutes(scopedFor(prefix), nodeWide, signal));
   const api = routesFor("");
-  const consolePages = consoleRoutes({
-    config: deps.config,
-    version: deps.version,
-    emit: deps.facts.emit,
-    sessions: consoleSessions({ ...deps, authenticate }),
-    assets: consoleAssets(base),
-    scopedFor,
-    callApi: async (actor, address, request) => app.fetch(request, { peer: address, actor }),
-  });
+  const callApi: CallApi = async (actor, peer, request) => app.fetch(request, { peer, actor });
+  const consolePages = consoleRoutes(deps, { authenticate, scopedFor, callApi });
   const routes = [...api, ...pageRoutes(deps, api), ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");

@@ -21,9 +21,11 @@ export type ConsoleDeps = {
   assets: Assets;
   /** What a token sees that is bound to this prefix of mailbox ids. */
   scopedFor(prefix: string): ScopedDeps;
-  /** Answers a request to the API as if this actor had made it: with its scopes, its prefix, and a record of the change. */
-  callApi(actor: Actor, address: string, request: Request): Promise<Response>;
+  callApi: CallApi;
 };
+
+/** Answers a request to the API as if this actor had made it: with its scopes, its prefix, and a record of the change. */
+export type CallApi = (actor: Actor, address: string, request: Request) => Promise<Response>;
 
 /** One request to a page or an action by somebody who may read. `id` is the path's parameter; "" if there is none. */
 export type ConsoleCall = {
