@@ -1,7 +1,8 @@
 /** The API node's composition root: reads the settings, opens everything, runs the parts together, and closes in reverse order. */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };
-import { type Config, listRenamedVariables, readConfig } from "../shared/config.ts";
+import { type Config, readConfig } from "../shared/config.ts";
+import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { portOfUrl } from "../shared/egress.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
@@ -170,7 +171,7 @@ async function main(): Promise<void> {
     await runApiNode(
       config,
       shutdownSignal((name) => console.error(`${name}: stopping; send it again to exit now`)),
-      { warnings: listRenamedVariables(process.env) },
+      { warnings: listSettingWarnings(process.env) },
     );
   } catch (error) {
     const problem = asProblem(error);

@@ -39,6 +39,8 @@ const ROOMS: Record<string, string[]> = {
   "shared/egress": ["shared/contract"],
   "shared/setting-schemas.ts": ["shared/contract", "shared/egress"],
   "shared/settings.ts": ["shared/contract", "shared/setting-schemas.ts"],
+  "shared/nearest.ts": [],
+  "shared/setting-warnings.ts": ["shared/nearest.ts", "shared/settings.ts"],
   "shared/private-files.ts": [],
   "shared/config.ts": ["shared/contract", "shared/settings.ts", "shared/private-files.ts"],
   "shared/evidence": ["shared/contract"],
