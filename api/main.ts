@@ -51,7 +51,7 @@ export async function runApiNode(config: Config, stop: AbortSignal, options: Sta
 }
 
 async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
-  const { config, store, queue, facts, backoff, connect, logins } = node;
+  const { config, store, queue, facts, backoff, connect, logins, sealing } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
   const standIn = config.RABBITMQ_URL.length > 0;
@@ -83,7 +83,6 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     connect,
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
-  const ready = () => checkReadiness(node);
   const { crm, inHand } = localWorker;
   const appDeps = {
     ...countsDeps,
@@ -95,7 +94,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     mail,
     crm,
     logins,
-    ready,
+    ready: () => checkReadiness(node),
+    sealing,
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
