@@ -255,6 +255,8 @@ export interface WrongCredentials {
   take(address: string, tries: Tries): Promise<number>;
 }
 
+export type StoreSize = { usedBytes: number; limitBytes: number | null };
+
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */
   readonly description: string;
@@ -274,6 +276,8 @@ export interface Store {
   readonly wrongCredentials?: WrongCredentials;
   /** Resolves within a second or throws `store`. */
   ping(): Promise<void>;
+  /** How large the store is, and how large it may become, if that is known. */
+  measure(): Promise<StoreSize>;
   /** Throws `config`, naming the key, when another node encrypts with a key that this node does not have. */
   checkKeys(): Promise<void>;
   /** Deletes what is older than the windows: old fingerprints and old delivered records. */

@@ -3,6 +3,7 @@
  * tasks are on the broker too.
  */
 import { Problem } from "../../contract/problem.ts";
+import type { BrokerState } from "../broker-state.ts";
 import type { Task } from "../../contract/task.ts";
 import { type Backoff, clock, withTimeout } from "../../time.ts";
 import { MAX_ATTEMPTS, type TryTaskDeps } from "../perform.ts";
@@ -66,6 +67,8 @@ export interface RabbitQueue extends TaskQueue {
   readonly description: string;
   /** Why the broker accepts no tasks now, as far as that is known. Null if nothing is known. */
   trouble(): Problem | null;
+  /** Both connections: the one that sends, and the one that takes tasks while `run` runs. */
+  state(): BrokerState;
   /** Resolves when the broker is connected and its queues are declared. Throws the reason after `ms`. */
   ready(ms: number): Promise<void>;
   /** Sends a task that another queue stored, even if this version cannot read it. `attempts` counts its tries there. */
@@ -123,8 +126,12 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     });
   };
   const publishing = connect<PublishChannel>("sends", { open: openPublishChannel });
-  const openConsuming = (open: (session: BrokerSession) => Promise<Consumer>) =>
-    connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() });
+  let consuming: RabbitConnection<Consumer> | undefined;
+  const openConsuming = (open: (session: BrokerSession) => Promise<Consumer>) => {
+    const opened = connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() });
+    consuming = opened;
+    return opened;
+  };
   const { confirmMs = CONFIRM_MS } = options;
   const publisher = rabbitPublisher(publishing, exchange, confirmMs);
   const session = async () => (await publishing.ready(READY_MS)).session;
@@ -139,9 +146,15 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     };
   };
 
+  const toLink = (connection: RabbitConnection<unknown>) => ({
+    problem: connection.trouble(),
+    wasUp: connection.wasUp(),
+  });
+
   return {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
     trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
+    state: () => ({ sending: toLink(publishing), taking: consuming ? toLink(consuming) : null }),
     async ready(ms) {
       await publishing.ready(ms);
     },
