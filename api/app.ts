@@ -13,6 +13,7 @@ import type { ApiDeps } from "./deps.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
 import { errorResponse, problemResponse } from "./http/problems.ts";
+import { checkRoutes } from "./routes/checks.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
@@ -25,16 +26,17 @@ import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
+import { type CheckRunner, checkRunner } from "./checks/runner.ts";
 import { type ScopedDeps, scopedDeps } from "./scoped-deps.ts";
 import { sizingRoutes } from "./routes/sizing.ts";
 import type { Caller, Route } from "./http/route.ts";
 import type { ConnectionInfo } from "./http/server.ts";
 
 /** What is one for all routes of the node, whichever mailboxes their callers see. */
-type NodeWide = { startedAt: Date; seats: StreamSeats };
+type NodeWide = { startedAt: Date; seats: StreamSeats; checks: CheckRunner };
 
 /** Every route of the API. Specific paths come before general ones. */
-function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: AbortSignal): Route[] {
+function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, stop: AbortSignal): Route[] {
   return [
     ...tokenRoutes(deps),
     ...auditRoutes(deps),
@@ -48,6 +50,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: Abort
     ...nodeRoutes(deps),
     ...sizingRoutes(),
     ...diagnosticRoutes(deps, startedAt),
+    ...checkRoutes(deps, checks),
     ...healthRoutes(deps),
   ];
 }
@@ -59,7 +62,7 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const base = deps.config.BASE_PATH;
   const guesses = guessLimiter(deps.facts.emit, deps.store.wrongCredentials);
   const authenticate = authenticator({ config: deps.config, store: deps.store, guesses, emit: deps.facts.emit });
-  const nodeWide = { startedAt: new Date(), seats: createStreamSeats() };
+  const nodeWide = { startedAt: new Date(), seats: createStreamSeats(), checks: checkRunner(deps, signal) };
   const routesFor = keepRecent((prefix) => apiRoutes(scopedDeps(deps, prefix), nodeWide, signal));
   const api = routesFor("");
   const routes = [...api, ...pageRoutes(deps, api, authenticate)];

@@ -29,6 +29,8 @@ import { type Backoff, backoffs } from "./time.ts";
 export type Node = Omit<Backends, "warnings"> & {
   config: Config;
   name: string;
+  /** Warnings about the settings, as they were reported at the start. */
+  settingWarnings: readonly string[];
   facts: Facts;
   backoff: Backoff;
   egress: Egress;
@@ -89,7 +91,20 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     await backends.close();
     void removeExitListener();
   };
-  return { ...backends, config, name, facts, backoff, egress: egressGuard, ownPorts, logins, mail, connect, close };
+  return {
+    ...backends,
+    config,
+    name,
+    settingWarnings,
+    facts,
+    backoff,
+    egress: egressGuard,
+    ownPorts,
+    logins,
+    mail,
+    connect,
+    close,
+  };
 }
 
 /** The refresh tokens in the stored mailboxes, each in the credentials for receiving or for sending. */

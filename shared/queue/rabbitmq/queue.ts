@@ -61,11 +61,16 @@ export type RabbitOptions = {
 /** `consumers` counts all nodes, `running` counts this process. */
 type RabbitDepth = Required<TaskDepth>;
 
+/** What the broker says about itself and the work queue. `blocked` is why it accepts no messages now, null if it does. */
+export type BrokerView = { version: string; blocked: Problem | null; waiting: number; consumers: number };
+
 export interface RabbitQueue extends TaskQueue {
   /** For the log line at the start. It has no password. */
   readonly description: string;
   /** Why the broker accepts no tasks now, as far as that is known. Null if nothing is known. */
   trouble(): Problem | null;
+  /** Asks the broker for the work queue, as a look at its health. Throws `queue` or `timeout` within seconds. */
+  inspect(): Promise<BrokerView>;
   /** Resolves when the broker is connected and its queues are declared. Throws the reason after `ms`. */
   ready(ms: number): Promise<void>;
   /** Sends a task that another queue stored, even if this version cannot read it. `attempts` counts its tries there. */
@@ -142,6 +147,13 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   return {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
     trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
+    async inspect() {
+      const { session: open, blocked } = await publishing.ready(READY_MS);
+      const asking = withChannel(open, (channel) => channel.checkQueue(queue));
+      const { messageCount, consumerCount } = await withTimeout(COUNT_MS, "Asking RabbitMQ for its queue", asking);
+      const { version } = open.model.connection.serverProperties;
+      return { version, blocked, waiting: messageCount, consumers: consumerCount };
+    },
     async ready(ms) {
       await publishing.ready(ms);
     },
