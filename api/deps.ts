@@ -10,7 +10,7 @@ import type { BrokerView } from "../shared/queue/rabbitmq/queue.ts";
 import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { RedisConnection } from "../shared/store/redis/connection/client.ts";
 import type { Store } from "../shared/store/store.ts";
-import type { KeyName } from "../shared/store/vault.ts";
+import type { KeyName, Vault } from "../shared/store/vault.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
 
 /**
@@ -86,4 +86,6 @@ export type ApiDeps = {
   logins: Pick<LoginGate, "allowRetry">;
   ready(): Promise<Readiness>;
   probes: Probes;
+  /** Encrypts what browsers keep for the node, and decrypts it on every node. */
+  sealing: Pick<Vault, "seal" | "open">;
 };

@@ -1,7 +1,8 @@
 /** The API node's composition root: reads the settings, opens everything, runs the parts together, and closes in reverse order. */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };
-import { type Config, listRenamedVariables, readConfig } from "../shared/config.ts";
+import { type Config, readConfig } from "../shared/config.ts";
+import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { backendServers } from "../shared/backends.ts";
 import { egress, portOfUrl } from "../shared/egress.ts";
@@ -51,7 +52,7 @@ export async function runApiNode(config: Config, stop: AbortSignal, options: Sta
 }
 
 async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
-  const { config, store, queue, facts, backoff, connect, logins } = node;
+  const { config, store, queue, facts, backoff, connect, logins, sealing } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
   const standIn = config.RABBITMQ_URL.length > 0;
@@ -83,7 +84,6 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     connect,
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
-  const ready = () => checkReadiness(node);
   const { crm, inHand } = localWorker;
   const appDeps = {
     ...countsDeps,
@@ -95,8 +95,9 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     mail,
     crm,
     logins,
-    ready,
     probes: probesOf(node),
+    ready: () => checkReadiness(node),
+    sealing,
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
@@ -176,7 +177,7 @@ async function main(): Promise<void> {
     await runApiNode(
       config,
       shutdownSignal((name) => console.error(`${name}: stopping; send it again to exit now`)),
-      { warnings: listRenamedVariables(process.env) },
+      { warnings: listSettingWarnings(process.env) },
     );
   } catch (error) {
     const problem = asProblem(error);

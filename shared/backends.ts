@@ -36,6 +36,8 @@ export type Backends = {
   marks: Vault["marks"];
   /** Asks RabbitMQ about itself. Undefined without RABBITMQ_URL. */
   inspectBroker: (() => Promise<BrokerView>) | undefined;
+  /** Encrypts by the first of these keys, and decrypts by all. */
+  sealing: Pick<Vault, "seal" | "open">;
   /** The connection that the nodes coordinate through. Undefined for a node that is alone. */
   redis: RedisConnection | undefined;
   warnings: readonly string[];
@@ -68,6 +70,7 @@ async function openEmbedded({ config, emit, backoff }: OpenBackendsDeps, secretV
     keyring: secretVault.keyring,
     marks: secretVault.marks,
     inspectBroker: undefined,
+    sealing: secretVault,
     queue: { ...queue, description: "in process" },
     redis: undefined,
     warnings: [],
@@ -95,6 +98,7 @@ async function openShared(deps: OpenBackendsDeps, secretVault: Vault): Promise<B
     keyring: secretVault.keyring,
     marks: secretVault.marks,
     inspectBroker: broker?.inspect,
+    sealing: secretVault,
     queue: broker?.queue ?? { ...inRedis, description: "redis, each node performs tasks" },
     redis: store.redis,
     warnings: [...store.warnings, ...(broker?.warnings ?? [])],

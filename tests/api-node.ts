@@ -102,7 +102,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     keyring: keys.keyring,
     marks: keys.marks,
   };
-  const app = createApp({ ...deps, probes, nodes, ready: async () => node.readiness }, stop.signal);
+  const app = createApp({ ...deps, probes, nodes, ready: async () => node.readiness, sealing: keys }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();
