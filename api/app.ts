@@ -23,6 +23,7 @@ import { mailboxRoutes } from "./routes/mailboxes.ts";
 import { nodeRoutes } from "./routes/nodes.ts";
 import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
+import { consentPages, consentRoutes } from "./routes/consents.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type ScopedDeps, scopedDeps } from "./scoped-deps.ts";
@@ -39,6 +40,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: Abort
     ...tokenRoutes(deps),
     ...auditRoutes(deps),
     ...applicationRoutes(deps),
+    ...consentRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
@@ -62,7 +64,8 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const nodeWide = { startedAt: new Date(), seats: createStreamSeats() };
   const routesFor = keepRecent((prefix) => apiRoutes(scopedDeps(deps, prefix), nodeWide, signal));
   const api = routesFor("");
-  const routes = [...api, ...pageRoutes(deps, api, authenticate)];
+  const pages = consentPages(deps);
+  const routes = [...api, ...pageRoutes(deps, [...api, ...pages], authenticate), ...pages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
   const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));

@@ -3,6 +3,7 @@ import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
 import type { NodeDescription } from "../shared/nodes/heartbeats.ts";
+import type { GraphDeps } from "../shared/mail/graph/client/session.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { LoginGate } from "../shared/mail/net/login-gate.ts";
 import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
@@ -60,5 +61,7 @@ export type ApiDeps = {
   mail: MailVisits;
   crm: CrmCalls;
   logins: Pick<LoginGate, "allowRetry">;
+  /** Requests to providers, while a person connects a mailbox. */
+  outbound: GraphDeps;
   ready(): Promise<Readiness>;
 };

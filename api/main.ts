@@ -82,7 +82,6 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     connect,
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
-  const ready = () => checkReadiness(node);
   const { crm, inHand } = localWorker;
   const appDeps = {
     ...countsDeps,
@@ -94,7 +93,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     mail,
     crm,
     logins,
-    ready,
+    outbound: node.mail,
+    ready: () => checkReadiness(node),
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
