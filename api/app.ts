@@ -10,6 +10,8 @@ import { type Client, clientOf } from "./http/client.ts";
 import { guessLimiter } from "./http/guesses.ts";
 import { createStreamSeats, type StreamSeats } from "./http/stream-seats.ts";
 import type { ApiDeps } from "./deps.ts";
+import { consoleRoutes } from "./routes/console/routes.ts";
+import type { CallApi } from "./routes/console/page.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
 import { errorResponse, problemResponse } from "./http/problems.ts";
@@ -54,7 +56,8 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: Abort
   ];
 }
 
-type AppEnv = { Bindings: Partial<ConnectionInfo>; Variables: { actor?: Actor } };
+/** `actor` is set on calls that the console makes for somebody who is logged in. */
+type AppEnv = { Bindings: Partial<ConnectionInfo> & { actor?: Actor }; Variables: { actor?: Actor } };
 
 /** The app. When the signal aborts, its streams end and its waits stop. */
 export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
@@ -62,20 +65,24 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const guesses = guessLimiter(deps.facts.emit, deps.store.wrongCredentials);
   const authenticate = authenticator({ config: deps.config, store: deps.store, guesses, emit: deps.facts.emit });
   const nodeWide = { startedAt: new Date(), seats: createStreamSeats() };
-  const routesFor = keepRecent((prefix) => apiRoutes(scopedDeps(deps, prefix), nodeWide, signal));
+  const scopedFor = keepRecent((prefix) => scopedDeps(deps, prefix));
+  const routesFor = keepRecent((prefix) => apiRoutes(scopedFor(prefix), nodeWide, signal));
   const api = routesFor("");
-  const pages = consentPages(deps);
-  const routes = [...api, ...pageRoutes(deps, [...api, ...pages], authenticate), ...pages];
+  const consent = consentPages(deps);
+  const callApi: CallApi = async (actor, peer, request) => app.fetch(request, { peer, actor });
+  const consolePages = consoleRoutes(deps, { authenticate, scopedFor, callApi });
+  const routes = [...api, ...pageRoutes(deps, api), ...consent, ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
   const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));
+  const isPublic = (path: string) => publicPaths.has(path) || findRoute(consolePages, base, path) !== undefined;
 
   const routeName = ({ method, path }: { method: string; path: string }) =>
     findRoute(routes, base, path)?.path ?? creatio.routeName(method, path) ?? "unknown";
   // The server passes the peer's address with the request.
   const client = ({ req, env }: Context<AppEnv>): Client => clientOf(req.raw, env?.peer ?? "", deps.config);
   const app = new Hono<AppEnv>();
-  app.use(requestId(), secureHeaders({ strictTransportSecurity: false, xFrameOptions: "DENY" }));
+  app.use(requestId(), secureHeaders(SECURE_HEADERS));
   app.use(async (context, next) => {
     const started = performance.now();
     await next();
@@ -91,8 +98,8 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   // A CRM calls many paths and has no token. `creatio` decides what it may do.
   app.use(async (context, next) => creatio.respond(context.req.raw, client(context)) ?? next());
   app.use(async (context, next) => {
-    if (!publicPaths.has(context.req.path))
-      context.set("actor", await authenticate(context.req.raw, client(context).address));
+    const { req, env } = context;
+    if (!isPublic(req.path)) context.set("actor", env?.actor ?? (await authenticate(req.raw, client(context).address)));
     return next();
   });
   for (const [n, route] of routes.entries()) {
@@ -115,6 +122,9 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   );
   return app;
 }
+
+/** A browser names the page that a form was sent from only to this service. Without that it would name none here either. */
+const SECURE_HEADERS = { strictTransportSecurity: false, xFrameOptions: "DENY", referrerPolicy: "same-origin" };
 
 /** Tables of routes that are kept. Building one takes less than a millisecond. */
 const MAX_TABLES = 100;

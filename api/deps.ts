@@ -8,6 +8,7 @@ import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { LoginGate } from "../shared/mail/net/login-gate.ts";
 import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
 import type { Store } from "../shared/store/store.ts";
+import type { Vault } from "../shared/store/vault.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
 
 /**
@@ -64,4 +65,6 @@ export type ApiDeps = {
   /** Requests to providers, while a person connects a mailbox. */
   outbound: GraphDeps;
   ready(): Promise<Readiness>;
+  /** Encrypts what browsers keep for the node, and decrypts it on every node. */
+  sealing: Pick<Vault, "seal" | "open">;
 };

@@ -1,7 +1,8 @@
 /** The API node's composition root: reads the settings, opens everything, runs the parts together, and closes in reverse order. */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };
-import { type Config, listRenamedVariables, readConfig } from "../shared/config.ts";
+import { type Config, readConfig } from "../shared/config.ts";
+import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { portOfUrl } from "../shared/egress.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
@@ -50,7 +51,7 @@ export async function runApiNode(config: Config, stop: AbortSignal, options: Sta
 }
 
 async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
-  const { config, store, queue, facts, backoff, connect, logins } = node;
+  const { config, store, queue, facts, backoff, connect, logins, sealing } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
   const standIn = config.RABBITMQ_URL.length > 0;
@@ -83,6 +84,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
   const { crm, inHand } = localWorker;
+  const answering = { mail, crm, logins, outbound: node.mail, sealing };
   const appDeps = {
     ...countsDeps,
     parked: queue,
@@ -90,10 +92,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     version: manifest.version,
     facts,
     metrics: metricsRegistry,
-    mail,
-    crm,
-    logins,
-    outbound: node.mail,
+    ...answering,
     ready: () => checkReadiness(node),
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
@@ -169,7 +168,7 @@ async function main(): Promise<void> {
     await runApiNode(
       config,
       shutdownSignal((name) => console.error(`${name}: stopping; send it again to exit now`)),
-      { warnings: listRenamedVariables(process.env) },
+      { warnings: listSettingWarnings(process.env) },
     );
   } catch (error) {
     const problem = asProblem(error);

@@ -22,12 +22,13 @@ BASE_PATH=/mail
 MAIL_EVERY_SECONDS=1
 END
 # A project name of its own, so that a running stack is not touched.
+export ENV_FILE="$env_file"
 stack() { docker compose --ansi never --project-name email-listener-try --env-file "$env_file" -f compose.yaml --profile demo "$@"; }
 down() { stack down --volumes --timeout 20; rm -f "$env_file"; }
 
 for file in compose.yaml compose.single.yaml; do
   docker compose --env-file "$env_file" -f "$file" --profile demo --profile observe config --quiet
-  docker compose --env-file .env.example -f "$file" config --quiet
+  ENV_FILE=.env.example docker compose --env-file .env.example -f "$file" config --quiet
 done
 echo "ok: both files are valid"
 

@@ -31,6 +31,8 @@ export type Backends = {
   readiness: NodeReadiness;
   /** The names of the encryption keys that this node has. */
   keyring: readonly KeyName[];
+  /** Encrypts by the first of these keys, and decrypts by all. */
+  sealing: Pick<Vault, "seal" | "open">;
   /** The connection that the nodes coordinate through. Undefined for a node that is alone. */
   redis: RedisConnection | undefined;
   warnings: readonly string[];
@@ -62,6 +64,7 @@ async function openEmbedded({ config, emit, backoff }: OpenBackendsDeps, secretV
     store,
     readiness,
     keyring: secretVault.keyring,
+    sealing: secretVault,
     queue: { ...queue, description: "in process" },
     redis: undefined,
     warnings: [],
@@ -82,6 +85,7 @@ async function openShared(deps: OpenBackendsDeps, secretVault: Vault): Promise<B
     store,
     readiness,
     keyring: secretVault.keyring,
+    sealing: secretVault,
     queue: broker?.queue ?? { ...inRedis, description: "redis, each node performs tasks" },
     redis: store.redis,
     warnings: [...store.warnings, ...(broker?.warnings ?? [])],

@@ -12,8 +12,13 @@ type Environment = Record<string, string | undefined>;
 type Settings = typeof SETTINGS;
 export type Config = { readonly [K in keyof Settings]: v.InferOutput<Settings[K]["schema"]> };
 
-/** Marks published examples, such as the key in `compose/.env.example`. They protect nothing. */
-const EXAMPLE_MARKER = "published-example";
+/**
+ * What the published examples have in them, such as those in `compose/.env.example`; the second one is the text of the
+ * key, whatever its id is. They protect nothing.
+ */
+const EXAMPLE_MARKERS = ["published-example", "dGhpcyBwdWJsaXNoZWQga2V5"];
+/** A password that nothing uses may be the example's. */
+const USED_WITH: Readonly<Record<string, string>> = { REDIS_PASSWORD: "REDIS_URL", RABBITMQ_PASSWORD: "RABBITMQ_URL" };
 
 /** Characters that a token has at least in production. Shorter ones can be guessed. */
 const MIN_TOKEN_LENGTH = 16;
@@ -24,11 +29,13 @@ function tokensIn(setting: unknown): string[] {
   return Array.isArray(setting) ? setting.filter((one) => one instanceof Secret).map((one) => one.reveal()) : [];
 }
 
-/** The URL with this user and password in place of its own, percent-encoded. */
-function withCredentials(url: Secret, user: string, password: Secret | undefined): Secret {
+/** The URL with this password in place of its own, percent-encoded, and with this user if one is given. */
+function withCredentials(url: Secret, password: Secret | undefined, user?: string): Secret {
   if (password === undefined) return url;
-  const login = `${encodeURIComponent(user)}:${encodeURIComponent(password.reveal())}@`;
-  return new Secret(url.reveal().replace(/^([a-z+]+:\/\/)(?:[^@/]*@)?/, (_, scheme: string) => scheme + login));
+  const encoded = encodeURIComponent(password.reveal());
+  const withLogin = (_: string, scheme: string, own: string | undefined) =>
+    `${scheme}${user === undefined ? (own ?? "") : encodeURIComponent(user)}:${encoded}@`;
+  return new Secret(url.reveal().replace(/^([a-z+]+:\/\/)(?:([^@/:]*)(?::[^@/]*)?@)?/, withLogin));
 }
 
 /** The variable of a setting: its own name, or its name of 0.1 if only that one is set. */
@@ -43,14 +50,11 @@ function sourceOf(given: Environment, variable: string): string {
   return given[`${variable}_FILE`]?.trim() ? `${variable}_FILE` : variable;
 }
 
-/** The warnings about variables with names of 0.1: one sentence for each. */
-export function listRenamedVariables(env: Environment): string[] {
-  return Object.entries(RENAMED_SETTINGS)
-    .filter(([old]) => env[old]?.trim())
-    .map(([old, { name, until }]) => {
-      if (env[name]?.trim()) return `${old} is ignored, because its new name ${name} is set too; remove ${old}`;
-      return `${old} is now called ${name}; the old name works ${until === null ? "too" : `until ${until}`}`;
-    });
+/** Whether a secret that is used is one of the published examples. */
+function isExample(env: Environment, name: string): boolean {
+  const user = USED_WITH[name];
+  if (user !== undefined && !env[user]?.trim()) return false;
+  return EXAMPLE_MARKERS.some((marker) => env[name]?.includes(marker));
 }
 
 /** The environment with the contents of the files that `<setting>_FILE` names, for settings that are secrets. */
@@ -92,8 +96,8 @@ export function readConfig(given: Environment): Config {
   if (env["NODE_ENV"] === "production") {
     for (const name of ["API_TOKENS", "ENCRYPTION_KEYS"])
       if (!env[name]?.trim()) errors.push({ path: name, message: "must be set when NODE_ENV=production" });
-    for (const name of ["API_TOKENS", "METRICS_TOKENS", "ENCRYPTION_KEYS"])
-      if (env[name]?.includes(EXAMPLE_MARKER))
+    for (const name of SECRET_SETTINGS.map((setting) => variableOf(env, setting)))
+      if (isExample(env, name))
         errors.push({ path: sourceOf(given, name), message: "must not be the published example's" });
     for (const name of ["API_TOKENS", "METRICS_TOKENS"])
       if (tokensIn(config[name]).some((token) => token.length < MIN_TOKEN_LENGTH))
@@ -109,6 +113,7 @@ export function readConfig(given: Environment): Config {
     requireWith("REDIS_URL", "ENCRYPTION_KEYS", message);
   }
   requireWith("RABBITMQ_PASSWORD", "RABBITMQ_LOGIN", "must be set with RABBITMQ_PASSWORD");
+  requireWith("RABBITMQ_LOGIN", "RABBITMQ_PASSWORD", "must be set with RABBITMQ_LOGIN");
   if (env["RABBITMQ_URL"]?.trim() && !env["REDIS_URL"]?.trim()) {
     const why = "needs REDIS_URL too: workers on other machines cannot read the embedded store";
     errors.push({ path: "RABBITMQ_URL", message: why });
@@ -123,9 +128,9 @@ export function readConfig(given: Environment): Config {
   return Object.freeze({
     ...parsed,
     HOST: withoutTokens ? "127.0.0.1" : parsed.HOST || "0.0.0.0",
-    REDIS_URL: parsed.REDIS_URL && withCredentials(parsed.REDIS_URL, "", parsed.REDIS_PASSWORD),
+    REDIS_URL: parsed.REDIS_URL && withCredentials(parsed.REDIS_URL, parsed.REDIS_PASSWORD),
     RABBITMQ_URL: parsed.RABBITMQ_URL.map((url) =>
-      withCredentials(url, parsed.RABBITMQ_LOGIN, parsed.RABBITMQ_PASSWORD),
+      withCredentials(url, parsed.RABBITMQ_PASSWORD, parsed.RABBITMQ_LOGIN),
     ),
   });
 }

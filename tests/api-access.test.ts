@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
 
-const OPEN = ["/healthz", "/readyz", "/api/listeners/status", "/openapi.json", "/docs", "/"];
+const OPEN = ["/healthz", "/readyz", "/api/listeners/status", "/openapi.json", "/docs", "/login"];
 const CLOSED = ["/api/v1/mailboxes", "/api/v1/diagnostics", "/api/v1/events", "/metrics", "/nothing"];
 
 async function withNode(env: Record<string, string>, work: (node: ApiNode) => Promise<void>): Promise<void> {
@@ -58,15 +58,15 @@ describe("with API_TOKENS", () => {
         const reply = await node.call("GET", path, undefined, bearer("measure"));
         assert.deepEqual([reply.status, reply.body.code], [403, "scope"], path);
       }
-      assert.ok(!(await node.call("GET", "/", undefined, bearer("measure"))).text.includes("connections open"));
+      assert.equal((await node.call("GET", "/", undefined, bearer("measure"))).status, 403);
       const crm = await node.call("POST", "/api/listeners/state", [], bearer("measure"));
       assert.deepEqual([crm.status, crm.body.code], [403, "scope"]);
     }));
 
-  test("the first page shows no data to strangers and the diagnostics no token to anybody", () =>
+  test("the first page asks strangers to log in, and the diagnostics show no token to anybody", () =>
     withNode({ API_TOKENS: "t0ken-value" }, async (node) => {
-      assert.ok(!(await node.call("GET", "/")).text.includes("connections open"));
-      assert.ok((await node.call("GET", "/", undefined, bearer("t0ken-value"))).text.includes("connections open"));
+      assert.equal(await statusOf(`${node.url}/`, {}), 303);
+      assert.equal((await node.call("GET", "/", undefined, bearer("t0ken-value"))).status, 200);
       const shown = await node.call("GET", "/api/v1/diagnostics", undefined, bearer("t0ken-value"));
       assert.ok(!shown.text.includes("t0ken-value"));
       assert.deepEqual(shown.body.settings.API_TOKENS, ["[secret]"]);
@@ -110,7 +110,8 @@ describe("under BASE_PATH", () => {
 
   test("the open paths stay open and the others closed", () =>
     withNode({ BASE_PATH: "/mail", API_TOKENS: "t" }, async (node) => {
-      for (const path of [...OPEN, ""]) assert.equal((await node.call("GET", path)).status, 200, path);
+      for (const path of OPEN) assert.equal((await node.call("GET", path)).status, 200, path);
+      for (const path of ["", "/"]) assert.equal(await statusOf(node.url + path, {}), 303, path);
       for (const path of CLOSED) assert.equal((await node.call("GET", path)).status, 401, path);
       assert.equal(
         (await fetch(node.url.replace("/mail", "/metrics"))).status,

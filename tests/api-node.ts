@@ -94,7 +94,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
-  const app = createApp({ ...deps, nodes, ready: async () => node.readiness }, stop.signal);
+  const app = createApp({ ...deps, nodes, ready: async () => node.readiness, sealing: keys }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();

@@ -1,8 +1,9 @@
 /** The settings: what is refused, what it says, and that docs/settings.md lists them. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { listRenamedVariables, readConfig } from "../shared/config.ts";
+import { readConfig } from "../shared/config.ts";
 import { Problem } from "../shared/contract/problem.ts";
+import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { startService } from "./service.ts";
 import { settingsPage } from "./tools/settings.ts";
 
@@ -45,6 +46,46 @@ describe("settings", () => {
     assert.equal(readConfig({ ...env, NODE_ENV: "development" }).API_TOKENS.length, 1);
   });
 
+  test("production refuses every published example that it would use, and the example's key under any id", () => {
+    const good = { NODE_ENV: "production", API_TOKENS: "0123456789abcdef", ENCRYPTION_KEYS: KEY };
+    const servers = { REDIS_URL: "redis://redis", RABBITMQ_URL: "amqp://rabbitmq", RABBITMQ_LOGIN: "listener" };
+    const examples = {
+      REDIS_PASSWORD: "published-example-redis",
+      RABBITMQ_PASSWORD: "published-example-rabbitmq",
+      LISTENERS_ACCESS: "basic:crm:published-example-crm",
+      ENCRYPTION_KEYS: "mine:dGhpcyBwdWJsaXNoZWQga2V5IHByb3RlY3RzIG5vbmU=",
+    };
+    assert.throws(
+      () => readConfig({ ...good, ...servers, ...examples }),
+      (error: unknown) => {
+        assert.ok(error instanceof Problem);
+        const refused = error.errors.filter(({ message }) => /published example/.test(message));
+        assert.deepEqual(refused.map(({ path }) => path).toSorted(), Object.keys(examples).toSorted());
+        return true;
+      },
+    );
+    // One .env serves both Compose files; the single node has neither Redis nor RabbitMQ.
+    const { REDIS_PASSWORD, RABBITMQ_PASSWORD } = examples;
+    readConfig({ ...good, REDIS_PASSWORD, RABBITMQ_PASSWORD, RABBITMQ_LOGIN: "listener" });
+  });
+
+  test("a variable that is no setting but looks like one is said at the start, with the one that was meant", () => {
+    const env = { RETRY_HOUR: "5", API_TOKEN: "x", CRM_PLAIN: "a", RABBITMQ_LOGIN_FILE: "/f", MAILBOX_PER_NODE: "9" };
+    const warnings = listSettingWarnings({ ...env, RABBITMQ_DEFAULT_USER: "a", REDIS_PORT: "tcp://10.0.0.1:6379" });
+    assert.deepEqual(
+      warnings.map((line) => /^(\w+) is ignored.*?(?:did you mean (\w+)|$)/.exec(line)?.slice(1)),
+      [
+        ["RETRY_HOUR", "RETRY_HOURS"],
+        ["API_TOKEN", "API_TOKENS"],
+        ["CRM_PLAIN", undefined],
+        ["RABBITMQ_LOGIN_FILE", undefined],
+        ["MAILBOX_PER_NODE", "MAILBOXES_PER_NODE"],
+      ],
+    );
+    assert.deepEqual(listSettingWarnings({ API_TOKEN: "x", API_TOKENS: "x", API_TOKENS_FILE: "" }), []);
+    assert.deepEqual(listSettingWarnings({ ...process.env, REDIS_URL: "", RABBITMQ_URL: "" }), []);
+  });
+
   test("passwords with any characters have settings of their own, and go into the URLs encoded", () => {
     const config = readConfig({
       ENCRYPTION_KEYS: KEY,
@@ -60,6 +101,11 @@ describe("settings", () => {
       ["amqps://us%20er:p%40s%24%26%2C%3Aw@one/mail", "amqps://us%20er:p%40s%24%26%2C%3Aw@two/mail"],
     );
     assert.throws(() => readConfig({ RABBITMQ_PASSWORD: "x" }), /RABBITMQ_LOGIN must be set/);
+    assert.throws(() => readConfig({ RABBITMQ_LOGIN: "x" }), /RABBITMQ_PASSWORD must be set/);
+    const ownUser = { ENCRYPTION_KEYS: KEY, REDIS_PASSWORD: "new" };
+    const urlOf = (REDIS_URL: string) => readConfig({ ...ownUser, REDIS_URL }).REDIS_URL?.reveal();
+    assert.equal(urlOf("redis://b%40b@redis:6379/3"), "redis://b%40b:new@redis:6379/3");
+    assert.equal(urlOf("redis+sentinel://bob:old@a,b/main"), "redis+sentinel://bob:new@a,b/main");
   });
 
   test("a setting under its name of 0.1 is read, with a warning that names both", () => {
@@ -69,21 +115,22 @@ describe("settings", () => {
       [config.CLAIM_SECONDS, config.CRM_ACCESS, config.CRM_KEYWORD, config.CRM_LOAD_DAYS, config.CRM_RECORD],
       [8, [{ kind: "open" }], "crm", 3, "on"],
     );
-    const [claim = "", access = "", ...others] = listRenamedVariables(env);
+    const [claim = "", access = "", ...others] = listSettingWarnings(env);
     assert.match(claim, /TAKEN_SECONDS.*CLAIM_SECONDS.*until 0\.3\.0/);
     assert.match(access, /LISTENERS_ACCESS.*CRM_ACCESS/);
     assert.doesNotMatch(access, /until/);
     assert.equal(others.length, 1);
   });
 
-  test("a node says at its start that a setting has another name", async (t) => {
-    const service = await startService({ TAKEN_SECONDS: "8" });
+  test("a node says at its start that a setting has another name, and which one there is not", async (t) => {
+    const service = await startService({ TAKEN_SECONDS: "8", RETRY_HOUR: "5" });
     t.after(() => service.end());
     const warned = service.facts.filter(({ kind }) => kind === "service.warned");
-    assert.ok(
-      warned.some(({ about }) => /TAKEN_SECONDS.*CLAIM_SECONDS/.test(String(about))),
-      service.output,
-    );
+    for (const pattern of [/TAKEN_SECONDS.*CLAIM_SECONDS/, /RETRY_HOUR is ignored.*RETRY_HOURS\?/])
+      assert.ok(
+        warned.some(({ about }) => pattern.test(String(about))),
+        service.output,
+      );
     const { body } = await service.call("GET", "/api/v1/diagnostics");
     assert.equal(body.settings.CLAIM_SECONDS, 8);
   });
@@ -91,11 +138,11 @@ describe("settings", () => {
   test("the new name counts beside the old one, with a warning; an empty variable counts as not set", () => {
     const both = { TAKEN_SECONDS: "8", CLAIM_SECONDS: "9" };
     assert.equal(readConfig(both).CLAIM_SECONDS, 9);
-    assert.match(listRenamedVariables(both).join(), /TAKEN_SECONDS is ignored.*CLAIM_SECONDS/);
+    assert.match(listSettingWarnings(both).join(), /TAKEN_SECONDS is ignored.*CLAIM_SECONDS/);
     // Compose passes variables that nobody has set as empty ones.
     const nothing = { TAKEN_SECONDS: "", LISTENERS_ACCESS: " ", CLAIM_SECONDS: "9", CRM_ACCESS: "" };
     assert.equal(readConfig(nothing).CLAIM_SECONDS, 9);
-    assert.deepEqual(listRenamedVariables(nothing), []);
+    assert.deepEqual(listSettingWarnings(nothing), []);
     assert.equal(readConfig({ CLAIM_SECONDS: " ", TAKEN_SECONDS: "8" }).CLAIM_SECONDS, 8);
   });
 

@@ -6,7 +6,9 @@ import { after, before, describe, test } from "node:test";
 import * as lint from "dockerfilelint";
 import { ORIGINAL_PRODUCT, REPLICA, computeSizing, totalOf } from "../api/sizing.ts";
 import { readConfig } from "../shared/config.ts";
-import { RENAMED_SETTINGS, SETTINGS } from "../shared/settings.ts";
+import { Problem } from "../shared/contract/problem.ts";
+import { listSettingWarnings } from "../shared/setting-warnings.ts";
+import { SETTINGS } from "../shared/settings.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { documentOf, ROOT } from "./deploy/manifests.ts";
 
@@ -101,23 +103,51 @@ describe("the Compose files", () => {
     }
   });
 
+  test("pass every setting of .env on to the service, and one that there is not, so that the service can say so", () => {
+    const fixed = { HOST: "", PORT: "10000", NODE_NAME: "", DATA_DIR: "/data" };
+    const given = Object.fromEntries(Object.keys(SETTINGS).map((name) => [name, `given-${name}`]));
+    const file = { ...environment, ...given, RETRY_HOUR: "5" };
+    for (const service of [stack.services.api, stack.services.worker, single.services.api]) {
+      assert.deepEqual(service.env_file, ["${ENV_FILE:-.env}"]);
+      const set = Object.entries<string>(service.environment).map(([name, value]) => [name, filled(value, file)]);
+      const arrived: Record<string, string> = { ...file, ...Object.fromEntries(set) };
+      for (const [name, value] of Object.entries({ ...given, ...fixed })) assert.equal(arrived[name], value, name);
+      assert.match(listSettingWarnings(arrived).join(), /^RETRY_HOUR is ignored.*did you mean/);
+    }
+  });
+
   test("set only settings that there are", () => {
-    const names = new Set([...Object.keys(SETTINGS), ...Object.keys(RENAMED_SETTINGS)]);
     const set = [stack.services.api, stack.services.worker, single.services.api].flatMap((one) =>
       Object.keys(one.environment),
     );
     assert.deepEqual(
-      set.filter((name) => !names.has(name)),
+      set.filter((name) => !(name in SETTINGS)),
       [],
     );
   });
 
+  test("have no mail server for tests unless the profile `demo` is on", () => {
+    assert.deepEqual(stack.services.greenmail.profiles, ["demo"]);
+  });
+
   test("the example's keys start a trial and are refused in production", () => {
-    const { API_TOKEN, METRICS_TOKEN, ENCRYPTION_KEYS = "" } = environment;
-    const env = { API_TOKENS: API_TOKEN ?? "", METRICS_TOKENS: METRICS_TOKEN ?? "", ENCRYPTION_KEYS };
-    const config = readConfig({ ...env, NODE_ENV: "development" });
+    const set = Object.entries<string>(stack.services.api.environment);
+    const env = {
+      ...environment,
+      ...Object.fromEntries(set.map(([name, value]) => [name, filled(value, environment)])),
+    };
+    const config = readConfig(env);
     assert.deepEqual([config.API_TOKENS.length, config.METRICS_TOKENS.length], [1, 1]);
-    assert.throws(() => readConfig({ ...env, NODE_ENV: "production" }), /published example/);
+    assert.deepEqual(listSettingWarnings(env), []);
+    assert.throws(
+      () => readConfig({ ...env, NODE_ENV: "production" }),
+      (error: unknown) => {
+        const refused = error instanceof Problem ? error.errors.map(({ path }) => path) : [];
+        const secrets = ["API_TOKENS", "ENCRYPTION_KEYS", "METRICS_TOKENS", "RABBITMQ_PASSWORD", "REDIS_PASSWORD"];
+        assert.deepEqual([...new Set(refused)].toSorted(), secrets);
+        return true;
+      },
+    );
   });
 });
 
@@ -159,6 +189,18 @@ describe("the sizing answer", () => {
     assert.equal((await fetch(`${origin}/api/v1/mailboxes`)).status, 404);
   });
 });
+
+/** A value as Compose fills it in: `${NAME}`, `${NAME:-default}` and `${NAME:?error}`, one inside the other. */
+function filled(value: string, variables: Record<string, string>): string {
+  const innermost = /\$\{(\w+)(?::([-?])([^${}]*))?\}/;
+  for (let left = value; ;) {
+    const [found, name = "", kind, rest = ""] = innermost.exec(left) ?? [];
+    if (found === undefined) return left;
+    const given = variables[name] ?? "";
+    // An error inside a default counts only if the default is used.
+    left = left.replace(found, () => given || (kind === "-" ? rest : ""));
+  }
+}
 
 function documentVariables(file: string): Record<string, string> {
   return Object.fromEntries(

@@ -56,7 +56,8 @@ async function listened({ api, endpoint }: Rig, exchange: Exchange): Promise<voi
   await endpoint.waitFor(COUNT, 120_000);
   assert.deepEqual(subjects(endpoint), wanted);
   assert.equal(new Set(endpoint.requests.map(({ id }) => id)).size, COUNT, "one id each");
-  const count = (folder: string) => USERS.reduce((sum, user) => sum + exchange.items(addressOf(user), folder).length, 0);
+  const count = (folder: string) =>
+    USERS.reduce((sum, user) => sum + exchange.items(addressOf(user), folder).length, 0);
   await lives.until("all messages to be moved", () => count("inbox") === 0, 120_000);
   assert.equal(count("Done"), COUNT);
 }

@@ -2,7 +2,7 @@
 import { pythonWithExchangelib } from "./servers/exchangelib.ts";
 import { provide, type ServiceName } from "./servers/provide.ts";
 
-const NAMES: readonly ServiceName[] = ["dovecot", "greenmail", "redis", "rabbitmq"];
+const NAMES: readonly ServiceName[] = ["dovecot", "greenmail", "redis", "rabbitmq", "chromium"];
 
 for (const name of NAMES) {
   const found = await provide(name);

@@ -54,7 +54,7 @@ describe("redis, before it is trusted", () => {
     await server.remove();
   });
 
-  test("no answer, a wrong password and an unreadable URL are clear problems without the password", async () => {
+  test("no answer, a wrong password, a database that does not exist and an unreadable URL are clear problems without the password", async () => {
     const server = await startRedis({ password: "right" });
     const wrong = `redis://:wrong-one@127.0.0.1:${server.port}`;
     await assert.rejects(open(wrong), (error: unknown) => {
@@ -63,6 +63,8 @@ describe("redis, before it is trusted", () => {
       assert.doesNotMatch(error.message, /wrong-one/);
       return true;
     });
+    const missing = `redis://:right@127.0.0.1:${server.port}/16`;
+    await assert.rejects(open(missing), { code: "config", message: /does not give the database at the end/ });
     await server.remove();
     for (const url of ["http://x", "redis://", "redis://a,b", "redis+sentinel://a:1,b:2", "redis://a/x"]) {
       assert.throws(() => parseRedisUrl(url), { code: "config", message: /^REDIS_URL cannot be read/ }, url);

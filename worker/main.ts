@@ -4,7 +4,8 @@
  */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };
-import { type Config, listRenamedVariables, readConfig } from "../shared/config.ts";
+import { type Config, readConfig } from "../shared/config.ts";
+import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import { portOfUrl } from "../shared/egress.ts";
 import { type Node, openNode } from "../shared/node.ts";
@@ -76,7 +77,7 @@ async function main(): Promise<void> {
     await runWorkerNode(
       config,
       shutdownSignal((name) => console.error(`${name}: stopping, once more to exit now`)),
-      listRenamedVariables(process.env),
+      listSettingWarnings(process.env),
     );
   } catch (error) {
     const problem = asProblem(error);

@@ -4,7 +4,8 @@
  */
 import { randomBytes } from "node:crypto";
 import process from "node:process";
-import { listRenamedVariables, readConfig } from "../../shared/config.ts";
+import { readConfig } from "../../shared/config.ts";
+import { listSettingWarnings } from "../../shared/setting-warnings.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
 import { generateEncryptionKey } from "../../shared/store/encryption-keys.ts";
 import type { Rotation } from "../../shared/store/rotation.ts";
@@ -21,7 +22,7 @@ function printNewKey(): void {
 /** Returns whether everything is encrypted with the first key. */
 async function rotate(): Promise<boolean> {
   try {
-    for (const warning of listRenamedVariables(process.env)) console.warn(warning);
+    for (const warning of listSettingWarnings(process.env)) console.warn(warning);
     const { key, rotation, slowNodes } = await rotateStoredKeys(readConfig(process.env), progressPrinter());
     console.log(`${describe(rotation)} were encrypted again with the key ${key}.`);
     if (rotation.unreadable > 0)

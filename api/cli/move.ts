@@ -6,7 +6,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { brokerOptions, redisOptions } from "../../shared/backends.ts";
-import { type Config, listRenamedVariables, readConfig } from "../../shared/config.ts";
+import { type Config, readConfig } from "../../shared/config.ts";
+import { listSettingWarnings } from "../../shared/setting-warnings.ts";
 import { asProblem, Problem } from "../../shared/contract/problem.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import { rabbitQueue } from "../../shared/queue/rabbitmq/queue.ts";
@@ -82,7 +83,7 @@ function missingSetting(path: string, message: string): Problem {
 
 async function main(): Promise<void> {
   try {
-    for (const warning of listRenamedVariables(process.env)) console.warn(warning);
+    for (const warning of listSettingWarnings(process.env)) console.warn(warning);
     const moved = await move(readConfig(process.env));
     for (const [what, count] of Object.entries(moved)) console.log(`${what}: ${count}`);
     console.log("Keep the old file as a backup, and do not start a node on it again.");

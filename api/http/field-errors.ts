@@ -3,7 +3,7 @@
  */
 import * as v from "valibot";
 import type { FieldError } from "../../shared/contract/problem.ts";
-import { nearestName } from "./nearest.ts";
+import { nearestName } from "../../shared/nearest.ts";
 
 type Schema = v.GenericSchema;
 type Issue = v.BaseIssue<unknown>;

@@ -1,5 +1,5 @@
 /**
- * The frame of every page, and the small part of Markdown that descriptions use. hono's `html` escapes every value that
+ * The frame of the reference page, and the small part of Markdown that descriptions use. hono's `html` escapes every value that
  * it did not create.
  */
 import { createHash } from "node:crypto";
@@ -24,8 +24,7 @@ pre{background:var(--tint);padding:.9rem;border-radius:8px;overflow:auto}pre cod
 table{border-collapse:collapse;width:100%;font-size:.92rem;margin:.5rem 0 1rem}th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:500}details{border:1px solid var(--line);border-radius:8px;margin:.5rem 0;padding:.6rem .9rem}summary{cursor:pointer}
 .verb{display:inline-block;min-width:4.2rem;font:600 .8rem ui-monospace,monospace;color:var(--mark);text-transform:uppercase}
-.tiles{display:flex;flex-wrap:wrap;gap:.75rem;padding:0;list-style:none}.tiles li{flex:1 1 8rem;background:var(--tint);border-radius:8px;padding:.7rem .9rem}
-.tiles b{display:block;font-size:1.5rem;line-height:1.3}nav a{margin-right:1rem}`;
+nav a{margin-right:1rem}`;
 
 const CSP = [
   "default-src 'none'",

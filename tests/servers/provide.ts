@@ -11,9 +11,11 @@
  * | TEST_GREENMAIL           | the host of a GreenMail with its usual test ports (3143, 3110, 3025, API 8080)       |
  * | TEST_DOVECOT             | the path of a Dovecot 2.3 program; tests change its users and kill it, so no address |
  * | GREENMAIL_JAR            | the path of greenmail-standalone.jar                                               |
+ * | TEST_CHROMIUM            | the path of a Chromium program                                                      |
  * | TESTS_WITHOUT_DOCKER     | 1: as if there were no Docker                                                       |
  * | TESTS_MUST_NOT_SKIP      | 1: a missing server is an error, as it must be in continuous integration            |
  */
+import { type Chromium, chromiumSource } from "./chromium.ts";
 import { dockerAnswers } from "./container.ts";
 import type { Dovecot, DovecotOptions } from "./dovecot.ts";
 import type { GreenMail } from "./greenmail.ts";
@@ -28,6 +30,7 @@ export type Services = {
   rabbitmq: { server: RabbitMq; options: { config?: string } };
   dovecot: { server: Dovecot; options: DovecotOptions };
   greenmail: { server: GreenMail; options: { users?: Record<string, string> } };
+  chromium: { server: Chromium; options: Record<string, never> };
 };
 
 export type ServiceName = keyof Services;
@@ -45,6 +48,7 @@ const SOURCES: Sources = {
   rabbitmq: rabbitMqSource,
   dovecot: dovecotSource,
   greenmail: greenMailSource,
+  chromium: chromiumSource,
 };
 
 /**

@@ -23,7 +23,8 @@ function render(): string {
   return `# Settings
 
 Every setting is an environment variable. An empty variable counts as not set. A wrong value stops the start with
-a message that names the variable. \`bun run settings\` writes this page.
+a message that names the variable. A variable that looks like a misspelt setting is named in a warning at the start.
+\`bun run settings\` writes this page.
 
 ${table(["setting", "default", "meaning"], settings)}
 

@@ -162,6 +162,8 @@ function boundedClient(client: Redis | Cluster): BoundedClient {
   let lastError: Error | undefined;
   client.on("error", (error: Error) => {
     lastError = error;
+    // Otherwise the client would go on in database 0.
+    if (isDatabaseRefused(error)) client.disconnect(true);
   });
   const ready = readyPromise(client);
   let pending = 0;
@@ -198,12 +200,19 @@ function connectOrReject(client: Redis | Cluster): Promise<never> {
     client.on("error", (error: Error) => {
       const why = CREDENTIAL_ERRORS.test(error.message)
         ? "Redis does not accept the user and password of REDIS_URL"
-        : isCertificateError(error) && "The certificate of Redis is not trusted (REDIS_CA says who signs it)";
+        : isDatabaseRefused(error)
+          ? "Redis does not give the database at the end of REDIS_URL (`databases` in redis.conf says how many there are)"
+          : isCertificateError(error) && "The certificate of Redis is not trusted (REDIS_CA says who signs it)";
       if (why) reject(new Problem("config", `${why}: ${error.message}`, { retry: "never" }));
     });
     // Other errors arrive as the error event, and the client retries by itself.
     client.connect().catch(() => undefined);
   });
+}
+
+/** Whether Redis refused to select the database, because it has fewer or the user may not. */
+function isDatabaseRefused(error: Error): boolean {
+  return /DB index is out of range|invalid DB index|NOPERM.*'select'/i.test(error.message);
 }
 
 const CREDENTIAL_ERRORS = /WRONGPASS|NOAUTH|invalid password|without any password configured/i;

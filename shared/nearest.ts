@@ -5,13 +5,17 @@
  * near.
  */
 export function nearestName(name: string, candidates: readonly string[]): string | undefined {
-  const normalized = name.slice(0, 64).toLowerCase().replace(/[-_]/g, "");
+  const normalized = normalize(name.slice(0, 64));
   const ranked = candidates
-    .map((candidate) => ({ candidate, edits: editDistance(normalized, candidate.toLowerCase()) }))
+    .map((candidate) => ({ candidate, edits: editDistance(normalized, normalize(candidate)) }))
     .toSorted((a, b) => a.edits - b.edits);
   const best = ranked[0];
   if (!best) return undefined;
   return best.edits <= (Math.min(normalized.length, best.candidate.length) <= 4 ? 1 : 2) ? best.candidate : undefined;
+}
+
+function normalize(name: string): string {
+  return name.toLowerCase().replace(/[-_]/g, "");
 }
 
 /** The number of insertions, deletions, replacements and swaps of neighbours between two words, computed row by row. */

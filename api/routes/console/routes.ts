@@ -1,0 +1,19 @@
+/** Every page and action of the console. Specific paths come before general ones. */
+import type { ApiDeps } from "../../deps.ts";
+import type { Authenticate } from "../../http/auth.ts";
+import type { Route } from "../../http/route.ts";
+import { consoleAssets } from "../../pages/console/assets.ts";
+import { assetRoutes } from "./assets.ts";
+import { loginRoutes } from "./login.ts";
+import { nowRoutes } from "./now.ts";
+import type { ConsoleDeps } from "./page.ts";
+import { consoleSessions } from "./sessions.ts";
+
+type ConsoleRoutesDeps = Pick<ConsoleDeps, "scopedFor" | "callApi"> & { authenticate: Authenticate };
+
+export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleRoutesDeps): Route[] {
+  const { config, version, facts } = node;
+  const sessions = consoleSessions({ ...node, authenticate });
+  const deps = { ...more, config, version, emit: facts.emit, sessions, assets: consoleAssets(config.BASE_PATH) };
+  return [...assetRoutes(deps), ...loginRoutes(deps), ...nowRoutes(deps)];
+}
