@@ -26,6 +26,7 @@ import { mailboxRoutes } from "./routes/mailboxes.ts";
 import { nodeRoutes } from "./routes/nodes.ts";
 import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
+import { consentPages, consentRoutes } from "./routes/consents.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type CheckRunner, checkRunner } from "./checks/runner.ts";
@@ -43,6 +44,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...tokenRoutes(deps),
     ...auditRoutes(deps),
     ...applicationRoutes(deps),
+    ...consentRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
@@ -69,9 +71,10 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const scopedFor = keepRecent((prefix) => scopedDeps(deps, prefix));
   const routesFor = keepRecent((prefix) => apiRoutes(scopedFor(prefix), nodeWide, signal));
   const api = routesFor("");
+  const consent = consentPages(deps);
   const callApi: CallApi = async (actor, peer, request) => app.fetch(request, { peer, actor });
   const consolePages = consoleRoutes(deps, { authenticate, scopedFor, callApi });
-  const routes = [...api, ...pageRoutes(deps, api), ...consolePages];
+  const routes = [...api, ...pageRoutes(deps, api), ...consent, ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
   const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));

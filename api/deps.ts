@@ -4,6 +4,7 @@ import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
 import type { Egress } from "../shared/egress.ts";
 import type { NodeDescription } from "../shared/nodes/heartbeats.ts";
+import type { GraphDeps } from "../shared/mail/graph/client/session.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { LoginGate } from "../shared/mail/net/login-gate.ts";
 import type { BrokerView } from "../shared/queue/rabbitmq/queue.ts";
@@ -84,6 +85,8 @@ export type ApiDeps = {
   mail: MailVisits;
   crm: CrmCalls;
   logins: Pick<LoginGate, "allowRetry">;
+  /** Requests to providers, while a person connects a mailbox. */
+  outbound: GraphDeps;
   ready(): Promise<Readiness>;
   probes: Probes;
   /** Encrypts what browsers keep for the node, and decrypts it on every node. */

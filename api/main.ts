@@ -85,6 +85,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
   const { crm, inHand } = localWorker;
+  const answering = { mail, crm, logins, outbound: node.mail, sealing };
   const appDeps = {
     ...countsDeps,
     parked: queue,
@@ -92,12 +93,9 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     version: manifest.version,
     facts,
     metrics: metricsRegistry,
-    mail,
-    crm,
-    logins,
+    ...answering,
     probes: probesOf(node),
     ready: () => checkReadiness(node),
-    sealing,
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
