@@ -61,13 +61,18 @@ async function readSources({ deps: { store }, ...call }: CheckCall): Promise<Sou
   return { applications, tokens, survey, visits };
 }
 
+/** Only Microsoft takes a certificate in place of a client secret. */
+function certificateOf(application: Application): string | undefined {
+  return application.provider === "microsoft" ? application.certificate : undefined;
+}
+
 function whenOf(until: string): string {
   const day = until.slice(0, 10);
   return Date.parse(until) < clock.now() ? `expired on ${day}` : `expires on ${day}`;
 }
 
 function countKnown({ applications, tokens, survey, visits }: Sources): number {
-  const certified = applications.filter(({ certificate }) => certificate !== undefined).length;
+  const certified = applications.filter((one) => certificateOf(one) !== undefined).length;
   const limited = tokens.filter(({ expiresAt }) => expiresAt !== null).length;
   const servers = visits.visits.filter(({ certificateUntil }) => certificateUntil !== null).length;
   return certified + limited + servers + survey.certificates.length + (survey.onlineEws > 0 ? 1 : 0);
@@ -77,7 +82,9 @@ function countKnown({ applications, tokens, survey, visits }: Sources): number {
 function listExpiries({ applications, tokens, survey, visits }: Sources): Expiry[] {
   const now = clock.now();
   const list: Expiry[] = [
-    ...applications.flatMap(({ id, certificate }): Expiry[] => {
+    ...applications.flatMap((application): Expiry[] => {
+      const { id } = application;
+      const certificate = certificateOf(application);
       const until = certificate === undefined ? null : expiryOf(certificate);
       const fix = `Register a new certificate at the provider, then PUT /api/v1/applications/${id}.`;
       return until
