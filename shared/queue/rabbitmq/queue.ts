@@ -147,13 +147,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   return {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
     trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
-    async inspect() {
-      const { session: open, blocked } = await publishing.ready(READY_MS);
-      const asking = withChannel(open, (channel) => channel.checkQueue(queue));
-      const { messageCount, consumerCount } = await withTimeout(COUNT_MS, "Asking RabbitMQ for its queue", asking);
-      const { version } = open.model.connection.serverProperties;
-      return { version, blocked, waiting: messageCount, consumers: consumerCount };
-    },
+    inspect: async () => inspect(await publishing.ready(READY_MS), queue),
     async ready(ms) {
       await publishing.ready(ms);
     },
@@ -179,6 +173,13 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     dropParked: async (ids) => dropParkedTasks(await session(), layout, ids),
     close: () => publishing.close(),
   };
+}
+
+async function inspect({ session, blocked }: PublishChannel, queue: string): Promise<BrokerView> {
+  const asking = withChannel(session, (channel) => channel.checkQueue(queue));
+  const { messageCount, consumerCount } = await withTimeout(COUNT_MS, "Asking RabbitMQ for its queue", asking);
+  const { version } = session.model.connection.serverProperties;
+  return { version, blocked, waiting: messageCount, consumers: consumerCount };
 }
 
 /** A new message for a task, or for JSON that this version cannot read. */
