@@ -4,7 +4,8 @@ import manifest from "../package.json" with { type: "json" };
 import { type Config, readConfig } from "../shared/config.ts";
 import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
-import { portOfUrl } from "../shared/egress.ts";
+import { backendServers } from "../shared/backends.ts";
+import { egress, portOfUrl } from "../shared/egress.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
@@ -18,7 +19,7 @@ import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
-import type { Readiness } from "./deps.ts";
+import type { Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
@@ -90,6 +91,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
   const { crm, inHand } = localWorker;
+  const answering = { mail, crm, logins, outbound: node.mail, sealing };
   const appDeps = {
     ...countsDeps,
     parked: queue,
@@ -97,11 +99,9 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     version: manifest.version,
     facts,
     metrics: metricsRegistry,
-    mail,
-    crm,
-    logins,
+    ...answering,
+    probes: probesOf(node),
     ready: () => checkReadiness(node),
-    sealing,
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
@@ -130,6 +130,11 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     await server.close();
     await localWorker.close();
   }
+}
+
+function probesOf({ config, ...node }: Node): Probes {
+  const own = { backends: backendServers(config), host: config.HOST, ports: new Set<number>() };
+  return { ...node, ownEgress: egress("allow", { nat64: config.NAT64_PREFIXES, own }) };
 }
 
 /** Performs tasks while the node is ready. With `standIn` it takes only what workers have no room for. */

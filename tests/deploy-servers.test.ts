@@ -25,24 +25,24 @@ function podOf(component: string) {
 
 let bin = "";
 /** The RabbitMQ of the manifests, on a volume. All tests share it, because a start takes seconds. */
-let rabbit: RabbitMq | undefined;
+let sharedRabbit: RabbitMq | undefined;
 const cookieModes: string[] = [];
 const rabbitPod = podOf("rabbitmq");
-let policy: string = rabbitPod.security.fsGroupChangePolicy;
+let mountPolicy: string = rabbitPod.security.fsGroupChangePolicy;
 
 before(async () => {
   bin = await temporaryFolder("bin");
-  if (await isInstalled("rabbitmq")) rabbit = await startRabbitMq({ command: startAsPod });
+  if (await isInstalled("rabbitmq")) sharedRabbit = await startRabbitMq({ command: startAsPod });
 });
 after(async () => {
-  await rabbit?.remove();
+  await sharedRabbit?.remove();
   await removeFolder(bin);
 });
 
 /** Mounts the folder as the volume, and starts the broker by the command of the manifest. */
 async function startAsPod(start: string, folder: string): Promise<[string, ...string[]]> {
   const { security, command } = rabbitPod;
-  await mountVolume(folder, { ...security, fsGroupChangePolicy: policy });
+  await mountVolume(folder, { ...security, fsGroupChangePolicy: mountPolicy });
   cookieModes.push(((await stat(join(folder, ".erlang.cookie"))).mode & 0o777).toString(8));
   await writeFile(join(bin, "docker-entrypoint.sh"), `#!/bin/sh\n${start}`);
   await chmod(join(bin, "docker-entrypoint.sh"), 0o755);
@@ -52,18 +52,18 @@ async function startAsPod(start: string, folder: string): Promise<[string, ...st
 
 describe("a pod with a volume lives again after it was killed", () => {
   test("RabbitMQ: with the modes that Kubernetes gives, and where a restored volume has an open cookie", async (t) => {
-    if (!rabbit) return t.skip("no rabbitmq");
-    const broker = rabbit;
+    const broker = sharedRabbit;
+    if (!broker) return t.skip("no rabbitmq");
     await withChannel(broker, async (channel) => {
       await channel.assertQueue("kept", { durable: true });
       channel.sendToQueue("kept", Buffer.from("still here"), { persistent: true });
       await channel.waitForConfirms();
     });
     // The root of the volume is right now, so its files stay as they are.
-    for (const next of [policy, "Always"]) {
+    for (const next of [mountPolicy, "Always"]) {
       // A broker that is killed right after a queue was declared may forget the queue.
-      await (next === policy ? broker.stop() : broker.kill());
-      policy = next;
+      await (next === mountPolicy ? broker.stop() : broker.kill());
+      mountPolicy = next;
       await broker.start();
       await withChannel(broker, async (channel) => {
         const message = await channel.get("kept");
@@ -105,6 +105,7 @@ describe("a pod with a volume lives again after it was killed", () => {
 
 describe("a node says whether it can do its work", () => {
   test("with a wrong password it is not ready until RabbitMQ accepts it; later it is, and RabbitMQ may be away", async (t) => {
+    const rabbit = sharedRabbit;
     if (!rabbit) return t.skip("no rabbitmq");
     const redis = await redisOrSkip(t, {}, { owned: true });
     if (!redis) return;
@@ -115,7 +116,6 @@ describe("a node says whether it can do its work", () => {
     };
     const nodes = await Promise.all([startService(env), startService(env, undefined, "worker")]);
     t.after(() => Promise.all(nodes.map((node) => node.end())));
-    const readiness = async (node: Service) => (await node.call("GET", "/readyz")).body;
     for (const node of nodes) {
       const { ok, checks } = await node.until("RabbitMQ to refuse it", async () => {
         const answer = await readiness(node);
@@ -130,10 +130,6 @@ describe("a node says whether it can do its work", () => {
     await rabbit.api("PUT", "/users/listener", { password: "mistyped", tags: "" });
     const all = { configure: ".*", write: ".*", read: ".*" };
     await rabbit.api("PUT", "/permissions/%2F/listener", all);
-    const metric = async (node: Service, line: string) => {
-      const { body } = await node.call("GET", "/metrics");
-      return String(body).includes(`\nemail_listener_${line}\n`);
-    };
     for (const node of nodes) {
       await node.until("readiness", async () => (await readiness(node)).ok);
       await node.until("the metric of the queue", () => metric(node, "queue_up 1"));
@@ -153,6 +149,13 @@ describe("a node says whether it can do its work", () => {
     for (const node of nodes) await node.until("readiness", async () => (await readiness(node)).ok);
   });
 });
+
+const readiness = async (node: Service) => (await node.call("GET", "/readyz")).body;
+
+async function metric(node: Service, line: string): Promise<boolean> {
+  const { body } = await node.call("GET", "/metrics");
+  return String(body).includes(`\nemail_listener_${line}\n`);
+}
 
 type ConfirmChannel = Awaited<ReturnType<Awaited<ReturnType<typeof connect>>["createConfirmChannel"]>>;
 

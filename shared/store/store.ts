@@ -9,6 +9,7 @@ import type { Cursor, MessageRef } from "../contract/message.ts";
 import type { SendState, Sending } from "../contract/sending.ts";
 import type { AuditEntry, Token } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
+import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
 import type { Fact } from "../telemetry/events.ts";
 
@@ -262,6 +263,7 @@ export interface Store {
   readonly description: string;
   readonly mailboxes: Mailboxes;
   readonly applications: Applications;
+  readonly consents: Consents;
   readonly cursors: Cursors;
   readonly ledger: Ledger;
   readonly deliveries: Deliveries;

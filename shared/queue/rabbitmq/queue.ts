@@ -62,6 +62,9 @@ export type RabbitOptions = {
 /** `consumers` counts all nodes, `running` counts this process. */
 type RabbitDepth = Required<TaskDepth>;
 
+/** What the broker says about itself and the work queue. `blocked` is why it accepts no messages now, null if it does. */
+export type BrokerView = { version: string; blocked: Problem | null; waiting: number; consumers: number };
+
 export interface RabbitQueue extends TaskQueue {
   /** For the log line at the start. It has no password. */
   readonly description: string;
@@ -69,6 +72,8 @@ export interface RabbitQueue extends TaskQueue {
   trouble(): Problem | null;
   /** Both connections: the one that sends, and the one that takes tasks while `run` runs. */
   state(): BrokerState;
+  /** Asks the broker for the work queue, as a look at its health. Throws `queue` or `timeout` within seconds. */
+  inspect(): Promise<BrokerView>;
   /** Resolves when the broker is connected and its queues are declared. Throws the reason after `ms`. */
   ready(ms: number): Promise<void>;
   /** Sends a task that another queue stored, even if this version cannot read it. `attempts` counts its tries there. */
@@ -155,6 +160,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
     trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
     state: () => ({ sending: toLink(publishing), taking: consuming ? toLink(consuming) : null }),
+    inspect: async () => inspect(await publishing.ready(READY_MS), queue),
     async ready(ms) {
       await publishing.ready(ms);
     },
@@ -180,6 +186,13 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     dropParked: async (ids) => dropParkedTasks(await session(), layout, ids),
     close: () => publishing.close(),
   };
+}
+
+async function inspect({ session, blocked }: PublishChannel, queue: string): Promise<BrokerView> {
+  const asking = withChannel(session, (channel) => channel.checkQueue(queue));
+  const { messageCount, consumerCount } = await withTimeout(COUNT_MS, "Asking RabbitMQ for its queue", asking);
+  const { version } = session.model.connection.serverProperties;
+  return { version, blocked, waiting: messageCount, consumers: consumerCount };
 }
 
 /** A new message for a task, or for JSON that this version cannot read. */

@@ -4,6 +4,7 @@
  */
 import { pruneAudit, redisAudit } from "./access/audit.ts";
 import { redisApplications } from "./access/applications.ts";
+import { redisConsents } from "./access/consents.ts";
 import { redisWrongCredentials } from "./access/wrong-credentials.ts";
 import { pruneTokens, redisTokens } from "./access/tokens.ts";
 import { randomUUID } from "node:crypto";
@@ -85,6 +86,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<RedisStore
       warnings,
       mailboxes: redisMailboxes(mailboxes),
       applications: redisApplications({ ...keyDeps, announceKey }),
+      consents: redisConsents({ ...keyDeps, announceKey }),
       cursors: redisCursors(redis, keys),
       ledger: redisLedger(redis, keys, window),
       deliveries: redisDeliveries(deliveries),

@@ -5,7 +5,7 @@ import { statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { clock } from "../../time.ts";
-import { sqliteAudit, sqliteTokens, trimAccess } from "./access.ts";
+import { sqliteAudit, sqliteConsents, sqliteTokens, trimAccess } from "./access.ts";
 import { sqliteApplications } from "./applications.ts";
 import { sqliteCursors } from "./cursors.ts";
 import { type Database, openDatabase } from "./database.ts";
@@ -61,6 +61,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     database,
     mailboxes: sqliteMailboxes(database, sealing),
     applications: sqliteApplications(database, vault),
+    consents: sqliteConsents(database, vault),
     cursors: sqliteCursors(database),
     ledger: sqliteLedger(database),
     deliveries: sqliteDeliveries(database, spoolBytes, vault),
