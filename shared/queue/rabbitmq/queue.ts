@@ -3,7 +3,7 @@
  * tasks are on the broker too.
  */
 import { Problem } from "../../contract/problem.ts";
-import type { BrokerState } from "../broker-state.ts";
+import type { BrokerLink, BrokerState } from "../broker-state.ts";
 import type { Task } from "../../contract/task.ts";
 import { type Backoff, clock, withTimeout } from "../../time.ts";
 import { MAX_ATTEMPTS, type TryTaskDeps } from "../perform.ts";
@@ -151,11 +151,6 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     };
   };
 
-  const toLink = (connection: RabbitConnection<unknown>) => ({
-    problem: connection.trouble(),
-    wasUp: connection.wasUp(),
-  });
-
   return {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
     trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
@@ -193,6 +188,10 @@ async function inspect({ session, blocked }: PublishChannel, queue: string): Pro
   const { messageCount, consumerCount } = await withTimeout(COUNT_MS, "Asking RabbitMQ for its queue", asking);
   const { version } = session.model.connection.serverProperties;
   return { version, blocked, waiting: messageCount, consumers: consumerCount };
+}
+
+function toLink(connection: RabbitConnection<unknown>): BrokerLink {
+  return { problem: connection.trouble(), wasUp: connection.wasUp() };
 }
 
 /** A new message for a task, or for JSON that this version cannot read. */
