@@ -72,12 +72,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const metricsRegistry = metrics({
     store: () => collectStoreCounts(store),
     tasks: async () => (await getTaskDepth(queue)).tasks,
-    node: () => ({
-      unserved: unserved(),
-      connections: connections(),
-      isReady: node.readiness.problem === null,
-      isQueueUp: !queue.broker?.().sending.problem,
-    }),
+    node: () => ({ unserved: unserved(), connections: connections(), ...describeWork(node) }),
   });
   facts.subscribe(metricsRegistry.onFact);
 
@@ -155,6 +150,11 @@ function reportStart({ config, store, queue, ownPorts, facts: { emit } }: Node, 
     emit({ kind: "service.warned", about: "CRM_ACCESS is open: everybody who reaches this port may act as a CRM" });
   if (config.API_TOKENS.length > 0) return;
   emit({ kind: "service.warned", about: "No API_TOKENS: only programs on this machine may call (127.0.0.1)" });
+}
+
+/** For the metrics. */
+function describeWork({ readiness, queue }: Node) {
+  return { isReady: readiness.problem === null, isQueueUp: !queue.broker?.().sending.problem };
 }
 
 async function checkReadiness({ readiness, queue }: Node): Promise<Readiness> {

@@ -132,11 +132,8 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   };
   const publishing = connect<PublishChannel>("sends", { open: openPublishChannel });
   let consuming: RabbitConnection<Consumer> | undefined;
-  const openConsuming = (open: (session: BrokerSession) => Promise<Consumer>) => {
-    const opened = connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() });
-    consuming = opened;
-    return opened;
-  };
+  const openConsuming = (open: (session: BrokerSession) => Promise<Consumer>) =>
+    (consuming = connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() }));
   const { confirmMs = CONFIRM_MS } = options;
   const publisher = rabbitPublisher(publishing, exchange, confirmMs);
   const session = async () => (await publishing.ready(READY_MS)).session;

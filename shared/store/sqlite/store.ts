@@ -20,7 +20,8 @@ import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
 import { integer } from "./row.ts";
 import { DONE } from "./schema.ts";
-import type { Store, StoreSize } from "../store.ts";
+import type { StoreSize } from "../size.ts";
+import type { Store } from "../store.ts";
 import { mailboxSealing } from "../mailbox-sealing.ts";
 import type { Vault } from "../vault.ts";
 
