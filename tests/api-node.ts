@@ -1,7 +1,7 @@
 /** The HTTP face over a real socket, for tests: real store, real queue, real mail server; only the subscriptions do nothing. */
 import assert from "node:assert/strict";
 import { createApp } from "../api/app.ts";
-import { collectCounts } from "../api/counts.ts";
+import { collectStoreCounts } from "../api/counts.ts";
 import type { Readiness } from "../api/deps.ts";
 import { serve } from "../api/http/server.ts";
 import { hintRelay } from "../api/hint-relay.ts";
@@ -66,10 +66,11 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     connections: () => ({ open: 7 }),
     unserved: () => 0,
   };
-  const measured = metrics(async () => ({
-    ...(await collectCounts({ store, tasks: queue })),
-    connections: subscriptions.connections(),
-  }));
+  const measured = metrics({
+    store: () => collectStoreCounts(store),
+    tasks: () => queue.depth(),
+    node: () => ({ connections: subscriptions.connections() }),
+  });
   facts.subscribe(measured.onFact);
   const logins = loginGate({ ...store, backoff: backoffs(1) });
   const refreshTokens = storedRefreshTokens(store.mailboxes);

@@ -35,6 +35,7 @@ describe("a mailbox of which Graph notifies", { timeout: 240_000 }, () => {
     await Promise.all([server?.stop(), endpoint?.stop()]);
   });
   const subscription = () => server.subscriptions()[0];
+  const post = (path: string, body: unknown) => service.call("POST", path, body, { authorization: "" });
   const arrives = (subject: string) => service.until(subject, () => subjects(endpoint).includes(subject));
 
   test("its mail arrives by notifications alone", async () => {
@@ -66,7 +67,7 @@ describe("a mailbox of which Graph notifies", { timeout: 240_000 }, () => {
   });
 
   test("after kill -9 the subscription that is left is used", async () => {
-    const before = server.subscriptions().map(({ id }) => id);
+    const ids = server.subscriptions().map((one) => one.id);
     await service.kill();
     await put(server, "while it was dead");
     await service.start();
@@ -75,14 +76,13 @@ describe("a mailbox of which Graph notifies", { timeout: 240_000 }, () => {
     await put(server, "after it");
     await arrives("after it");
     assert.deepEqual(
-      server.subscriptions().map(({ id }) => id),
-      before,
+      server.subscriptions().map((one) => one.id),
+      ids,
     );
   });
 
   test("what is forged is answered as anything else, and does nothing", async () => {
     const [{ clientState = "" } = {}] = server.subscriptions();
-    const post = (path: string, body: unknown) => service.call("POST", path, body, { authorization: "" });
     const asked = server.requests.length;
     for (const [mailbox, state] of [
       ["ann", "guessed"],
