@@ -5,7 +5,10 @@ import {
   APPLICATION_SECRETS,
   ApplicationInput,
   checkApplication,
+  type ClientProof,
   describeApplicationPlace,
+  listApplicationNames,
+  proofOf,
 } from "../shared/contract/application.ts";
 import { ApplicationId } from "../shared/contract/fields.ts";
 import type { Mailbox, MailboxState } from "../shared/contract/mailbox.ts";
@@ -18,40 +21,47 @@ import type { Store } from "../shared/store/store.ts";
 import { clock } from "../shared/time.ts";
 import { differs, ProblemSchema } from "./mailboxes.ts";
 
-const { clientSecret: _secret, privateKey: _key, ...shown } = ApplicationInput.entries;
-
-/** An application as the API returns it: without secrets. `problem` says why its secrets cannot be used. */
-export const ApplicationView = v.object({
-  ...shown,
+const [microsoft, google] = ApplicationInput.options;
+const { clientSecret: _secret, privateKey: _key, ...microsoftShown } = microsoft.entries;
+const { clientSecret: _googleSecret, ...googleShown } = google.entries;
+const addedEntries = {
   id: ApplicationId,
   revision: v.number(),
   createdAt: v.string(),
   updatedAt: v.string(),
   problem: v.nullable(ProblemSchema),
-});
+};
+
+/** An application as the API returns it: without secrets. `problem` says why its secrets cannot be used. */
+export const ApplicationView = v.variant("provider", [
+  v.object({ ...microsoftShown, ...addedEntries }),
+  v.object({ ...googleShown, ...addedEntries }),
+]);
 
 export function toApplicationView(application: Application): v.InferOutput<typeof ApplicationView> {
   return v.parse(ApplicationView, { ...application, problem: findUnreadable(application)?.view() ?? null });
 }
 
 /**
- * The application that a body asks for. If it replaces `previous`, it keeps the secret that the body leaves out. Throws
+ * The application that a body asks for, under this id. If it replaces `previous`, it keeps the secret that the body leaves out. Throws
  * `invalid` naming the field, and `secret_needed` if a kept secret would go to another place.
  */
 export async function applicationFromInput(
-  input: ApplicationInput & { id: string },
-  previous?: Application,
+  input: ApplicationInput,
+  { id, previous }: { id: string; previous?: Application | undefined },
 ): Promise<Application> {
   const kept = listKept(input, previous);
-  const whole = { ...input, ...kept.settings };
+  const whole: ApplicationInput = { ...input, ...kept.settings };
+  const proof: ClientProof<string> = whole;
   const wrong = checkApplication(whole);
   if (wrong) throw invalidField(wrong.path, wrong.message);
   const now = new Date(clock.now()).toISOString();
   const secrets = APPLICATION_SECRETS.flatMap((name) =>
-    whole[name] === undefined ? [] : [[name, new Secret(whole[name])] as const],
+    proof[name] === undefined ? [] : [[name, new Secret(proof[name])] as const],
   );
   const application = v.parse(Application, {
     ...whole,
+    id,
     ...Object.fromEntries(secrets),
     revision: previous?.revision ?? 0,
     createdAt: previous?.createdAt ?? now,
@@ -63,19 +73,20 @@ export async function applicationFromInput(
     describeApplicationPlace(previous) !== describeApplicationPlace(application)
   )
     throw secretNeededProblem(kept.secrets);
-  await checkCertificate(application);
+  await checkCertificate(proofOf(application));
   return application;
 }
 
-type Kept = { settings: Partial<ApplicationInput>; secrets: string[] };
+type Kept = { settings: ClientProof<string>; secrets: string[] };
 
 /** What a body without secrets keeps of the stored application. A secret that cannot be decrypted counts as none. */
-function listKept({ clientSecret, certificate, privateKey }: ApplicationInput, previous?: Application): Kept {
+function listKept(input: ApplicationInput, previous?: Application): Kept {
   const nothing = { settings: {}, secrets: [] };
-  if (!previous || clientSecret !== undefined || privateKey !== undefined) return nothing;
-  const { clientSecret: secret, privateKey: key } = previous;
+  const { clientSecret, certificate, privateKey }: ClientProof<string> = input;
+  if (previous?.provider !== input.provider || clientSecret !== undefined || privateKey !== undefined) return nothing;
+  const { clientSecret: secret, certificate: former, privateKey: key } = proofOf(previous);
   if (key && !(key instanceof UnreadableSecret)) {
-    const pair = { certificate: certificate ?? previous.certificate, privateKey: key.reveal() };
+    const pair = { certificate: certificate ?? former, privateKey: key.reveal() };
     return { settings: pair, secrets: ["privateKey"] };
   }
   if (certificate !== undefined || !secret || secret instanceof UnreadableSecret) return nothing;
@@ -90,7 +101,7 @@ function secretNeededProblem(paths: readonly string[]): Problem {
 }
 
 /** Signs once, so that a certificate that has expired, or a key that does not fit, is refused now. */
-async function checkCertificate({ certificate, privateKey }: Application): Promise<void> {
+async function checkCertificate({ certificate, privateKey }: ClientProof<Secret>): Promise<void> {
   if (certificate === undefined || privateKey === undefined) return;
   try {
     await certificateAuth({ certificate, privateKey, signsBy: "PS256" });
@@ -118,31 +129,43 @@ export function withApplicationLock<T>(
 type PutMailboxDeps = { store: Pick<Store, "applications" | "locks" | "mailboxes">; mailboxPrefix: string };
 
 /**
- * Stores a mailbox. Throws `invalid` if its login names an application that the caller does not see. A caller who changes
- * neither the address nor `receive` need not see it.
+ * Stores a mailbox. Throws `invalid` if a login of it names an application that the caller does not see. A caller who
+ * changes neither the address nor `receive` nor `send` need not see it.
  */
 export async function putMailbox(
   deps: PutMailboxDeps,
   mailbox: Mailbox,
   { previous, state }: { previous?: Mailbox; state?: MailboxState | undefined } = {},
 ): Promise<Mailbox> {
-  const { auth } = mailbox.receive;
   const put = () => (state ? deps.store.mailboxes.put(mailbox, state) : deps.store.mailboxes.put(mailbox));
-  const isSame = previous?.address === mailbox.address && !differs(previous.receive, mailbox.receive);
-  if (!("application" in auth) || isSame) return put();
-  return withApplicationLock(deps.store, auth.application, async () => {
+  const isSame =
+    previous?.address === mailbox.address &&
+    !differs(previous.receive, mailbox.receive) &&
+    !differs(previous.send, mailbox.send);
+  const names = new Set(listApplicationNames(mailbox).map(({ id }) => id));
+  if (names.size === 0 || isSame) return put();
+  const checked = async () => {
     await checkApplicationExists(deps, mailbox);
     return put();
-  });
+  };
+  const locked = [...names].toSorted().reduce((work, id) => () => withApplicationLock(deps.store, id, work), checked);
+  return locked();
 }
 
-/** Throws `invalid` if the mailbox's login names an application that the caller does not see. */
+/** Throws `invalid` if a login of the mailbox names an application that the caller does not see, or of another provider. */
 export async function checkApplicationExists(
   { store, mailboxPrefix }: { store: Pick<Store, "applications">; mailboxPrefix: string },
-  { receive: { auth } }: Mailbox,
+  mailbox: Mailbox,
 ): Promise<void> {
-  if (!("application" in auth) || (await store.applications.get(auth.application))) return;
+  for (const { path, id } of listApplicationNames(mailbox)) {
+    const application = await store.applications.get(id);
+    if (!application) throw invalidField(path, unknownMessage(mailboxPrefix));
+    if (path === "receive.auth.application" && application.provider !== "microsoft")
+      throw invalidField(path, `must be an application of Microsoft: ${id} is one of ${application.provider}`);
+  }
+}
+
+function unknownMessage(mailboxPrefix: string): string {
   const bound = mailboxPrefix === "" ? "" : `; this token sees those whose ids begin with ${mailboxPrefix}`;
-  const message = `must be the id of a registered application: POST /api/v1/applications registers one${bound}`;
-  throw invalidField("receive.auth.application", message);
+  return `must be the id of a registered application: POST /api/v1/applications registers one${bound}`;
 }

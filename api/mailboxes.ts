@@ -43,7 +43,14 @@ const StateView = v.object({
 
 const AuthView = v.object({
   user: v.string(),
-  oauth2: v.optional(v.object({ tokenUrl: v.string(), clientId: v.string(), scope: v.optional(v.string()) })),
+  oauth2: v.optional(
+    v.object({
+      tokenUrl: v.string(),
+      clientId: v.string(),
+      application: v.optional(v.string()),
+      scope: v.optional(v.string()),
+    }),
+  ),
 });
 
 const { receive, deliver, send, ...rest } = MailboxInput.entries;
@@ -57,6 +64,7 @@ const GraphAuthView = v.object({
       tenant: v.optional(v.string()),
       tokenUrl: v.optional(v.string()),
       clientId: v.string(),
+      application: v.optional(v.string()),
       scope: v.optional(v.string()),
     }),
   ),

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { type Backends, backendServers, openBackends } from "./backends.ts";
 import type { Config } from "./config.ts";
+import type { FindApplication } from "./contract/application.ts";
 import type { Auth, Mailbox } from "./contract/mailbox.ts";
 import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
@@ -29,6 +30,8 @@ import { type Backoff, backoffs } from "./time.ts";
 export type Node = Omit<Backends, "warnings"> & {
   config: Config;
   name: string;
+  /** Warnings about the settings, as they were reported at the start. */
+  settingWarnings: readonly string[];
   facts: Facts;
   backoff: Backoff;
   egress: Egress;
@@ -64,10 +67,12 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   });
   const { applications, connectionSlots, locks, mailboxes, refusedLogins } = backends.store;
   const logins = loginGate({ locks, refusedLogins, backoff });
+  const refreshTokens = storedRefreshTokens(mailboxes);
+  const findApplication: FindApplication = (id) => applications.get(id);
   const loginLimiter = loginRateLimiter(config.CONNECTIONS_PER_HOST_PER_SECOND);
   const mail: MailDeps & SendingDeps = {
     egress: egressGuard,
-    tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens: storedRefreshTokens(mailboxes) }),
+    tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens, findApplication }),
     intake: createIntake(),
     timeouts: { command: config.COMMAND_TIMEOUT_SECONDS * 1000 },
     ehloName: config.EHLO_NAME,
@@ -80,7 +85,7 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     maildrops: maildropPool(),
     exchange: ewsAccounts(),
     graph: graphService(connectionSlots),
-    findApplication: (id) => applications.get(id),
+    findApplication,
     notifications: notificationPool(),
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
@@ -89,7 +94,20 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     await backends.close();
     void removeExitListener();
   };
-  return { ...backends, config, name, facts, backoff, egress: egressGuard, ownPorts, logins, mail, connect, close };
+  return {
+    ...backends,
+    config,
+    name,
+    settingWarnings,
+    facts,
+    backoff,
+    egress: egressGuard,
+    ownPorts,
+    logins,
+    mail,
+    connect,
+    close,
+  };
 }
 
 /** The refresh tokens in the stored mailboxes, each in the credentials for receiving or for sending. */

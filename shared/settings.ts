@@ -36,7 +36,7 @@ export const SETTINGS = {
     schema: httpUrls,
     default: "",
     about:
-      "URLs under which clients reach the service, separated by commas. A CRM may use only these host names, addresses, and names without a dot.",
+      "URLs of the service, separated by commas. A CRM may use only their hosts, addresses, and names without a dot. People who connect a mailbox come back to the first one.",
   },
   TRUSTED_PROXIES: {
     schema: networks,

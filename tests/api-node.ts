@@ -1,7 +1,7 @@
 /** The HTTP face over a real socket, for tests: real store, real queue, real mail server; only the subscriptions do nothing. */
 import assert from "node:assert/strict";
 import { createApp } from "../api/app.ts";
-import { collectCounts } from "../api/counts.ts";
+import { collectStoreCounts } from "../api/counts.ts";
 import type { Readiness } from "../api/deps.ts";
 import { serve } from "../api/http/server.ts";
 import { mailVisits } from "../api/mail-visits.ts";
@@ -64,17 +64,19 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     connections: () => ({ open: 7 }),
     unserved: () => 0,
   };
-  const measured = metrics(async () => ({
-    ...(await collectCounts({ store, tasks: queue })),
-    connections: subscriptions.connections(),
-  }));
+  const measured = metrics({
+    store: () => collectStoreCounts(store),
+    tasks: () => queue.depth(),
+    node: () => ({ connections: subscriptions.connections() }),
+  });
   facts.subscribe(measured.onFact);
   const logins = loginGate({ ...store, backoff: backoffs(1) });
   const refreshTokens = storedRefreshTokens(store.mailboxes);
+  const findApplication = (id: string) => store.applications.get(id);
   const mailDeps = {
     egress: egress("allow"),
-    tokens: oauthTokens({ egress: egress("allow"), locks: store.locks, refreshTokens }),
-    findApplication: (id: string) => store.applications.get(id),
+    tokens: oauthTokens({ egress: egress("allow"), locks: store.locks, refreshTokens, findApplication }),
+    findApplication,
     logins,
     timeouts: { command: 5000 },
     probeMs: 60_000,
@@ -88,11 +90,22 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
   const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
   const watching = { facts, metrics: measured, subscriptions };
-  const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, mail, crm, logins };
+  const outgoing = { mail, crm, logins, outbound: mailDeps };
+  const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, ...outgoing };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
-  const app = createApp({ ...deps, nodes, ready: async () => node.readiness, sealing: keys }, stop.signal);
+  const probes = {
+    name: self.name,
+    settingWarnings: [],
+    egress: egress("allow"),
+    ownEgress: egress("allow"),
+    redis: undefined,
+    inspectBroker: undefined,
+    keyring: keys.keyring,
+    marks: keys.marks,
+  };
+  const app = createApp({ ...deps, probes, nodes, ready: async () => node.readiness, sealing: keys }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();

@@ -1,6 +1,7 @@
 /** Applications in the HTTP face: what may be said of them, what is shown, where their secrets may go, and who sees them. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { proofOf } from "../shared/contract/application.ts";
 import { type ApiNode, type Reply, startApi } from "./api-node.ts";
 import { graphBody } from "./bodies.ts";
 import { clientCertificate } from "./servers/certificates.ts";
@@ -78,7 +79,8 @@ describe("Applications in the API", () => {
     const other = await clientCertificate("RS256");
     const { clientSecret: _, ...bare } = CONTOSO;
     const wrong: [object, string, RegExp][] = [
-      [{ ...CONTOSO, provider: "google" }, "provider", /microsoft/],
+      [{ ...CONTOSO, provider: "yahoo" }, "provider", /microsoft/],
+      [{ provider: "google", clientId: "app" }, "clientSecret", /missing/],
       [{ ...CONTOSO, tenant: "common" }, "tenant", /one tenant/],
       [{ ...CONTOSO, tenant: "a/b" }, "tenant", /directory/],
       [{ ...CONTOSO, tokenUrl: "https://login.example.com/common/oauth2/v2.0/token" }, "tokenUrl", /one tenant/],
@@ -110,8 +112,9 @@ describe("Applications in the API", () => {
       assert.equal((await call("PUT", path, { ...bare, ...secrets })).status, 201);
       assert.equal((await call("PUT", path, bare)).status, 200);
       const stored = await node.store.applications.get(id);
-      assert.equal(stored?.[secret]?.reveal(), (secrets as Record<string, string>)[secret]);
-      assert.equal(stored?.certificate, "certificate" in secrets ? certificate : undefined);
+      const proof = stored && proofOf(stored);
+      assert.equal(proof?.[secret]?.reveal(), (secrets as Record<string, string>)[secret]);
+      assert.equal(proof?.certificate, "certificate" in secrets ? certificate : undefined);
       for (const change of [
         { tenant: "evil.example" },
         { clientId: "other" },

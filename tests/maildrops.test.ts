@@ -1,8 +1,7 @@
 /** The promises of POP3, kept against every POP3 server this machine has. */
-import { maildropPromises, type MaildropServer } from "./promises/maildrops.ts";
+import { maildropPromises, type MaildropServer, overImap } from "./promises/maildrops.ts";
 import { dovecotVersion, startDovecot } from "./servers/dovecot.ts";
 import { startGreenMail } from "./servers/greenmail.ts";
-import type { MailServer } from "./servers/mail-server.ts";
 import { startPop3Server } from "./servers/pop3.ts";
 
 maildropPromises({ name: "the scripted server", start: scripted, stls: true, largest: 60 });
@@ -45,21 +44,5 @@ async function scripted(): Promise<MaildropServer> {
     appendMany: async (user, raws) => raws.forEach((raw) => server.add(user, raw)),
     count: async (user) => server.messages(user).length,
     stop: server.stop,
-  };
-}
-
-type WithPop3 = MailServer & { pop3Port: number; pop3sPort: number };
-
-function overImap(server: WithPop3, remove: () => Promise<void>): MaildropServer {
-  return {
-    host: server.host,
-    ca: server.ca,
-    pop3Port: server.pop3Port,
-    pop3sPort: server.pop3sPort,
-    addUser: server.addUser,
-    append: (user, raw) => server.append(user, "INBOX", raw),
-    appendMany: (user, raws) => server.appendMany(user, "INBOX", raws),
-    count: (user) => server.count(user, "INBOX"),
-    stop: remove,
   };
 }

@@ -2,6 +2,7 @@
  * Keeps the subscription of one mailbox running: connects, watches, waits after failures, and pauses where only a
  * person can help.
  */
+import { applicationOf } from "../../shared/contract/application.ts";
 import type { Mailbox, MailboxState } from "../../shared/contract/mailbox.ts";
 import { asProblem, type Problem } from "../../shared/contract/problem.ts";
 import { isPolled } from "../../shared/mail/defaults.ts";
@@ -38,8 +39,8 @@ const HEALTHY_AFTER_MS = 60_000;
 export async function runSubscription(deps: RunSubscriptionDeps, id: string, lease: Lease): Promise<void> {
   const first = await deps.mailboxes.get(id);
   if (!first) return;
-  const { auth } = first.mailbox.receive;
-  if ("application" in auth) deps.noteApplication?.(id, auth.application);
+  const application = applicationOf(first.mailbox.receive.auth);
+  if (application !== undefined) deps.noteApplication?.(id, application);
   const reporter = deps.board.reporter(first);
   if (!(await sleep(remainingLoginPause(first.state), lease.signal))) return;
   if (reporter.state.status === "paused") reporter.setStatus("initializing", null);

@@ -64,7 +64,7 @@ function create(deps: ApplicationRoutesDeps): Route {
       const id = body.id ?? deps.mailboxPrefix + randomUUID();
       if (await deps.store.applications.get(id)) throw idTakenProblem(id);
       note({ target: id });
-      return save(deps, await applicationFromInput({ ...body, id }), 201);
+      return save(deps, await applicationFromInput(body, { id }), 201);
     },
   });
 }
@@ -105,7 +105,7 @@ function replace(deps: ApplicationRoutesDeps): Route {
       if (body.id !== undefined && body.id !== id) throw invalidField("id", "must be the id in the path, or left out");
       const previous = await deps.store.applications.get(id);
       checkRevision(request, previous?.revision);
-      return save(deps, await applicationFromInput({ ...body, id }, previous), previous ? 200 : 201);
+      return save(deps, await applicationFromInput(body, { id, previous }), previous ? 200 : 201);
     },
   });
 }

@@ -1,18 +1,10 @@
 /** /api/v1/mailboxes: register, read, change and remove mailboxes. */
 import { randomUUID } from "node:crypto";
 import * as v from "valibot";
-import {
-  type Mailbox,
-  MailboxId,
-  MailboxInput,
-  type MailboxState,
-  MailboxStatus,
-} from "../../shared/contract/mailbox.ts";
+import { type Mailbox, MailboxId, MailboxInput, MailboxStatus } from "../../shared/contract/mailbox.ts";
 import { putMailbox } from "../applications.ts";
 import { removeIfClosed } from "../closed-mailboxes.ts";
 import { Problem } from "../../shared/contract/problem.ts";
-import { credentialsLock } from "../../shared/mail/oauth/tokens.ts";
-import { findUnreadableSecret } from "../../shared/store/sealed-mailboxes.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
 import {
@@ -24,6 +16,7 @@ import {
   toMailboxView,
   toWireForm,
 } from "../mailboxes.ts";
+import { allowLoginRetry, restartedState, withCredentialsLock } from "../mailbox-changes.ts";
 import { checkSecretsStay } from "../moved-secrets.ts";
 import { checkRevision } from "../http/if-match.ts";
 import { mergePatch, replaceAlternatives } from "../http/merge-patch.ts";
@@ -173,21 +166,6 @@ async function patchMailbox(
   return updateMailbox(deps, base, input, { body, note });
 }
 
-const LOCK_MS = 60_000;
-
-/**
- * Reads, changes and writes a mailbox while no node can rotate its refresh token. Otherwise an old token could
- * overwrite the new one.
- */
-export function withCredentialsLock<T>(
-  { store }: Pick<ApiDeps, "store">,
-  id: string,
-  work: () => Promise<T>,
-  signal: (ms: number) => AbortSignal,
-): Promise<T> {
-  return store.locks.hold(credentialsLock(id), { waitMs: LOCK_MS, what: "The mailbox" }, work, signal(2 * LOCK_MS));
-}
-
 function remove({ store, facts, subscriptions }: MailboxRoutesDeps): Route {
   return route({
     method: "delete",
@@ -244,26 +222,6 @@ async function updateMailbox(
   facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   subscriptions.wake(stored.id);
   return mailboxResponse(await getMailbox(store, stored.id), { generated });
-}
-
-/** The part of a state that a change of the mailbox, a pause or a resume resets. */
-export function restartedState(mailbox: Mailbox) {
-  const status: MailboxStatus = mailbox.paused ? "paused" : "initializing";
-  return { status, since: new Date().toISOString(), failedLogins: 0, problem: null };
-}
-
-/** Called when a person changes or resumes a mailbox: its passwords may be sent again, even after a refusal. */
-export async function allowLoginRetry(
-  logins: ApiDeps["logins"],
-  { failedLogins, status }: MailboxState,
-  mailbox: Mailbox,
-): Promise<void> {
-  if (failedLogins === 0 && status !== "needs_attention") return;
-  // A password that cannot be decrypted is not sent either.
-  if (findUnreadableSecret(mailbox)) return;
-  const { receive, send } = mailbox;
-  for (const auth of [receive.auth, ...(send?.auth ? [send.auth] : [])])
-    if ("password" in auth) await logins.allowRetry(auth);
 }
 
 /** The mailbox with its state. Throws `not_found`. */

@@ -32,6 +32,11 @@ export function clientEntries<S extends v.GenericSchema>(secret: S) {
     certificate: v.optional(Pem),
     privateKey: v.optional(secret),
     refreshToken: v.optional(secret),
+    /**
+     * In place of a client secret or certificate: the application whose proof of identity is used. Its client and token
+     * server must be these.
+     */
+    application: v.optional(ApplicationId),
     scope: v.optional(text(2048)),
   };
 }

@@ -3,7 +3,7 @@
  * the stored token server, tenant, client or root of Graph gets no secret sent there: it cannot be opened.
  */
 import * as v from "valibot";
-import { Application, APPLICATION_SECRETS, describeApplicationPlace } from "../contract/application.ts";
+import { Application, APPLICATION_SECRETS, describeApplicationPlace, proofOf } from "../contract/application.ts";
 import { Problem } from "../contract/problem.ts";
 import { Secret } from "../contract/secret.ts";
 import { NOT_OPENED, openSecret, UnreadableSecret } from "./sealed-mailboxes.ts";
@@ -46,7 +46,7 @@ export function toApplicationConflict(id: string): Problem {
 
 export function sealApplication(application: Application, by: Vault): string {
   const secrets = APPLICATION_SECRETS.flatMap((name) => {
-    const secret = application[name];
+    const secret = proofOf(application)[name];
     if (secret === undefined) return [];
     const sealed =
       secret instanceof UnreadableSecret ? secret.sealed : by.seal(secret.reveal(), bindingOf(application, name));
@@ -71,7 +71,7 @@ export function openApplication(doc: string, by: Vault): Application {
 
 /** Why an application cannot be used: its first secret that cannot be decrypted. */
 export function findUnreadable(application: Application): Problem | undefined {
-  const secrets = APPLICATION_SECRETS.map((name) => application[name]);
+  const secrets = APPLICATION_SECRETS.map((name) => proofOf(application)[name]);
   return secrets.find((one) => one instanceof UnreadableSecret)?.problem;
 }
 

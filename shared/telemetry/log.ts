@@ -14,6 +14,7 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "mailbox.registered": "info",
   "mailbox.changed": "info",
   "mailbox.removed": "info",
+  "consent.refused": "info",
   "mailbox.resync": "info",
   "mailbox.status": "info",
   "mailbox.connected": "debug",

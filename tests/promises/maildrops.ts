@@ -8,6 +8,7 @@ import { openMailbox } from "../../shared/mail/open.ts";
 import { maildropPool } from "../../shared/mail/pop3/maildrops.ts";
 import { PASSWORD } from "../bodies.ts";
 import { numbered } from "../servers/mail.ts";
+import type { MailServer } from "../servers/mail-server.ts";
 import { eventually } from "../servers/waiting.ts";
 import { all, depsFor, isProblem, maildropOn, type Watch, watchOn } from "./mailbox-rig.ts";
 
@@ -24,7 +25,32 @@ export type MaildropServer = {
   stop(): Promise<void>;
 };
 
-export type MaildropKind = { name: string; start: () => Promise<MaildropServer>; stls: boolean; largest: number };
+export type MaildropKind = {
+  name: string;
+  start: () => Promise<MaildropServer>;
+  stls: boolean;
+  /** How many megabytes the largest message has. */
+  largest: number;
+  /** True for a server that refuses messages with NUL bytes (Cyrus). */
+  refusesNul?: boolean;
+};
+
+type WithPop3 = MailServer & { pop3Port: number; pop3sPort: number };
+
+/** A server whose mail is put and counted by IMAP, and removed when the suite ends. */
+export function overImap(server: WithPop3, remove: () => Promise<void>): MaildropServer {
+  return {
+    host: server.host,
+    ca: server.ca,
+    pop3Port: server.pop3Port,
+    pop3sPort: server.pop3sPort,
+    addUser: server.addUser,
+    append: (user, raw) => server.append(user, "INBOX", raw),
+    appendMany: (user, raws) => server.appendMany(user, "INBOX", raws),
+    count: (user) => server.count(user, "INBOX"),
+    stop: remove,
+  };
+}
 
 type Wish = Partial<MailboxOf<"pop3">["receive"]>;
 
@@ -109,7 +135,8 @@ export function maildropPromises(kind: MaildropKind): void {
       const user = await someone();
       const watch = watching(user);
       await watch.connected();
-      const odd = Buffer.concat([numbered(1), Buffer.from(".\r\n..\r\n.x\r\n\r\nGr\xfc\xdfe\x00\r\n", "latin1")]);
+      const nul = kind.refusesNul ? "" : "\x00";
+      const odd = Buffer.concat([numbered(1), Buffer.from(`.\r\n..\r\n.x\r\n\r\nGr\xfc\xdfe${nul}\r\n`, "latin1")]);
       await server.appendMany(user, [odd, numbered(2)]);
       const refs = await watch.until(2);
       const got = await all(watch.connection.fetch(refs.toReversed(), signal));

@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import type { AuditEntry, Token } from "../../shared/contract/token.ts";
+import type { Consent } from "../../shared/store/sealed-consents.ts";
 import type { Page } from "../../shared/store/store.ts";
 import { deliveryOf, mailboxOf } from "./samples.ts";
+import { eventually } from "../servers/waiting.ts";
 import { type NewStore, withStore } from "./stores.ts";
 
 const DAY = 24 * 3_600_000;
@@ -54,7 +56,44 @@ async function readAll<T>(list: (cursor: { cursor?: string }) => Promise<Page<T>
   }
 }
 
+function consentOf(id: string, more: Partial<Consent> = {}): Consent {
+  return {
+    id,
+    application: "google",
+    mailbox: "a",
+    address: "help@example.com",
+    settings: { deliver: { url: "https://crm.example.com/mail", secret: "hush" } },
+    permissions: ["Mail.Read"],
+    returnUrl: null,
+    actor: { id: "t1", name: "one" },
+    expiresAt: ago(-60_000),
+    attempt: null,
+    usedAt: null,
+    revision: 0,
+    ...more,
+  };
+}
+
 export function accessPromises(make: NewStore): void {
+  test("a link for consent changes once for each revision, and is forgotten a day after it expired", () =>
+    withStore(make, async ({ consents, trim }) => {
+      const [first, old] = [consentOf("x"), consentOf("old", { expiresAt: ago(2 * DAY) })];
+      assert.equal(await consents.get("x"), undefined);
+      assert.deepEqual(await consents.put(first), { ...first, revision: 1 });
+      await assert.rejects(consents.put(first), { code: "conflict" });
+      const attempt = { link: "l", browser: "b", state: "s", verifier: "v", nonce: "n" };
+      const puts = ["1", "2", "3"].map((nonce) =>
+        consents.put({ ...first, attempt: { ...attempt, nonce }, revision: 1 }),
+      );
+      const done = (await Promise.allSettled(puts)).flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+      assert.equal(done.length, 1);
+      assert.deepEqual(await consents.get("x"), done[0]);
+      await consents.put(old);
+      await trim(new Date());
+      await eventually(async () => (await consents.get("old")) === undefined, "the old link to be forgotten");
+      assert.equal((await consents.get("x"))?.revision, 2);
+    }));
+
   test("a token is there until it is removed, and remembers its last use", () =>
     withStore(make, async ({ tokens }) => {
       const [older, newer] = [tokenOf("x", { createdAt: ago(1_000) }), tokenOf("b", { expiresAt: ago(-DAY) })];

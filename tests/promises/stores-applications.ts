@@ -1,12 +1,18 @@
 /** What every store promises about registered applications. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { APPLICATION_SECRETS, type Application, versionOf } from "../../shared/contract/application.ts";
+import {
+  APPLICATION_SECRETS,
+  type Application,
+  type MicrosoftApplication,
+  proofOf,
+  versionOf,
+} from "../../shared/contract/application.ts";
 import { Secret } from "../../shared/contract/secret.ts";
 import { mailboxOf } from "./samples.ts";
 import { type NewStore, withStore } from "./stores.ts";
 
-export function applicationOf(id: string, more: Partial<Application> = {}): Application {
+export function applicationOf(id: string, more: Partial<MicrosoftApplication> = {}): MicrosoftApplication {
   return {
     id,
     provider: "microsoft",
@@ -24,7 +30,7 @@ export function applicationOf(id: string, more: Partial<Application> = {}): Appl
 /** With the secrets in clear, because a `Secret` equals another whatever it holds. */
 const clear = (application: Application | undefined) => ({
   ...application,
-  ...Object.fromEntries(APPLICATION_SECRETS.map((name) => [name, application?.[name]?.reveal()])),
+  ...Object.fromEntries(APPLICATION_SECRETS.map((name) => [name, application && proofOf(application)[name]?.reveal()])),
 });
 
 export function applicationPromises(make: NewStore): void {

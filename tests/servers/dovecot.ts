@@ -183,7 +183,8 @@ async function forgetUids(maildir: string, path: string): Promise<void> {
   await Promise.all(lists.map((file) => rm(join(folder, file), { force: true })));
 }
 
-async function endSessions(group: number): Promise<void> {
+/** Ends the processes of all mail sessions that this process has started, as an administrator does who throws everybody out. */
+export async function endSessions(group: number): Promise<void> {
   const entries = await readdir("/proc");
   const stats = await Promise.all(
     entries

@@ -77,6 +77,17 @@ export async function provide<Name extends ServiceName>(
   return undefined;
 }
 
+/** Whether the programs of a server are on this machine, installed if they can be. Otherwise says why in one line. */
+export async function isInstalled(name: ServiceName): Promise<boolean> {
+  const { found, install, missing } = SOURCES[name];
+  if (!(await found()) && (await canInstall())) await install(installPackages);
+  if (await found()) return true;
+  const why = `${name} is not on this machine: ${missing}`;
+  if (process.env["TESTS_MUST_NOT_SKIP"]) throw new Error(why);
+  console.log(`Skipped: ${why}`);
+  return false;
+}
+
 /** As `provide`, inside a test: skips it when there is no server, and removes the server when the test is over. */
 export async function provideOrSkip<Name extends ServiceName>(
   context: TestContext,

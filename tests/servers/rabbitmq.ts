@@ -44,8 +44,15 @@ const START_MS = 120_000;
 
 type Ports = { amqp: number; management: number; distribution: number; epmd: number };
 
+export type RabbitMqOptions = {
+  /** More lines for rabbitmq.conf. */
+  config?: string;
+  /** How it is started: it gets a script that starts the broker, and its folder. By default the script alone. */
+  command?: (start: string, folder: string) => Promise<[string, ...string[]]>;
+};
+
 /** Starts a broker with no queues and the management plugin; resolves once both answer, after about 6 s. */
-export async function startRabbitMq(options: { config?: string } = {}): Promise<RabbitMq> {
+export async function startRabbitMq(options: RabbitMqOptions = {}): Promise<RabbitMq> {
   const folder = await temporaryFolder("rabbitmq");
   const [amqp = 0, management = 0, distribution = 0, epmd = 0] = await freePorts(4);
   const ports = { amqp, management, distribution, epmd };
@@ -67,7 +74,9 @@ export async function startRabbitMq(options: { config?: string } = {}): Promise<
     stop: () => ended((one) => one.stop(30_000)),
     kill: () => ended((one) => one.kill()),
     start: async () => {
-      const started = await startProgram("/bin/sh", ["-c", START, "rabbitmq"], {
+      const plain = ["/bin/sh", "-c", START, "rabbitmq"] as const;
+      const [command, ...args] = (await options.command?.(START, folder)) ?? plain;
+      const started = await startProgram(command, args, {
         cwd: folder,
         env: brokerEnvironment(folder, ports),
       });

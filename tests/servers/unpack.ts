@@ -27,6 +27,16 @@ export async function unpackedOrSkip(context: TestContext, packages: string[]): 
   return undefined;
 }
 
+/** As `unpackedOrSkip`, for commands that nobody runs without wanting these packages. */
+export async function unpacked(packages: string[]): Promise<string> {
+  const folder = join(CACHE, packages.join("+"));
+  if (!(await isThere(folder))) {
+    if (!(await canInstall())) throw new Error(`${packages.join(", ")} cannot be unpacked: run as root on Debian`);
+    await unpack(packages, folder);
+  }
+  return folder;
+}
+
 /** Test processes may do this at the same time: the folder appears whole or not at all. */
 async function unpack(packages: string[], folder: string): Promise<void> {
   console.log(`Unpacking for the tests: ${packages.join(" ")}`);

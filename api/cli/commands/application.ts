@@ -1,4 +1,4 @@
-/** `cli application ...`: the applications of Microsoft Entra that mailboxes may name. */
+/** `cli application ...`: the applications of Microsoft and Google that mailboxes may name. */
 import { callService, type Json } from "../service.ts";
 import { type Command, formatPage, readJsonFile } from "./command.ts";
 

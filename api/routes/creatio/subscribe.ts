@@ -10,7 +10,7 @@ import { differs, mailboxFromInput } from "../../mailboxes.ts";
 import { secretNeededProblem } from "../../moved-secrets.ts";
 import { listMovedSecrets } from "../../../shared/places.ts";
 import { notFound } from "../../http/problems.ts";
-import { allowLoginRetry, restartedState } from "../mailboxes.ts";
+import { allowLoginRetry, restartedState } from "../../mailbox-changes.ts";
 import { closeMailbox, isClosed } from "../../closed-mailboxes.ts";
 import { authOf, idOf, isSameProtocol, mergeMailboxInput, mailboxInputFrom } from "./credentials.ts";
 import { text } from "./members.ts";

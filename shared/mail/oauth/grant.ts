@@ -58,24 +58,11 @@ export async function requestToken(
   const parameters = new URLSearchParams(oauth2.scope ? { scope: oauth2.scope } : {});
   if (refreshToken) parameters.set("refresh_token", refreshToken.reveal());
   const grantType = refreshToken ? "refresh_token" : "client_credentials";
-  let given: Given = { secrets: [] };
-  const response = await genericTokenEndpointRequest(
-    server,
-    client,
-    await getClientAuth(oauth2),
-    grantType,
-    parameters,
-    {
-      // A mailbox may name a server without TLS. The egress guard decides about the address.
-      [allowInsecureRequests]: true,
-      [customFetch]: async (address, { body }) => {
-        given = { secrets: [...SECRET_FIELDS.flatMap((name) => body.getAll(name)), ...keyOf(oauth2)] };
-        return toResponse(await postTokenRequest(deps, address, body), given);
-      },
-    },
-  );
+  const { options, toProblem } = tokenExchange(deps, oauth2);
+  const proof = await getClientAuth(oauth2);
+  const response = await genericTokenEndpointRequest(server, client, proof, grantType, parameters, options);
   const answer = await processGenericTokenEndpointResponse(server, client, response).catch((error: unknown) => {
-    throw toTokenProblem(response.status, error, given);
+    throw toProblem(response.status, error);
   });
   const rotated = refreshToken && answer.refresh_token !== refreshToken.reveal() ? answer.refresh_token : undefined;
   return {
@@ -85,8 +72,28 @@ export async function requestToken(
   };
 }
 
+/**
+ * How the library makes one request for a token: over the guarded connection, with only these members of the answer
+ * besides the usual ones. `toProblem` explains what the library threw, without the secrets of the request.
+ */
+export function tokenExchange(deps: PostTokenRequestDeps, oauth2: OAuth2, more: readonly string[] = []) {
+  let given: Given = { secrets: [] };
+  const members = [...MEMBERS, ...more];
+  return {
+    options: {
+      // A mailbox may name a server without TLS. The egress guard decides about the address.
+      [allowInsecureRequests]: true,
+      [customFetch]: async (address: string, { body }: { body: URLSearchParams }) => {
+        given = { secrets: [...SECRET_FIELDS.flatMap((name) => body.getAll(name)), ...keyOf(oauth2)] };
+        return toResponse(await postTokenRequest(deps, address, body), { given, members });
+      },
+    },
+    toProblem: (status: number, error: unknown) => toTokenProblem(status, error, given),
+  };
+}
+
 /** How the client proves its identity: a signed assertion or its secret. A public client has neither. */
-async function getClientAuth({ clientSecret, certificate, privateKey, signsBy }: OAuth2): Promise<ClientAuth> {
+export async function getClientAuth({ clientSecret, certificate, privateKey, signsBy }: OAuth2): Promise<ClientAuth> {
   if (certificate !== undefined && privateKey) return certificateAuth({ certificate, privateKey, signsBy });
   if (certificate !== undefined || privateKey)
     throw new Problem("token", "OAuth2 needs the certificate and its private key, or neither", { retry: "never" });
@@ -98,15 +105,18 @@ async function getClientAuth({ clientSecret, certificate, privateKey, signsBy }:
  * or unused are removed (it would check an ID token against the server's name), a token type is set, and the content
  * type is JSON.
  */
-function toResponse({ status, body, retryAfter }: TokenResponse, given: Given): Response {
+function toResponse(
+  { status, body, retryAfter }: TokenResponse,
+  { given, members }: { given: Given; members: readonly string[] },
+): Response {
   const fields = parseFields(body);
   if (status === 429 || status >= 500) throw toBusyProblem({ status, retryAfter, fields }, given);
   // For example a redirect. The library expects only 200 and the errors of RFC 6749.
   if (status !== 200 && (status < 400 || status > 499))
     throw toTokenProblem(status, new Error("no token answer"), given);
-  const used = MEMBERS.map((name) => [name, fields[name]] as const).filter(
-    ([, value]) => value != null && value !== "",
-  );
+  const used = members
+    .map((name) => [name, fields[name]] as const)
+    .filter(([, value]) => value != null && value !== "");
   return Response.json({ token_type: "bearer", ...Object.fromEntries(used) }, { status });
 }
 
@@ -161,7 +171,7 @@ function getErrorFields(error: unknown): Record<string, unknown> {
 }
 
 /** The fields of a request that its answer must not repeat. */
-const SECRET_FIELDS = ["client_secret", "refresh_token", "client_assertion"];
+const SECRET_FIELDS = ["client_secret", "refresh_token", "client_assertion", "code", "code_verifier"];
 
 function keyOf({ privateKey }: OAuth2): string[] {
   return privateKey ? [privateKey.reveal()] : [];

@@ -4,11 +4,13 @@
  */
 import { createHash } from "node:crypto";
 import type { Locks } from "../../concurrency/locks.ts";
+import type { FindApplication } from "../../contract/application.ts";
 import type { Auth, Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Secret } from "../../contract/secret.ts";
 import type { Egress } from "../../egress.ts";
 import { clock, withTimeout } from "../../time.ts";
+import { withClientProof } from "./client-proof.ts";
 import { requestToken } from "./grant.ts";
 import { getOAuth2, type OAuth2 } from "./settings.ts";
 
@@ -43,6 +45,7 @@ export type OAuthTokensDeps = {
   /** One node at a time uses a refresh token, because a provider may revoke a token that is used twice. */
   locks: Locks;
   refreshTokens: RefreshTokens;
+  findApplication?: FindApplication;
 };
 
 /**
@@ -138,7 +141,8 @@ async function renewEntry(
   if (isSame && getFreshToken(cached, settings)) return { ...cached, digests: mergeDigests(earlier, digests) };
 
   const { refreshToken: used } = settings;
-  const { accessToken, lifetimeMs, refreshToken: next } = await requestToken(deps, settings, used);
+  const proven = await withClientProof(deps, settings);
+  const { accessToken, lifetimeMs, refreshToken: next } = await requestToken(deps, proven, used);
   if (next) digests.push(digestSettings({ ...settings, refreshToken: next }));
   return {
     digests: mergeDigests(earlier, digests),

@@ -1,7 +1,8 @@
-/** Tokens of the API and the audit in SQLite. */
+/** Tokens of the API, links for consent and the audit in SQLite. */
 import type { Database } from "./database.ts";
 import { expiryTimes, MAX_ENTRIES, MAX_TOKENS, parseEntry, tooManyTokens } from "../access-rules.ts";
 import { openToken, openTokens, resealTokens, sealToken, type StoredToken } from "../sealed-tokens.ts";
+import { type Consents, forgetAt, openConsent, sealConsent, toConsentConflict } from "../sealed-consents.ts";
 import { decodePageToken, paginate } from "../page-token.ts";
 import { integer, type Row, text, textOrNull } from "./row.ts";
 import type { Audit, AuditQuery, Tokens } from "../store.ts";
@@ -46,6 +47,25 @@ export function resealStoredTokens(db: Database, vault: Vault) {
   );
 }
 
+export function sqliteConsents(db: Database, vault: Vault): Consents {
+  return {
+    put: async (consent) =>
+      db.transactDurably(() => {
+        const { id, revision } = consent;
+        const row = db.get("select revision from consents where id = ?", id);
+        if ((row === undefined ? 0 : integer(row, "revision")) !== revision) throw toConsentConflict();
+        const next = { ...consent, revision: revision + 1 };
+        const sql = "insert or replace into consents (id, revision, forget_at, doc) values (?, ?, ?, ?)";
+        db.run(sql, id, next.revision, forgetAt(consent), sealConsent(next, vault));
+        return next;
+      }),
+    async get(id) {
+      const row = db.get("select doc from consents where id = ?", id);
+      return row && openConsent({ id, sealed: text(row, "doc") }, vault);
+    },
+  };
+}
+
 export function sqliteAudit(db: Database): Audit {
   return {
     async put(entry) {
@@ -76,11 +96,12 @@ function listEntries(db: Database, { limit, cursor, mailbox, actor }: AuditQuery
   return { items: rows.map((row) => parseEntry(text(row, "doc"))), next, total };
 }
 
-/** Deletes old audit entries, and tokens that expired long ago. */
+/** Deletes old audit entries, and tokens and links that expired long ago. */
 export function trimAccess(db: Database, now: Date): void {
   const before = expiryTimes(now);
   db.transact(() => {
     db.run("delete from audit where at < ?", before.entries);
     db.run("delete from tokens where expires_at < ?", before.tokens);
+    db.run("delete from consents where forget_at < ?", now.getTime());
   });
 }

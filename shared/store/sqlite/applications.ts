@@ -27,11 +27,14 @@ export function sqliteApplications(db: Database, vault: Vault): Applications {
     },
     remove: async (id) => db.transactDurably(() => db.run("delete from applications where id = ?", id) > 0),
     async countMailboxes(id) {
-      const sql = "select count(*) as n from mailboxes where json_extract(doc, '$.receive.auth.application') = ?";
-      return integer(db.get(sql, id), "n");
+      const names = NAMES.map((path) => `json_extract(doc, '$.${path}')`).join(", ");
+      return integer(db.get(`select count(*) as n from mailboxes where ? in (${names})`, id), "n");
     },
   };
 }
+
+/** Where a mailbox names an application. */
+const NAMES = ["receive.auth.application", "receive.auth.oauth2.application", "send.auth.oauth2.application"];
 
 function toVersion(row: Row): string {
   return versionOf({ revision: integer(row, "revision"), updatedAt: text(row, "updated_at") });

@@ -227,6 +227,13 @@ const perhapsKnown = "alter table prints add column perhaps_known integer not nu
 const applications =
   "create table applications (id text primary key, revision integer not null, doc text not null) without rowid;";
 
+/** Each link is encrypted as a whole. */
+const consents = `
+  create table consents (
+    id text primary key, revision integer not null, forget_at integer not null, doc text not null
+  ) without rowid;
+`;
+
 /** The n-th entry migrates a file from version n to n + 1. A released entry never changes; new ones are only added. */
 export const MIGRATIONS: readonly string[] = [
   initialSchema,
@@ -237,4 +244,5 @@ export const MIGRATIONS: readonly string[] = [
   messageKeys,
   perhapsKnown,
   applications,
+  consents,
 ];

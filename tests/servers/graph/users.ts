@@ -52,8 +52,8 @@ function shaped({ query }: Ask, mailbox: Mailbox): object {
 
 export const getUser: Operation = (ask) => {
   const name = ask.named["user"] ?? "";
-  const mailbox = name === "me" ? ask.caller.user : findUser(ask.world.store, name);
-  if (name !== "me") checkDirectory(ask.caller);
+  const mailbox = findUser(ask.world.store, name);
+  checkDirectory(ask.caller, mailbox);
   if (!mailbox)
     throw new GraphError({
       status: 404,

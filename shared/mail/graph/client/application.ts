@@ -1,5 +1,5 @@
 /** The login of a mailbox that names an application: the application's credentials and servers, as they are stored now. */
-import { type FindApplication, loginOf, versionOf } from "../../../contract/application.ts";
+import { type Application, type FindApplication, loginOf, versionOf } from "../../../contract/application.ts";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem } from "../../../contract/problem.ts";
 
@@ -21,6 +21,7 @@ export async function withApplication(
   const id = receive.auth.application;
   const application = await findApplication?.(id);
   if (!application) throw toUnknownProblem(id);
+  if (application.provider !== "microsoft") throw toForeignProblem(application);
   const { cloud, graphUrl, clientId, clientSecret, certificate, privateKey } = application;
   const { oauth2: server } = loginOf(application);
   const oauth2 = {
@@ -33,6 +34,13 @@ export async function withApplication(
   const servers = { cloud, ...(graphUrl !== undefined && { graphUrl }) };
   const own = { ...receive, ...servers, auth: { oauth2 } };
   return { mailbox: { ...mailbox, receive: own }, version: versionOf(application) };
+}
+
+function toForeignProblem({ id, provider }: Application): Problem {
+  return new Problem("token", `The application ${id} is one of ${provider}, and the mailbox is one of Microsoft`, {
+    fix: "Name an application of Microsoft in receive.auth.",
+    retry: "never",
+  });
 }
 
 function toUnknownProblem(id: string): Problem {

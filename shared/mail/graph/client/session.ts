@@ -136,7 +136,8 @@ async function findUser(session: GraphSession, address: string, signal: AbortSig
   }
 }
 
-function createContext(
+/** How this mailbox asks over these connections. */
+export function createContext(
   deps: GraphDeps & { graph: GraphService },
   mailbox: MailboxOf<"graph">,
   pool: RequestContext["pool"],
@@ -164,7 +165,8 @@ function createContext(
   };
 }
 
-function createSession(
+/** The session of a user over these connections. `release` is called at its end. */
+export function createSession(
   context: RequestContext,
   {
     root,

@@ -99,9 +99,12 @@ async function countMailboxes({ redis, keys, registry }: RedisApplicationsDeps, 
   }
 }
 
+type LoginPart = { auth?: { application?: unknown; oauth2?: { application?: unknown } } };
+
 function namesApplication(doc: string, id: string): boolean {
-  const { receive } = JSON.parse(doc) as { receive?: { auth?: { application?: unknown } } };
-  return receive?.auth?.application === id;
+  const { receive, send } = JSON.parse(doc) as { receive?: LoginPart; send?: LoginPart };
+  const names = [receive?.auth?.application, receive?.auth?.oauth2?.application, send?.auth?.oauth2?.application];
+  return names.includes(id);
 }
 
 /** Seals with the first key what another one sealed. */

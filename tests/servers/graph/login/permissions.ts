@@ -53,8 +53,9 @@ function checkUser(caller: Caller, mailbox: Mailbox, enough: readonly string[]):
   if (!own && !mailbox.delegates.has(caller.user?.userPrincipalName.toLowerCase() ?? "")) throw denied();
 }
 
-/** Throws 403 unless the caller may ask the directory. */
-export function checkDirectory(caller: Caller): void {
+/** Throws 403 unless the caller may ask the directory, about this user if one is given: everybody may about himself. */
+export function checkDirectory(caller: Caller, user?: Mailbox): void {
+  if (user && caller.user === user && caller.permissions.includes("User.Read")) return;
   if (caller.permissions.some((one) => (ENOUGH.directory as string[]).includes(one))) return;
   throw Object.assign(denied("Insufficient privileges to complete the operation."), {
     code: "Authorization_RequestDenied",

@@ -1,0 +1,40 @@
+/** What every change of a mailbox has in common, whoever makes it. */
+import type { Mailbox, MailboxState, MailboxStatus } from "../shared/contract/mailbox.ts";
+import { credentialsLock } from "../shared/mail/oauth/tokens.ts";
+import { findUnreadableSecret } from "../shared/store/sealed-mailboxes.ts";
+import type { ApiDeps } from "./deps.ts";
+
+const LOCK_MS = 60_000;
+
+/**
+ * Reads, changes and writes a mailbox while no node can rotate its refresh token. Otherwise an old token could
+ * overwrite the new one.
+ */
+export function withCredentialsLock<T>(
+  { store }: Pick<ApiDeps, "store">,
+  id: string,
+  work: () => Promise<T>,
+  signal: (ms: number) => AbortSignal,
+): Promise<T> {
+  return store.locks.hold(credentialsLock(id), { waitMs: LOCK_MS, what: "The mailbox" }, work, signal(2 * LOCK_MS));
+}
+
+/** The part of a state that a change of the mailbox, a pause or a resume resets. */
+export function restartedState(mailbox: Mailbox) {
+  const status: MailboxStatus = mailbox.paused ? "paused" : "initializing";
+  return { status, since: new Date().toISOString(), failedLogins: 0, problem: null };
+}
+
+/** Called when a person changes or resumes a mailbox: its passwords may be sent again, even after a refusal. */
+export async function allowLoginRetry(
+  logins: ApiDeps["logins"],
+  { failedLogins, status }: MailboxState,
+  mailbox: Mailbox,
+): Promise<void> {
+  if (failedLogins === 0 && status !== "needs_attention") return;
+  // A password that cannot be decrypted is not sent either.
+  if (findUnreadableSecret(mailbox)) return;
+  const { receive, send } = mailbox;
+  for (const auth of [receive.auth, ...(send?.auth ? [send.auth] : [])])
+    if ("password" in auth) await logins.allowRetry(auth);
+}

@@ -1,0 +1,40 @@
+/** The promises of a mail connection on servers that the suite leaves out: `bun run more-servers`. Needs root on Debian. */
+import { imapMailboxPromises } from "../promises/mailboxes-imap.ts";
+import { maildropPromises, overImap } from "../promises/maildrops.ts";
+import { startCyrus } from "../servers/cyrus.ts";
+import { startDovecot } from "../servers/dovecot.ts";
+
+const common = { breaksInBursts: false, renumbers: false } as const;
+
+imapMailboxPromises({ ...common, name: "Cyrus", start: startCyrus, oddFolder: "(odd) +" });
+maildropPromises({
+  name: "Cyrus",
+  start: async () => {
+    const server = await startCyrus();
+    return overImap(server, server.stop);
+  },
+  stls: true,
+  largest: 60,
+  refusesNul: true,
+});
+
+/** Access lists as hosting companies use them. */
+const ACL = `
+mail_plugins = acl
+protocol imap {
+  mail_plugins = acl imap_acl
+}
+plugin {
+  acl = vfile
+}`;
+
+for (const [name, config] of [["Dovecot with access lists", ACL]] as const)
+  imapMailboxPromises({
+    ...common,
+    name,
+    start: async () => {
+      const server = await startDovecot({ config });
+      return Object.assign(server, { stop: server.remove });
+    },
+    oddFolder: 'Say "hi"',
+  });
