@@ -177,7 +177,7 @@ async function findings(page: Page): Promise<string[]> {
   return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${page.url()} ${id}: ${html.slice(0, 200)}`));
 }
 
-const PAGES = ["/login", "/"];
+const PAGES = ["/login", "/", "/upcoming", "/diagnostics?mailbox=x"];
 
 describe("in a browser", () => {
   test("no page has a finding of axe, light or dark, or is wider than a phone", (t) =>

@@ -24,7 +24,11 @@ export type Frame = {
 export type PageContent = { title: string; body: Html | string; status?: number; headers?: Record<string, string> };
 
 /** The views with a link on every page, in the order in which an administrator needs them. */
-const NAVIGATION: readonly (readonly [path: string, name: string])[] = [["/", "Now"]];
+const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
+  ["/", "Now"],
+  ["/upcoming", "Upcoming"],
+  ["/diagnostics", "Diagnostics"],
+];
 
 /** The id of the sentence that says why buttons are disabled. */
 export const READ_ONLY_ID = "read-only";

@@ -4,6 +4,7 @@ import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { assetRoutes } from "./assets.ts";
+import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
 import { nowRoutes } from "./now.ts";
 import type { ConsoleDeps } from "./page.ts";
@@ -15,5 +16,5 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
   const { config, version, facts } = node;
   const sessions = consoleSessions({ ...node, authenticate });
   const deps = { ...more, config, version, emit: facts.emit, sessions, assets: consoleAssets(config.BASE_PATH) };
-  return [...assetRoutes(deps), ...loginRoutes(deps), ...nowRoutes(deps)];
+  return [...assetRoutes(deps), ...loginRoutes(deps), ...nowRoutes(deps), ...diagnosticPageRoutes(deps)];
 }
