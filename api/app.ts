@@ -20,6 +20,7 @@ import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
+import { graphNotificationRoutes } from "./routes/graph-notifications.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { mailboxActionRoutes } from "./routes/mailbox-actions.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
@@ -54,6 +55,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...nodeRoutes(deps),
     ...sizingRoutes(),
     ...diagnosticRoutes(deps, startedAt),
+    ...graphNotificationRoutes(deps),
     ...checkRoutes(deps, checks),
     ...healthRoutes(deps),
   ];
@@ -77,8 +79,9 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const routes = [...api, ...pageRoutes(deps, api), ...consent, ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
-  const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));
-  const isPublic = (path: string) => publicPaths.has(path) || findRoute(consolePages, base, path) !== undefined;
+  const publicPaths = new Set(publicRoutes.flatMap((route) => extraPaths(route, base)));
+  const isPublic = (path: string) =>
+    publicPaths.has(path) || findRoute([...publicRoutes, ...consolePages], base, path) !== undefined;
 
   const routeName = ({ method, path }: { method: string; path: string }) =>
     findRoute(routes, base, path)?.path ?? creatio.routeName(method, path) ?? "unknown";

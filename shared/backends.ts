@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { Problem } from "./contract/problem.ts";
+import type { BrokerState } from "./queue/broker-state.ts";
 import { failoverQueue } from "./queue/failover.ts";
 import type { RedisQueue } from "./queue/redis/queue.ts";
 import { sqliteQueue } from "./queue/sqlite/queue.ts";
@@ -22,6 +23,8 @@ import type { Backoff } from "./time.ts";
 export type NodeQueue = Omit<TaskQueue, "run"> & {
   /** For the line that a node logs at its start. It has no passwords. */
   readonly description: string;
+  /** What is known about the broker. Undefined for a queue without one. */
+  readonly broker?: () => BrokerState;
   /** Takes tasks until the signal aborts. With `standIn`, only those that no worker has room for. */
   run(perform: PerformTask, options: { concurrency: number; standIn: boolean }, signal: AbortSignal): Promise<void>;
 };
@@ -37,7 +40,7 @@ export type Backends = {
   /** Asks RabbitMQ about itself. Undefined without RABBITMQ_URL. */
   inspectBroker: (() => Promise<BrokerView>) | undefined;
   /** Encrypts by the first of these keys, and decrypts by all. */
-  sealing: Pick<Vault, "seal" | "open">;
+  sealing: Pick<Vault, "seal" | "open" | "marks">;
   /** The connection that the nodes coordinate through. Undefined for a node that is alone. */
   redis: RedisConnection | undefined;
   warnings: readonly string[];
@@ -151,6 +154,7 @@ async function openRabbit({ config, emit, backoff, isNodeFault }: OpenQueueDeps,
   const queue: NodeQueue = {
     ...failover,
     description: broker.description,
+    broker: broker.state,
     run: (perform, { concurrency, standIn: isStandIn }, signal) =>
       failover.run(perform, { concurrency, ...(isStandIn && { priority: STAND_IN_PRIORITY }) }, signal),
   };

@@ -107,7 +107,8 @@ const ROOMS: Record<string, string[]> = {
   [`${EWS}/items`]: [...MAIL, "shared/mail/net", `${EWS}/soap`, `${EWS}/client`, `${EWS}/sync`],
   [EWS]: [...MAIL, ...NET, "shared/mail/preflight-steps.ts", `${EWS}/*`],
   [`${GRAPH}/client`]: [...MAIL, ...WEB],
-  [`${GRAPH}/sync`]: [...MAIL, `${GRAPH}/client`],
+  [`${GRAPH}/notifications`]: [...MAIL, `${GRAPH}/client`],
+  [`${GRAPH}/sync`]: [...MAIL, `${GRAPH}/client`, `${GRAPH}/notifications`],
   [`${GRAPH}/items`]: [...MAIL, ...WEB, `${GRAPH}/client`],
   [`${GRAPH}/sending`]: [
     ...MAIL,

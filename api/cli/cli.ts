@@ -7,7 +7,6 @@ import { parseArgs } from "node:util";
 import { asProblem, Problem } from "../../shared/contract/problem.ts";
 import { applicationCommands } from "./commands/application.ts";
 import type { Command } from "./commands/command.ts";
-import { doctorCommands } from "./commands/doctor.ts";
 import { deliveryCommands } from "./commands/deliveries.ts";
 import { mailboxCommands } from "./commands/mailbox.ts";
 import { sendCommands } from "./commands/send.ts";
@@ -22,7 +21,6 @@ const COMMANDS: Record<string, Command> = {
   ...tokenCommands,
   ...applicationCommands,
   ...tailCommands,
-  ...doctorCommands,
 };
 
 const COMMON_OPTIONS = {

@@ -16,14 +16,10 @@ export function formatTable(names: string[], rows: unknown[][]): string {
     .join("\n");
 }
 
-/** The text in one line. Control characters are replaced, because mail servers and senders choose some of the text. */
-export function cleanLine(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim();
-}
-
+/** Control characters are replaced, because mail servers and senders choose some of the text. */
 function formatCell(value: unknown, most: number): string {
   const text = value === null || value === undefined || value === "" ? "-" : String(value);
-  const line = cleanLine(text);
+  const line = text.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim();
   return line.length > most ? `${line.slice(0, most - 1)}…` : line;
 }
 
