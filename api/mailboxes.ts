@@ -164,6 +164,8 @@ export function mailboxFromInput(input: MailboxInput, previous?: Mailbox): { mai
     createdAt: previous?.createdAt ?? now,
     updatedAt: now,
   });
+  if (previous?.former && mailbox.receive.protocol === "graph" && previous.address === mailbox.address)
+    mailbox.former = previous.former;
   if (previous && differs(previous.deliver, mailbox.deliver)) mailbox.endpointGone = false;
   if (existingSecret !== undefined || secretText === undefined) return { mailbox };
   return { mailbox, generated: new Secret(secretText) };

@@ -103,11 +103,11 @@ const ROOMS: Record<string, string[]> = {
     `${EWS}/soap`,
     `${EWS}/client`,
   ],
-  [`${EWS}/sync`]: [...MAIL, `${EWS}/soap`, `${EWS}/client`, `${EWS}/notifications`],
+  [`${EWS}/sync`]: [...MAIL, "shared/mail/exchange", `${EWS}/soap`, `${EWS}/client`, `${EWS}/notifications`],
   [`${EWS}/items`]: [...MAIL, "shared/mail/net", `${EWS}/soap`, `${EWS}/client`, `${EWS}/sync`],
   [EWS]: [...MAIL, ...NET, "shared/mail/preflight-steps.ts", `${EWS}/*`],
   [`${GRAPH}/client`]: [...MAIL, ...WEB],
-  [`${GRAPH}/sync`]: [...MAIL, `${GRAPH}/client`],
+  [`${GRAPH}/sync`]: [...MAIL, "shared/mail/exchange", `${GRAPH}/client`],
   [`${GRAPH}/items`]: [...MAIL, ...WEB, `${GRAPH}/client`],
   [`${GRAPH}/sending`]: [
     ...MAIL,
