@@ -15,10 +15,12 @@ import type { CallApi } from "./routes/console/page.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";
 import { pageRoutes } from "./routes/pages.ts";
 import { errorResponse, problemResponse } from "./http/problems.ts";
+import { checkRoutes } from "./routes/checks.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
+import { graphNotificationRoutes } from "./routes/graph-notifications.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { mailboxActionRoutes } from "./routes/mailbox-actions.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
@@ -29,16 +31,17 @@ import { consentPages, consentRoutes } from "./routes/consents.ts";
 import { moveRoutes } from "./routes/move-to-graph.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
+import { type CheckRunner, checkRunner } from "./checks/runner.ts";
 import { type ScopedDeps, scopedDeps } from "./scoped-deps.ts";
 import { sizingRoutes } from "./routes/sizing.ts";
 import type { Caller, Route } from "./http/route.ts";
 import type { ConnectionInfo } from "./http/server.ts";
 
 /** What is one for all routes of the node, whichever mailboxes their callers see. */
-type NodeWide = { startedAt: Date; seats: StreamSeats };
+type NodeWide = { startedAt: Date; seats: StreamSeats; checks: CheckRunner };
 
 /** Every route of the API. Specific paths come before general ones. */
-function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: AbortSignal): Route[] {
+function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, stop: AbortSignal): Route[] {
   return [
     ...tokenRoutes(deps),
     ...auditRoutes(deps),
@@ -54,6 +57,8 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats }: NodeWide, stop: Abort
     ...nodeRoutes(deps),
     ...sizingRoutes(),
     ...diagnosticRoutes(deps, startedAt),
+    ...graphNotificationRoutes(deps),
+    ...checkRoutes(deps, checks),
     ...healthRoutes(deps),
   ];
 }
@@ -66,7 +71,7 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const base = deps.config.BASE_PATH;
   const guesses = guessLimiter(deps.facts.emit, deps.store.wrongCredentials);
   const authenticate = authenticator({ config: deps.config, store: deps.store, guesses, emit: deps.facts.emit });
-  const nodeWide = { startedAt: new Date(), seats: createStreamSeats() };
+  const nodeWide = { startedAt: new Date(), seats: createStreamSeats(), checks: checkRunner(deps, signal) };
   const scopedFor = keepRecent((prefix) => scopedDeps(deps, prefix));
   const routesFor = keepRecent((prefix) => apiRoutes(scopedFor(prefix), nodeWide, signal));
   const api = routesFor("");
@@ -76,8 +81,9 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const routes = [...api, ...pageRoutes(deps, api), ...consent, ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
-  const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));
-  const isPublic = (path: string) => publicPaths.has(path) || findRoute(consolePages, base, path) !== undefined;
+  const publicPaths = new Set(publicRoutes.flatMap((route) => extraPaths(route, base)));
+  const isPublic = (path: string) =>
+    publicPaths.has(path) || findRoute([...publicRoutes, ...consolePages], base, path) !== undefined;
 
   const routeName = ({ method, path }: { method: string; path: string }) =>
     findRoute(routes, base, path)?.path ?? creatio.routeName(method, path) ?? "unknown";

@@ -3,13 +3,13 @@ import { MailboxStatus } from "../shared/contract/mailbox.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { ApiDeps } from "./deps.ts";
 
-/** Mailboxes by status, deliveries by state and waiting tasks, as the store has them now. */
-export async function collectCounts({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {
-  const [all, enabled, deliveries, taskDepth, ...byStatus] = await Promise.all([
+/** Mailboxes by status and deliveries by state, as the store has them now. */
+export async function collectStoreCounts(store: ApiDeps["store"]) {
+  const [all, enabled, deliveries, size, ...byStatus] = await Promise.all([
     store.mailboxes.list({ limit: 1 }),
     store.mailboxes.listEnabled(),
     store.deliveries.getCounts(),
-    getTaskDepth(tasks),
+    store.measure(),
     ...MailboxStatus.options.map(async (status) => {
       const { total } = await store.mailboxes.list({ limit: 1, status });
       return [status, total] as const;
@@ -22,6 +22,12 @@ export async function collectCounts({ store, tasks }: Pick<ApiDeps, "store" | "t
       byStatus: Object.fromEntries(byStatus.filter(([, total]) => total > 0)),
     },
     deliveries,
-    tasks: taskDepth.tasks,
+    size,
   };
+}
+
+/** The same, and the tasks in the queue. */
+export async function collectCounts({ store, tasks }: Pick<ApiDeps, "store" | "tasks">) {
+  const [counts, taskDepth] = await Promise.all([collectStoreCounts(store), getTaskDepth(tasks)]);
+  return { ...counts, tasks: taskDepth.tasks };
 }

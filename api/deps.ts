@@ -2,14 +2,18 @@
 import type { Config } from "../shared/config.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
+import type { Egress } from "../shared/egress.ts";
 import type { NodeDescription } from "../shared/nodes/heartbeats.ts";
 import type { GraphDeps } from "../shared/mail/graph/client/session.ts";
 import type { PreflightReport } from "../shared/mail/mail.ts";
 import type { LoginGate } from "../shared/mail/net/login-gate.ts";
+import type { BrokerView } from "../shared/queue/rabbitmq/queue.ts";
 import type { ParkedTasks, TaskSender, TaskSource } from "../shared/queue/queue.ts";
+import type { RedisConnection } from "../shared/store/redis/connection/client.ts";
 import type { Store } from "../shared/store/store.ts";
-import type { Vault } from "../shared/store/vault.ts";
+import type { KeyName, Vault } from "../shared/store/vault.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
+import type { HintRelay } from "./hint-relay.ts";
 
 /**
  * Short connections to a mail server for an HTTP request. Each one is opened and closed (or borrowed) for that request.
@@ -18,6 +22,8 @@ export type MailVisits = {
   listFolders(mailbox: Mailbox, signal: AbortSignal): Promise<Folder[]>;
   /** A failed step does not reject: the report says it. */
   preflight(mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport>;
+  /** The same for a registered mailbox. It uses its stored tokens, and stores a new one if the server gives one. */
+  preflightStored(mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport>;
   /** The RFC 822 bytes of one message. Throws `gone` when the server no longer has it. */
   fetchRaw(ref: MessageRef, mailbox: Mailbox, signal: AbortSignal): Promise<Uint8Array>;
   /** All messages received at or after `date`, in batches of one folder each. */
@@ -49,6 +55,24 @@ export type LiveNodes = { now(): Promise<NodeDescription[]>; known(): readonly N
 /** `ok` says whether the node can do its work. Each check that is not ok has a cause. */
 export type Readiness = { ok: boolean; checks: { name: string; ok: boolean; cause?: string }[] };
 
+/** What the checks of the diagnostics ask, besides what every route has. */
+export type Probes = {
+  /** The name of this node. */
+  name: string;
+  settingWarnings: readonly string[];
+  /** The guard of connections to endpoints. */
+  egress: Egress;
+  /** The guard of connections to this service by its own address, which no client may reach. */
+  ownEgress: Egress;
+  /** Undefined with the embedded store. */
+  redis: RedisConnection | undefined;
+  /** Undefined without RabbitMQ. */
+  inspectBroker: (() => Promise<BrokerView>) | undefined;
+  keyring: readonly KeyName[];
+  /** Names for a text that only the nodes of this installation can compute. */
+  marks(text: string): string[];
+};
+
 export type ApiDeps = {
   config: Config;
   version: string;
@@ -65,6 +89,8 @@ export type ApiDeps = {
   /** Requests to providers, while a person connects a mailbox. */
   outbound: GraphDeps;
   ready(): Promise<Readiness>;
+  probes: Probes;
   /** Encrypts what browsers keep for the node, and decrypts it on every node. */
   sealing: Pick<Vault, "seal" | "open">;
+  graphHints: HintRelay;
 };

@@ -27,6 +27,7 @@ export function mailVisits({ connect, preflight }: MailVisitsDeps): MailVisits {
   return {
     // It uses an id that does not exist, so that it tries these credentials and not stored ones.
     preflight: (mailbox, signal) => preflight({ ...mailbox, id: randomUUID() }, signal),
+    preflightStored: preflight,
     async listFolders(mailbox, signal) {
       const connection = connect(mailbox);
       try {

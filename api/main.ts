@@ -4,10 +4,13 @@ import manifest from "../package.json" with { type: "json" };
 import { type Config, readConfig } from "../shared/config.ts";
 import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
-import { portOfUrl } from "../shared/egress.ts";
+import { backendServers } from "../shared/backends.ts";
+import { egress, portOfUrl } from "../shared/egress.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
+import { findApiFault } from "../shared/queue/broker-state.ts";
+import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { PerformTask } from "../shared/queue/queue.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
@@ -15,13 +18,14 @@ import { metrics } from "../shared/telemetry/metrics.ts";
 import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
-import { collectCounts } from "./counts.ts";
-import type { Readiness } from "./deps.ts";
+import { collectStoreCounts } from "./counts.ts";
+import type { Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
 import { closedMailboxRemover } from "./closed-mailboxes.ts";
+import { hintRelay } from "./hint-relay.ts";
 import { serve } from "./http/server.ts";
 import { probeEndpoint } from "./probe-endpoint.ts";
 import { mailVisits } from "./mail-visits.ts";
@@ -51,7 +55,7 @@ export async function runApiNode(config: Config, stop: AbortSignal, options: Sta
 }
 
 async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
-  const { config, store, queue, facts, backoff, connect, logins, sealing } = node;
+  const { config, store, queue, facts, backoff, connect, logins, sealing, graphPush } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
   const standIn = config.RABBITMQ_URL.length > 0;
@@ -66,12 +70,11 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
   const countsDeps = { store, tasks: queue };
   const { unserved } = nodeSubscriptions;
-  const metricsRegistry = metrics(async () => ({
-    ...(await collectCounts(countsDeps)),
-    unserved: unserved(),
-    connections: connections(),
-    ready: Number(node.readiness.problem === null),
-  }));
+  const metricsRegistry = metrics({
+    store: () => collectStoreCounts(store),
+    tasks: async () => (await getTaskDepth(queue)).tasks,
+    node: () => ({ unserved: unserved(), connections: connections(), ...describeWork(node) }),
+  });
   facts.subscribe(metricsRegistry.onFact);
 
   const wake = () => {
@@ -84,7 +87,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
   const { crm, inHand } = localWorker;
-  const answering = { mail, crm, logins, outbound: node.mail, sealing };
+  const graphHints = hintRelay(graphPush, ownership.hints);
+  const answering = { mail, crm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     ...countsDeps,
     parked: queue,
@@ -93,6 +97,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     facts,
     metrics: metricsRegistry,
     ...answering,
+    probes: probesOf(node),
     ready: () => checkReadiness(node),
   };
   const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
@@ -124,6 +129,11 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   }
 }
 
+function probesOf({ config, ...node }: Node): Probes {
+  const own = { backends: backendServers(config), host: config.HOST, ports: new Set<number>() };
+  return { ...node, ownEgress: egress("allow", { nat64: config.NAT64_PREFIXES, own }) };
+}
+
 /** Performs tasks while the node is ready. With `standIn` it takes only what workers have no room for. */
 function taskTaker(
   { queue, readiness }: Node,
@@ -144,8 +154,15 @@ function reportStart({ config, store, queue, ownPorts, facts: { emit } }: Node, 
   emit({ kind: "service.warned", about: "No API_TOKENS: only programs on this machine may call (127.0.0.1)" });
 }
 
-async function checkReadiness({ readiness }: Node): Promise<Readiness> {
-  const checks = (await readiness.check()).map(({ name, problem }) => ({
+/** For the metrics. */
+function describeWork({ readiness, queue }: Node) {
+  return { isReady: readiness.problem === null, isQueueUp: !queue.broker?.().sending.problem };
+}
+
+async function checkReadiness({ readiness, queue }: Node): Promise<Readiness> {
+  const broker = queue.broker?.();
+  const queueChecks = broker ? [{ name: "queue", problem: findApiFault(broker) }] : [];
+  const checks = [...(await readiness.check()), ...queueChecks].map(({ name, problem }) => ({
     name,
     ok: problem === null,
     ...(problem && { cause: problem.message }),

@@ -28,7 +28,8 @@ export async function probeEndpoint(
   const elapsedMs = () => Math.round(performance.now() - startedAt);
   const url = new URL(deliver.url);
   try {
-    const status = await withTimeout(STEP_MS, `${url.host}: the answer`, askHead(egress, url, signal), signal);
+    const asked = askHead(egress, url, STEP_MS, signal);
+    const { status } = await withTimeout(STEP_MS, `${url.host}: the answer`, asked, signal);
     if (status === 410) throw new Problem("endpoint_gone", `${url.host} answers 410 Gone: nothing would be delivered`);
     return { name: "deliver", ok: true, ms: elapsedMs(), detail: `${url.host} answers HEAD with HTTP ${status}` };
   } catch (error) {
@@ -40,32 +41,56 @@ export async function probeEndpoint(
   }
 }
 
-/** The status of the answer. The words after it may be anything. */
-async function askHead(egress: Egress, url: URL, signal: AbortSignal): Promise<number> {
+/** What an endpoint answered. `date` is its clock, `certificateUntil` when its certificate expires; null if unknown. */
+export type EndpointHead = { status: number; date: Date | null; certificateUntil: Date | null };
+
+/**
+ * The head of the answer to HEAD. The words in it may be anything. Connecting and TLS take half of `ms` each at most; the
+ * caller bounds the wait for the answer.
+ */
+export async function askHead(egress: Egress, url: URL, ms: number, signal: AbortSignal): Promise<EndpointHead> {
   const isTls = url.protocol === "https:";
-  const raw = await egress.connect({ host: url.hostname, port: portOfUrl(url), timeoutMs: STEP_MS / 2 }, signal);
+  const raw = await egress.connect({ host: url.hostname, port: portOfUrl(url), timeoutMs: ms / 2 }, signal);
   raw.on("error", () => undefined);
+  const close = () => raw.destroy();
+  signal.addEventListener("abort", close, { once: true });
   try {
-    const socket = isTls ? await upgradeToTls(raw, { host: url.hostname }, STEP_MS / 2, signal) : raw;
+    const tls = isTls ? await upgradeToTls(raw, { host: url.hostname }, ms / 2, signal) : undefined;
+    const socket = tls ?? raw;
     const head = [`HEAD ${url.pathname}${url.search} HTTP/1.1`, `host: ${url.host}`, EXPECTATION, "connection: close"];
     socket.write(`${head.join("\r\n")}\r\n\r\n`);
-    return await readStatus(socket);
+    return { ...(await readHead(socket)), certificateUntil: toDate(tls?.getPeerCertificate().valid_to) };
   } finally {
+    signal.removeEventListener("abort", close);
     raw.destroy();
   }
 }
 
-function readStatus(socket: Socket): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
+/** After the status line the rest of the head may take this long. It is not needed. */
+const REST_MS = 500;
+
+function readHead(socket: Socket): Promise<Pick<EndpointHead, "status" | "date">> {
+  const { promise, resolve, reject } = Promise.withResolvers<Pick<EndpointHead, "status" | "date">>();
   let text = "";
-  const fail = () =>
-    reject(new Problem("endpoint", text ? "It does not answer in HTTP" : "It closed the connection without an answer"));
+  let timer: NodeJS.Timeout | undefined;
+  const finish = () => {
+    clearTimeout(timer);
+    const status = /^HTTP\/\d[.\d]{0,3} ([1-5]\d\d)[ \r\n]/.exec(text)?.[1];
+    if (status !== undefined)
+      return resolve({ status: Number(status), date: toDate(/^date:(.*)$/im.exec(text)?.[1]?.trim()) });
+    const why = text ? "It does not answer in HTTP" : "It closed the connection without an answer";
+    return reject(new Problem("endpoint", why));
+  };
   socket.on("data", (chunk: Buffer) => {
     text += chunk.toString("latin1");
-    const status = /^HTTP\/\d[.\d]{0,3} ([1-5]\d\d)[ \r\n]/.exec(text)?.[1];
-    if (status !== undefined) resolve(Number(status));
-    else if (text.length > MAX_HEAD_BYTES) fail();
+    if (text.includes("\r\n\r\n") || text.length > MAX_HEAD_BYTES) finish();
+    else if (/^HTTP\/\S+ \d{3}/.test(text)) timer ??= setTimeout(finish, REST_MS);
   });
-  for (const event of ["end", "close", "error"]) socket.on(event, fail);
+  for (const event of ["end", "close", "error"]) socket.on(event, finish);
   return promise;
+}
+
+function toDate(text: string | undefined): Date | null {
+  const ms = Date.parse(text ?? "");
+  return Number.isNaN(ms) ? null : new Date(ms);
 }

@@ -3,11 +3,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { Problem } from "./contract/problem.ts";
+import type { BrokerState } from "./queue/broker-state.ts";
 import { failoverQueue } from "./queue/failover.ts";
 import type { RedisQueue } from "./queue/redis/queue.ts";
 import { sqliteQueue } from "./queue/sqlite/queue.ts";
 import type { PerformTask, TaskFailure, TaskQueue } from "./queue/queue.ts";
 import { parseRabbitUrl } from "./queue/rabbitmq/address.ts";
+import type { BrokerView } from "./queue/rabbitmq/queue.ts";
 import { parseRedisUrl } from "./store/redis/connection/url.ts";
 import type { RedisConnection } from "./store/redis/connection/client.ts";
 import { type NodeReadiness, nodeReadiness } from "./readiness.ts";
@@ -21,6 +23,8 @@ import type { Backoff } from "./time.ts";
 export type NodeQueue = Omit<TaskQueue, "run"> & {
   /** For the line that a node logs at its start. It has no passwords. */
   readonly description: string;
+  /** What is known about the broker. Undefined for a queue without one. */
+  readonly broker?: () => BrokerState;
   /** Takes tasks until the signal aborts. With `standIn`, only those that no worker has room for. */
   run(perform: PerformTask, options: { concurrency: number; standIn: boolean }, signal: AbortSignal): Promise<void>;
 };
@@ -31,8 +35,12 @@ export type Backends = {
   readiness: NodeReadiness;
   /** The names of the encryption keys that this node has. */
   keyring: readonly KeyName[];
+  /** See `Vault.marks`. */
+  marks: Vault["marks"];
+  /** Asks RabbitMQ about itself. Undefined without RABBITMQ_URL. */
+  inspectBroker: (() => Promise<BrokerView>) | undefined;
   /** Encrypts by the first of these keys, and decrypts by all. */
-  sealing: Pick<Vault, "seal" | "open">;
+  sealing: Pick<Vault, "seal" | "open" | "marks">;
   /** The connection that the nodes coordinate through. Undefined for a node that is alone. */
   redis: RedisConnection | undefined;
   warnings: readonly string[];
@@ -55,8 +63,7 @@ export async function openBackends(deps: OpenBackendsDeps): Promise<Backends> {
 }
 
 async function openEmbedded({ config, emit, backoff }: OpenBackendsDeps, secretVault: Vault): Promise<Backends> {
-  const path = config.DATA_DIR === ":memory:" ? config.DATA_DIR : join(config.DATA_DIR, "email-listener.db");
-  const store = await sqliteStore({ path, vault: secretVault, ...storeLimits(config) });
+  const store = await sqliteStore({ path: sqlitePath(config), vault: secretVault, ...storeLimits(config) });
   const readiness = nodeReadiness({ store, emit });
   const { isNodeFault } = readiness;
   const queue = sqliteQueue({ database: store.database, backoff, isNodeFault, onFailed: taskFailureReporter(emit) });
@@ -64,12 +71,19 @@ async function openEmbedded({ config, emit, backoff }: OpenBackendsDeps, secretV
     store,
     readiness,
     keyring: secretVault.keyring,
+    marks: secretVault.marks,
+    inspectBroker: undefined,
     sealing: secretVault,
     queue: { ...queue, description: "in process" },
     redis: undefined,
     warnings: [],
     close: () => store.close(),
   };
+}
+
+/** The file of the embedded store, or `:memory:`. */
+export function sqlitePath({ DATA_DIR }: Pick<Config, "DATA_DIR">): string {
+  return DATA_DIR === ":memory:" ? DATA_DIR : join(DATA_DIR, "email-listener.db");
 }
 
 /** The clients of Redis and RabbitMQ are loaded only where they are used, because they need memory. */
@@ -85,6 +99,8 @@ async function openShared(deps: OpenBackendsDeps, secretVault: Vault): Promise<B
     store,
     readiness,
     keyring: secretVault.keyring,
+    marks: secretVault.marks,
+    inspectBroker: broker?.inspect,
     sealing: secretVault,
     queue: broker?.queue ?? { ...inRedis, description: "redis, each node performs tasks" },
     redis: store.redis,
@@ -138,10 +154,11 @@ async function openRabbit({ config, emit, backoff, isNodeFault }: OpenQueueDeps,
   const queue: NodeQueue = {
     ...failover,
     description: broker.description,
+    broker: broker.state,
     run: (perform, { concurrency, standIn: isStandIn }, signal) =>
       failover.run(perform, { concurrency, ...(isStandIn && { priority: STAND_IN_PRIORITY }) }, signal),
   };
-  return { queue, warnings, close: broker.close };
+  return { queue, warnings, inspect: broker.inspect, close: broker.close };
 }
 
 /** Lower than the priority of the workers: RabbitMQ gives a stand-in only what no worker has room for. */

@@ -8,7 +8,7 @@ import type { Emit } from "./telemetry/events.ts";
 import { sleep } from "./time.ts";
 
 /** `problem` is null when the check passed. */
-export type ReadinessCheck = { name: "store" | "keys"; problem: Problem | null };
+export type ReadinessCheck = { name: "store" | "keys" | "queue"; problem: Problem | null };
 
 export interface NodeReadiness {
   /** What the last looks found; null while the node is ready. */

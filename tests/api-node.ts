@@ -1,15 +1,17 @@
 /** The HTTP face over a real socket, for tests: real store, real queue, real mail server; only the subscriptions do nothing. */
 import assert from "node:assert/strict";
 import { createApp } from "../api/app.ts";
-import { collectCounts } from "../api/counts.ts";
+import { collectStoreCounts } from "../api/counts.ts";
 import type { Readiness } from "../api/deps.ts";
 import { serve } from "../api/http/server.ts";
+import { hintRelay } from "../api/hint-relay.ts";
 import { mailVisits } from "../api/mail-visits.ts";
 import { readConfig } from "../shared/config.ts";
 import type { Delivery } from "../shared/contract/delivery.ts";
 import type { MessageRef } from "../shared/contract/message.ts";
 import type { Task } from "../shared/contract/task.ts";
 import { egress } from "../shared/egress.ts";
+import { graphPush } from "../shared/mail/graph/notifications/push.ts";
 import { loginGate } from "../shared/mail/net/login-gate.ts";
 import { oauthTokens } from "../shared/mail/oauth/tokens.ts";
 import { openMailbox, runPreflight } from "../shared/mail/open.ts";
@@ -64,10 +66,11 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     connections: () => ({ open: 7 }),
     unserved: () => 0,
   };
-  const measured = metrics(async () => ({
-    ...(await collectCounts({ store, tasks: queue })),
-    connections: subscriptions.connections(),
-  }));
+  const measured = metrics({
+    store: () => collectStoreCounts(store),
+    tasks: () => queue.depth(),
+    node: () => ({ connections: subscriptions.connections() }),
+  });
   facts.subscribe(measured.onFact);
   const logins = loginGate({ ...store, backoff: backoffs(1) });
   const refreshTokens = storedRefreshTokens(store.mailboxes);
@@ -94,7 +97,19 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
-  const app = createApp({ ...deps, nodes, ready: async () => node.readiness, sealing: keys }, stop.signal);
+  const probes = {
+    name: self.name,
+    settingWarnings: [],
+    egress: egress("allow"),
+    ownEgress: egress("allow"),
+    redis: undefined,
+    inspectBroker: undefined,
+    keyring: keys.keyring,
+    marks: keys.marks,
+  };
+  const push = graphPush({ publicUrls: [], basePath: "", marks: keys.marks, scale: 1 });
+  const answering = { ready: async () => node.readiness, sealing: keys, graphHints: hintRelay(push, undefined) };
+  const app = createApp({ ...deps, probes, nodes, ...answering }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();

@@ -4,14 +4,16 @@ import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect } from "amqplib";
+import { clusterEnv } from "./cluster-rig.ts";
 import { documentsOf, type Manifest } from "./deploy/manifests.ts";
 import { mountVolume } from "./deploy/volume.ts";
 import { freePorts } from "./servers/ports.ts";
 import { type Program, removeFolder, startProgram, temporaryFolder } from "./servers/program.ts";
-import { installedOrSkip } from "./servers/provide.ts";
+import { isInstalled, redisOrSkip } from "./servers/provide.ts";
 import { type RabbitMq, startRabbitMq } from "./servers/rabbitmq.ts";
 import { redisAnswers, redisCommand } from "./servers/redis.ts";
 import { eventually } from "./servers/waiting.ts";
+import { type Service, startService } from "./service.ts";
 
 /** The pod of a component's StatefulSet, and its first container. */
 function podOf(component: string) {
@@ -22,51 +24,57 @@ function podOf(component: string) {
 }
 
 let bin = "";
+/** The RabbitMQ of the manifests, on a volume. All tests share it, because a start takes seconds. */
+let sharedRabbit: RabbitMq | undefined;
+const cookieModes: string[] = [];
+const rabbitPod = podOf("rabbitmq");
+let mountPolicy: string = rabbitPod.security.fsGroupChangePolicy;
+
 before(async () => {
   bin = await temporaryFolder("bin");
+  if (await isInstalled("rabbitmq")) sharedRabbit = await startRabbitMq({ command: startAsPod });
 });
-after(() => removeFolder(bin));
+after(async () => {
+  await sharedRabbit?.remove();
+  await removeFolder(bin);
+});
+
+/** Mounts the folder as the volume, and starts the broker by the command of the manifest. */
+async function startAsPod(start: string, folder: string): Promise<[string, ...string[]]> {
+  const { security, command } = rabbitPod;
+  await mountVolume(folder, { ...security, fsGroupChangePolicy: mountPolicy });
+  cookieModes.push(((await stat(join(folder, ".erlang.cookie"))).mode & 0o777).toString(8));
+  await writeFile(join(bin, "docker-entrypoint.sh"), `#!/bin/sh\n${start}`);
+  await chmod(join(bin, "docker-entrypoint.sh"), 0o755);
+  const [sh = "", c = "", script = ""] = command;
+  return [sh, c, `PATH="${bin}:$PATH"; ${script.replaceAll("/var/lib/rabbitmq", folder)}`];
+}
 
 describe("a pod with a volume lives again after it was killed", () => {
   test("RabbitMQ: with the modes that Kubernetes gives, and where a restored volume has an open cookie", async (t) => {
-    if (!(await installedOrSkip(t, "rabbitmq"))) return;
-    const { security, command } = podOf("rabbitmq");
-    const cookieModes: number[] = [];
-    let policy = security.fsGroupChangePolicy;
-    const rabbit: RabbitMq = await startRabbitMq({
-      async command(start, folder) {
-        await mountVolume(folder, { ...security, fsGroupChangePolicy: policy });
-        cookieModes.push((await stat(join(folder, ".erlang.cookie"))).mode & 0o777);
-        await writeFile(join(bin, "docker-entrypoint.sh"), `#!/bin/sh\n${start}`);
-        await chmod(join(bin, "docker-entrypoint.sh"), 0o755);
-        const [sh = "", c = "", script = ""] = command;
-        return [sh, c, `PATH="${bin}:$PATH"; ${script.replaceAll("/var/lib/rabbitmq", folder)}`];
-      },
-    });
-    t.after(() => rabbit.remove());
-    await withChannel(rabbit, async (channel) => {
+    const broker = sharedRabbit;
+    if (!broker) return t.skip("no rabbitmq");
+    await withChannel(broker, async (channel) => {
       await channel.assertQueue("kept", { durable: true });
       channel.sendToQueue("kept", Buffer.from("still here"), { persistent: true });
       await channel.waitForConfirms();
     });
     // The root of the volume is right now, so its files stay as they are.
-    for (const next of [policy, "Always"]) {
-      await rabbit.kill();
-      policy = next;
-      await rabbit.start();
-      await withChannel(rabbit, async (channel) => {
+    for (const next of [mountPolicy, "Always"]) {
+      // A broker that is killed right after a queue was declared may forget the queue.
+      await (next === mountPolicy ? broker.stop() : broker.kill());
+      mountPolicy = next;
+      await broker.start();
+      await withChannel(broker, async (channel) => {
         const message = await channel.get("kept");
         assert.equal(message && message.content.toString(), "still here");
       });
     }
-    assert.deepEqual(
-      cookieModes.map((mode) => mode.toString(8)),
-      ["660", "400", "660"],
-    );
+    assert.deepEqual(cookieModes, ["660", "400", "660"]);
   });
 
   test("Redis", async (t) => {
-    if (!(await installedOrSkip(t, "redis"))) return;
+    if (!(await isInstalled("redis"))) return t.skip("no redis");
     const { security, command } = podOf("redis");
     const folder = await temporaryFolder("volume");
     const [port = 0] = await freePorts(1);
@@ -94,6 +102,60 @@ describe("a pod with a volume lives again after it was killed", () => {
     }
   });
 });
+
+describe("a node says whether it can do its work", () => {
+  test("with a wrong password it is not ready until RabbitMQ accepts it; later it is, and RabbitMQ may be away", async (t) => {
+    const rabbit = sharedRabbit;
+    if (!rabbit) return t.skip("no rabbitmq");
+    const redis = await redisOrSkip(t, {}, { owned: true });
+    if (!redis) return;
+    const env = {
+      ...clusterEnv({ redisUrl: redis.url, rabbitUrl: `amqp://127.0.0.1:${rabbit.port}` }),
+      RABBITMQ_LOGIN: "listener",
+      RABBITMQ_PASSWORD: "mistyped",
+    };
+    const nodes = await Promise.all([startService(env), startService(env, undefined, "worker")]);
+    t.after(() => Promise.all(nodes.map((node) => node.end())));
+    for (const node of nodes) {
+      const { ok, checks } = await node.until("RabbitMQ to refuse it", async () => {
+        const answer = await readiness(node);
+        return /refuses the login/.test(JSON.stringify(answer)) && answer;
+      });
+      assert.equal(ok, false);
+      assert.deepEqual(
+        checks.filter((check: { ok: boolean }) => !check.ok).map(({ name }: { name: string }) => name),
+        ["queue"],
+      );
+    }
+    await rabbit.api("PUT", "/users/listener", { password: "mistyped", tags: "" });
+    const all = { configure: ".*", write: ".*", read: ".*" };
+    await rabbit.api("PUT", "/permissions/%2F/listener", all);
+    for (const node of nodes) {
+      await node.until("readiness", async () => (await readiness(node)).ok);
+      await node.until("the metric of the queue", () => metric(node, "queue_up 1"));
+    }
+    await rabbit.kill();
+    for (const node of nodes) {
+      await node.until("to notice that RabbitMQ is away", () => metric(node, "queue_up 0"));
+      assert.equal((await readiness(node)).ok, true, "tasks wait in Redis");
+      assert.equal(await metric(node, "store_up 1"), true);
+    }
+    await redis.pause();
+    for (const node of nodes) {
+      assert.equal(await metric(node, "store_up 0"), true);
+      assert.equal((await readiness(node)).ok, false);
+    }
+    await redis.resume();
+    for (const node of nodes) await node.until("readiness", async () => (await readiness(node)).ok);
+  });
+});
+
+const readiness = async (node: Service) => (await node.call("GET", "/readyz")).body;
+
+async function metric(node: Service, line: string): Promise<boolean> {
+  const { body } = await node.call("GET", "/metrics");
+  return String(body).includes(`\nemail_listener_${line}\n`);
+}
 
 type ConfirmChannel = Awaited<ReturnType<Awaited<ReturnType<typeof connect>>["createConfirmChannel"]>>;
 

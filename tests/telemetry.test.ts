@@ -10,7 +10,7 @@ import { history } from "../shared/telemetry/history.ts";
 import { logTo } from "../shared/telemetry/log.ts";
 import { batchWrites } from "../shared/telemetry/log-stream.ts";
 import { recentWaits } from "../shared/queue/recent-waits.ts";
-import { type MetricCounts, metrics } from "../shared/telemetry/metrics.ts";
+import { type MetricSources, metrics, type StoreCounts } from "../shared/telemetry/metrics.ts";
 import { startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
 import { movableClock } from "./clock.ts";
@@ -178,9 +178,14 @@ describe("a subscriber of facts that throws", () => {
 });
 
 describe("metrics", () => {
-  const empty: MetricCounts = { mailboxes: { byStatus: {} }, deliveries: {}, tasks: {}, connections: { open: 0 } };
-  const rendered = async (facts: FactBody[], count: () => Promise<MetricCounts> = async () => empty) => {
-    const measured = metrics(count);
+  const empty: StoreCounts = { mailboxes: { byStatus: {} }, deliveries: {} };
+  const sources: MetricSources = {
+    store: async () => empty,
+    tasks: async () => ({}),
+    node: () => ({ connections: { open: 0 } }),
+  };
+  const rendered = async (facts: FactBody[]) => {
+    const measured = metrics(sources);
     for (const fact of facts) measured.onFact({ at, ...fact });
     return measured.render();
   };
@@ -216,13 +221,15 @@ describe("metrics", () => {
 
   test("ask for what is counted at each rendering, and forget a status that nobody has any more", async () => {
     let byStatus: Record<string, number> = { listening: 2, paused: 1 };
-    const counted = async () => ({
-      ...empty,
-      mailboxes: { byStatus, enabled: 6 },
-      deliveries: { parked: 4, spoolBytes: 99 },
-      tasks: { ready: 5, longestWaitSeconds: 1.5 },
+    const measured = metrics({
+      ...sources,
+      store: async () => ({
+        mailboxes: { byStatus, enabled: 6 },
+        deliveries: { parked: 4, spoolBytes: 99 },
+        size: { usedBytes: 10, limitBytes: 20 },
+      }),
+      tasks: async () => ({ ready: 5, longestWaitSeconds: 1.5 }),
     });
-    const measured = metrics(counted);
     const first = await measured.render();
     for (const line of [
       'mailboxes{status="paused"} 1',
@@ -232,6 +239,9 @@ describe("metrics", () => {
       "mailboxes_enabled 6",
       "mailboxes_wanted 6",
       "task_wait_seconds 1.5",
+      "store_used_bytes 10",
+      "store_limit_bytes 20",
+      "queue_up 1",
     ]) {
       assert.ok(first.includes(`email_listener_${line}\n`), line);
     }
@@ -264,9 +274,12 @@ describe("metrics", () => {
 
   test("while the store is away they are told without its counts", async () => {
     let away = false;
-    const measured = metrics(async () => {
-      if (away) throw new Error("Redis is away");
-      return { ...empty, mailboxes: { byStatus: { listening: 3 }, enabled: 3 } };
+    const measured = metrics({
+      ...sources,
+      async store() {
+        if (away) throw new Error("Redis is away");
+        return { ...empty, mailboxes: { byStatus: { listening: 3 }, enabled: 3 } };
+      },
     });
     assert.match(
       await measured.render(),
@@ -279,8 +292,16 @@ describe("metrics", () => {
     assert.doesNotMatch(text, /email_listener_mailboxes(_enabled|_wanted)?(\{| \d)/);
   });
 
+  test("do not wait for a store and a queue that hang", async () => {
+    const never = new Promise<never>(() => undefined);
+    const text = await metrics({ ...sources, store: () => never, tasks: () => never }).render();
+    for (const line of ["store_up 0", "queue_up 0", "ready 1", "connections_open 0"])
+      assert.ok(text.includes(`email_listener_${line}\n`), line);
+    assert.doesNotMatch(text, /email_listener_(tasks|task_wait_seconds|spool_bytes)(\{| \d)/);
+  });
+
   test("of two nodes in one process do not meet, and those of the process are there", async () => {
-    const [one, two] = [metrics(async () => empty), metrics(async () => empty)];
+    const [one, two] = [metrics(sources), metrics(sources)];
     one.onFact({ at, ...delivered });
     assert.ok(!(await two.render()).includes('outcome="delivered"'));
     assert.match(await one.render(), /process_resident_memory_bytes \d+/);

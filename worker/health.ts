@@ -1,7 +1,7 @@
 /** What machines ask a worker: alive, ready, metrics. */
 import { createServer, type ServerResponse } from "node:http";
 import { asProblem } from "../shared/contract/problem.ts";
-import type { NodeReadiness } from "../shared/readiness.ts";
+import type { ReadinessCheck } from "../shared/readiness.ts";
 import type { Metrics } from "../shared/telemetry/metrics.ts";
 
 export type HealthServer = { url: string; close(): Promise<void> };
@@ -9,7 +9,7 @@ export type HealthServer = { url: string; close(): Promise<void> };
 /** Serves `/healthz`, `/readyz` and `/metrics`, and nothing else. Rejects if it cannot listen on the port. */
 export async function healthServer(
   where: { host: string; port: number },
-  { check, measured }: { check: NodeReadiness["check"]; measured: Pick<Metrics, "render" | "contentType"> },
+  { check, measured }: { check: () => Promise<ReadinessCheck[]>; measured: Pick<Metrics, "render" | "contentType"> },
 ): Promise<HealthServer> {
   const handlers: Record<string, (response: ServerResponse) => Promise<void>> = {
     async "/healthz"(response) {

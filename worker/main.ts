@@ -10,7 +10,9 @@ import { asProblem, Problem } from "../shared/contract/problem.ts";
 import { portOfUrl } from "../shared/egress.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import { joinCluster } from "../shared/nodes/cluster.ts";
+import { findWorkerFault } from "../shared/queue/broker-state.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
+import type { ReadinessCheck } from "../shared/readiness.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
@@ -41,15 +43,21 @@ async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
   const { WORKER_CONCURRENCY: concurrency } = config;
   const work = worker({ ...node, tasks: queue, emit, watched: new Map(), concurrency });
   const cluster = await joinCluster({ ...node, redis }, { role: "worker", capacity: 0, mailboxes: () => 0 });
-  const measured = metrics(async () => ({
-    mailboxes: { byStatus: {} },
-    deliveries: await store.deliveries.getCounts(),
-    tasks: (await getTaskDepth(queue)).tasks,
-    connections: { open: work.readers.count() },
-    ready: Number(readiness.problem === null),
-  }));
+  const measured = metrics({
+    store: async () => ({ mailboxes: { byStatus: {} }, deliveries: await store.deliveries.getCounts() }),
+    tasks: async () => (await getTaskDepth(queue)).tasks,
+    node: () => ({
+      connections: { open: work.readers.count() },
+      isReady: readiness.problem === null,
+      isQueueUp: !queue.broker?.().sending.problem,
+    }),
+  });
   facts.subscribe(measured.onFact);
-  const health = await healthServer({ host: config.HOST, port: config.PORT }, { check: readiness.check, measured });
+  const check = async (): Promise<ReadinessCheck[]> => {
+    const broker = queue.broker?.();
+    return [...(await readiness.check()), { name: "queue", problem: broker ? findWorkerFault(broker) : null }];
+  };
+  const health = await healthServer({ host: config.HOST, port: config.PORT }, { check, measured });
   node.ownPorts.add(portOfUrl(new URL(health.url)));
   const backends = { store: store.description, queue: queue.description };
   emit({ kind: "service.started", version: manifest.version, url: health.url, ...backends });

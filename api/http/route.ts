@@ -32,6 +32,8 @@ export type RouteSpec = {
   problems: ProblemCode[];
   /** Request headers that have a meaning here, with their description. */
   requestHeaders?: Record<string, string>;
+  /** The body may be left out. It then counts as `{}`. */
+  bodyOptional?: true;
   /** How large the body may be; a megabyte by default. */
   maxBodyBytes?: number;
   /** False for a route that changes nothing although it is no GET, or whose changes have a record of their own. */
@@ -95,7 +97,7 @@ export function route<
       const call = {
         id: Object.values(context.req.param())[0] ?? "",
         query: query && parseInput(query, coerceNumbers(query, context.req.query())),
-        body: body && parseInput(body, await readJson(request, types, routeSpec.maxBodyBytes)),
+        body: body && parseInput(body, await readInput(request, types, routeSpec)),
         request,
         caller,
         signal: (ms: number) => AbortSignal.any([request.signal, stop, AbortSignal.timeout(ms)]),
@@ -112,6 +114,13 @@ export function route<
       return caller.audit({ ...change, changed: fieldNames(call.body) }, work);
     },
   };
+}
+
+async function readInput(request: Request, types: string[], { bodyOptional, maxBodyBytes }: RouteSpec) {
+  const { headers } = request;
+  const isLeftOut = !headers.has("content-type") && Number(headers.get("content-length") ?? 0) === 0;
+  if (bodyOptional && isLeftOut && !headers.has("transfer-encoding")) return {};
+  return readJson(request, types, maxBodyBytes);
 }
 
 /** The ids of mailboxes in a request: in its path, in its query and in its body. */

@@ -76,7 +76,7 @@ function operation(route: Route): JsonObject {
     parameters: [...pathParameters(path), ...queryParameters(route), ...headerParameters(route)],
     ...(body && {
       requestBody: {
-        required: true,
+        required: route.bodyOptional !== true,
         content: Object.fromEntries(types.map((type) => [type, { schema: schemaOrReference(body) }])),
       },
     }),

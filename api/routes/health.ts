@@ -43,6 +43,8 @@ function ready({ ready: check }: HealthRoutesDeps): Route {
     tag,
     scope: "public",
     summary: "Whether the node can do its work",
+    description:
+      "The store answers, no encryption key is missing, and RabbitMQ has not refused this node since its start. While RabbitMQ is only away the node is ready, because tasks wait in Redis.",
     responses: {
       200: { description: "It can", schema: ReadinessView },
       503: { description: "It cannot do its work; the checks say why", schema: ReadinessView },

@@ -12,6 +12,7 @@ import type { Applications } from "./sealed-applications.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
 import type { Fact } from "../telemetry/events.ts";
+import type { StoreSize } from "./size.ts";
 
 export type Page<T> = { items: T[]; next: string | null; total: number };
 
@@ -276,6 +277,8 @@ export interface Store {
   readonly wrongCredentials?: WrongCredentials;
   /** Resolves within a second or throws `store`. */
   ping(): Promise<void>;
+  /** How large the store is, and how large it may become. */
+  measure(): Promise<StoreSize>;
   /** Throws `config`, naming the key, when another node encrypts with a key that this node does not have. */
   checkKeys(): Promise<void>;
   /** Deletes what is older than the windows: old fingerprints and old delivered records. */

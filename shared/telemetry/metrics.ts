@@ -3,25 +3,39 @@
  * stays small.
  */
 import prometheus from "prom-client";
+import { withTimeout } from "../time.ts";
 import type { Fact } from "./events.ts";
 
 type Counts = Record<string, number>;
 
-/** What is counted at each request for the metrics. */
-export type MetricCounts = {
+/** What the store counts at each request for the metrics. */
+export type StoreCounts = {
   mailboxes: { byStatus: Counts; enabled?: number };
-  /** Mailboxes without a node, because all nodes are full. */
-  unserved?: number;
   /** Deliveries by state, and `spoolBytes`. */
   deliveries: Counts;
-  /**
-   * Null while the queue cannot be counted. `longestWaitSeconds` is the longest wait of the tasks that started in the
-   * last minute.
-   */
-  tasks: Counts | null;
+  size?: { usedBytes: number; limitBytes: number | null };
+};
+
+/** What a node knows by itself. */
+type NodeCounts = {
   connections: { open: number };
-  /** 1 while the node takes tasks and mailboxes, else 0. */
-  ready?: number;
+  /** Mailboxes without a node, because all nodes are full. */
+  unserved?: number;
+  /** Whether the node takes tasks and mailboxes. */
+  isReady?: boolean;
+  /** Whether the broker accepts tasks. */
+  isQueueUp?: boolean;
+};
+
+/** Where the figures come from. The store or the queue may be away, or hang. */
+export type MetricSources = {
+  store: () => Promise<StoreCounts>;
+  /**
+   * Tasks by state, null while they cannot be counted. `longestWaitSeconds` is the longest wait of the tasks that
+   * started in the last minute.
+   */
+  tasks: () => Promise<Counts | null>;
+  node: () => NodeCounts;
 };
 
 export type Metrics = {
@@ -32,8 +46,11 @@ export type Metrics = {
   contentType: string;
 };
 
-/** The metrics of this process. It calls `count` at each rendering. */
-export function metrics(count: () => Promise<MetricCounts>): Metrics {
+/** How long a rendering waits for the store and the queue. Prometheus must get the rest of the metrics in any case. */
+const COUNT_MS = 700;
+
+/** The metrics of this process. It asks the sources at each rendering, and takes less than a second. */
+export function metrics(sources: MetricSources): Metrics {
   const registry = new prometheus.Registry();
   prometheus.collectDefaultMetrics({ register: registry });
   const counters = countersIn(registry);
@@ -43,15 +60,19 @@ export function metrics(count: () => Promise<MetricCounts>): Metrics {
       countFact(counters, fact);
     },
     async render() {
-      // While the store is away its counts are unknown, and they are left out. The other metrics still appear.
-      const counts = await count().catch(() => undefined);
-      gauges.store.set(counts ? 1 : 0);
-      if (counts) setGauges(gauges, counts);
-      else clearGauges(gauges);
+      const [counts, tasks] = await Promise.all([inTime(sources.store), inTime(sources.tasks)]);
+      setNodeGauges(gauges, sources.node(), tasks !== null);
+      setStoreGauges(gauges, counts);
+      setTaskGauges(gauges, tasks);
       return registry.metrics();
     },
     contentType: registry.contentType,
   };
+}
+
+/** Null when the source fails or is late: unknown figures are left out. */
+function inTime<T>(count: () => Promise<T | null>): Promise<T | null> {
+  return withTimeout(COUNT_MS, "Counting", count()).catch(() => null);
 }
 
 const name = (what: string) => `email_listener_${what}`;
@@ -99,6 +120,9 @@ function gaugesIn(registry: prometheus.Registry) {
     new prometheus.Gauge({ name: name(what), help, labelNames, registers: [registry] });
   return {
     store: gauge("store_up", "1 while the store answers, 0 while it does not and its counts are left out", []),
+    storeUsed: gauge("store_used_bytes", "Memory of Redis, or size of the SQLite file", []),
+    storeLimit: gauge("store_limit_bytes", "maxmemory of Redis, or what the disk has room for; none if unknown", []),
+    queue: gauge("queue_up", "1 while the queue accepts tasks and can be counted, else 0", []),
     mailboxes: gauge("mailboxes", "Registered mailboxes by status", ["status"]),
     enabled: [
       gauge("mailboxes_enabled", "Enabled mailboxes of all nodes together, connected or not", []),
@@ -115,38 +139,48 @@ function gaugesIn(registry: prometheus.Registry) {
   };
 }
 
-function setGauges(gauges: ReturnType<typeof gaugesIn>, counts: MetricCounts): void {
-  const { mailboxes, unserved, deliveries, tasks, connections, ready = 1 } = counts;
-  const { spoolBytes = 0, ...states } = deliveries;
-  // Reset, so that a status which no mailbox has any more does not keep its last count.
-  gauges.mailboxes.reset();
-  for (const [status, n] of Object.entries(mailboxes.byStatus)) gauges.mailboxes.set({ status }, n);
-  for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
-  gauges.ready.set(ready);
-  gauges.parked.reset();
-  gauges.parked.set({ kind: "delivery" }, states["parked"] ?? 0);
-  if (tasks) gauges.parked.set({ kind: "task" }, tasks["parked"] ?? 0);
-  gauges.tasks.reset();
-  const { longestWaitSeconds = 0, ...waiting } = tasks ?? {};
-  for (const [state, n] of Object.entries(waiting)) gauges.tasks.set({ state }, n);
-  gauges.wait.set(longestWaitSeconds);
-  // A worker does not know this number, which is not the same as zero.
-  for (const gauge of gauges.enabled) {
-    if (mailboxes.enabled === undefined) gauge.remove();
-    else gauge.set(mailboxes.enabled);
-  }
-  if (unserved === undefined) gauges.unserved.remove();
-  else gauges.unserved.set(unserved);
-  gauges.spool.set(spoolBytes);
+type Gauges = ReturnType<typeof gaugesIn>;
+
+function setNodeGauges(
+  gauges: Gauges,
+  { connections, unserved, isReady = true, isQueueUp = true }: NodeCounts,
+  isCounted: boolean,
+) {
+  gauges.ready.set(Number(isReady));
+  gauges.queue.set(Number(isQueueUp && isCounted));
+  setOrRemove(gauges.unserved, unserved);
   gauges.connections.set(connections.open);
 }
 
-/** Old counts must not look as if they were current. */
-function clearGauges(gauges: ReturnType<typeof gaugesIn>): void {
-  for (const gauge of [gauges.mailboxes, gauges.kept, gauges.tasks, gauges.parked]) gauge.reset();
-  gauges.ready.set(0);
-  const unlabelled = [...gauges.enabled, gauges.unserved, gauges.wait, gauges.spool, gauges.connections];
-  for (const gauge of unlabelled) gauge.remove();
+/** A count that is unknown must not look as if it were current. */
+function setStoreGauges(gauges: Gauges, counts: StoreCounts | null): void {
+  gauges.store.set(Number(counts !== null));
+  // Reset, so that a status which no mailbox has any more does not keep its last count.
+  for (const gauge of [gauges.mailboxes, gauges.kept]) gauge.reset();
+  const { mailboxes, deliveries = {}, size } = counts ?? {};
+  const { spoolBytes = counts ? 0 : undefined, ...states } = deliveries;
+  for (const [status, n] of Object.entries(mailboxes?.byStatus ?? {})) gauges.mailboxes.set({ status }, n);
+  for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
+  // A worker does not know this number, which is not the same as zero.
+  for (const gauge of gauges.enabled) setOrRemove(gauge, mailboxes?.enabled);
+  setOrRemove(gauges.spool, spoolBytes);
+  setOrRemove(gauges.storeUsed, size?.usedBytes);
+  setOrRemove(gauges.storeLimit, size?.limitBytes ?? undefined);
+  gauges.parked.reset();
+  if (counts) gauges.parked.set({ kind: "delivery" }, states["parked"] ?? 0);
+}
+
+function setTaskGauges(gauges: Gauges, tasks: Counts | null): void {
+  gauges.tasks.reset();
+  const { longestWaitSeconds = 0, ...states } = tasks ?? {};
+  for (const [state, n] of Object.entries(states)) gauges.tasks.set({ state }, n);
+  setOrRemove(gauges.wait, tasks ? longestWaitSeconds : undefined);
+  if (tasks) gauges.parked.set({ kind: "task" }, states["parked"] ?? 0);
+}
+
+function setOrRemove(gauge: prometheus.Gauge, value: number | undefined): void {
+  if (value === undefined) gauge.remove();
+  else gauge.set(value);
 }
 
 type Counters = ReturnType<typeof countersIn>;

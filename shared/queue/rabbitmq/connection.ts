@@ -7,6 +7,7 @@ import { type ChannelModel, connect } from "amqplib";
 import { untilAborted } from "../../concurrency/abort.ts";
 import { waitingLine } from "../../concurrency/waiting-line.ts";
 import { isCertificateError, Problem } from "../../contract/problem.ts";
+import type { Evidence } from "../../contract/evidence.ts";
 import { quoteWords } from "../../evidence/evidence.ts";
 import { jitter, sleep, withTimeout } from "../../time.ts";
 import type { RabbitAddress } from "./address.ts";
@@ -40,6 +41,8 @@ export type RabbitConnection<T> = {
   current(): T | undefined;
   /** Why there is no connection. Null while there is one. */
   trouble(): Problem | null;
+  /** Whether there has been a connection since the start. */
+  wasUp(): boolean;
   /** The same as `current`, but waits at most `ms` for it, then throws the reason. */
   ready(ms: number): Promise<T>;
   close(): Promise<void>;
@@ -58,8 +61,10 @@ export function rabbitConnection<T>(options: ConnectionOptions<T>): RabbitConnec
   const waiting = waitingLine<undefined, T>();
   let made: T | undefined;
   let trouble = new Problem("queue", "RabbitMQ has not been reached yet");
+  let wasUp = false;
   const up = (fresh: T) => {
     made = fresh;
+    wasUp = true;
     options.health.onUp();
     for (let next = waiting.first(); next; next = waiting.first()) next.admit(fresh);
   };
@@ -73,6 +78,7 @@ export function rabbitConnection<T>(options: ConnectionOptions<T>): RabbitConnec
   return {
     current: () => made,
     trouble: () => (made === undefined ? trouble : null),
+    wasUp: () => wasUp,
     async ready(ms) {
       return made ?? waiting.wait(undefined, { ms, late: () => trouble });
     },
@@ -184,19 +190,23 @@ function toQueueProblem(error: unknown, { redactedUrl: shown, options }: RabbitA
   const words = error instanceof Error ? error.message : String(error);
   const evidence = quoteWords(words, { secrets: options.password === undefined ? [] : [options.password] });
   if (evidence.includes("ACCESS_REFUSED") || evidence.includes("ACCESS-REFUSED"))
-    return new Problem("queue", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
-  if (isCertificateError(error))
-    return new Problem(
-      "queue",
-      `The certificate of ${shown} is not trusted (RABBITMQ_CA says who signs it): ${evidence}`,
-      {
-        cause: error,
-      },
-    );
+    return refusal("RABBITMQ_PASSWORD", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
+  if (isCertificateError(error)) {
+    const message = `The certificate of ${shown} is not trusted (RABBITMQ_CA says who signs it): ${evidence}`;
+    return refusal("RABBITMQ_CA", message, { cause: error });
+  }
   // The broker says more, but the client library does not pass it on.
-  if (evidence.startsWith("Expected ConnectionOpenOk"))
-    return new Problem("queue", `The virtual host of ${shown} does not exist, or is not for this user`, {
-      cause: error,
-    });
+  if (evidence.startsWith("Expected ConnectionOpenOk")) {
+    const message = `The virtual host of ${shown} does not exist, or is not for this user`;
+    return refusal("RABBITMQ_URL", message, { cause: error });
+  }
   return new Problem("queue", `No connection to ${shown}: ${evidence}`, { evidence, cause: error });
+}
+
+/** The broker will refuse this node until somebody changes this setting, or the broker. */
+function refusal(setting: string, message: string, rest: { evidence?: Evidence; cause: unknown }): Problem {
+  return new Problem("queue", message, {
+    ...rest,
+    errors: [{ path: setting, message: "is not accepted by RabbitMQ" }],
+  });
 }

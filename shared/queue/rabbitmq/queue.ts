@@ -3,6 +3,7 @@
  * tasks are on the broker too.
  */
 import { Problem } from "../../contract/problem.ts";
+import type { BrokerLink, BrokerState } from "../broker-state.ts";
 import type { Task } from "../../contract/task.ts";
 import { type Backoff, clock, withTimeout } from "../../time.ts";
 import { MAX_ATTEMPTS, type TryTaskDeps } from "../perform.ts";
@@ -61,11 +62,18 @@ export type RabbitOptions = {
 /** `consumers` counts all nodes, `running` counts this process. */
 type RabbitDepth = Required<TaskDepth>;
 
+/** What the broker says about itself and the work queue. `blocked` is why it accepts no messages now, null if it does. */
+export type BrokerView = { version: string; blocked: Problem | null; waiting: number; consumers: number };
+
 export interface RabbitQueue extends TaskQueue {
   /** For the log line at the start. It has no password. */
   readonly description: string;
   /** Why the broker accepts no tasks now, as far as that is known. Null if nothing is known. */
   trouble(): Problem | null;
+  /** Both connections: the one that sends, and the one that takes tasks while `run` runs. */
+  state(): BrokerState;
+  /** Asks the broker for the work queue, as a look at its health. Throws `queue` or `timeout` within seconds. */
+  inspect(): Promise<BrokerView>;
   /** Resolves when the broker is connected and its queues are declared. Throws the reason after `ms`. */
   ready(ms: number): Promise<void>;
   /** Sends a task that another queue stored, even if this version cannot read it. `attempts` counts its tries there. */
@@ -123,8 +131,9 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     });
   };
   const publishing = connect<PublishChannel>("sends", { open: openPublishChannel });
+  let consuming: RabbitConnection<Consumer> | undefined;
   const openConsuming = (open: (session: BrokerSession) => Promise<Consumer>) =>
-    connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() });
+    (consuming = connect<Consumer>("takes", { open, beforeClose: (consumer) => consumer.close() }));
   const { confirmMs = CONFIRM_MS } = options;
   const publisher = rabbitPublisher(publishing, exchange, confirmMs);
   const session = async () => (await publishing.ready(READY_MS)).session;
@@ -142,6 +151,8 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
   return {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
     trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
+    state: () => ({ sending: toLink(publishing), taking: consuming ? toLink(consuming) : null }),
+    inspect: async () => inspect(await publishing.ready(READY_MS), queue),
     async ready(ms) {
       await publishing.ready(ms);
     },
@@ -167,6 +178,17 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     dropParked: async (ids) => dropParkedTasks(await session(), layout, ids),
     close: () => publishing.close(),
   };
+}
+
+async function inspect({ session, blocked }: PublishChannel, queue: string): Promise<BrokerView> {
+  const asking = withChannel(session, (channel) => channel.checkQueue(queue));
+  const { messageCount, consumerCount } = await withTimeout(COUNT_MS, "Asking RabbitMQ for its queue", asking);
+  const { version } = session.model.connection.serverProperties;
+  return { version, blocked, waiting: messageCount, consumers: consumerCount };
+}
+
+function toLink(connection: RabbitConnection<unknown>): BrokerLink {
+  return { problem: connection.trouble(), wasUp: connection.wasUp() };
 }
 
 /** A new message for a task, or for JSON that this version cannot read. */

@@ -1,5 +1,6 @@
-/** Checks Redis at the start: that it does not drop data by itself. */
+/** Checks Redis at the start, that it does not drop data by itself, and measures its memory. */
 import { Problem } from "../../contract/problem.ts";
+import type { StoreSize } from "../size.ts";
 import type { RedisConnection } from "./connection/client.ts";
 import { recordOf } from "./connection/reply.ts";
 
@@ -41,4 +42,12 @@ async function readSetting(
     const [entry] = replies === undefined ? [] : recordOf(replies[n]);
     return entry?.[1] ?? inInfo.exec(String(info))?.[1];
   });
+}
+
+/** The memory of all servers together. The limit is `maxmemory`, unknown where it is not set. */
+export async function measureServers(redis: RedisConnection): Promise<StoreSize> {
+  const infos = await redis.sendToAllNodes("info", ["memory"]);
+  const sum = (pattern: RegExp) =>
+    infos.reduce<number>((all, info) => all + Number(pattern.exec(String(info))?.[1] ?? 0), 0);
+  return { usedBytes: sum(/^used_memory:(\d+)/m), limitBytes: sum(/^maxmemory:(\d+)/m) || null };
 }

@@ -9,7 +9,7 @@ import { redisWrongCredentials } from "./access/wrong-credentials.ts";
 import { pruneTokens, redisTokens } from "./access/tokens.ts";
 import { randomUUID } from "node:crypto";
 import { type RedisConnection, redisConnection } from "./connection/client.ts";
-import { checkServer } from "./checks.ts";
+import { checkServer, measureServers } from "./checks.ts";
 import { redisCursors } from "./cursors.ts";
 import { redisDeliveries } from "./deliveries/deliveries.ts";
 import { redisDeliveryIndex } from "./deliveries/indexes.ts";
@@ -102,6 +102,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<RedisStore
       async ping() {
         await redis.send("ping", [], PING_MS);
       },
+      measure: () => measureServers(redis),
       async trim(now) {
         const before = now.getTime() - windowDays * DAY_MS;
         window.forgetBefore(before);

@@ -1,6 +1,8 @@
 /**
  * The embedded store: everything one node must remember, in one SQLite file, durable against kill -9, for one process.
  */
+import { statfs } from "node:fs/promises";
+import { dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { clock } from "../../time.ts";
 import { sqliteAudit, sqliteConsents, sqliteTokens, trimAccess } from "./access.ts";
@@ -18,6 +20,7 @@ import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
 import { integer } from "./row.ts";
 import { DONE } from "./schema.ts";
+import type { StoreSize } from "../size.ts";
 import type { Store } from "../store.ts";
 import { mailboxSealing } from "../mailbox-sealing.ts";
 import type { Vault } from "../vault.ts";
@@ -73,6 +76,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     async ping() {
       database.get("select count(*) from meta");
     },
+    measure: () => measureFile(database, path),
     // No other node writes into the file, and the start has checked its keys.
     checkKeys: async () => undefined,
     async trim(now) {
@@ -83,6 +87,15 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
       database.close();
     },
   };
+}
+
+/** The limit is what the disk still has room for. */
+async function measureFile(db: Database, path: string): Promise<StoreSize> {
+  const pages = integer(db.get("pragma page_count"), "page_count");
+  const usedBytes = pages * integer(db.get("pragma page_size"), "page_size");
+  if (path === ":memory:") return { usedBytes, limitBytes: null };
+  const { bavail, bsize } = await statfs(dirname(path));
+  return { usedBytes, limitBytes: usedBytes + bavail * bsize };
 }
 
 /**
