@@ -9,6 +9,7 @@ import { applicationCommands } from "./commands/application.ts";
 import type { Command } from "./commands/command.ts";
 import { deliveryCommands } from "./commands/deliveries.ts";
 import { mailboxCommands } from "./commands/mailbox.ts";
+import { moveCommands } from "./commands/move-to-graph.ts";
 import { sendCommands } from "./commands/send.ts";
 import { tailCommands } from "./commands/tail.ts";
 import { tokenCommands } from "./commands/token.ts";
@@ -16,6 +17,7 @@ import { findService } from "./service.ts";
 
 const COMMANDS: Record<string, Command> = {
   ...mailboxCommands,
+  ...moveCommands,
   ...deliveryCommands,
   ...sendCommands,
   ...tokenCommands,
