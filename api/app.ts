@@ -28,6 +28,7 @@ import { nodeRoutes } from "./routes/nodes.ts";
 import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
 import { consentPages, consentRoutes } from "./routes/consents.ts";
+import { moveRoutes } from "./routes/move-to-graph.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type CheckRunner, checkRunner } from "./checks/runner.ts";
@@ -46,6 +47,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...auditRoutes(deps),
     ...applicationRoutes(deps),
     ...consentRoutes(deps),
+    ...moveRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),

@@ -7,8 +7,10 @@ import { parseArgs } from "node:util";
 import { asProblem, Problem } from "../../shared/contract/problem.ts";
 import { applicationCommands } from "./commands/application.ts";
 import type { Command } from "./commands/command.ts";
+import { doctorCommands } from "./commands/doctor.ts";
 import { deliveryCommands } from "./commands/deliveries.ts";
 import { mailboxCommands } from "./commands/mailbox.ts";
+import { moveCommands } from "./commands/move-to-graph.ts";
 import { sendCommands } from "./commands/send.ts";
 import { tailCommands } from "./commands/tail.ts";
 import { tokenCommands } from "./commands/token.ts";
@@ -16,11 +18,13 @@ import { findService } from "./service.ts";
 
 const COMMANDS: Record<string, Command> = {
   ...mailboxCommands,
+  ...moveCommands,
   ...deliveryCommands,
   ...sendCommands,
   ...tokenCommands,
   ...applicationCommands,
   ...tailCommands,
+  ...doctorCommands,
 };
 
 const COMMON_OPTIONS = {

@@ -28,6 +28,8 @@ const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
   ["/", "Now"],
   ["/mailboxes", "Mailboxes"],
   ["/deliveries", "Deliveries"],
+  ["/upcoming", "Upcoming"],
+  ["/diagnostics", "Diagnostics"],
 ];
 
 /** The id of the sentence that says why buttons are disabled. */

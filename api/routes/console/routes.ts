@@ -5,6 +5,7 @@ import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
+import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
 import { mailboxListRoutes } from "./mailbox-list.ts";
 import { mailboxRoutes } from "./mailbox.ts";
@@ -27,5 +28,6 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
     ...searchRoutes(deps),
+    ...diagnosticPageRoutes(deps),
   ];
 }

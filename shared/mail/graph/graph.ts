@@ -8,6 +8,7 @@ import type { MailConnection } from "../mail.ts";
 import { createReconnectingSession } from "../reconnecting.ts";
 import { getWatchStart } from "../since.ts";
 import type { Emit } from "../../telemetry/events.ts";
+import { toRestId } from "./client/exchange-ids.ts";
 import { graphService } from "./client/service.ts";
 import { type GraphDeps, type GraphSession, openGraph } from "./client/session.ts";
 import { type AfterDeliveryTarget, applyAfterDelivery } from "./items/after-delivery.ts";
@@ -110,7 +111,7 @@ function withMoveTargets(session: GraphSession, moveTargets: Map<string, string>
       return found;
     },
     async idOf(path, signal) {
-      if (path !== INBOX) return path;
+      if (path !== INBOX) return toRestId(path);
       inbox ??= (await getFolder(session, "inbox", signal))?.id;
       return inbox;
     },
