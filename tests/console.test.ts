@@ -1,9 +1,12 @@
 /** The console: its login, and its pages in a real browser over the real service. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import axe from "axe-core";
 import type { BrowserContextOptions, Page } from "playwright-core";
+import { initialState } from "../shared/store/store.ts";
 import { startApi } from "./api-node.ts";
+import { exampleBody } from "./bodies.ts";
 import type { Chromium } from "./servers/chromium.ts";
 import { provide } from "./servers/provide.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -12,17 +15,39 @@ import { TOKEN } from "./service.ts";
 
 const MAX_SCRIPT_BYTES = 6 * 1024;
 
+const MAX_PAGE_BYTES = 60 * 1024;
+const HOSTILE = `<img src=x onerror="document.title='broken'"> \u202Eorder 4711`;
+const SHOP = "shop";
+const LOCKED = "locked";
+
 let stage: Scene;
+let shop: { id: string; user: string };
 /** Undefined where there is none: then the tests with a browser are skipped, and one line says so. */
 let chromium: Chromium | undefined;
 before(async () => {
   stage = await scene();
+  stage.endpoint.answer(() => ({ status: 413 }));
+  shop = await stage.mailbox({ user: SHOP });
+  await stage.mailbox({ user: LOCKED, password: "wrong", wait: false });
+  await stage.mail.append(SHOP, "INBOX", letter());
+  await fact("mail.parked");
+  await stage.service.until("a refused login", async () => (await find(LOCKED)).state.failedLogins > 0);
   chromium = (await provide("chromium"))?.server;
 });
 after(async () => {
   await chromium?.remove();
   await stage?.end();
 });
+
+const fact = (kind: string) => stage.service.until(kind, () => stage.service.facts.some((one) => one.kind === kind));
+const find = async (user: string) =>
+  (await stage.service.call("GET", `/api/v1/mailboxes?address=${user}@example.com`)).body.items[0];
+
+function letter(): string {
+  const subject = `=?utf-8?B?${Buffer.from(HOSTILE).toString("base64")}?=`;
+  const from = `=?utf-8?B?${Buffer.from("\u202E<b>Eve</b>").toString("base64")}?= <eve@example.net>`;
+  return `Subject: ${subject}\r\nFrom: ${from}\r\nTo: shop@example.com\r\nMessage-ID: <4711@example.net>\r\n\r\nHello\r\n`;
+}
 
 /** One request as a browser sends it, without following an answer. */
 function ask(path: string, options: { cookie?: string; form?: Record<string, string>; headers?: object } = {}) {
@@ -103,9 +128,26 @@ describe("the login", () => {
     assert.match(await refused.text(), /needs a token with the scope read/);
   });
 
-  test("a token that may only read sees why its buttons are disabled", async () => {
+  test("a token that may only read sees why its buttons are disabled, and changes nothing past them", async () => {
     const cookie = await logIn(await makeToken({ name: "reader", scopes: ["read"] }));
-    assert.match(await (await ask("/", { cookie })).text(), /Buttons are disabled: the token reader may read/);
+    const text = await (await ask(`/mailboxes/${shop.id}`, { cookie })).text();
+    assert.match(text, /Buttons are disabled: the token reader may read/);
+    assert.ok(!/<button class/.test(text.slice(text.indexOf("<main"))));
+    for (const change of ["pause", "delete", "test"])
+      assert.equal((await ask(`/mailboxes/${shop.id}/${change}`, { cookie, form: {} })).status, 403, change);
+    assert.equal((await find(SHOP)).state.status, "listening");
+  });
+
+  test("a token with a prefix sees nothing of other mailboxes", async () => {
+    const cookie = await logIn(await makeToken({ name: "other", scopes: ["read", "manage"], mailboxPrefix: "other-" }));
+    for (const path of ["/", "/mailboxes", "/deliveries?state=parked", "/search?q=4711"]) {
+      const page = await ask(path, { cookie });
+      assert.equal(page.status, 200, path);
+      assert.ok(!/shop@|eve@/.test(await page.text()), path);
+    }
+    for (const path of [`/mailboxes/${shop.id}`, `/mailboxes/${shop.id}/delete`])
+      assert.equal((await ask(path, { cookie })).status, 404, path);
+    assert.equal((await ask(`/mailboxes/${shop.id}/pause`, { cookie, form: {} })).status, 404);
   });
 });
 
@@ -134,11 +176,45 @@ describe("the frame", () => {
       const { text, status } = await node.call("GET", "/");
       assert.equal(status, 200);
       assert.match(text, /This service is open/);
+      assert.match(text, /No mailbox yet/);
       const links = [...text.matchAll(/(?:href|src|action)="(\/[^"]*)"/g)].map(([, path = ""]) => path);
       assert.deepEqual(
         links.filter((path) => !path.startsWith("/mail/")),
         [],
       );
+    } finally {
+      await node.close();
+    }
+  });
+});
+
+const minutesAgo = (minutes: number) => new Date(Date.now() - minutes * 60_000).toISOString();
+
+describe("a list", () => {
+  test("has 50 mailboxes a page, is small, and never calls a mailbox well that nobody has verified", async () => {
+    const node = await startApi();
+    try {
+      for (let n = 0; n < 60; n++)
+        await node.call("PUT", `/api/v1/mailboxes/m${n}`, exampleBody({ address: `m${n}@x.de` }));
+      const listening = { ...initialState({ paused: false }), status: "listening", node: "here" } as const;
+      await node.store.mailboxes.saveStates([
+        { id: "m0", revision: 1, state: { ...listening, lastVerifiedAt: minutesAgo(60) } },
+        { id: "m1", revision: 1, state: { ...listening, lastVerifiedAt: minutesAgo(0) } },
+      ]);
+      const { text } = await node.call("GET", "/mailboxes");
+      assert.equal(text.match(/href="\/mailboxes\/m\d+"/g)?.length, 50);
+      assert.ok(gzipSync(text).length <= MAX_PAGE_BYTES);
+      const [, next = ""] = /href="([^"]+)">Next page/.exec(text) ?? [];
+      const second = await node.call("GET", next.replaceAll("&amp;", "&"));
+      assert.equal(second.text.match(/href="\/mailboxes\/m\d+"/g)?.length, 10);
+      const unverified = (await node.call("GET", "/mailboxes?state=unverified")).text;
+      assert.match(unverified, /m0@x.de[^]*not verified/);
+      assert.ok(!unverified.includes("m1@x.de"));
+      const now = (await node.call("GET", "/")).text;
+      assert.match(now, /1 of 60 mailboxes are listened to; 1 cause needs you/);
+      for (const filter of ["protocol=pop3", "host=elsewhere", "q=nobody", "state=paused"])
+        assert.match((await node.call("GET", `/mailboxes?${filter}`)).text, /No mailbox matches/);
+      assert.match((await node.call("GET", "/mailboxes?host=imap.example.com&q=m59")).text, /m59@x.de/);
     } finally {
       await node.close();
     }
@@ -155,7 +231,11 @@ async function inBrowser(t: BrowserTest, work: (page: Page) => Promise<void>, op
   context.on("request", (request) => {
     if (new URL(request.url()).origin !== stage.service.url) wrong.push(`request to ${request.url()}`);
   });
-  context.on("console", (message) => message.type() === "error" && wrong.push(`console: ${message.text()}`));
+  context.on("console", (message) => {
+    // A node that was killed refuses connections, and the browser says so.
+    if (message.type() === "error" && !message.text().includes("ERR_CONNECTION_REFUSED"))
+      wrong.push(`console: ${message.text()}`);
+  });
   context.on("weberror", (error) => wrong.push(`error: ${error.error().message}`));
   try {
     const page = await context.newPage();
@@ -177,12 +257,40 @@ async function findings(page: Page): Promise<string[]> {
   return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${page.url()} ${id}: ${html.slice(0, 200)}`));
 }
 
-const PAGES = ["/login", "/"];
+/** Goes to the element with this name by the Tab key alone, and presses Enter. */
+async function press(page: Page, name: string): Promise<void> {
+  for (let n = 0; n < 60; n++) {
+    const focused = await page.evaluate("document.activeElement?.textContent?.trim() ?? ''");
+    if (focused === name) return page.keyboard.press("Enter");
+    await page.keyboard.press("Tab");
+  }
+  throw new Error(`The Tab key does not lead to "${name}" on ${page.url()}`);
+}
+
+async function pagesToLookAt(): Promise<string[]> {
+  const { body } = await stage.service.call("GET", "/api/v1/deliveries?state=parked");
+  return [
+    "/",
+    "/mailboxes",
+    "/mailboxes?state=paused",
+    `/mailboxes/${shop.id}`,
+    `/mailboxes/${(await find(LOCKED)).id}`,
+    `/mailboxes/${shop.id}/delete`,
+    "/mailboxes/bulk?do=pause",
+    "/deliveries?state=parked",
+    `/deliveries/${body.items[0].id}`,
+    "/deliveries/replay?state=parked",
+    "/search?q=order",
+    "/upcoming",
+    `/diagnostics?mailbox=${shop.id}`,
+    `/search?q=${SHOP}@example.com`,
+  ];
+}
 
 describe("in a browser", () => {
   test("no page has a finding of axe, light or dark, or is wider than a phone", (t) =>
     inBrowser(t, async (page) => {
-      for (const path of PAGES) {
+      for (const path of await pagesToLookAt()) {
         await page.goto(path);
         for (const colorScheme of ["light", "dark"] as const) {
           await page.emulateMedia({ colorScheme });
@@ -199,5 +307,84 @@ describe("in a browser", () => {
       const asOf = () => page.locator("#as-of").textContent();
       const first = await asOf();
       await eventually(async () => (await asOf()) !== first, "a later time");
+    }));
+
+  test("the words of strangers are shown and do nothing", (t) =>
+    inBrowser(t, async (page) => {
+      await page.goto("/search?q=order+4711");
+      await page.getByRole("link", { name: "onerror" }).click();
+      const shown = HOSTILE.replace("\u202E", "\uFFFD");
+      assert.ok((await page.locator("main").textContent())?.includes(shown));
+      assert.equal(await page.locator("main img, main b").count(), 0);
+      assert.equal(await page.title(), "Delivery - Email Listener");
+    }));
+
+  test("a search finds a message by its subject, sender and Message-ID, and says what it cannot know", (t) =>
+    inBrowser(t, async (page) => {
+      for (const q of ["order 4711", "eve@example.net", "<4711@example.net>", "4711@example.net"]) {
+        await page.getByRole("searchbox").fill(q);
+        await page.keyboard.press("Enter");
+        await page.getByRole("heading", { name: "Messages that wait or are parked" }).waitFor();
+      }
+      await page.getByRole("searchbox").fill("nobody@example.net");
+      await page.keyboard.press("Enter");
+      await page.getByText("Nothing was found for nobody@example.net").waitFor();
+      await page.getByRole("searchbox").fill(`${LOCKED}@example.com`);
+      await page.keyboard.press("Enter");
+      await page.getByText("Not listened to from").waitFor();
+    }));
+
+  test("a wrong password is one row of the first page, with its cause and its fix, and a test names the step", (t) =>
+    inBrowser(t, async (page) => {
+      await page.getByText(`${LOCKED}@example.com`).waitFor();
+      await page.getByText("Check user name and password").waitFor();
+      await page.getByRole("link", { name: "Open the mailbox" }).click();
+      await page.getByRole("button", { name: "Test the connection" }).click();
+      await page.getByText("A step failed").waitFor();
+      assert.match((await page.locator("tr", { hasText: "login" }).textContent()) ?? "", /failed/);
+    }));
+
+  test("all mailboxes of a filter are paused and resumed without any script", (t) =>
+    inBrowser(
+      t,
+      async (page) => {
+        await page.goto(`/mailboxes?q=${SHOP}`);
+        await page.getByRole("link", { name: "Pause all that match" }).click();
+        await page.getByRole("button", { name: "Pause 1 mailbox" }).click();
+        await page.getByText("1 mailbox is paused now.").waitFor();
+        assert.equal((await find(SHOP)).state.status, "paused");
+        await page.getByRole("link", { name: "Resume all that match" }).click();
+        await page.getByRole("button", { name: "Resume 1 mailbox" }).click();
+        await page.getByText("1 mailbox starts again.").waitFor();
+        await stage.service.until("listening", async () => (await find(SHOP)).state.status === "listening");
+      },
+      { javaScriptEnabled: false },
+    ));
+
+  test("the keyboard alone leads from the login to a parked message and its replay", (t) =>
+    inBrowser(t, async (page) => {
+      stage.endpoint.answer(() => ({}));
+      await press(page, "Show and replay");
+      await page.waitForURL("**/deliveries?**");
+      await press(page, "Replay all that match…");
+      await page.waitForURL("**/deliveries/replay?**");
+      await press(page, "Replay 1 message");
+      await page.getByText("1 delivery is attempted again now.").waitFor();
+      await fact("mail.delivered");
+    }));
+
+  test("a page whose node is killed says that it has no news, and catches up by itself", (t) =>
+    inBrowser(t, async (page) => {
+      const { port } = new URL(stage.service.url);
+      await page.clock.install();
+      await page.goto("/mailboxes");
+      await stage.service.kill();
+      await page.clock.fastForward(45_000);
+      await page.getByText(/No news for \d+ s/).waitFor();
+      await stage.service.start({ PORT: port });
+      await eventually(async () => {
+        await page.clock.fastForward(6_000);
+        return (await page.locator("#news").textContent()) === "";
+      }, "news again");
     }));
 });

@@ -6,7 +6,7 @@ import { PROBLEMS, type Problem } from "../../../shared/contract/problem.ts";
 import type { Actor } from "../../../shared/contract/token.ts";
 import { clock } from "../../../shared/time.ts";
 import { hasScope } from "../../http/auth.ts";
-import type { Html } from "../html.ts";
+import { type Html, inlineMarkdown } from "../html.ts";
 import type { Assets } from "./assets.ts";
 import { clockTime } from "./words.ts";
 
@@ -24,7 +24,13 @@ export type Frame = {
 export type PageContent = { title: string; body: Html | string; status?: number; headers?: Record<string, string> };
 
 /** The views with a link on every page, in the order in which an administrator needs them. */
-const NAVIGATION: readonly (readonly [path: string, name: string])[] = [["/", "Now"]];
+const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
+  ["/", "Now"],
+  ["/mailboxes", "Mailboxes"],
+  ["/deliveries", "Deliveries"],
+  ["/upcoming", "Upcoming"],
+  ["/diagnostics", "Diagnostics"],
+];
 
 /** The id of the sentence that says why buttons are disabled. */
 export const READ_ONLY_ID = "read-only";
@@ -144,7 +150,7 @@ export function problemContent(problem: Problem): PageContent {
     body: html`<div class="note bad">
       <p>${isInternal ? "The request failed. The log of this node has the reason." : message}</p>
       ${evidence && !isInternal ? html`<p><q>${evidence}</q></p>` : ""}
-      <p class="fix">${fix}</p>
+      <p class="fix">${inlineMarkdown(fix)}</p>
     </div>`,
   };
 }

@@ -14,7 +14,7 @@ export function clockTime(iso: string): string {
   return iso.slice(0, 10) === new Date(clock.now()).toISOString().slice(0, 10) ? time : `${iso.slice(0, 10)} ${time}`;
 }
 
-/** A time as "3 min ago" or "in 3 min". The exact one is in its title. @public */
+/** A time as "3 min ago" or "in 3 min". The exact one is in its title. */
 export function relativeTime(iso: string | null): Html | string {
   if (iso === null) return "never";
   const at = Date.parse(iso);
@@ -32,7 +32,7 @@ export function spanOf(ms: number): string {
   return `${Math.round(ms / DAY)} days`;
 }
 
-/** "1 mailbox", "4,812 mailboxes". @public */
+/** "1 mailbox", "4,812 mailboxes". */
 export function countOf(count: number, one: string, many = `${one}s`): string {
   return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 }
@@ -41,7 +41,7 @@ export function countOf(count: number, one: string, many = `${one}s`): string {
 const INVISIBLE = /[\p{Cc}\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu;
 const LONGEST_FOREIGN = 500;
 
-/** The words of somebody else, such as a subject: inert, in one line, in a direction of their own. @public */
+/** The words of somebody else, such as a subject: inert, in one line, in a direction of their own. */
 export function foreign(text: string | null | undefined): Html {
   const shown = (text ?? "").replaceAll(INVISIBLE, "\uFFFD");
   return html`<bdi>${shown.length > LONGEST_FOREIGN ? `${shown.slice(0, LONGEST_FOREIGN)}…` : shown}</bdi>`;

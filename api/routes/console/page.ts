@@ -59,7 +59,7 @@ export function page(deps: ConsoleDeps, path: string, handle: Handle): Route {
   );
 }
 
-/** What a form of a page does. Requests from pages of other sites are refused. The answer is 303 to a page, or a page. @public */
+/** What a form of a page does. Requests from pages of other sites are refused. The answer is 303 to a page, or a page. */
 export function action(deps: ConsoleDeps, path: string, handle: Handle): Route {
   return consoleRoute(deps, { method: "post", path }, (request, context) =>
     answerCaller(deps, handle, request, context),

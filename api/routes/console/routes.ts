@@ -4,9 +4,14 @@ import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { assetRoutes } from "./assets.ts";
+import { deliveryRoutes } from "./deliveries.ts";
+import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
+import { mailboxListRoutes } from "./mailbox-list.ts";
+import { mailboxRoutes } from "./mailbox.ts";
 import { nowRoutes } from "./now.ts";
 import type { ConsoleDeps } from "./page.ts";
+import { searchRoutes } from "./search.ts";
 import { consoleSessions } from "./sessions.ts";
 
 type ConsoleRoutesDeps = Pick<ConsoleDeps, "scopedFor" | "callApi"> & { authenticate: Authenticate };
@@ -15,5 +20,14 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
   const { config, version, facts } = node;
   const sessions = consoleSessions({ ...node, authenticate });
   const deps = { ...more, config, version, emit: facts.emit, sessions, assets: consoleAssets(config.BASE_PATH) };
-  return [...assetRoutes(deps), ...loginRoutes(deps), ...nowRoutes(deps)];
+  return [
+    ...assetRoutes(deps),
+    ...loginRoutes(deps),
+    ...nowRoutes(deps),
+    ...mailboxListRoutes(deps),
+    ...mailboxRoutes(deps),
+    ...deliveryRoutes(deps),
+    ...searchRoutes(deps),
+    ...diagnosticPageRoutes(deps),
+  ];
 }

@@ -1,0 +1,227 @@
+/** Deliveries: the list with its filters, the parked ones grouped by reason, and one delivery with its attempts. */
+import { html } from "hono/html";
+import type { Delivery } from "../../../shared/contract/delivery.ts";
+import type { ParkedTask } from "../../../shared/queue/queue.ts";
+import type { Html } from "../html.ts";
+import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
+import { endpointHost } from "./shown-mailbox.ts";
+import { deliveryMark } from "./states.ts";
+import { countOf, foreign, relativeTime } from "./words.ts";
+
+/** What a list of deliveries is filtered by. An empty text is no filter. */
+export type DeliveryFilter = { state: string; mailbox: string; host: string; reason: string };
+export type DeliveryGroup = { host: string; reason: string; count: number; newest: string };
+export type DeliveryListView = {
+  base: string;
+  query: URLSearchParams;
+  filter: DeliveryFilter;
+  items: Delivery[];
+  next: string | null;
+  total: number | undefined;
+  /** The addresses of their mailboxes, by id. */
+  addresses: ReadonlyMap<string, string>;
+  /** Of parked ones: those with one endpoint and one reason together. */
+  groups: DeliveryGroup[];
+  /** Parked tasks, or why they cannot be listed. */
+  tasks: ParkedTask[] | string;
+  mayManage: boolean;
+};
+
+const STATES: [string, string][] = [
+  ["retrying", "retrying"],
+  ["parked", "parked"],
+  ["delivered", "delivered"],
+];
+
+export function deliveryListBody(view: DeliveryListView): Html {
+  const { base, filter, items, next, total, query, groups, addresses } = view;
+  const count = total === undefined ? `${items.length} shown` : countOf(total, "delivery", "deliveries");
+  return html`${doneNote(query)} ${filterForm(base, filter)}
+    ${groups.length > 1 ? groupTable(base, filter, groups) : ""}
+    <div id="list" data-live>
+      ${
+        items.length === 0
+          ? html`<p>
+              ${next === null ? "No delivery matches." : "None among those looked at so far; the next page goes on."}
+            </p>`
+          : deliveryTable(items, { base, caption: count, addresses })
+      }
+      ${pager(`${base}/deliveries`, filter, next)}
+    </div>
+    ${items.length > 0 && filter.state !== "delivered" && filter.state !== "" ? replayAll(view) : ""} ${taskPart(view)}`;
+}
+
+function filterForm(base: string, { state, mailbox, host, reason }: DeliveryFilter): Html {
+  return html`<form class="row" action="${base}/deliveries">
+    ${select({ name: "state", label: "State", any: "any state", value: state, options: STATES })}
+    ${textInput("mailbox", "Mailbox id", mailbox)} ${textInput("host", "Endpoint host", host)}
+    ${textInput("reason", "Reason", reason)}
+    <button>Filter</button>
+    <a class="button" href="${base}/deliveries">Clear</a>
+  </form>`;
+}
+
+type DeliveryTableOptions = { base: string; caption?: string; addresses?: ReadonlyMap<string, string> };
+
+/** With `addresses`, by the id of the mailbox, a column names each mailbox. */
+export function deliveryTable(items: Delivery[], { base, caption, addresses }: DeliveryTableOptions): Html {
+  const mailboxColumn = addresses ? ["Mailbox"] : [];
+  const columns = [
+    "Message",
+    "State",
+    "Received",
+    ...mailboxColumn,
+    "Endpoint",
+    "Tries #",
+    "Newest answer",
+    "Next try",
+  ];
+  const mailboxCell = (id: string) =>
+    html`<a href="${base}/mailboxes/${encodeURIComponent(id)}">${addresses?.get(id) ?? id}</a>`;
+  const rows = items.map((one) => [
+    html`<a href="${base}/deliveries/${encodeURIComponent(one.id)}"><code>${one.id.slice(0, 16)}</code></a>`,
+    deliveryMark(one.state),
+    relativeTime(one.createdAt),
+    ...(addresses ? [mailboxCell(one.mailbox)] : []),
+    endpointHost(one.endpoint),
+    String(one.attemptCount),
+    one.state === "delivered" ? String(one.attempts.at(-1)?.status ?? "") : foreign(one.reason),
+    one.nextAttemptAt === null ? "none" : relativeTime(one.nextAttemptAt),
+  ]);
+  return table(columns, rows, caption);
+}
+
+function groupTable(base: string, { state, mailbox }: DeliveryFilter, groups: DeliveryGroup[]): Html {
+  const rows = groups.map(({ host, reason, count, newest }) => [
+    html`<a href="${base}/deliveries${queryOf({ state, mailbox, host, reason })}">${foreign(reason)}</a>`,
+    host,
+    String(count),
+    relativeTime(newest),
+  ]);
+  return html`<h2>By reason</h2>
+    ${table(["Reason", "Endpoint", "Messages #", "Newest"], rows, "Of the newest 200")}`;
+}
+
+function replayAll({ base, filter, mayManage }: DeliveryListView): Html {
+  const text = "Replay all that match…";
+  return html`<div class="buttons">
+    ${
+      mayManage
+        ? html`<a class="button" href="${base}/deliveries/replay${queryOf(filter)}">${text}</a>`
+        : button({ path: `${base}/deliveries/replay`, label: text, may: false })
+    }
+  </div>`;
+}
+
+function taskPart({ base, filter, tasks, mayManage: may }: DeliveryListView): Html | string {
+  if (filter.state !== "parked") return "";
+  if (typeof tasks === "string")
+    return html`<h2 id="tasks">Parked tasks</h2>
+      <p class="note bad">${tasks}</p>`;
+  if (tasks.length === 0) return "";
+  const rows = tasks.map(({ task, reason, tries, parkedAt }) => [
+    task?.kind ?? "unknown to this version",
+    task?.mailbox ?? "",
+    foreign(reason ?? "a worker died during it, or the broker gave it up"),
+    String(tries),
+    relativeTime(parkedAt),
+  ]);
+  return html`<h2 id="tasks">Parked tasks</h2>
+    ${table(["Task", "Mailbox", "Reason", "Tries #", "Parked"], rows, "At most 50, the oldest first")}
+    ${button({ path: `${base}/deliveries/tasks`, label: "Replay all parked tasks", may })}`;
+}
+
+export type ReplayView = { base: string; filter: DeliveryFilter; count: number; isPart: boolean };
+
+/** Asks before all deliveries of a filter are replayed. */
+export function replayBody({ base, filter, count, isPart }: ReplayView): Html {
+  const back = `${base}/deliveries${queryOf(filter)}`;
+  if (count === 0)
+    return html`<p>Nothing that matches is parked or retrying. <a href="${back}">Back to the list</a></p>`;
+  const what = countOf(count, "message");
+  const fields = { ...filter };
+  return html`<p class="verdict">Replay ${what}?</p>
+    <p>Each is attempted at once, under the same delivery id, and gets all its attempts again.</p>
+    ${isPart ? html`<p class="note">There are more. These are the newest; repeat it for the others.</p>` : ""}
+    <div class="buttons">
+      ${button({ path: `${base}/deliveries/replay`, label: `Replay ${what}`, may: true, look: "main", fields })}
+      <a class="button" href="${back}">Back to the list</a>
+    </div>`;
+}
+
+/** What the header of a stored message says. */
+export type Letter = {
+  subject: string | null;
+  from: string;
+  to: string;
+  date: string | null;
+  messageId: string | null;
+};
+
+export type DeliveryPageView = {
+  base: string;
+  query: URLSearchParams;
+  delivery: Delivery;
+  /** Undefined if the message is no longer stored. */
+  letter: Letter | undefined;
+  mayManage: boolean;
+};
+
+export function deliveryBody({ base, query, delivery, letter, mayManage: may }: DeliveryPageView): Html {
+  const { id, state, attempts, attemptCount, mailbox, endpoint, ref, reason, nextAttemptAt, giveUpAt } = delivery;
+  const path = `${base}/deliveries/${encodeURIComponent(id)}`;
+  const rows = attempts
+    .toReversed()
+    .map(({ at, status, problem, ms }) => [
+      relativeTime(at),
+      status === null ? "no answer" : String(status),
+      `${Math.round(ms)} ms`,
+      problem === null ? "accepted" : foreign(problem),
+    ]);
+  return html`${doneNote(query)}
+    <div id="delivery" data-live>
+      <p class="verdict">
+        ${deliveryMark(state)} ${state === "delivered" ? "The endpoint accepted it." : foreign(reason)}
+      </p>
+      ${state === "retrying" ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
+      ${letter ? letterFacts(letter) : html`<p class="soft">The message is stored only while it waits or is parked. Its mail server has it.</p>`}
+      <h2>Attempts</h2>
+      ${
+        rows.length === 0
+          ? html`<p>None yet.</p>`
+          : table(["When", "Status", "Time #", "Answer"], rows, `${countOf(attemptCount, "attempt")}, the newest first`)
+      }
+    </div>
+    <div class="buttons">
+      ${button({ path: `${path}/replay`, label: "Replay", may, look: "main" })}
+      <a class="button" href="${path}/raw" download>Download the message</a>
+    </div>
+    <h2>About it</h2>
+    <dl>
+      <dt>Mailbox</dt>
+      <dd><a href="${base}/mailboxes/${encodeURIComponent(mailbox)}">${mailbox}</a></dd>
+      <dt>Endpoint</dt>
+      <dd>${endpoint}</dd>
+      <dt>Lies in</dt>
+      <dd>${foreign(ref.folder)}, uid ${ref.uid}, ${countOf(ref.size, "byte")}</dd>
+      <dt>Received by the mail server</dt>
+      <dd>${relativeTime(ref.receivedAt)}</dd>
+      <dt>Delivery id</dt>
+      <dd><code>${id}</code></dd>
+    </dl>`;
+}
+
+function letterFacts({ subject, from, to, date, messageId }: Letter): Html {
+  return html`<dl>
+    <dt>Subject</dt>
+    <dd>${foreign(subject ?? "(none)")}</dd>
+    <dt>From</dt>
+    <dd>${foreign(from)}</dd>
+    <dt>To</dt>
+    <dd>${foreign(to)}</dd>
+    <dt>Date</dt>
+    <dd>${date ?? "(none)"}</dd>
+    <dt>Message-ID</dt>
+    <dd>${foreign(messageId ?? "(none)")}</dd>
+  </dl>`;
+}

@@ -1,0 +1,125 @@
+/** The list of mailboxes, with its filters and what can be done with all that match. */
+import { html } from "hono/html";
+import type { Html } from "../html.ts";
+import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
+import { endpointHost, serverHost, type ShownMailbox } from "./shown-mailbox.ts";
+import { MAILBOX_WORDS, mailboxMark } from "./states.ts";
+import { countOf, foreign, relativeTime } from "./words.ts";
+
+/** What a list of mailboxes is filtered by. An empty text is no filter. */
+export type MailboxFilter = { state: string; protocol: string; host: string; q: string };
+export type MailboxListView = {
+  base: string;
+  query: URLSearchParams;
+  filter: MailboxFilter;
+  items: ShownMailbox[];
+  /** The id after which the next page begins. */
+  next: string | null;
+  /** How many match; undefined if that would mean to read them all. */
+  total: number | undefined;
+  mayManage: boolean;
+};
+
+const PROTOCOLS: [string, string][] = [
+  ["imap", "IMAP"],
+  ["pop3", "POP3"],
+  ["ews", "Exchange"],
+  ["graph", "Microsoft Graph"],
+];
+
+export function mailboxListBody(view: MailboxListView): Html {
+  const { base, filter, items, next, total, query } = view;
+  const isFiltered = Object.values(filter).some((value) => value !== "");
+  return html`${doneNote(query)} ${filterForm(base, filter)}
+    <div id="mailboxes" data-live>
+      ${
+        items.length === 0
+          ? html`<p>${emptySentence(isFiltered, next)}</p>`
+          : mailboxTable(
+              items,
+              base,
+              total === undefined ? `${items.length} shown` : countOf(total, "mailbox", "mailboxes"),
+            )
+      }
+      ${pager(`${base}/mailboxes`, filter, next)}
+    </div>
+    ${items.length === 0 ? "" : bulkButtons(view)}`;
+}
+
+function emptySentence(isFiltered: boolean, next: string | null): string {
+  if (!isFiltered) return "No mailbox yet. The first page says how to register one.";
+  const where = next === null ? "" : " among those looked at so far; the next page goes on";
+  return `No mailbox matches these filters${where}. Clear them to see all.`;
+}
+
+function filterForm(base: string, { state, protocol, host, q }: MailboxFilter): Html {
+  return html`<form class="row" action="${base}/mailboxes">
+    ${select({ name: "state", label: "State", any: "any state", value: state, options: MAILBOX_WORDS.map((one) => [one.state, one.word]) })}
+    ${select({ name: "protocol", label: "Protocol", any: "any protocol", value: protocol, options: PROTOCOLS })}
+    ${textInput("host", "Server or endpoint", host)} ${textInput("q", "Address, id or name", q)}
+    <button>Filter</button>
+    <a class="button" href="${base}/mailboxes">Clear</a>
+  </form>`;
+}
+
+export function mailboxTable(items: ShownMailbox[], base: string, caption?: string): Html {
+  const columns = ["Address", "State", "Last verified", "Last mail", "Protocol", "Server", "Endpoint", "Node"];
+  const rows = items.map(({ mailbox, state, shown, problem }) => [
+    html`<a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">${mailbox.address}</a>${
+        mailbox.name ? html` <span class="soft">${foreign(mailbox.name)}</span>` : ""
+      }`,
+    html`${mailboxMark(shown)}${problem ? html`<div class="soft">${foreign(problem.cause)}</div>` : ""}`,
+    relativeTime(state.lastVerifiedAt),
+    relativeTime(state.lastArrivalAt),
+    mailbox.receive.protocol,
+    serverHost(mailbox),
+    endpointHost(mailbox.deliver.url),
+    state.node ?? "none",
+  ]);
+  return table(columns, rows, caption);
+}
+
+function bulkButtons({ base, filter, mayManage }: MailboxListView): Html {
+  const link = (change: string, text: string) =>
+    mayManage
+      ? html`<a class="button" href="${base}/mailboxes/bulk${queryOf({ do: change, ...filter })}">${text}</a>`
+      : button({ path: `${base}/mailboxes/bulk`, label: text, may: false });
+  return html`<div class="buttons">
+    ${link("pause", "Pause all that match…")} ${link("resume", "Resume all that match…")}
+  </div>`;
+}
+
+export type BulkView = {
+  base: string;
+  change: "pause" | "resume";
+  filter: MailboxFilter;
+  count: number;
+  isPart: boolean;
+};
+
+const CHANGES = {
+  pause: {
+    verb: "Pause",
+    about: "Their subscriptions end. Mail that arrives meanwhile is delivered after the resume.",
+  },
+  resume: {
+    verb: "Resume",
+    about: "Paused ones go on from where they stopped. Those that need attention try their login again.",
+  },
+} as const;
+
+/** Asks before something is done with all mailboxes of a filter. */
+export function bulkBody({ base, change, filter, count, isPart }: BulkView): Html {
+  const { verb, about } = CHANGES[change];
+  const chosen = Object.entries(filter).filter(([, value]) => value !== "");
+  const who = chosen.length === 0 ? "of all mailboxes" : `with ${chosen.map((pair) => pair.join(" ")).join(", ")}`;
+  const back = `${base}/mailboxes${queryOf(filter)}`;
+  if (count === 0) return html`<p>No mailbox ${who} can be changed so. <a href="${back}">Back to the list</a></p>`;
+  return html`<p class="verdict">${verb} ${countOf(count, "mailbox", "mailboxes")} ${who}?</p>
+    <p>${about}</p>
+    ${isPart ? html`<p class="note">There are more. These are the first ones; repeat it for the others.</p>` : ""}
+    <div class="buttons">
+      ${button({ path: `${base}/mailboxes/bulk`, label: `${verb} ${countOf(count, "mailbox", "mailboxes")}`, may: true, look: "main", fields: { do: change, ...filter } })}
+      <a class="button" href="${back}">Back to the list</a>
+    </div>`;
+}

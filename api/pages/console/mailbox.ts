@@ -1,0 +1,226 @@
+/** One mailbox: how it is in one sentence, what can be done, what happened, and what is known of its servers. */
+import { html } from "hono/html";
+import type { Delivery } from "../../../shared/contract/delivery.ts";
+import type { Mailbox } from "../../../shared/contract/mailbox.ts";
+import type { Cursor } from "../../../shared/contract/message.ts";
+import type { Sending } from "../../../shared/contract/sending.ts";
+import { afterDeliveryOf, isPolled } from "../../../shared/mail/defaults.ts";
+import type { PreflightReport } from "../../../shared/mail/mail.ts";
+import { portOf } from "../../../shared/places.ts";
+import type { Page } from "../../../shared/store/store.ts";
+import type { Fact } from "../../../shared/telemetry/events.ts";
+import { type Html, inlineMarkdown } from "../html.ts";
+import { deliveryTable } from "./deliveries.ts";
+import { button, type Cell, doneNote, table } from "./parts.ts";
+import { serverHost, type ShownMailbox } from "./shown-mailbox.ts";
+import { mailboxMark, sendMark, type ShownState, toneMark } from "./states.ts";
+import { timeline } from "./timeline.ts";
+import { countOf, foreign, relativeTime } from "./words.ts";
+
+export type MailboxPageView = {
+  base: string;
+  query: URLSearchParams;
+  item: ShownMailbox;
+  facts: Fact[];
+  deliveries: Page<Delivery>;
+  parked: number;
+  cursors: Cursor[];
+  outgoing: Page<Sending>;
+  mayManage: boolean;
+  today: string;
+};
+
+export function mailboxBody(view: MailboxPageView): Html {
+  const { base, item, facts, deliveries, cursors, outgoing, parked, query } = view;
+  const id = encodeURIComponent(item.mailbox.id);
+  return html`${doneNote(query)}
+    <div id="state" data-live>
+      <p class="verdict">${mailboxMark(item.shown)} ${sentenceOf(item)}</p>
+      ${problemNote(item)} ${parked > 0 ? parkedNote(base, id, parked) : ""}
+    </div>
+    ${buttons(view, `${base}/mailboxes/${id}`)}
+    <h2>Deliveries</h2>
+    <div id="deliveries" data-live>
+      ${
+        deliveries.items.length === 0
+          ? html`<p>No message has been delivered yet, or all were delivered before the window of WINDOW_DAYS.</p>`
+          : deliveryTable(deliveries.items, { base })
+      }
+      <p><a href="${base}/deliveries?mailbox=${id}">All ${countOf(deliveries.total, "delivery", "deliveries")}</a></p>
+    </div>
+    <h2>What happened</h2>
+    <div id="timeline" data-live>${timeline(facts)}</div>
+    <h2>Folders</h2>
+    ${folderTable(cursors)}
+    <h2>Connection</h2>
+    ${connectionFacts(item)}
+    <h2>Outgoing</h2>
+    ${outgoingTable(outgoing, item.mailbox)}`;
+}
+
+const SENTENCES: Record<ShownState, string> = {
+  listening: "Its server tells of new mail at once.",
+  polling: "It is polled for new mail.",
+  syncing: "It is being compared with its server.",
+  initializing: "A node is about to connect to its server.",
+  unverified: "It says that it listens, but its server has not confirmed that for too long.",
+  throttled: "Its server asks to slow down. The service waits as long as the server asks.",
+  reconnecting: "It is not connected now. The service tries again by itself.",
+  needs_attention: "It needs you: the service cannot go on by itself.",
+  paused: "Nobody listens to it until it is resumed.",
+};
+
+function sentenceOf({ shown, state }: ShownMailbox): Html {
+  return html`${SENTENCES[shown]}
+    <span class="soft"
+      >In this state since ${relativeTime(state.since)}. Verified ${relativeTime(state.lastVerifiedAt)}, last mail
+      ${relativeTime(state.lastArrivalAt)}.</span
+    >`;
+}
+
+function problemNote({ problem, state }: ShownMailbox): Html | string {
+  if (!problem) return "";
+  const { code, cause, fix, evidence, retryAt } = problem;
+  return html`<div class="note bad">
+    <p>${foreign(cause)}</p>
+    ${evidence ? html`<p>The server said: <q>${foreign(evidence)}</q></p>` : ""}
+    <p class="fix">${inlineMarkdown(fix)}</p>
+    <p class="soft">
+      ${code}${state.failedLogins > 0 ? `, ${countOf(state.failedLogins, "refused login")}` : ""}${
+        retryAt ? html`, tried again ${relativeTime(retryAt)}` : ""
+      }
+    </p>
+  </div>`;
+}
+
+function parkedNote(base: string, id: string, parked: number): Html {
+  const link = html`<a href="${base}/deliveries?state=parked&amp;mailbox=${id}">Show and replay</a>`;
+  return html`<p class="note bad">${countOf(parked, "message is", "messages are")} parked. ${link}</p>`;
+}
+
+function buttons({ item, mayManage: may, today, base }: MailboxPageView, path: string): Html {
+  const { paused, id } = item.mailbox;
+  const needsResume = paused || item.shown === "needs_attention";
+  const asks = item.problem?.code === "confirm";
+  const since = html`<label>
+    Read again since
+    <input type="date" name="since" value="${today}" required />
+  </label>`;
+  return html`<div class="buttons">
+      ${button({ path: `${path}/test`, label: "Test the connection", may, look: "main" })}
+      ${button({ path: `${path}/pause`, label: "Pause", may, because: paused ? "it is paused" : undefined })}
+      ${button({ path: `${path}/resume`, label: "Resume", may, because: needsResume ? undefined : "it is not paused" })}
+      ${asks ? button({ path: `${path}/confirm`, label: "Deliver what it asks about", may }) : ""}
+      ${
+        may
+          ? html`<a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/delete">Delete…</a>`
+          : button({ path: `${path}/delete`, label: "Delete…", may })
+      }
+    </div>
+    ${button({ path: `${path}/resync`, label: "Resync", may, inputs: since })}`;
+}
+
+function folderTable(cursors: Cursor[]): Html {
+  if (cursors.length === 0) return html`<p>No folder has been compared yet.</p>`;
+  const rows = cursors.map(({ folder, uid, epoch, newest }) => [
+    foreign(folder),
+    String(uid),
+    foreign(epoch),
+    relativeTime(newest),
+  ]);
+  return table(["Folder", "Handed over up to #", "Epoch", "Newest message"], rows);
+}
+
+function connectionFacts(item: ShownMailbox): Html {
+  const { mailbox, state } = item;
+  const facts: [string, Cell][] = [
+    ...receivingFacts(mailbox),
+    ["Endpoint", mailbox.deliver.url],
+    ["Form", `${mailbox.deliver.dialect}, ${mailbox.deliver.format}`],
+    ["Node", state.node ?? "none"],
+    ["Id", mailbox.id],
+    ["Registered", relativeTime(mailbox.createdAt)],
+    ["Changed", html`${relativeTime(mailbox.updatedAt)}, revision ${mailbox.revision}`],
+  ];
+  return html`<dl>
+    ${facts.map(
+      ([name, value]) =>
+        html`<dt>${name}</dt>
+          <dd>${value}</dd>`,
+    )}
+  </dl>`;
+}
+
+function receivingFacts(mailbox: Mailbox): [string, Cell][] {
+  const { receive } = mailbox;
+  const login = "password" in receive.auth ? "password" : "application" in receive.auth ? "application" : "OAuth2";
+  const port = receive.protocol !== "graph" && receive.host !== undefined ? `:${portOf(receive)}` : "";
+  const tls = "tls" in receive ? `, TLS ${receive.tls}` : "";
+  const folders = "folders" in receive ? [receive.folders].flat().join(", ") : "its maildrop";
+  const poll = "everySeconds" in receive.poll ? `every ${receive.poll.everySeconds} s` : `at ${receive.poll.cron}`;
+  const after = afterDeliveryOf(receive);
+  return [
+    ["Protocol", `${receive.protocol}, ${isPolled(receive) ? `polled ${poll}` : "push"}`],
+    ["Server", `${serverHost(mailbox)}${port}${tls}`],
+    ["Login", "user" in receive.auth ? `${receive.auth.user} by ${login}` : `by ${login}`],
+    ["Folders", foreign(folders)],
+    ["Mail since", receive.since],
+    ["After delivery", typeof after === "string" ? after : foreign(JSON.stringify(after))],
+  ];
+}
+
+function outgoingTable(outgoing: Page<Sending>, { send }: Mailbox): Html {
+  if (outgoing.items.length === 0)
+    return html`<p>
+      ${inlineMarkdown(send ? "It has sent nothing within WINDOW_DAYS." : "It does not send: it has no `send`.")}
+    </p>`;
+  return sendingTable(outgoing.items);
+}
+
+export function sendingTable(sendings: Sending[]): Html {
+  const rows = sendings.map(({ state, recipients, createdAt, attempts, reason, id }) => [
+    sendMark(state),
+    html`${recipients.map(
+      (one) =>
+        html`<div>
+          ${foreign(one.address)} ${one.state === state ? "" : sendMark(one.state)}
+          ${one.response ? html`<span class="soft">${foreign(one.response)}</span>` : ""}
+        </div>`,
+    )}`,
+    relativeTime(createdAt),
+    String(attempts),
+    foreign(reason),
+    html`<code>${id}</code>`,
+  ]);
+  return table(["State", "To", "Accepted", "Attempts #", "Reason", "Id"], rows);
+}
+
+/** The steps of a test, with what the server said. */
+export function testBody(base: string, { mailbox }: ShownMailbox, { ok, steps }: PreflightReport): Html {
+  const rows = steps.map((step) => [
+    toneMark(step.ok ? "good" : "bad", step.name),
+    step.ok ? "passed" : "failed",
+    `${Math.round(step.ms)} ms`,
+    html`${foreign(step.detail ?? step.cause)}${step.detail && step.cause ? html`<div>${foreign(step.cause)}</div>` : ""}${
+      step.fix ? html`<div class="fix">${inlineMarkdown(step.fix)}</div>` : ""
+    }`,
+  ]);
+  return html`<p class="verdict">
+      ${toneMark(ok ? "good" : "bad", ok ? "Every step passed." : "A step failed. Its row says what to do.")}
+    </p>
+    ${table(["Step", "Result", "Time #", "What was found"], rows)}
+    <p><a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">Back to ${mailbox.address}</a></p>`;
+}
+
+/** Asks before a mailbox is deleted. */
+export function deleteBody(base: string, { mailbox }: ShownMailbox, waiting: number): Html {
+  const path = `${base}/mailboxes/${encodeURIComponent(mailbox.id)}`;
+  const lost =
+    waiting > 0 ? ` ${countOf(waiting, "message waits or is", "messages wait or are")} parked and will be lost.` : "";
+  return html`<p class="verdict">Delete ${mailbox.address} and everything about it?</p>
+    <p>Its state, its cursors and its deliveries go with it.${lost} Nothing changes on the mail server.</p>
+    <div class="buttons">
+      ${button({ path: `${path}/delete`, label: `Delete ${mailbox.address}`, may: true, look: "danger" })}
+      <a class="button" href="${path}">Back to the mailbox</a>
+    </div>`;
+}

@@ -1,0 +1,138 @@
+/** What a search found, and the honest answer for what it did not find. */
+import { html } from "hono/html";
+import type { Delivery } from "../../../shared/contract/delivery.ts";
+import type { Sending } from "../../../shared/contract/sending.ts";
+import type { Html } from "../html.ts";
+import { deliveryTable, type Letter } from "./deliveries.ts";
+import { mailboxTable } from "./mailbox-list.ts";
+import { sendingTable } from "./mailbox.ts";
+import { queryOf, table } from "./parts.ts";
+import type { ShownMailbox } from "./shown-mailbox.ts";
+import { deliveryMark, mailboxMark } from "./states.ts";
+import { clockTime, countOf, foreign, relativeTime } from "./words.ts";
+
+/** A time in which nobody listened to a mailbox. `to` is null while it lasts. */
+export type Gap = { from: string; to: string | null; why: string };
+export type FoundLetter = { delivery: Delivery; letter: Letter };
+/** A message that a mailbox's own filter left out. */
+export type LeftOut = { mailbox: string; address: string; at: string; folder: string; rule: string };
+export type MailboxAnswer = { item: ShownMailbox; gaps: Gap[]; newest: Delivery[] };
+
+export type SearchView = {
+  base: string;
+  q: string;
+  /** Mailboxes with this very address or id. */
+  exact: MailboxAnswer[];
+  /** Other mailboxes, by a part of their address, name, id, server or endpoint. */
+  similar: ShownMailbox[];
+  delivery: Delivery | undefined;
+  sendings: Sending[];
+  letters: FoundLetter[];
+  leftOut: LeftOut[];
+  /** How many stored messages were read, and whether those are all. */
+  read: { count: number; isWhole: boolean };
+};
+
+export function searchBody(view: SearchView): Html {
+  const { base, q, exact, similar, delivery, sendings, letters, leftOut } = view;
+  if (q === "")
+    return html`<p>
+      Type an address, a Message-ID, a word of a subject, a delivery id, or the host of a server or an endpoint.
+    </p>`;
+  const isNothing = [exact, similar, sendings, letters, leftOut].every((found) => found.length === 0) && !delivery;
+  return html`${isNothing ? html`<p class="verdict">Nothing was found for ${foreign(q)}.</p>` : ""}
+  ${
+    delivery
+      ? html`<h2>Delivery</h2>
+          ${deliveryTable([delivery], { base })}`
+      : ""
+  }
+  ${letters.length > 0 ? letterPart(letters, base) : ""} ${leftOut.length > 0 ? leftOutPart(leftOut, base) : ""}
+  ${
+    sendings.length > 0
+      ? html`<h2>Outgoing</h2>
+          ${sendingTable(sendings)}`
+      : ""
+  }
+  ${exact.map((answer) => mailboxAnswer(answer, base))} ${similar.length > 0 ? similarPart(similar, base, q) : ""}
+  ${honestWords(view, isNothing)}`;
+}
+
+function letterPart(letters: FoundLetter[], base: string): Html {
+  const rows = letters.map(({ delivery, letter }) => [
+    html`<a href="${base}/deliveries/${encodeURIComponent(delivery.id)}"
+      >${foreign(letter.subject ?? "(no subject)")}</a
+    >`,
+    deliveryMark(delivery.state),
+    foreign(letter.from),
+    relativeTime(delivery.createdAt),
+    foreign(delivery.reason),
+  ]);
+  return html`<h2>Messages that wait or are parked</h2>
+    ${table(["Subject", "State", "From", "Received", "Why"], rows)}`;
+}
+
+function leftOutPart(leftOut: LeftOut[], base: string): Html {
+  const rows = leftOut.map(({ mailbox, address, at, folder, rule }) => [
+    html`<a href="${base}/mailboxes/${encodeURIComponent(mailbox)}">${address}</a>`,
+    relativeTime(at),
+    foreign(folder),
+    foreign(rule),
+  ]);
+  return html`<h2>Left out by a filter</h2>
+    ${table(["Mailbox", "When", "Folder", "Rule"], rows)}`;
+}
+
+/** Which mailbox it is, and whether somebody listened when a message should have come. */
+function mailboxAnswer({ item, gaps, newest }: MailboxAnswer, base: string): Html {
+  const { mailbox, shown, state } = item;
+  const id = encodeURIComponent(mailbox.id);
+  const rows = gaps.map(({ from, to, why }) => [clockTime(from), to === null ? "now" : clockTime(to), foreign(why)]);
+  return html`<h2>Mailbox <a href="${base}/mailboxes/${id}">${mailbox.address}</a></h2>
+    <p>
+      ${mailboxMark(shown)}, verified ${relativeTime(state.lastVerifiedAt)}, last mail
+      ${relativeTime(state.lastArrivalAt)}. It is known here since ${relativeTime(mailbox.createdAt)}; mail from before
+      ${mailbox.receive.since === "now" ? "that" : mailbox.receive.since} was not wanted.
+    </p>
+    ${
+      rows.length > 0
+        ? table(
+            ["Not listened to from", "Until", "Why"],
+            rows,
+            "Mail of these times came later, when it was listened to again.",
+          )
+        : html`<p>Its last facts know of no time in which nobody listened.</p>`
+    }
+    ${
+      newest.length > 0
+        ? deliveryTable(newest, { base, caption: "Its newest deliveries" })
+        : html`<p>It has no deliveries.</p>`
+    }
+    <p>
+      A message that is missing here: <a href="${base}/mailboxes/${id}">Test the connection</a> shows whether the server
+      has its folder, and a resync reads the folder again.
+    </p>`;
+}
+
+function similarPart(similar: ShownMailbox[], base: string, q: string): Html {
+  return html`<h2>Mailboxes</h2>
+    ${mailboxTable(similar, base)}
+    <p>
+      <a href="${base}/mailboxes${queryOf({ q })}">All with this in their address</a> ·
+      <a href="${base}/mailboxes${queryOf({ host: q })}">all with this server or endpoint</a>
+    </p>`;
+}
+
+/** What the search cannot know. */
+function honestWords({ read, q }: SearchView, isNothing: boolean): Html {
+  const amount = read.isWhole
+    ? `all ${countOf(read.count, "message")}`
+    : `the newest ${countOf(read.count, "message")}`;
+  const hint = q.includes("@")
+    ? "If it is the sender of a message that never came, search for the address that it was sent to."
+    : "If a message never came, search for the address that it was sent to.";
+  return html`<p class="soft">
+    Subjects, senders and Message-IDs were looked up in ${amount} that wait or are parked. Delivered messages are not
+    stored, so they are found by their delivery id only. ${isNothing ? hint : ""}
+  </p>`;
+}

@@ -1,0 +1,175 @@
+/** /deliveries: the list with its filters in the URL, one delivery, and replays of one or of all that match. */
+import * as v from "valibot";
+import { type Delivery, DeliveryState } from "../../../shared/contract/delivery.ts";
+import { asProblem } from "../../../shared/contract/problem.ts";
+import type { ParkedTask } from "../../../shared/queue/queue.ts";
+import { notFound } from "../../http/problems.ts";
+import type { Route } from "../../http/route.ts";
+import {
+  type DeliveryFilter,
+  type DeliveryGroup,
+  deliveryBody,
+  deliveryListBody,
+  replayBody,
+} from "../../pages/console/deliveries.ts";
+import { queryOf } from "../../pages/console/parts.ts";
+import { endpointHost } from "../../pages/console/shown-mailbox.ts";
+import type { ScopedDeps } from "../../scoped-deps.ts";
+import { reasonOf } from "./causes.ts";
+import { readLetter } from "./letters.ts";
+import { changeEach } from "./mailbox-list.ts";
+import { includesText } from "./scan.ts";
+import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
+
+const PAGE_SIZE = 50;
+/** As many deliveries are read for one page at most. */
+const MAX_SCANNED = 2_000;
+const MAX_REPLAYED = 1_000;
+const GROUPED = 200;
+const SHOWN_TASKS = 50;
+
+export function deliveryRoutes(deps: ConsoleDeps): Route[] {
+  return [
+    page(deps, "/deliveries", showList),
+    page(deps, "/deliveries/replay", askReplay),
+    action(deps, "/deliveries/replay", replayAll),
+    action(deps, "/deliveries/tasks", replayTasks),
+    page(deps, "/deliveries/{id}", showOne),
+    page(deps, "/deliveries/{id}/raw", ({ api, id }) => api("GET", `/api/v1/messages/${encodeURIComponent(id)}/raw`)),
+    action(deps, "/deliveries/{id}/replay", replayOne),
+  ];
+}
+
+function readFilter(given: URLSearchParams): DeliveryFilter {
+  const read = (name: string) => (given.get(name) ?? "").trim().slice(0, 500);
+  const state = DeliveryState.options.find((one) => one === given.get("state")) ?? "";
+  return { state, mailbox: read("mailbox"), host: read("host"), reason: read("reason") };
+}
+
+async function showList(call: ConsoleCall): Promise<Response> {
+  const filter = readFilter(call.query);
+  const { items, next, total } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const isParked = filter.state === "parked";
+  const groups = isParked && filter.reason === "" ? await groupByReason(call, filter) : [];
+  const tasks = isParked ? await listTasks(call, filter.mailbox) : [];
+  const addresses = await addressesOf(call.deps, items);
+  const view = { base: call.base, query: call.query, filter, items, next, total, addresses, groups, tasks };
+  return call.render({ title: "Deliveries", body: deliveryListBody({ ...view, mayManage: call.may("manage") }) });
+}
+
+/** The addresses of the deliveries' mailboxes, by id. A mailbox that was removed has none. */
+export async function addressesOf({ store }: Pick<ScopedDeps, "store">, deliveries: readonly Delivery[]) {
+  const ids = [...new Set(deliveries.map(({ mailbox }) => mailbox))];
+  const found = await Promise.all(ids.map((id) => store.mailboxes.get(id)));
+  return new Map(found.flatMap((one) => (one ? [[one.mailbox.id, one.mailbox.address] as const] : [])));
+}
+
+type FoundPage = { items: Delivery[]; next: string | null; total: number | undefined };
+
+/** Pages of the store until there are enough that match. Such a page may be longer than PAGE_SIZE. */
+async function findPage(call: ConsoleCall, filter: DeliveryFilter, after: string | undefined): Promise<FoundPage> {
+  const items: Delivery[] = [];
+  let cursor = after ?? null;
+  for (let scanned = 0; scanned < MAX_SCANNED; scanned += PAGE_SIZE) {
+    const found = await listStored(call, filter, { limit: PAGE_SIZE, cursor });
+    items.push(...found.items.filter((one) => matches(one, filter)));
+    cursor = found.next;
+    const isStored = filter.host === "" && filter.reason === "";
+    if (isStored) return { items, next: cursor, total: found.total };
+    if (cursor === null || items.length >= PAGE_SIZE) break;
+  }
+  return { items, next: cursor, total: undefined };
+}
+
+function listStored({ deps }: ConsoleCall, filter: DeliveryFilter, page_: { limit: number; cursor: string | null }) {
+  const state = DeliveryState.options.find((one) => one === filter.state);
+  return deps.store.deliveries.list({
+    limit: page_.limit,
+    ...(page_.cursor !== null && { cursor: page_.cursor }),
+    ...(state && { state }),
+    ...(filter.mailbox !== "" && { mailbox: filter.mailbox }),
+  });
+}
+
+function matches(delivery: Delivery, { host, reason }: DeliveryFilter): boolean {
+  return includesText([endpointHost(delivery.endpoint)], host) && includesText([reasonOf(delivery)], reason);
+}
+
+async function groupByReason(call: ConsoleCall, filter: DeliveryFilter): Promise<DeliveryGroup[]> {
+  const { items } = await listStored(call, filter, { limit: GROUPED, cursor: null });
+  const groups = Map.groupBy(
+    items.filter((one) => matches(one, filter)),
+    (one) => JSON.stringify([endpointHost(one.endpoint), reasonOf(one)]),
+  );
+  const rows = [...groups.values()].flatMap((group) => {
+    const [first] = group;
+    if (!first) return [];
+    const { endpoint, updatedAt } = first;
+    return [{ host: endpointHost(endpoint), reason: reasonOf(first), count: group.length, newest: updatedAt }];
+  });
+  return rows.toSorted((a, b) => b.count - a.count);
+}
+
+/** While the queue cannot be asked, the page says so instead. */
+async function listTasks({ deps }: ConsoleCall, mailbox: string): Promise<ParkedTask[] | string> {
+  try {
+    const tasks = await deps.parked.parked(SHOWN_TASKS, ...(mailbox === "" ? [] : [mailbox]));
+    return mailbox === "" ? tasks : tasks.filter(({ task }) => task?.mailbox === mailbox);
+  } catch (error) {
+    return asProblem(error).message;
+  }
+}
+
+async function getDelivery({ deps, id }: ConsoleCall): Promise<Delivery> {
+  const delivery = await deps.store.deliveries.get(id);
+  if (!delivery) throw notFound("delivery", id);
+  return delivery;
+}
+
+async function showOne(call: ConsoleCall): Promise<Response> {
+  const delivery = await getDelivery(call);
+  const letter = await readLetter(call.deps.store, delivery);
+  const view = { base: call.base, query: call.query, delivery, letter, mayManage: call.may("manage") };
+  return call.render({ title: "Delivery", body: deliveryBody(view) });
+}
+
+async function replayOne(call: ConsoleCall): Promise<Response> {
+  const id = encodeURIComponent(call.id);
+  await call.api("POST", `/api/v1/deliveries/${id}/replay`);
+  return seeOther(`${call.base}/deliveries/${id}${queryOf({ done: "replay" })}`);
+}
+
+/** The parked and retrying deliveries of the filter, the newest first, at most MAX_REPLAYED. */
+async function findReplayable(call: ConsoleCall, filter: DeliveryFilter): Promise<{ ids: string[]; isPart: boolean }> {
+  const wanted = { ...filter, state: filter.state === "retrying" ? "retrying" : "parked" };
+  const ids: string[] = [];
+  let cursor: string | null = null;
+  do {
+    const found = await listStored(call, wanted, { limit: MAX_REPLAYED, cursor });
+    for (const one of found.items) if (matches(one, wanted)) ids.push(one.id);
+    cursor = found.next;
+  } while (cursor !== null && ids.length < MAX_REPLAYED);
+  return { ids: ids.slice(0, MAX_REPLAYED), isPart: cursor !== null || ids.length > MAX_REPLAYED };
+}
+
+async function askReplay(call: ConsoleCall): Promise<Response> {
+  const filter = readFilter(call.query);
+  const { ids, isPart } = await findReplayable(call, filter);
+  return call.render({ title: "Replay", body: replayBody({ base: call.base, filter, count: ids.length, isPart }) });
+}
+
+async function replayAll(call: ConsoleCall): Promise<Response> {
+  const filter = readFilter(call.form);
+  const { ids } = await findReplayable(call, filter);
+  const failed = await changeEach(call, ids, (id) => `/api/v1/deliveries/${encodeURIComponent(id)}/replay`);
+  const done = { done: "replay", n: String(ids.length - failed), failed: String(failed) };
+  return seeOther(`${call.base}/deliveries${queryOf({ ...filter, ...done })}`);
+}
+
+const Replayed = v.object({ replayed: v.number() });
+
+async function replayTasks(call: ConsoleCall): Promise<Response> {
+  const answer = await call.api("POST", "/api/v1/tasks/parked/replay", {});
+  const { replayed } = v.parse(Replayed, await answer.json());
+  return seeOther(`${call.base}/deliveries${queryOf({ state: "parked", done: "tasks", n: String(replayed) })}`);
+}

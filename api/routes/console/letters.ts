@@ -1,0 +1,20 @@
+/** What the headers of stored messages say. Only messages that wait or are parked are stored. */
+import type { Delivery } from "../../../shared/contract/delivery.ts";
+import { parseHeadersOnly } from "../../../shared/mail/mime/message.ts";
+import type { Store } from "../../../shared/store/store.ts";
+import type { Letter } from "../../pages/console/deliveries.ts";
+
+/** The header of the delivery's message; undefined if it is no longer stored. */
+export async function readLetter(
+  { deliveries }: Pick<Store, "deliveries">,
+  { id, spooled }: Delivery,
+): Promise<Letter | undefined> {
+  const raw = spooled ? await deliveries.getRaw(id) : undefined;
+  if (!raw) return undefined;
+  const { subject, from, to, date, messageId } = parseHeadersOnly(raw, "only the header is shown");
+  return { subject, from: from ? nameOf(from) : "", to: to.map(nameOf).join(", "), date, messageId };
+}
+
+function nameOf({ name, address }: { name?: string | null; address: string | null }): string {
+  return [name, address && `<${address}>`].filter(Boolean).join(" ");
+}

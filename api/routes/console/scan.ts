@@ -1,0 +1,30 @@
+/** Reads mailboxes page by page, at most so many for one page of the console. */
+import { encodePageToken } from "../../../shared/store/page-token.ts";
+import type { MailboxQuery } from "../../../shared/store/store.ts";
+import type { ScopedDeps } from "../../scoped-deps.ts";
+import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+
+/** As many mailboxes are read for one page at most. */
+export const MAX_SCANNED = 5_000;
+const PAGE_SIZE = 1_000;
+
+/** The mailboxes after the id `after`, in the order of their ids. */
+export async function* scanMailboxes(
+  { store, config }: Pick<ScopedDeps, "store" | "config">,
+  filter: Pick<MailboxQuery, "status" | "address">,
+  { after, pageSize = PAGE_SIZE }: { after?: string | undefined; pageSize?: number } = {},
+): AsyncGenerator<ShownMailbox, void, undefined> {
+  let cursor = after === undefined ? null : encodePageToken([after]);
+  let scanned = 0;
+  do {
+    const page = await store.mailboxes.list({ ...filter, limit: pageSize, ...(cursor !== null && { cursor }) });
+    for (const item of page.items) yield showMailbox(item, config);
+    scanned += page.items.length;
+    cursor = page.next;
+  } while (cursor !== null && scanned < MAX_SCANNED);
+}
+
+/** Whether one of the texts has this part, whatever its case. */
+export function includesText(texts: (string | undefined)[], part: string): boolean {
+  return texts.some((text) => text?.toLowerCase().includes(part.toLowerCase()));
+}
