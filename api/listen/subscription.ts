@@ -28,7 +28,7 @@ export type RunSubscriptionDeps = WatchMailboxDeps & {
   watched: Map<string, MailConnection>;
 };
 
-/** In place of an application's id: any of them may become the mailbox's, by its domain. */
+/** In place of an application's id, where each of them may become the mailbox's, by its domain. */
 export const ANY_APPLICATION = "*";
 const DAY_MS = 24 * 3_600_000;
 const HOUR_MS = 3_600_000;
