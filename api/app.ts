@@ -20,6 +20,7 @@ import { deliveryRoutes } from "./routes/deliveries.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
+import { graphNotificationRoutes } from "./routes/graph-notifications.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { mailboxActionRoutes } from "./routes/mailbox-actions.ts";
 import { mailboxRoutes } from "./routes/mailboxes.ts";
@@ -27,6 +28,7 @@ import { nodeRoutes } from "./routes/nodes.ts";
 import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
 import { consentPages, consentRoutes } from "./routes/consents.ts";
+import { moveRoutes } from "./routes/move-to-graph.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type CheckRunner, checkRunner } from "./checks/runner.ts";
@@ -45,6 +47,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...auditRoutes(deps),
     ...applicationRoutes(deps),
     ...consentRoutes(deps),
+    ...moveRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
@@ -54,6 +57,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...nodeRoutes(deps),
     ...sizingRoutes(),
     ...diagnosticRoutes(deps, startedAt),
+    ...graphNotificationRoutes(deps),
     ...checkRoutes(deps, checks),
     ...healthRoutes(deps),
   ];
@@ -77,8 +81,9 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const routes = [...api, ...pageRoutes(deps, api), ...consent, ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
-  const publicPaths = new Set(publicRoutes.flatMap((route) => [base + route.path, ...extraPaths(route, base)]));
-  const isPublic = (path: string) => publicPaths.has(path) || findRoute(consolePages, base, path) !== undefined;
+  const publicPaths = new Set(publicRoutes.flatMap((route) => extraPaths(route, base)));
+  const isPublic = (path: string) =>
+    publicPaths.has(path) || findRoute([...publicRoutes, ...consolePages], base, path) !== undefined;
 
   const routeName = ({ method, path }: { method: string; path: string }) =>
     findRoute(routes, base, path)?.path ?? creatio.routeName(method, path) ?? "unknown";

@@ -29,8 +29,9 @@ export async function closeMailbox(deps: ClosedDeps, { mailbox, state }: Mailbox
   if (isClosed(mailbox)) return;
   if (mailbox.deliver.creatio?.subscribed !== true) return removeMailbox(deps, mailbox.id);
   const closedAt = new Date().toISOString();
+  const { former: _former, ...kept } = mailbox;
   const closed: Mailbox = {
-    ...mailbox,
+    ...kept,
     receive: withoutLogin(mailbox.receive),
     deliver: { ...mailbox.deliver, creatio: { ...mailbox.deliver.creatio, subscribed: false } },
     ...(mailbox.send && { send: withoutSecrets(mailbox.send) }),

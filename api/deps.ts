@@ -13,6 +13,7 @@ import type { RedisConnection } from "../shared/store/redis/connection/client.ts
 import type { Store } from "../shared/store/store.ts";
 import type { KeyName, Vault } from "../shared/store/vault.ts";
 import type { Facts } from "../shared/telemetry/events.ts";
+import type { HintRelay } from "./hint-relay.ts";
 
 /**
  * Short connections to a mail server for an HTTP request. Each one is opened and closed (or borrowed) for that request.
@@ -91,4 +92,5 @@ export type ApiDeps = {
   probes: Probes;
   /** Encrypts what browsers keep for the node, and decrypts it on every node. */
   sealing: Pick<Vault, "seal" | "open">;
+  graphHints: HintRelay;
 };

@@ -41,16 +41,14 @@ const StateView = v.object({
   ),
 });
 
+const clientShown = {
+  clientId: v.string(),
+  application: v.optional(v.string()),
+  scope: v.optional(v.string()),
+};
 const AuthView = v.object({
   user: v.string(),
-  oauth2: v.optional(
-    v.object({
-      tokenUrl: v.string(),
-      clientId: v.string(),
-      application: v.optional(v.string()),
-      scope: v.optional(v.string()),
-    }),
-  ),
+  oauth2: v.optional(v.object({ tokenUrl: v.string(), ...clientShown })),
 });
 
 const { receive, deliver, send, ...rest } = MailboxInput.entries;
@@ -63,9 +61,7 @@ const GraphAuthView = v.object({
     v.object({
       tenant: v.optional(v.string()),
       tokenUrl: v.optional(v.string()),
-      clientId: v.string(),
-      application: v.optional(v.string()),
-      scope: v.optional(v.string()),
+      ...clientShown,
     }),
   ),
 });
@@ -164,6 +160,8 @@ export function mailboxFromInput(input: MailboxInput, previous?: Mailbox): { mai
     createdAt: previous?.createdAt ?? now,
     updatedAt: now,
   });
+  if (previous?.former && mailbox.receive.protocol === "graph" && previous.address === mailbox.address)
+    mailbox.former = previous.former;
   if (previous && differs(previous.deliver, mailbox.deliver)) mailbox.endpointGone = false;
   if (existingSecret !== undefined || secretText === undefined) return { mailbox };
   return { mailbox, generated: new Secret(secretText) };

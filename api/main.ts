@@ -25,6 +25,7 @@ import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
 import { closedMailboxRemover } from "./closed-mailboxes.ts";
+import { hintRelay } from "./hint-relay.ts";
 import { serve } from "./http/server.ts";
 import { probeEndpoint } from "./probe-endpoint.ts";
 import { mailVisits } from "./mail-visits.ts";
@@ -54,7 +55,7 @@ export async function runApiNode(config: Config, stop: AbortSignal, options: Sta
 }
 
 async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
-  const { config, store, queue, facts, backoff, connect, logins, sealing } = node;
+  const { config, store, queue, facts, backoff, connect, logins, sealing, graphPush } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
   const standIn = config.RABBITMQ_URL.length > 0;
@@ -86,7 +87,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
   const { crm, inHand } = localWorker;
-  const answering = { mail, crm, logins, outbound: node.mail, sealing };
+  const graphHints = hintRelay(graphPush, ownership.hints);
+  const answering = { mail, crm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     ...countsDeps,
     parked: queue,

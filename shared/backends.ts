@@ -40,7 +40,7 @@ export type Backends = {
   /** Asks RabbitMQ about itself. Undefined without RABBITMQ_URL. */
   inspectBroker: (() => Promise<BrokerView>) | undefined;
   /** Encrypts by the first of these keys, and decrypts by all. */
-  sealing: Pick<Vault, "seal" | "open">;
+  sealing: Pick<Vault, "seal" | "open" | "marks">;
   /** The connection that the nodes coordinate through. Undefined for a node that is alone. */
   redis: RedisConnection | undefined;
   warnings: readonly string[];

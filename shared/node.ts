@@ -9,6 +9,7 @@ import type { Secret } from "./contract/secret.ts";
 import { type Egress, egress } from "./egress.ts";
 import { type LoginGate, loginGate } from "./mail/net/login-gate.ts";
 import { graphService } from "./mail/graph/client/service.ts";
+import { type GraphPush, graphPush } from "./mail/graph/notifications/push.ts";
 import { createIntake } from "./mail/net/intake.ts";
 import { loginRateLimiter } from "./mail/net/login-rate.ts";
 import { ewsAccounts } from "./mail/ews/account.ts";
@@ -38,6 +39,7 @@ export type Node = Omit<Backends, "warnings"> & {
   /** The ports that this process listens on. Whoever opens one adds it: no client may reach it. */
   ownPorts: Set<number>;
   logins: LoginGate;
+  graphPush: GraphPush;
   mail: MailDeps & SendingDeps;
   /** Creates a connection to this mailbox. It is not open yet. */
   connect: (mailbox: Mailbox) => MailConnection;
@@ -70,6 +72,12 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   const refreshTokens = storedRefreshTokens(mailboxes);
   const findApplication: FindApplication = (id) => applications.get(id);
   const loginLimiter = loginRateLimiter(config.CONNECTIONS_PER_HOST_PER_SECOND);
+  const push = graphPush({
+    publicUrls: config.PUBLIC_URL,
+    basePath: config.BASE_PATH,
+    marks: backends.sealing.marks,
+    scale: config.BACKOFF_SCALE,
+  });
   const mail: MailDeps & SendingDeps = {
     egress: egressGuard,
     tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens, findApplication }),
@@ -87,6 +95,7 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     graph: graphService(connectionSlots),
     findApplication,
     notifications: notificationPool(),
+    graphPush: push,
   };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
   const name = config.NODE_NAME || hostname();
@@ -94,8 +103,7 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     await backends.close();
     void removeExitListener();
   };
-  return {
-    ...backends,
+  const own = {
     config,
     name,
     settingWarnings,
@@ -104,10 +112,10 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     egress: egressGuard,
     ownPorts,
     logins,
+    graphPush: push,
     mail,
-    connect,
-    close,
   };
+  return { ...backends, ...own, connect, close };
 }
 
 /** The refresh tokens in the stored mailboxes, each in the credentials for receiving or for sending. */

@@ -29,7 +29,7 @@ type Place = Readonly<Record<string, string | number | boolean | null>>;
 export type SecretPlaces = { path: string; places: readonly Place[] };
 
 /** The parts of a mailbox that decide about places. A stored mailbox has its secrets sealed, and no place holds one. */
-type Placed = Pick<Mailbox, "address" | "receive" | "send" | "deliver">;
+type Placed = Pick<Mailbox, "address" | "receive" | "send" | "deliver" | "former">;
 
 /** The places of each secret that the mailbox has, in the order of SECRET_PATHS. */
 export function listSecretPlaces(mailbox: Placed): SecretPlaces[] {
@@ -43,12 +43,20 @@ function placesOf(mailbox: Placed, [part, kind]: (typeof SECRET_PATHS)[number]):
   const { receive, send, deliver } = mailbox;
   if (part === "deliver") return [{ origin: originOf(deliver.url) }];
   if (kind === "dkim") return [{ domain: send?.dkim?.domain ?? null, selector: send?.dkim?.selector ?? null }];
+  if (part === "former") return formerPlaces(mailbox);
   if (part === "send") return [{ ...sendingServer(mailbox), ...accountOf(mailbox, send?.auth ?? receive.auth) }];
   const account = accountOf(mailbox, receive.auth);
   const receiving = { ...receivingServer(mailbox), ...account };
   // Without a login of its own `send` uses that of `receive`.
   const sendsWithIt = send !== undefined && send.auth === undefined;
   return sendsWithIt ? [receiving, { ...sendingServer(mailbox), ...account }] : [receiving];
+}
+
+/** The place that the mailbox was received from before it moved. */
+function formerPlaces({ former, ...mailbox }: Placed): Place[] {
+  if (!former) return [];
+  const past = { ...mailbox, receive: former.receive };
+  return [{ ...receivingServer(past), ...accountOf(past, former.receive.auth) }];
 }
 
 function receivingServer({ address, receive }: Placed): Place {

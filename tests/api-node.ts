@@ -4,12 +4,14 @@ import { createApp } from "../api/app.ts";
 import { collectStoreCounts } from "../api/counts.ts";
 import type { Readiness } from "../api/deps.ts";
 import { serve } from "../api/http/server.ts";
+import { hintRelay } from "../api/hint-relay.ts";
 import { mailVisits } from "../api/mail-visits.ts";
 import { readConfig } from "../shared/config.ts";
 import type { Delivery } from "../shared/contract/delivery.ts";
 import type { MessageRef } from "../shared/contract/message.ts";
 import type { Task } from "../shared/contract/task.ts";
 import { egress } from "../shared/egress.ts";
+import { graphPush } from "../shared/mail/graph/notifications/push.ts";
 import { loginGate } from "../shared/mail/net/login-gate.ts";
 import { oauthTokens } from "../shared/mail/oauth/tokens.ts";
 import { openMailbox, runPreflight } from "../shared/mail/open.ts";
@@ -105,7 +107,9 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     keyring: keys.keyring,
     marks: keys.marks,
   };
-  const app = createApp({ ...deps, probes, nodes, ready: async () => node.readiness, sealing: keys }, stop.signal);
+  const push = graphPush({ publicUrls: [], basePath: "", marks: keys.marks, scale: 1 });
+  const answering = { ready: async () => node.readiness, sealing: keys, graphHints: hintRelay(push, undefined) };
+  const app = createApp({ ...deps, probes, nodes, ...answering }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();

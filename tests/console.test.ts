@@ -284,6 +284,8 @@ async function pagesToLookAt(): Promise<string[]> {
     `/deliveries/${body.items[0].id}`,
     "/deliveries/replay?state=parked",
     "/search?q=order",
+    "/upcoming",
+    `/diagnostics?mailbox=${shop.id}`,
     `/search?q=${SHOP}@example.com`,
   ];
 }

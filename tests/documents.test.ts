@@ -152,7 +152,7 @@ describe("documents", () => {
       commands(text).flatMap((code) =>
         [
           ...code.matchAll(
-            /(?:\b(GET|POST|PUT|PATCH|DELETE) +)?(?:https?:[^ ]*)?(\/(?:api\/v1\/[\w/{}]+|healthz|readyz|metrics|docs))(?![\w-])/g,
+            /(?:\b(GET|POST|PUT|PATCH|DELETE) +)?(?:https?:[^ ]*)?(\/(?:api\/v1\/[\w/{}-]+|healthz|readyz|metrics|docs))(?![\w-])/g,
           ),
         ]
           .filter(([, method, path = ""]) => !isServed(method, path.replace(/\/$/, "")))

@@ -111,7 +111,7 @@ test("mailboxes in Microsoft's clouds are told when their EWS ends, others are n
   for (const host of ["outlook.office365.com", "outlook.office.com", "outlook.office365.us", "partner.outlook.cn"]) {
     const notice = exchangeOnlineNotice(`https://${host}/EWS/Exchange.asmx`);
     assert.match(notice?.cause ?? "", /2027-04-01/);
-    assert.match(notice?.fix ?? "", /protocol graph.*EwsAllowedAppIDs.*EwsEnabled/);
+    assert.match(notice?.fix ?? "", /move-to-graph.*EwsAllowedAppIDs.*EwsEnabled/);
   }
   for (const host of ["mail.example.com", "outlook.com.example.org", "myoutlook.company"])
     assert.equal(exchangeOnlineNotice(`https://${host}/EWS/Exchange.asmx`), undefined);

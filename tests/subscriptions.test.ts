@@ -40,6 +40,7 @@ async function listening() {
     onChange: () => undefined,
     announce: () => undefined,
     nodes: { known: () => [], now: async () => [] },
+    hints: undefined,
     parts: [],
   };
   const board = mailboxStates({ mailboxes: store.mailboxes, emit, node: "here" });

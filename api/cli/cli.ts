@@ -10,6 +10,7 @@ import type { Command } from "./commands/command.ts";
 import { doctorCommands } from "./commands/doctor.ts";
 import { deliveryCommands } from "./commands/deliveries.ts";
 import { mailboxCommands } from "./commands/mailbox.ts";
+import { moveCommands } from "./commands/move-to-graph.ts";
 import { sendCommands } from "./commands/send.ts";
 import { tailCommands } from "./commands/tail.ts";
 import { tokenCommands } from "./commands/token.ts";
@@ -17,6 +18,7 @@ import { findService } from "./service.ts";
 
 const COMMANDS: Record<string, Command> = {
   ...mailboxCommands,
+  ...moveCommands,
   ...deliveryCommands,
   ...sendCommands,
   ...tokenCommands,

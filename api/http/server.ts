@@ -18,6 +18,8 @@ export type RunningServer = { url: string; port: number; close(): Promise<void> 
 const CLOSE_TIMEOUT_MS = 5000;
 /** Who sends the head of a request more slowly is cut off. Bun does so after 10 seconds. */
 const HEAD_LIMITS = { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 };
+/** Longer than proxies keep a connection (nginx: 60 s). A proxy that used one that Node just closed would answer 502. */
+const KEEP_ALIVE_MS = 75_000;
 
 /** The part of Deno's API that is used here. Its types are not installed. */
 type DenoFetch = (request: Request, info: { remoteAddr: { hostname?: string } }) => Response | Promise<Response>;
@@ -82,7 +84,7 @@ async function serveOnNode(fetch: FetchHandler, { host, port }: ListenAddress): 
     (request, { incoming }) => fetch(request, { peer: incoming.socket?.remoteAddress ?? "" }),
     { overrideGlobalObjects: false },
   );
-  const server = createServer(HEAD_LIMITS, (incoming, outgoing) => {
+  const server = createServer({ ...HEAD_LIMITS, keepAliveTimeout: KEEP_ALIVE_MS }, (incoming, outgoing) => {
     if (countHosts(incoming.rawHeaders) <= 1) return void listener(incoming, outgoing);
     outgoing.writeHead(400, { connection: "close" }).end();
   });

@@ -1,5 +1,6 @@
 /** Who owns which mailbox: a single node owns all, several nodes share them fairly through Redis. */
 import manifest from "../../package.json" with { type: "json" };
+import type { HintChannel } from "../../shared/mail/graph/notifications/hints.ts";
 import { joinCluster } from "../../shared/nodes/cluster.ts";
 import type { NodeDescription } from "../../shared/nodes/heartbeats.ts";
 import type { Node } from "../../shared/node.ts";
@@ -23,6 +24,8 @@ export interface Ownership {
   onChange(changed: () => void): void;
   /** Tells the other nodes that mailboxes changed. */
   announce(): void;
+  /** Undefined on a single node. */
+  hints: HintChannel | undefined;
   /** All live nodes: read now, or as last known. */
   nodes: { now(): Promise<NodeDescription[]>; known(): readonly NodeDescription[] };
   /** They stop after the subscriptions, which need them until then, and before the recorders of facts. */
@@ -49,6 +52,7 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
       share: assignAll,
       onChange: () => undefined,
       announce: () => undefined,
+      hints: undefined,
       nodes: { known, now: async () => known() },
       parts: [],
     };
@@ -72,6 +76,10 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
     announce() {
       // A lost event only costs time, because every node also looks by itself.
       news.publish({ kind: "mailboxes" }).catch(() => undefined);
+    },
+    hints: {
+      publish: (hints) => news.publish({ kind: "hints", hints }),
+      subscribe: (heard) => void news.subscribe((event) => event.kind === "hints" && heard(event.hints)),
     },
     nodes: { now: sessions.fetchNodes, known: () => sessions.getCached().nodes },
     parts: [...parts, { name: "leases", run: leases.run }],

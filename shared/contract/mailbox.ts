@@ -193,11 +193,18 @@ export const MailboxInput = v.strictObject({
 });
 export type MailboxInput = v.InferOutput<typeof MailboxInput>;
 
+// 0.1 stored token URLs with logins. They are taken apart when they are read.
+const storedEntries = mailboxEntries(v.instance(Secret), {
+  toSecret: (password) => new Secret(password),
+  TokenUrl: HttpUrl,
+});
+
 /** A registered mailbox inside the service. Its secrets cannot be printed. `revision` grows with every change. */
 export const Mailbox = v.object({
   id: MailboxId,
-  // 0.1 stored token URLs with logins. They are taken apart when they are read.
-  ...mailboxEntries(v.instance(Secret), { toSecret: (password) => new Secret(password), TokenUrl: HttpUrl }),
+  ...storedEntries,
+  /** How the mailbox was received before it moved to Graph, so that it can go back. */
+  former: v.exactOptional(v.object({ receive: storedEntries.receive })),
   paused: v.boolean(),
   /** The endpoint answered 410. Nothing is posted until `deliver` changes. */
   endpointGone: v.boolean(),
@@ -227,6 +234,11 @@ export const SECRET_PATHS = [
   ["receive", "auth", "oauth2", "clientSecret"],
   ["receive", "auth", "oauth2", "privateKey"],
   ["receive", "auth", "oauth2", "refreshToken"],
+  ["former", "receive", "auth", "password"],
+  ["former", "receive", "auth", "accessToken"],
+  ["former", "receive", "auth", "oauth2", "clientSecret"],
+  ["former", "receive", "auth", "oauth2", "privateKey"],
+  ["former", "receive", "auth", "oauth2", "refreshToken"],
   ["send", "auth", "password"],
   ["send", "auth", "accessToken"],
   ["send", "auth", "oauth2", "clientSecret"],

@@ -5,15 +5,17 @@
 import * as v from "valibot";
 import type { RedisConnection } from "../store/redis/connection/client.ts";
 import type { RedisKeys } from "../store/redis/keys.ts";
+import { HINTS } from "../mail/graph/notifications/hints.ts";
 
 /**
  * released: mailboxes whose lease ended. nodes: a node started or stopped. mailboxes: a mailbox was registered, changed
- * or removed.
+ * or removed. hints: Microsoft Graph says that mailboxes have something new.
  */
 const ClusterEvent = v.variant("kind", [
   v.object({ kind: v.literal("released"), mailboxes: v.array(v.string()) }),
   v.object({ kind: v.literal("nodes") }),
   v.object({ kind: v.literal("mailboxes") }),
+  v.object({ kind: v.literal("hints"), hints: v.array(v.tuple([v.string(), v.picklist(HINTS)])) }),
 ]);
 export type ClusterEvent = v.InferOutput<typeof ClusterEvent>;
 

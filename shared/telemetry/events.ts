@@ -30,6 +30,8 @@ export type FactBody =
    * The server reports new mail late or not at all. So the folder is also polled every FOLDER_POLL_SECONDS.
    */
   | { kind: "mailbox.slow_push"; mailbox: string; folder: string }
+  /** Microsoft Graph does not send notifications for this mailbox. It is polled. */
+  | { kind: "mailbox.push_refused"; mailbox: string; failure: Failure }
   /** The subscription's connection failed; it connects again at `retryAt`. */
   | { kind: "mailbox.disconnected"; mailbox: string; failure: Failure; retryAt: string }
   /**

@@ -19,6 +19,7 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "mailbox.status": "info",
   "mailbox.connected": "debug",
   "mailbox.slow_push": "warn",
+  "mailbox.push_refused": "warn",
   "mailbox.disconnected": "warn",
   "mailbox.reset": "warn",
   "mailbox.poll_overran": "warn",

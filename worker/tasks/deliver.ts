@@ -5,7 +5,7 @@ import type { FetchedMessage, MessageRef } from "../../shared/contract/message.t
 import type { DeliverTask, TaskOutcome, Tried } from "../../shared/contract/task.ts";
 import { isAbortError } from "../../shared/run.ts";
 import { deliveryId, fingerprint } from "../../shared/mail/fingerprint.ts";
-import type { Store } from "../../shared/store/store.ts";
+import type { Identity, Store } from "../../shared/store/store.ts";
 import { clock } from "../../shared/time.ts";
 import { findAgeReason } from "../delivery/age.ts";
 import { attempt, type AttemptDeps } from "../delivery/attempt.ts";
@@ -220,12 +220,7 @@ async function deliverOne(
   // Graph makes the boundaries between the parts anew at each download.
   const ignoresBoundaries = mailbox.receive.protocol === "graph";
   const contentFingerprint = fingerprint(raw, { ignoresBoundaries });
-  const { kind, sharesContent: twin } = await deps.store.ledger.identify(
-    mailbox.id,
-    ref,
-    contentFingerprint,
-    CONTENT_CLAIM_MS,
-  );
+  const { kind, sharesContent: twin } = await identify(deps, mailbox, { ref, raw, contentFingerprint });
   if (kind === "busy") return false;
   if (kind === "duplicate" && !again) {
     await deps.store.ledger.markDone(mailbox.id, [ref]);
@@ -242,6 +237,22 @@ async function deliverOne(
   await attempt(deps, mailbox, delivery, raw, signal);
   if (again) await closeWithheld(deps, withheldId(mailbox, ref), id);
   return true;
+}
+
+/**
+ * What the ledger knows about the content. A message of Exchange Web Services is also recorded in the way in which Graph
+ * shows it, for the time after the mailbox has moved there.
+ */
+async function identify(
+  { store }: DeliverDeps,
+  { id, receive }: Mailbox,
+  { ref, raw, contentFingerprint }: { ref: MessageRef; raw: Uint8Array; contentFingerprint: string },
+): Promise<Identity> {
+  const identity = await store.ledger.identify(id, ref, contentFingerprint, CONTENT_CLAIM_MS);
+  const atGraph = receive.protocol === "ews" ? fingerprint(raw, { ignoresBoundaries: true }) : contentFingerprint;
+  if (identity.kind !== "new" || atGraph === contentFingerprint) return identity;
+  const { kind } = await store.ledger.identify(id, ref, atGraph, CONTENT_CLAIM_MS);
+  return { ...identity, kind };
 }
 
 /** The id of the record for a message whose content nobody has seen. */

@@ -31,6 +31,8 @@ const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
   ["/deliveries", "Deliveries"],
   ["/endpoints", "Endpoints"],
   ["/outgoing", "Outgoing"],
+  ["/upcoming", "Upcoming"],
+  ["/diagnostics", "Diagnostics"],
 ];
 
 /** The id of the sentence that says why buttons are disabled. */

@@ -7,6 +7,7 @@ import { addRoutes } from "./add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
 import { endpointRoutes } from "./endpoints.ts";
+import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
 import { mailboxListRoutes } from "./mailbox-list.ts";
 import { mailboxRoutes } from "./mailbox.ts";
@@ -33,5 +34,6 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...endpointRoutes(deps),
     ...outgoingRoutes(deps),
     ...searchRoutes(deps),
+    ...diagnosticPageRoutes(deps),
   ];
 }

@@ -8,10 +8,12 @@ import type { MailConnection } from "../mail.ts";
 import { createReconnectingSession } from "../reconnecting.ts";
 import { getWatchStart } from "../since.ts";
 import type { Emit } from "../../telemetry/events.ts";
+import { toRestId } from "./client/exchange-ids.ts";
 import { graphService } from "./client/service.ts";
 import { type GraphDeps, type GraphSession, openGraph } from "./client/session.ts";
 import { type AfterDeliveryTarget, applyAfterDelivery } from "./items/after-delivery.ts";
 import { fetchMessages } from "./items/fetch.ts";
+import type { GraphPush } from "./notifications/push.ts";
 import { findOrCreateFolder, getFolder, getFolderTree, getWatchList, INBOX } from "./sync/folders.ts";
 import { findByMessageIds, findReceivedSince } from "./sync/listing.ts";
 import { pollChanges, watchChanges } from "./sync/watch.ts";
@@ -23,6 +25,8 @@ export type GraphConnectionDeps = GraphDeps & {
   probeMs: number;
   /** How often folders are polled when a server does not notify: half of it after a message, four times it when quiet. */
   folderPollMs: number;
+  /** Where Graph may send notifications. Without it mailboxes are polled. */
+  graphPush?: GraphPush;
 };
 
 const LOOK_FACTOR = 8;
@@ -58,7 +62,8 @@ export function graphConnection(deps: GraphConnectionDeps, mailbox: MailboxOf<"g
       const current = await reconnecting.getSessionUnlessAborted(signal);
       const { folderPollMs: ms } = deps;
       const times = { activeMs: ACTIVE_FACTOR * ms, quietMs: QUIET_FACTOR * ms };
-      if (current) yield* watchChanges({ ...context, open: () => Promise.resolve(current) }, times, signal);
+      const watched = { ...context, push: deps.graphPush };
+      if (current) yield* watchChanges({ ...watched, open: () => Promise.resolve(current) }, times, signal);
     },
     async *listSince(date, _, signal) {
       const current = await session(signal);
@@ -106,7 +111,7 @@ function withMoveTargets(session: GraphSession, moveTargets: Map<string, string>
       return found;
     },
     async idOf(path, signal) {
-      if (path !== INBOX) return path;
+      if (path !== INBOX) return toRestId(path);
       inbox ??= (await getFolder(session, "inbox", signal))?.id;
       return inbox;
     },

@@ -13,6 +13,6 @@ export function exchangeOnlineNotice(url: string): { cause: string; fix: string 
   if (!EXCHANGE_ONLINE_HOSTS.test(new URL(url).hostname)) return undefined;
   return {
     cause: `Microsoft ends Exchange Web Services in Exchange Online on ${EWS_END_DATE}, without exceptions. Until then the tenant must allow them for this application (EWSEnabled, EWSAllowedAppIDs)`,
-    fix: `Register the mailbox with protocol graph before ${EWS_END_DATE}. Until then set the list of applications first (Set-OrganizationConfig -EwsAllowedAppIDs, which replaces the whole list), then -EwsEnabled $true; an empty list blocks all. Exchange servers of your own are not affected.`,
+    fix: `Move the mailbox to Microsoft Graph before ${EWS_END_DATE}: bun run cli mailbox move-to-graph, or POST /api/v1/mailboxes/{id}/move-to-graph. Until then set the list of applications first (Set-OrganizationConfig -EwsAllowedAppIDs, which replaces the whole list), then -EwsEnabled $true; an empty list blocks all. Exchange servers of your own are not affected.`,
   };
 }

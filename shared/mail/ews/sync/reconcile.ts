@@ -12,7 +12,7 @@ import { clock } from "../../../time.ts";
 import { hashKey } from "../../assigned-uids.ts";
 import { type Numbering, planSteps, recentNumbers } from "../../numbered-steps.ts";
 import { getMailboxStart, getResyncStart, isCredibleDate } from "../../since.ts";
-import { parseState, type SyncState, serializeState } from "./cursor.ts";
+import { MAX_REMEMBERED, parseState, type SyncState, serializeState } from "../../exchange/ews-cursor.ts";
 import type { EwsSession } from "../client/session.ts";
 import { countReceivedSince } from "./find-item.ts";
 import { type SyncItem, type SyncPage, syncFolderItems } from "./sync-folder-items.ts";
@@ -33,11 +33,6 @@ export type ReconcileContext = {
 /** How far a folder was handed over: a cursor with its state parsed. */
 type Position = Omit<Cursor, "folder" | "state"> & { state: SyncState };
 
-/**
- * How many handed-over messages are recognised by their ids when a folder is read again. The others are recognised by
- * their content.
- */
-const MAX_REMEMBERED = 200;
 const EPOCH = "ews";
 
 /**

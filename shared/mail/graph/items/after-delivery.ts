@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { AfterDeliveryAction } from "../../../contract/mailbox.ts";
 import type { MessageRef } from "../../../contract/message.ts";
+import { findGraphIds } from "../client/exchange-ids.ts";
 import { GraphRefusal, isNotFound } from "../client/errors.ts";
 import { withQuery } from "../client/pages.ts";
 import type { ChangeOrder, GraphSession } from "../client/session.ts";
@@ -35,9 +36,10 @@ export async function applyAfterDelivery(
 ): Promise<void> {
   const { session } = target;
   const destination = typeof action === "object" && "move" in action ? await target.folder(action.move, signal) : null;
+  const ids = await findGraphIds(session, messages, signal);
   for (const { key, folder } of messages) {
     if (key === undefined) continue;
-    const path = `${session.base}/messages/${encodeURIComponent(key)}`;
+    const path = `${session.base}/messages/${encodeURIComponent(ids.get(key) ?? key)}`;
     if (action === "markRead")
       await changeExisting(session, patch("Marking a message", path, { isRead: true }), signal);
     else if (typeof action === "object" && "keyword" in action)

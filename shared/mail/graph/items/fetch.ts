@@ -3,6 +3,7 @@ import * as v from "valibot";
 import type { FetchedMessage, MessageRef } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
 import { MAX_MESSAGE_BYTES } from "../../net/excess.ts";
+import { findGraphIds } from "../client/exchange-ids.ts";
 import { GraphRefusal, isNotFound } from "../client/errors.ts";
 import { withQuery } from "../client/pages.ts";
 import type { GraphSession } from "../client/session.ts";
@@ -32,9 +33,10 @@ export async function* fetchMessages(
     const cause = "The messages have no Graph ids; the subscription finds them again";
     throw new Problem("gone", cause, { retry: "never" });
   }
+  const ids = await findGraphIds(session, keyed, signal);
   const downloads: Promise<Fetched | "gone">[] = [];
   for (const ref of keyed) {
-    const next = download(session, ref, signal);
+    const next = download(session, { ref, id: ids.get(ref.key) ?? ref.key }, signal);
     // Whoever reads them stops at the first that fails.
     next.catch(() => undefined);
     downloads.push(next);
@@ -48,8 +50,12 @@ function present(fetched: Fetched | "gone" | undefined): Fetched[] {
 }
 
 /** Throws what concerns the mailbox or the connection. What concerns this message is its problem. */
-async function download(session: GraphSession, ref: KeyedRef, signal: AbortSignal): Promise<Fetched | "gone"> {
-  const path = `${session.base}/messages/${encodeURIComponent(ref.key)}`;
+async function download(
+  session: GraphSession,
+  { ref, id }: { ref: KeyedRef; id: string },
+  signal: AbortSignal,
+): Promise<Fetched | "gone"> {
+  const path = `${session.base}/messages/${encodeURIComponent(id)}`;
   try {
     const query = withQuery(path, { $select: "isRead,isDraft,flag,categories" });
     const properties = await session.get("Reading a message's flags", query, Properties, signal);

@@ -6,8 +6,10 @@ import type { Emit } from "../../../telemetry/events.ts";
 import { clock } from "../../../time.ts";
 import type { WatchEvent } from "../../mail.ts";
 import type { GraphSession } from "../client/session.ts";
-import { getWatchList, type WatchedFolder } from "./folders.ts";
+import { isOwnState } from "./cursor.ts";
+import { getWatchList, type WatchedFolder, type WatchList } from "./folders.ts";
 import { lookByDate } from "./look.ts";
+import { nameMovedCursors } from "./moved-folder.ts";
 import { reconcile } from "./reconcile.ts";
 import type { ReconcileContext } from "./round.ts";
 
@@ -83,7 +85,7 @@ export function watchedChanges(context: WatchContext): Changes {
       return missing.length > 0 || gone.size > 0;
     },
     async refresh(signal) {
-      ({ folders, missing } = await getWatchList(await open(), mailbox, signal));
+      ({ folders, missing } = await listWatched(context, signal));
       atFirst ??= new Set(folders.map(({ path }) => path));
       verify();
       gone.clear();
@@ -124,6 +126,13 @@ export function watchedChanges(context: WatchContext): Changes {
   };
 }
 
+/** The folders to watch, whose cursors are found by their names. */
+async function listWatched({ mailbox, cursors, open }: WatchContext, signal: AbortSignal): Promise<WatchList> {
+  const session = await open();
+  await nameMovedCursors(session, cursors, signal);
+  return getWatchList(session, mailbox, signal);
+}
+
 /** Dates are whole seconds. What lies in a folder that came later came later too, be it in the second of the start. */
 function startOf({ path }: WatchedFolder, start: number, atFirst: ReadonlySet<string> | undefined): number {
   return atFirst?.has(path) === false ? start - SECOND_MS : start;
@@ -140,8 +149,12 @@ function reportChanges(tell: WatchContext["tell"]) {
   };
 }
 
-/** From when on nobody has looked: the oldest of the newest messages of the folders, or now for a new mailbox. */
+/**
+ * From when on nobody has looked: the oldest of the newest messages of the folders, or now for a new mailbox. What another
+ * protocol received is read again by the comparisons.
+ */
 function getFirstLook(cursors: ReadonlyMap<string, Cursor>): number {
-  const times = [...cursors.values()].map(({ newest }) => Date.parse(newest)).filter(Number.isFinite);
+  const own = [...cursors.values()].filter(({ state }) => isOwnState(state));
+  const times = own.map(({ newest }) => Date.parse(newest)).filter(Number.isFinite);
   return Math.min(clock.now(), ...times);
 }

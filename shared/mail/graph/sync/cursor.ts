@@ -31,6 +31,8 @@ const Stored = v.strictObject({
   /** Hashes of messages that lay in the folder just before `since`; Graph may show them again when somebody reads them. */
   passed: v.array(v.string()),
   known: v.string(),
+  /** The cursor's uid when the folder moved here from Exchange Web Services: nothing was handed over since while it stays. */
+  movedAt: v.exactOptional(v.number()),
 });
 
 /**
@@ -41,9 +43,14 @@ export type GraphState = Omit<v.InferOutput<typeof Stored>, "known"> & { known: 
 
 const PREFIX = "graph-1:";
 
+/** False for the state that another protocol wrote. */
+export function isOwnState(state: string | null): state is string {
+  return state?.startsWith(PREFIX) === true;
+}
+
 /** Parses a cursor's state. Undefined if another protocol wrote it. */
 export function parseState(state: string | null): GraphState | undefined {
-  if (state === null || !state.startsWith(PREFIX)) return undefined;
+  if (!isOwnState(state)) return undefined;
   const { known, ...rest } = v.parse(Stored, JSON.parse(state.slice(PREFIX.length)));
   return { ...rest, known: parseAssignedUids(known) };
 }

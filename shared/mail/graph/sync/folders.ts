@@ -5,6 +5,7 @@ import * as v from "valibot";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Folder } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
+import { toRestId } from "../client/exchange-ids.ts";
 import { isNotFound } from "../client/errors.ts";
 import { listRows, withQuery } from "../client/pages.ts";
 import type { GraphSession } from "../client/session.ts";
@@ -159,7 +160,7 @@ export function toMissingProblem(name: string): Problem {
 function findFolder(tree: TreeFolder[], name: string): TreeFolder | undefined {
   const path = toDisplayPath(tree, name);
   return (
-    tree.find((one) => one.path === name || one.id === name) ??
+    tree.find((one) => one.path === name || one.id === name || one.id === toRestId(name)) ??
     tree.find((one) => one.wellKnown === name.toLowerCase()) ??
     tree.find((one) => one.displayPath === path) ??
     tree.find((one) => one.displayPath.toLowerCase() === path.toLowerCase())

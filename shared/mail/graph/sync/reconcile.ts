@@ -10,6 +10,7 @@ import { type Numbering, planSteps, recentNumbers } from "../../numbered-steps.t
 import { getResyncStart } from "../../since.ts";
 import { type GraphState, parseState, serializeState } from "./cursor.ts";
 import type { SyncItem } from "./messages.ts";
+import { readMovedFolder } from "./moved-folder.ts";
 import { EPOCH, OVERLAP_MS, type Page, readPage, type ReconcileContext } from "./round.ts";
 
 /** How far a folder was handed over: a cursor with its state parsed. */
@@ -28,7 +29,7 @@ export async function* reconcile(
   onAnswer: () => void,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, boolean, undefined> {
-  let position = startPosition(context, cursor);
+  let position = await startPosition(context, cursor, signal);
   for (;;) {
     const { from, since } = position.state;
     const page = await nextPages(context, position, onAnswer, signal);
@@ -42,7 +43,11 @@ export async function* reconcile(
   }
 }
 
-function startPosition(context: ReconcileContext, cursor: Cursor | undefined): Position {
+async function startPosition(
+  context: ReconcileContext,
+  cursor: Cursor | undefined,
+  signal: AbortSignal,
+): Promise<Position> {
   const { mailbox, folder, start, emit } = context;
   const nothing = { link: null, stored: 0, round: null, floor: null, filter: null, listing: null, passed: [] };
   const fresh = { ...nothing, known: new Map<string, number>() };
@@ -58,6 +63,11 @@ function startPosition(context: ReconcileContext, cursor: Cursor | undefined): P
   // recognised as delivered and not taken for a twin.
   const epoch = `${EPOCH}-${clock.now().toString(36)}`;
   emit?.({ kind: "mailbox.reset", mailbox: mailbox.id, folder: folder.path, epoch });
+  const moved = await readMovedFolder(context, cursor, signal);
+  if (moved) {
+    const { known, from } = moved;
+    return { ...cursor, epoch, state: { ...fresh, known, from, since: from, movedAt: cursor.uid } };
+  }
   const from = getResyncStart(mailbox, cursor);
   return { ...cursor, epoch, state: { ...fresh, from, since: Math.min(since, from) } };
 }

@@ -1,10 +1,17 @@
 /**
  * A subscription to a Graph mailbox. Graph has no connection that waits for news, so folders are polled: often while
- * messages come, seldom while it is quiet. Of many folders one request tells which have something new.
+ * messages come, seldom while it is quiet, or while Graph sends notifications. Of many folders one request tells which have
+ * something new.
  */
+import { graphRootOf } from "../../../contract/graph.ts";
 import type { Arrival } from "../../../contract/message.ts";
-import { clock, jitter, sleep } from "../../../time.ts";
+import type { Problem } from "../../../contract/problem.ts";
+import { asProblem } from "../../../contract/problem.ts";
+import { clock, jitter } from "../../../time.ts";
 import { pollLoop } from "../../poll-loop.ts";
+import { type News, newsOf } from "../notifications/news.ts";
+import type { GraphPush } from "../notifications/push.ts";
+import { keepSubscribed } from "../notifications/subscription.ts";
 import { type Changes, type WatchContext, watchedChanges } from "./changes.ts";
 import type { WatchedFolder } from "./folders.ts";
 
@@ -21,34 +28,82 @@ const FEW_FOLDERS = 5;
 
 type Turn = { dueAt: number; intervalMs: number; activeUntil: number };
 
-/** The watch of MailConnection for `mode: push`. `startedAt` is `performance.now()` when connecting began. */
+type Started = WatchContext & { startedAt: number };
+
+/** What a comparison waits for, and whether Graph sends notifications now. */
+type Hearing = { news: News; isPushed: () => boolean };
+
+/**
+ * The watch of MailConnection for `mode: push`. `startedAt` is `performance.now()` when connecting began. With `push` Graph is
+ * asked to notify.
+ */
 export async function* watchChanges(
-  context: WatchContext & { startedAt: number },
+  context: Started & { push: GraphPush | undefined },
   times: PollTimes,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
+  const ended = new AbortController();
+  const until = AbortSignal.any([signal, ended.signal]);
+  const hearing = { news: newsOf(), pushed: false, isPushed: () => hearing.pushed };
+  let subscribed: Promise<void> | undefined;
   try {
+    const wasWatched = context.cursors.size > 0;
     const changes = watchedChanges(context);
     await changes.refresh(signal);
     for (const folder of changes.folders) yield* changes.compare(folder, signal);
     yield* changes.look({ atOnce: false }, signal);
-    notifyConnected(context);
-    yield* keepComparing(context, changes, times, signal);
+    notifyConnected(context, false);
+    subscribed = subscribe(context, changes, { hearing, spread: wasWatched }, until);
+    yield* keepComparing(context, changes, { times, hearing }, signal);
   } catch (error) {
     if (!signal.aborted) throw error;
+  } finally {
+    ended.abort();
+    await subscribed;
   }
 }
 
-function notifyConnected({ tell, startedAt }: WatchContext & { startedAt: number }): void {
-  tell({ kind: "connected", push: false, ms: Math.round(performance.now() - startedAt), capabilities: [] });
+/** Keeps a subscription at Graph until the signal aborts, if this service has an address that Graph can reach. */
+async function subscribe(
+  context: Started & { push: GraphPush | undefined },
+  { folders }: Changes,
+  { hearing, spread }: { hearing: Hearing & { pushed: boolean }; spread: boolean },
+  signal: AbortSignal,
+): Promise<void> {
+  const { mailbox, push, emit } = context;
+  const address = push?.addressOf(mailbox.id, graphRootOf(mailbox.receive));
+  if (!push || !address) return;
+  const session = await context.open();
+  const [only] = folders;
+  const isOne = mailbox.receive.folders !== "all" && folders.length === 1 && only !== undefined;
+  const resource = `${session.base}${isOne ? `/mailFolders/${encodeURIComponent(only.id)}` : ""}/messages`;
+  let reported: string | undefined;
+  const onPush = (problem: Problem | null) => {
+    if (hearing.pushed !== (problem === null)) notifyConnected(context, problem === null);
+    hearing.pushed = problem === null;
+    if (problem && problem.message !== reported) {
+      const { code, message } = asProblem(problem);
+      emit?.({ kind: "mailbox.push_refused", mailbox: mailbox.id, failure: { code, cause: message } });
+    }
+    reported = problem?.message;
+  };
+  const onNews = () => hearing.news.hint();
+  await keepSubscribed({ session, push, mailbox: mailbox.id, address, resource, spread, onNews, onPush }, signal);
+}
+
+function notifyConnected({ tell, startedAt }: Started, push: boolean): void {
+  tell({ kind: "connected", push, ms: Math.round(performance.now() - startedAt), capabilities: [] });
 }
 
 async function* keepComparing(
   { mailbox, lookMs }: WatchContext,
   changes: Changes,
-  { activeMs, quietMs }: PollTimes,
+  { times, hearing: { news, isPushed } }: { times: PollTimes; hearing: Hearing },
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
+  const { activeMs, quietMs } = times;
+  // Notifications make polling seldom, and never needless: they may be lost.
+  const timesNow = () => (isPushed() ? { activeMs: quietMs, quietMs } : times);
   const turns = new Map<string, Turn>();
   let listedAt = clock.now();
   let next = 0;
@@ -61,16 +116,21 @@ async function* keepComparing(
     }
     const { folders } = changes;
     if (folders.length > FEW_FOLDERS) {
-      if (!(await sleep(mailboxTurn.dueAt - clock.now(), signal))) return;
+      if ((await news.wait(Math.max(0, mailboxTurn.dueAt - clock.now()), signal)) === "aborted") return;
       const arrived = yield* compareMany(changes, next++, signal);
-      plan(mailboxTurn, arrived, { activeMs, quietMs });
+      if (arrived > 0) news.found();
+      plan(mailboxTurn, arrived, timesNow());
       continue;
     }
     const due = folders.map((folder) => ({ folder, turn: turnOf(turns, folder, activeMs) }));
     const soonest = Math.min(...due.map(({ turn }) => turn.dueAt), clock.now() + quietMs);
-    if (!(await sleep(Math.max(0, soonest - clock.now()), signal))) return;
-    for (const { folder, turn } of due.filter((one) => one.turn.dueAt <= clock.now()))
-      plan(turn, yield* counted(changes.compare(folder, signal)), { activeMs, quietMs });
+    const how = await news.wait(Math.max(0, soonest - clock.now()), signal);
+    if (how === "aborted") return;
+    for (const { folder, turn } of due.filter((one) => how === "hinted" || one.turn.dueAt <= clock.now())) {
+      const arrived = yield* counted(changes.compare(folder, signal));
+      if (arrived > 0) news.found();
+      plan(turn, arrived, timesNow());
+    }
     yield* changes.look({ atOnce: false }, signal);
   }
 }
@@ -128,7 +188,7 @@ export async function* pollChanges(
     await changes.refresh(signal);
     for (const folder of changes.folders) yield* changes.compare(folder, signal);
     yield* changes.look({ atOnce: false }, signal);
-    if (!connected) notifyConnected(context);
+    if (!connected) notifyConnected(context, false);
     connected = true;
   }
   try {

@@ -1,6 +1,9 @@
-/** The state in the cursor of an Exchange folder: the server's sync state, and the numbers of messages. */
+/**
+ * The state in the cursor of a folder that is received by Exchange Web Services: the server's sync state, and the numbers
+ * of messages. Graph reads it when a mailbox moves there.
+ */
 import * as v from "valibot";
-import { type AssignedUids, parseAssignedUids, serializeAssignedUids } from "../../assigned-uids.ts";
+import { type AssignedUids, parseAssignedUids, serializeAssignedUids } from "../assigned-uids.ts";
 
 /**
  * `sync` is the server's sync state, empty before the first comparison. `known` has the numbers of the last messages
@@ -9,6 +12,12 @@ import { type AssignedUids, parseAssignedUids, serializeAssignedUids } from "../
  * it are not handed over.
  */
 export type SyncState = { sync: string; known: AssignedUids; from: number | null };
+
+/**
+ * How many handed-over messages are recognised by their ids when a folder is read again. The others are recognised by
+ * their content.
+ */
+export const MAX_REMEMBERED = 200;
 
 const StoredState = v.strictObject({ sync: v.string(), known: v.string(), from: v.nullable(v.number()) });
 const PREFIX = "ews-1:";
