@@ -142,6 +142,35 @@ describe("the checks", () => {
     assert.match(local.by["address"].fix, /machine's name or address/);
   });
 
+  test("the pages run one check or all by a form alone, and the report holds no secret", async () => {
+    const submit = (path: string, form: Record<string, string>) =>
+      fetch(service.url + path, {
+        method: "POST",
+        headers: { authorization: `Bearer ${TOKEN}` },
+        body: new URLSearchParams(form),
+      });
+    const chosen = await service.call("GET", "/diagnostics?mailbox=anna");
+    assert.match(chosen.body, /name="mailbox" value="anna"/);
+    const one = await (await submit("/diagnostics", { check: "mailbox", mailbox: "anna@example.com" })).text();
+    assert.match(one, /id="check-mailbox"[^]*?<td>login<\/td>/);
+    const report = await submit("/diagnostics", { download: "1", mailbox: "anna" });
+    assert.match(
+      report.headers.get("content-disposition") ?? "",
+      /attachment; filename="email-listener-diagnostics\.json"/,
+    );
+    const text = await report.text();
+    assert.equal(JSON.parse(text).checks.length, 14);
+    for (const secret of [TOKEN, PASSWORD, endpoint.secret]) assert.ok(!text.includes(secret), secret);
+
+    const expiresAt = new Date(Date.now() + 5 * 86_400_000).toISOString();
+    await service.call("POST", "/api/v1/tokens", { name: "for <b>five</b> days", scopes: ["read"], expiresAt });
+    assert.match(await (await submit("/upcoming", {})).text(), /The token for &lt;b&gt;five&lt;\/b&gt; days/);
+    const made = await service.call("POST", "/api/v1/tokens", { name: "looker", scopes: ["read"] });
+    const seen = await service.call("GET", "/diagnostics", undefined, { authorization: `Bearer ${made.body.token}` });
+    assert.match(seen.body, /Checks need a token with the scope admin/);
+    assert.match(seen.body, /disabled aria-describedby="needs-admin"/);
+  });
+
   test("requests that make no sense are refused, and only administrators may check", async () => {
     assert.equal((await service.call("POST", PATH, { checks: ["mailbox"] })).status, 422);
     assert.equal((await service.call("POST", PATH, { checks: ["nonsense"] })).status, 422);

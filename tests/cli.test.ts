@@ -63,6 +63,21 @@ describe("the command line", () => {
     await Promise.all([service.end(), mail.stop(), endpoint.stop()]);
   });
 
+  test("doctor says what is well, what is not and what to do, by its exit code too", async () => {
+    const well = await cli(["doctor"]);
+    assert.equal(well.code, 0, well.out + well.err);
+    assert.match(
+      well.out,
+      /^ok +sqlite +.*\n(.*\n)*not run +address +PUBLIC_URL.*\n(.*\n)*All that was checked is well\.$/m,
+    );
+    const wrong = await cli(["doctor", "--check", "address,sqlite", "--address", "http://127.0.0.1:1"]);
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.out, /^ok +sqlite(.*\n)*FAILED +address +.*127\.0\.0\.1.* Remedy: Check/m);
+    const asJson = JSON.parse((await cli(["doctor", "--check", "settings", "--json"])).out);
+    assert.equal(asJson.checks[0].status, "ok");
+    assert.match((await cli(["doctor", "--check", "nonsense"])).err, /checks/);
+  });
+
   test("a mailbox is tried, registered, shown, paused, resumed, read again and removed", async () => {
     const wrong = await cli(["mailbox", "test", "-"], { input: anna("wrong") });
     assert.equal(wrong.code, 1, wrong.err);
@@ -74,6 +89,9 @@ describe("the command line", () => {
     const added = await cli(["mailbox", "add", "-"], { input: anna() });
     assert.match(added.out, /^anna is registered/, added.err);
     await untilListening();
+    const stored = await cli(["mailbox", "test", "anna"]);
+    assert.equal(stored.code, 0, stored.out + stored.err);
+    assert.match(stored.out, /^ok +mailbox +anna@example\.com.*\n(.*\n)* +ok +login +\d+ ms/m);
     await mail.append("anna", "INBOX", message({ subject: "one" }));
     await endpoint.waitFor(1);
     const shown = await service.until("its facts", async () => {

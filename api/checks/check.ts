@@ -58,6 +58,18 @@ export const CheckResult = v.object({
 });
 export type CheckResult = v.InferOutput<typeof CheckResult>;
 
+/** What the routes of the checks answer. */
+export const CheckReport = v.object({
+  ok: v.pipe(
+    v.nullable(v.boolean()),
+    v.description("False if a check failed, true if at least one ran and none failed, null if none has run."),
+  ),
+  node: v.string(),
+  version: v.string(),
+  checks: v.array(CheckResult),
+});
+export type CheckReport = v.InferOutput<typeof CheckReport>;
+
 export type CheckDeps = Pick<
   ApiDeps,
   "config" | "version" | "store" | "tasks" | "facts" | "subscriptions" | "nodes" | "mail" | "probes"

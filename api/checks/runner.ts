@@ -45,7 +45,7 @@ export const GENERAL_CHECKS = CheckName.options.filter((name) => name !== "mailb
 export interface CheckRunner {
   /** Every check with its last result on this node. */
   list(): CheckResult[];
-  /** Runs these checks at the same time. A check that another caller runs just now is not run twice. */
+  /** Runs these checks at the same time, and lists them in the order of CheckName. A check that another caller runs just now is not run twice. */
   run(names: readonly CheckName[], options: CheckOptions): Promise<CheckResult[]>;
 }
 
@@ -72,7 +72,7 @@ export function checkRunner(deps: CheckDeps, stop: AbortSignal): CheckRunner {
     list: () => CheckName.options.map((name) => last.get(name) ?? toResult(name, NOT_YET, null)),
     run(names, options) {
       const call = openCall(deps, options, stop);
-      return Promise.all([...new Set(names)].map((name) => start(name, call)));
+      return Promise.all(CheckName.options.filter((name) => names.includes(name)).map((name) => start(name, call)));
     },
   };
 }

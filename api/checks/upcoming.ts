@@ -1,4 +1,5 @@
 /** What expires soon, as far as the service can know it. */
+import * as v from "valibot";
 import type { Application } from "../../shared/contract/application.ts";
 import type { Token } from "../../shared/contract/token.ts";
 import { clock } from "../../shared/time.ts";
@@ -7,12 +8,15 @@ import { expiryOf, type Survey } from "./survey.ts";
 import type { Visits } from "./visits.ts";
 
 /** `urgent`: something stops to work on that day, and nobody but a person changes that. */
-type Expiry = { what: string; until: string; urgent: boolean; fix: string };
+export const Expiry = v.object({ what: v.string(), until: v.string(), urgent: v.boolean(), fix: v.string() });
+export type Expiry = v.InferOutput<typeof Expiry>;
 
 const DAY_MS = 24 * 3_600_000;
 const SOON_MS = 30 * DAY_MS;
 /** Certificates of web servers are renewed by programs, usually weeks before. */
 const TLS_URGENT_MS = 7 * DAY_MS;
+/** So many of those that end later are shown. */
+const MAX_LATER = 50;
 const EWS_END = "2027-03-31";
 
 type Sources = {
@@ -27,10 +31,12 @@ export const expiryCheck: Check = {
   seconds: 45,
   async run(call) {
     const sources = await readSources(call);
-    const soon = listExpiries(sources).filter(({ until }) => Date.parse(until) - clock.now() < SOON_MS);
+    const all = listExpiries(sources);
+    const soon = all.filter(isSoon);
+    const later = all.filter((one) => !isSoon(one)).slice(0, MAX_LATER);
     const known = countKnown(sources);
     if (known === 0) return notRun("Nothing is known that expires on a day");
-    const data = { items: soon, known };
+    const data = { items: soon, later, known };
     const [first, ...more] = soon.filter(({ urgent }) => urgent);
     const warnings = soon.filter((one) => one !== first).map(({ what, until }) => `${what}: ${whenOf(until)}`);
     if (!first)
@@ -76,6 +82,10 @@ function countKnown({ applications, tokens, survey, visits }: Sources): number {
   const limited = tokens.filter(({ expiresAt }) => expiresAt !== null).length;
   const servers = visits.visits.filter(({ certificateUntil }) => certificateUntil !== null).length;
   return certified + limited + servers + survey.certificates.length + (survey.onlineEws > 0 ? 1 : 0);
+}
+
+function isSoon({ until }: Expiry): boolean {
+  return Date.parse(until) - clock.now() < SOON_MS;
 }
 
 /** Everything with a known date, the earliest first. */

@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { asProblem, Problem } from "../../shared/contract/problem.ts";
 import { applicationCommands } from "./commands/application.ts";
 import type { Command } from "./commands/command.ts";
+import { doctorCommands } from "./commands/doctor.ts";
 import { deliveryCommands } from "./commands/deliveries.ts";
 import { mailboxCommands } from "./commands/mailbox.ts";
 import { moveCommands } from "./commands/move-to-graph.ts";
@@ -23,6 +24,7 @@ const COMMANDS: Record<string, Command> = {
   ...tokenCommands,
   ...applicationCommands,
   ...tailCommands,
+  ...doctorCommands,
 };
 
 const COMMON_OPTIONS = {

@@ -16,10 +16,14 @@ export function formatTable(names: string[], rows: unknown[][]): string {
     .join("\n");
 }
 
-/** Control characters are replaced, because mail servers and senders choose some of the text. */
+/** The text in one line. Control characters are replaced, because mail servers and senders choose some of the text. */
+export function cleanLine(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim();
+}
+
 function formatCell(value: unknown, most: number): string {
   const text = value === null || value === undefined || value === "" ? "-" : String(value);
-  const line = text.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim();
+  const line = cleanLine(text);
   return line.length > most ? `${line.slice(0, most - 1)}…` : line;
 }
 

@@ -1,7 +1,7 @@
 /** /api/v1/diagnostics/checks: what is well and what is not, looked at now. And how the service recognises itself. */
 import * as v from "valibot";
 import { HttpUrl } from "../../shared/contract/endpoint.ts";
-import { CheckName, type CheckOptions, CheckResult } from "../checks/check.ts";
+import { CheckName, type CheckOptions, CheckReport, type CheckResult } from "../checks/check.ts";
 import { Challenge, Identity, IDENTITY_PATH, proveIdentity } from "../checks/identity.ts";
 import { type CheckRunner, GENERAL_CHECKS } from "../checks/runner.ts";
 import type { ApiDeps } from "../deps.ts";
@@ -13,17 +13,6 @@ type CheckRoutesDeps = Pick<ApiDeps, "store" | "version" | "probes">;
 
 const tag = "Operation";
 const PATH = "/api/v1/diagnostics/checks";
-
-const Report = v.object({
-  ok: v.pipe(
-    v.nullable(v.boolean()),
-    v.description("False if a check failed, true if at least one ran and none failed, null if none has run."),
-  ),
-  node: v.string(),
-  version: v.string(),
-  checks: v.array(CheckResult),
-});
-type Report = v.InferOutput<typeof Report>;
 
 const RunBody = v.strictObject({
   checks: v.optional(
@@ -58,7 +47,7 @@ function list(deps: CheckRoutesDeps, runner: CheckRunner): Route {
     summary: "List the checks with their last results",
     description:
       "The results are those of this node since its start. A check that has not run is `not_run`, not `ok`. Nothing of it is a secret.",
-    responses: { 200: { description: "The checks", schema: Report } },
+    responses: { 200: { description: "The checks", schema: CheckReport } },
     problems: [],
     handle: () => jsonResponse(toReport(deps, runner.list())),
   });
@@ -76,7 +65,7 @@ function run(deps: CheckRoutesDeps, runner: CheckRunner): Route {
       "Runs all checks at the same time, or those that `checks` names, each with a deadline of at most 70 seconds (150 with `testMail`). A failed check has a `cause` and a `fix`. The body may be left out.",
     body: RunBody,
     bodyOptional: true,
-    responses: { 200: { description: "The results, whether or not all is well", schema: Report } },
+    responses: { 200: { description: "The results, whether or not all is well", schema: CheckReport } },
     problems: ["not_found"],
     async handle({ body, caller }) {
       const names = namesOf(body);
@@ -98,7 +87,7 @@ function namesOf({ checks, mailbox, testMail = false }: RunBody): CheckName[] {
   return names;
 }
 
-function toReport({ probes, version }: CheckRoutesDeps, checks: CheckResult[]): Report {
+function toReport({ probes, version }: CheckRoutesDeps, checks: CheckResult[]): CheckReport {
   const failed = checks.some(({ status }) => status === "failed");
   const ok = failed ? false : checks.some(({ status }) => status === "ok") || null;
   return { ok, node: probes.name, version, checks };

@@ -2,10 +2,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Answer } from "../servers/endpoint.ts";
 import type { Fault as ExchangeFault } from "../servers/exchange/faults.ts";
+import type { Fault as GraphFault } from "../servers/graph/faults.ts";
+import type { GraphServer } from "../servers/graph/server.ts";
 import type { Proxy } from "../servers/proxy.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
 import type { Random } from "./random.ts";
-import { type ChaosNode, SESSION_SECONDS, type World } from "./world.ts";
+import { type ChaosNode, SESSION_SECONDS, type Third, type World } from "./world.ts";
 
 /** One fault that was chosen: `happen` resolves when it is over and everything is in order again. */
 export type Fault = { name: string; happen: () => Promise<void> };
@@ -13,9 +15,41 @@ export type Fault = { name: string; happen: () => Promise<void> };
 type Kind = (world: World, random: Random) => Fault;
 
 /** Every kind once; a run goes through them in random order again and again. */
-export function kindsOf({ rabbit }: World): Kind[] {
-  return rabbit ? [...KINDS, ...kindsOfBroker(rabbit)] : [...KINDS];
+export function kindsOf({ rabbit, third }: World): Kind[] {
+  const ofThird = third.kind === "exchange" ? kindsOfExchange(third) : kindsOfGraph(third.server);
+  return [...KINDS, ...ofThird, ...(rabbit ? kindsOfBroker(rabbit) : [])];
 }
+
+const kindsOfExchange = ({ server, line }: Third & { kind: "exchange" }): Kind[] => {
+  const all = (name: string, fault: ExchangeFault, random: Random) =>
+    faulty(name, server, () => server.faults.always("*", fault), random);
+  return [
+    (_world, random) => cut("all nodes - exchange", line, random),
+    (_world, random) => restarted("exchange", server, random),
+    (_world, random) => all("exchange is busy", { soapFault: "ErrorServerBusy", backOffMs: 1_000 }, random),
+    (_world, random) => all("exchange answers 503", { status: 503, retryAfter: 1 }, random),
+    (_world, random) => all("exchange cuts every answer", { cut: random.whole(1, 2_000) }, random),
+    () => atOnce("exchange forgets subscriptions", () => server.expireSubscriptions()),
+    () => atOnce("exchange refuses old sync states", () => server.invalidateSyncStates()),
+    () => atOnce("exchange loses events", () => server.missEvents()),
+  ];
+};
+
+const kindsOfGraph = (server: GraphServer): Kind[] => {
+  const all = (name: string, fault: GraphFault, random: Random) =>
+    faulty(name, server, () => server.faults.always("*", fault), random);
+  return [
+    (_world, random) => restarted("graph", server, random),
+    (_world, random) => all("graph asks to wait", { status: 429, code: "TooManyRequests", retryAfter: "1" }, random),
+    (_world, random) => all("graph answers as a gateway", { status: 504, body: "<html>" }, random),
+    (_world, random) => all("graph cuts before the work", { cut: "before" }, random),
+    (_world, random) => all("graph cuts after the work", { cut: "after" }, random),
+    (_world, random) => all("graph cuts every answer", { cut: random.whole(1, 2_000) }, random),
+    (_world, random) => all("graph hangs", { hang: true }, random),
+    () => atOnce("graph forgets all tokens", () => server.forgetTokens()),
+    () => atOnce("graph refuses old delta links", () => server.killDeltaTokens("gone")),
+  ];
+};
 
 const kindsOfBroker = (rabbit: RabbitMq): Kind[] => [
   (world, random) => killed(random.pick(world.workers), random),
@@ -37,15 +71,6 @@ const KINDS: readonly Kind[] = [
   (world, random) => cut("all nodes - smtp", world.toSmtp, random),
   (world, random) => deferred(world, random),
   (world, random) => cut("all nodes - dovecot", world.toDovecot, random),
-  (world, random) => cut("all nodes - exchange", world.toExchange, random),
-  (world, random) => restarted("exchange", world.exchange, random),
-  (world, random) =>
-    exchangeFault("exchange is busy", world, { soapFault: "ErrorServerBusy", backOffMs: 1_000 }, random),
-  (world, random) => exchangeFault("exchange answers 503", world, { status: 503, retryAfter: 1 }, random),
-  (world, random) => exchangeFault("exchange cuts every answer", world, { cut: random.whole(1, 2_000) }, random),
-  (world) => atOnce("exchange forgets subscriptions", () => world.exchange.expireSubscriptions()),
-  (world) => atOnce("exchange refuses old sync states", () => world.exchange.invalidateSyncStates()),
-  (world) => atOnce("exchange loses events", () => world.exchange.missEvents()),
   (world, random) => cut("all nodes - endpoint", world.toEndpoint, random),
   (world, random) => answering("endpoint answers 500", world, { status: 500 }, random),
   (world, random) => answering("endpoint hangs", world, { hang: true }, random),
@@ -127,13 +152,16 @@ function deferred({ smtp }: World, random: Random): Fault {
   return { name: "smtp defers", happen };
 }
 
-function exchangeFault(name: string, { exchange }: World, fault: ExchangeFault, random: Random): Fault {
+type Faulty = { disconnectAll(): unknown; faults: { clear(): void } };
+
+/** A mail server answers all requests wrongly for some seconds. */
+function faulty(name: string, server: Faulty, begin: () => void, random: Random): Fault {
   const ms = random.whole(2_000, 6_000);
   const happen = async () => {
-    exchange.faults.always("*", fault);
-    exchange.disconnectAll();
+    begin();
+    server.disconnectAll();
     await sleep(ms);
-    exchange.faults.clear();
+    server.faults.clear();
   };
   return { name, happen };
 }

@@ -1,6 +1,7 @@
 /**
  * `bun run chaos --seed 7 --minutes 10`: breaks everything there is for a while, and ends with a table; fails when a promise was broken.
- * With `--without-broker` there is no RabbitMQ: API nodes over Redis alone.
+ * With `--without-broker` there is no RabbitMQ: API nodes over Redis alone. With `--graph` every third mailbox is in Microsoft 365 and
+ * not on Exchange.
  */
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "6" },
     mailboxes: { type: "string", default: "50" },
     "without-broker": { type: "boolean", default: false },
+    graph: { type: "boolean", default: false },
   },
 });
 const began = performance.now();
@@ -27,6 +29,7 @@ const outcome = await chaos({
   seconds: Number(minutes) * 60,
   mailboxes: Number(mailboxes),
   withoutBroker,
+  third: values.graph ? "graph" : "exchange",
   say,
 });
 if (outcome) {

@@ -1,13 +1,15 @@
 /**
  * What chaos breaks: two API nodes, two workers, Redis, RabbitMQ, Dovecot, an Exchange server, an SMTP server and an endpoint, with a
  * proxy on each line between them; or three API nodes over Redis alone. Every third mailbox is on Exchange; half of those are reached
- * by one login that acts for them. The others send by SMTP, and mark their mail as read or order its deletion in a week.
+ * by one login that acts for them. Or every third one is in Microsoft 365. The others send by SMTP, and mark their mail as read or
+ * order its deletion in a week.
  */
 import { randomBytes } from "node:crypto";
-import { PASSWORD } from "../bodies.ts";
+import { graphBody, PASSWORD } from "../bodies.ts";
 import { type Endpoint, startEndpoint } from "../servers/endpoint.ts";
 import type { Dovecot } from "../servers/dovecot.ts";
 import { type Exchange, startExchange } from "../servers/exchange/server.ts";
+import { type GraphServer, startGraphServer } from "../servers/graph/server.ts";
 import { provide } from "../servers/provide.ts";
 import { type Proxy, startProxy } from "../servers/proxy.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
@@ -25,7 +27,10 @@ export type ChaosMailbox = {
   deliver(raw: Buffer): Promise<unknown>;
 };
 
-export type WorldOptions = { mailboxes: number; withoutBroker?: boolean };
+export type WorldOptions = { mailboxes: number; withoutBroker?: boolean; third?: Third["kind"] };
+
+/** Where every third mailbox is. Graph names itself in its links, so there is no proxy before it. */
+export type Third = { kind: "exchange"; server: Exchange; line: Proxy } | { kind: "graph"; server: GraphServer };
 
 export type World = {
   redis: Redis;
@@ -33,12 +38,11 @@ export type World = {
   rabbit: RabbitMq | undefined;
   smtp: SmtpScript;
   dovecot: Dovecot;
-  exchange: Exchange;
+  third: Third;
   endpoint: Endpoint;
   apis: ChaosNode[];
   workers: ChaosNode[];
   toDovecot: Proxy;
-  toExchange: Proxy;
   toEndpoint: Proxy;
   toSmtp: Proxy;
   mailboxes: ChaosMailbox[];
@@ -54,11 +58,13 @@ const QUICK = {
   PROBE_SECONDS: "5",
   COMMAND_TIMEOUT_SECONDS: "4",
   DELIVERY_TIMEOUT_SECONDS: "4",
+  FOLDER_POLL_SECONDS: "2",
   LOG_LEVEL: "info",
 };
 
 /** Starts everything and registers the mailboxes; undefined when a server cannot be had, which was said then. */
-export async function startWorld({ mailboxes, withoutBroker = false }: WorldOptions): Promise<World | undefined> {
+export async function startWorld(options: WorldOptions): Promise<World | undefined> {
+  const { mailboxes, withoutBroker = false } = options;
   const owned = { owned: true };
   const [redis, rabbit, dovecot] = await Promise.all([
     provide("redis", {}, owned).then((provided) => provided?.server),
@@ -67,10 +73,9 @@ export async function startWorld({ mailboxes, withoutBroker = false }: WorldOpti
   ]);
   const remove = () => Promise.all([redis, rabbit, dovecot].map((server) => server?.remove()));
   if (!redis || !dovecot || !(rabbit || withoutBroker)) return remove().then(() => undefined);
-  const [endpoint, exchange, smtp] = await Promise.all([startEndpoint(), startExchange(), startSmtpScript()]);
-  const [toDovecot, toExchange, toEndpoint, toSmtp] = await Promise.all([
+  const [endpoint, third, smtp] = await Promise.all([startEndpoint(), startThird(options.third), startSmtpScript()]);
+  const [toDovecot, toEndpoint, toSmtp] = await Promise.all([
     startProxy({ port: dovecot.imapPort }),
-    startProxy({ port: exchange.port }),
     startProxy({ port: endpoint.port }),
     startProxy({ port: smtp.port }),
   ]);
@@ -90,27 +95,34 @@ export async function startWorld({ mailboxes, withoutBroker = false }: WorldOpti
     redis,
     rabbit,
     dovecot,
-    exchange,
+    third,
     endpoint,
     smtp,
     apis: await startAll("api", withoutBroker ? 3 : 2),
     workers: await startAll("worker", withoutBroker ? 0 : 2),
     toDovecot,
-    toExchange,
     toEndpoint,
     toSmtp,
     mailboxes: [],
     async end() {
       await Promise.all(nodes.map(({ service }) => service.end()));
       const ofNodes = nodes.flatMap(({ toRedis, toRabbit }) => [toRedis, toRabbit]);
-      const proxies = [toDovecot, toExchange, toEndpoint, toSmtp, ...ofNodes];
+      const ofThird = third.kind === "exchange" ? [third.line] : [];
+      const proxies = [toDovecot, toEndpoint, toSmtp, ...ofThird, ...ofNodes];
       await Promise.all(proxies.map((proxy) => proxy?.stop()));
-      await Promise.all([endpoint.stop(), exchange.stop(), smtp.stop()]);
+      await Promise.all([endpoint.stop(), third.server.stop(), smtp.stop()]);
       await remove();
     },
   };
   await register(world, mailboxes).catch((error: unknown) => world.end().then(() => Promise.reject(error)));
   return world;
+}
+
+async function startThird(kind: Third["kind"] = "exchange"): Promise<Third> {
+  if (kind === "graph") return { kind, server: await startGraphServer() };
+  const server = await startExchange();
+  await server.addUser(ACTING, PASSWORD);
+  return { kind, server, line: await startProxy({ port: server.port }) };
 }
 
 async function startNode(
@@ -142,11 +154,11 @@ function through(url: string, { host, port }: Proxy): string {
 const ACTING = "service@example.com";
 
 async function register(world: World, count: number): Promise<void> {
-  const { endpoint, exchange, toEndpoint, toSmtp } = world;
+  const { endpoint, toEndpoint, toSmtp, third } = world;
   const [{ service }] = world.apis as [ChaosNode];
-  await exchange.addUser(ACTING, PASSWORD);
+  const onThird = (n: number) => (third.kind === "exchange" ? onExchange(third, n) : onGraph(third.server, n));
   for (let n = 0; n < count; n++) {
-    const [mailbox, receive] = n % 3 === 2 ? await onExchange(world, n) : await onDovecot(world, n);
+    const [mailbox, receive] = n % 3 === 2 ? await onThird(n) : await onDovecot(world, n);
     const { id, address, sends } = mailbox;
     const deliver = { url: `http://${toEndpoint.host}:${toEndpoint.port}/`, secret: endpoint.secret };
     const send = { host: toSmtp.host, port: toSmtp.port, tls: "none", saveSent: "never", notify: true };
@@ -160,8 +172,11 @@ async function register(world: World, count: number): Promise<void> {
     world.mailboxes.push(mailbox);
   }
   await service.until("all mailboxes to be listened to", async () => {
-    const { body } = await service.call("GET", "/api/v1/mailboxes?limit=1&status=listening");
-    return body.total === count;
+    const counts = ["listening", "polling"].map(async (status) => {
+      const { body } = await service.call("GET", `/api/v1/mailboxes?limit=1&status=${status}`);
+      return Number(body.total);
+    });
+    return (await Promise.all(counts)).reduce((sum, one) => sum + one, 0) === count;
   });
 }
 
@@ -179,16 +194,23 @@ async function onDovecot({ dovecot, toDovecot: { host, port } }: World, n: numbe
   ];
 }
 
-async function onExchange({ exchange, toExchange }: World, n: number): Promise<Placed> {
+async function onGraph(graph: GraphServer, n: number): Promise<Placed> {
   const address = `box-${n}@example.com`;
-  await exchange.addUser(address, PASSWORD, { impersonators: [ACTING] });
+  await graph.addUser(address);
+  const deliver = (raw: Buffer) => graph.append(address, "inbox", raw);
+  return [{ id: `box-${n}`, address, sends: false, deliver }, graphBody(graph, address).receive];
+}
+
+async function onExchange({ server, line }: Third & { kind: "exchange" }, n: number): Promise<Placed> {
+  const address = `box-${n}@example.com`;
+  await server.addUser(address, PASSWORD, { impersonators: [ACTING] });
   const acting = n % 2 === 0;
   const receive = {
     protocol: "ews",
-    url: through(exchange.url, toExchange),
+    url: through(server.url, line),
     access: acting ? "impersonate" : "own",
     auth: { user: acting ? ACTING : address, password: PASSWORD },
   };
-  const deliver = (raw: Buffer) => exchange.append(address, "inbox", raw);
+  const deliver = (raw: Buffer) => server.append(address, "inbox", raw);
   return [{ id: `box-${n}`, address, sends: false, deliver }, receive];
 }

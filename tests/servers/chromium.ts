@@ -1,5 +1,5 @@
 /** A real browser for tests of pages: Debian's Chromium, steered by playwright-core. */
-import { type Browser, chromium } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { findProgram, isThere } from "./install.ts";
 import type { Source } from "./sources.ts";
 
@@ -23,6 +23,8 @@ export const chromiumSource: Source<Chromium, Record<string, never>> = {
   found: async () => (await chromiumProgram()) !== undefined,
   start: async () => {
     const executablePath = (await chromiumProgram()) ?? "";
+    // Every test imports this room, and few need the library.
+    const { chromium } = await import("playwright-core");
     const browser = await chromium.launch({
       executablePath,
       args: ["--no-sandbox", "--disable-gpu"],

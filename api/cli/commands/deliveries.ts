@@ -13,7 +13,7 @@ export const deliveryCommands: Record<string, Command> = {
     async run({ service, values }) {
       const query = queryOf(values, ["state", "mailbox", "limit", "cursor"]);
       const answer = await callService(service, "GET", `/deliveries${query}`);
-      const names = ["ID", "MAILBOX", "STATE", "ATTEMPTS", "UPDATED", "REASON"];
+      const names = ["ID", "MAILBOX", "STATE", "ATTEMPTS", "UPDATED", "NEXT ATTEMPT", "REASON"];
       return { json: answer, text: formatPage(answer, names, toDeliveryRow) };
     },
   },
@@ -91,8 +91,8 @@ async function showDelivery({ service, args: [id = ""] }: Call): Promise<Output>
   return { json: answer, text: [...facts, ...table].join("\n") };
 }
 
-function toDeliveryRow({ id, mailbox, state, attemptCount, updatedAt, reason }: Json): unknown[] {
-  return [id, mailbox, state, attemptCount, updatedAt, reason];
+function toDeliveryRow({ id, mailbox, state, attemptCount, updatedAt, nextAttemptAt, reason }: Json): unknown[] {
+  return [id, mailbox, state, attemptCount, updatedAt, nextAttemptAt, reason];
 }
 
 function toParkedRow({ id, mailbox, what, messages, parkedAt, reason }: Json): unknown[] {

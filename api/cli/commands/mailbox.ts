@@ -1,4 +1,5 @@
 /** `cli mailbox ...`: registers mailboxes, shows them and acts on them. */
+import { runChecks } from "./doctor.ts";
 import { callService, type Json } from "../service.ts";
 import { formatFields, formatTable } from "../table.ts";
 import {
@@ -53,12 +54,13 @@ export const mailboxCommands: Record<string, Command> = {
     },
   },
   "mailbox test": {
-    usage: "mailbox test <file>",
+    usage: "mailbox test <id> [--mail] | <file>",
     summary:
-      "Tries the mailbox that a JSON file describes, step by step. Nothing is registered. - is the standard input.",
-    example: "mailbox test help-desk.json",
+      "Tries a registered mailbox step by step; --mail also sends it a mail and waits for it. Or tries the mailbox that a JSON file describes, and registers nothing: a name with a slash or .json, or - for the standard input.",
+    example: "mailbox test help-desk --mail",
     args: [1, 1],
-    run: testMailbox,
+    options: { mail: { type: "boolean" } },
+    run: (call) => (isFile(call.args[0] ?? "") ? testDescribed(call) : testRegistered(call)),
   },
   "mailbox pause": actionCommand("pause", "Ends the subscription of a mailbox.", "is paused"),
   "mailbox resume": actionCommand("resume", "Starts the subscription of a mailbox again.", "listens again"),
@@ -114,7 +116,15 @@ function actionCommand(action: "pause" | "resume" | "confirm", summary: string, 
   };
 }
 
-async function testMailbox({ service, args: [file = ""] }: Call): Promise<Output> {
+function isFile(word: string): boolean {
+  return word === "-" || word.includes("/") || word.endsWith(".json");
+}
+
+function testRegistered({ service, args: [id], values }: Call): Promise<Output> {
+  return runChecks(service, { checks: ["mailbox"], mailbox: id, testMail: values["mail"] === true });
+}
+
+async function testDescribed({ service, args: [file = ""] }: Call): Promise<Output> {
   const report = await callService(service, "POST", "/mailboxes/validate", { body: await readJsonFile(file) });
   const steps = (Array.isArray(report["steps"]) ? report["steps"] : []) as Json[];
   const rows = steps.map(({ name, ok, ms, detail, cause }) => [
