@@ -175,8 +175,8 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
       });
       assert.match(problem.fix, /name crm-users\.example in `domains` of an application/);
       const validated = async () => JSON.parse((await crm.call("validate", credentials)).text);
-      const before = await validated();
-      assert.deepEqual([before.IsValid, /in `domains` of an application/.test(before.Message)], [false, true]);
+      const invalid = await validated();
+      assert.deepEqual([invalid.IsValid, /in `domains` of an application/.test(invalid.Message)], [false, true]);
 
       const application = (await service.call("GET", "/api/v1/applications/contoso")).body;
       const {
