@@ -12,6 +12,8 @@ import {
   computeSizing,
   totalOf,
 } from "../sizing.ts";
+import { Problem } from "../../shared/contract/problem.ts";
+import { reportFailure } from "./failure.ts";
 
 const USAGE = "bun run sizing --mailboxes 2000 --flow 10 [--write k8s/overlays/production/sizing.yaml]";
 
@@ -81,19 +83,39 @@ function autoscalerBounds(name: "api" | "worker", replicas: number): string {
 }
 
 function main(): void {
-  const options = { mailboxes: { type: "string" }, flow: { type: "string" }, write: { type: "string" } } as const;
-  const { values } = parseArgs({ options });
-  const [mailboxes, flow] = [Number(values.mailboxes ?? 1000), Number(values.flow ?? 1)];
-  if (!Number.isInteger(mailboxes) || mailboxes < 0 || !Number.isFinite(flow) || flow < 0) {
+  const demand = readDemand();
+  if (demand === undefined) {
     console.error(`Mailboxes must be a whole number and flow a number: ${USAGE}`);
     process.exitCode = 2;
     return;
   }
+  const { mailboxes, flow, write } = demand;
   const sized = computeSizing({ mailboxes, flow });
   process.stdout.write(formatTable(sized));
-  if (!values.write) return;
-  writeFileSync(values.write, autoscalerPatch(sized));
-  process.stdout.write(`\nwritten: ${values.write}\n`);
+  if (write === undefined) return;
+  try {
+    writeFileSync(write, autoscalerPatch(sized));
+    process.stdout.write(`\nwritten: ${write}\n`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    reportFailure(
+      `${write} was not written`,
+      new Problem("config", why, { fix: "Name a file in a folder that there is." }),
+    );
+  }
+}
+
+const OPTIONS = { mailboxes: { type: "string" }, flow: { type: "string" }, write: { type: "string" } } as const;
+
+/** What the command line asks for; undefined if it cannot be understood. An empty value is a mistake, not a zero. */
+function readDemand(): { mailboxes: number; flow: number; write: string | undefined } | undefined {
+  try {
+    const { mailboxes = "1000", flow = "1", write } = parseArgs({ options: OPTIONS }).values;
+    if (!/^\d+$/.test(mailboxes) || !/^\d+(\.\d+)?$/.test(flow) || write === "") return undefined;
+    return { mailboxes: Number(mailboxes), flow: Number(flow), write };
+  } catch {
+    return undefined;
+  }
 }
 
 if (import.meta.main) main();
