@@ -71,6 +71,8 @@ export async function asRival(name: string, nodes: [Service, ...Service[]], rece
     const answer = await service.call("POST", "/api/v1/mailboxes", body);
     if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
   };
+  const countOf = async (status: string) =>
+    Number((await service.call("GET", `/api/v1/mailboxes?status=${status}&limit=1`)).body.total);
   let registered = 0;
   return {
     name,
@@ -79,8 +81,6 @@ export async function asRival(name: string, nodes: [Service, ...Service[]], rece
     async listen(users) {
       await inParallel(users, REGISTERED_AT_ONCE, register);
       registered += users.length;
-      const countOf = async (status: string) =>
-        Number((await service.call("GET", `/api/v1/mailboxes?status=${status}&limit=1`)).body.total);
       const listening = async () => (await countOf("listening")) + (await countOf("polling")) >= registered;
       await eventually(listening, `${registered} mailboxes to be listened to`, LISTENING_MS, 250);
     },
