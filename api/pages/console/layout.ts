@@ -28,6 +28,7 @@ const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
   ["/", "Now"],
   ["/mailboxes", "Mailboxes"],
   ["/deliveries", "Deliveries"],
+  ["/alarms", "Alarms"],
   ["/upcoming", "Upcoming"],
   ["/diagnostics", "Diagnostics"],
 ];

@@ -3,6 +3,7 @@ import type { ApiDeps } from "../../deps.ts";
 import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
+import { alarmPageRoutes } from "./alarms.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
 import { diagnosticPageRoutes } from "./diagnostics.ts";
@@ -29,5 +30,6 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...deliveryRoutes(deps),
     ...searchRoutes(deps),
     ...diagnosticPageRoutes(deps),
+    ...alarmPageRoutes(deps),
   ];
 }
