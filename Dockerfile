@@ -30,10 +30,12 @@ WORKDIR /app
 RUN printf '#!/bin/sh\nexec runtime /app/api/main.ts\n' > /usr/local/bin/api \
  && printf '#!/bin/sh\nexec runtime /app/worker/main.ts\n' > /usr/local/bin/worker \
  && printf '#!/bin/sh\nexec runtime /app/api/cli/keys.ts "$@"\n' > /usr/local/bin/keys \
+ && printf '#!/bin/sh\nexec runtime /app/api/cli/backup.ts backup "$@"\n' > /usr/local/bin/backup \
+ && printf '#!/bin/sh\nexec runtime /app/api/cli/backup.ts restore "$@"\n' > /usr/local/bin/restore \
  && printf '#!/bin/sh\nexec runtime -e "%s"\n' \
       "fetch('http://127.0.0.1:' + (process.env.PORT || 10000) + '/healthz').then((a) => process.exit(a.ok ? 0 : 1), () => process.exit(1))" \
       > /usr/local/bin/healthy \
- && chmod 755 /usr/local/bin/api /usr/local/bin/worker /usr/local/bin/keys /usr/local/bin/healthy \
+ && chmod 755 /usr/local/bin/api /usr/local/bin/worker /usr/local/bin/keys /usr/local/bin/backup /usr/local/bin/restore /usr/local/bin/healthy \
  && mkdir /data && chown 1000:1000 /data
 COPY --from=packages /app/node_modules ./node_modules
 COPY package.json LICENSE ./

@@ -61,11 +61,11 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const watched = new Map<string, MailConnection>();
   const standIn = config.RABBITMQ_URL.length > 0;
   const concurrency = standIn ? STAND_IN_CONCURRENCY : config.WORKER_CONCURRENCY;
-  const localWorker = worker({ ...node, tasks: queue, emit, watched, concurrency });
+  const localWorker = worker({ ...node, store: node.served, tasks: queue, emit, watched, concurrency });
 
   const board = mailboxStates({ mailboxes: store.mailboxes, emit, node: node.name });
   const ownership = await openOwnership(node, () => nodeSubscriptions.connections().subscriptions);
-  const { mailboxes, applications, cursors, deliveries } = store;
+  const { mailboxes, applications, cursors, deliveries } = node.served;
   const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, board, backoff, logins };
   const nodeSubscriptions = mailboxSubscriptions({ ...listening, connect, watched, emit });
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
@@ -85,6 +85,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const probe: ProbeEndpoint = (mailbox, signal) => probeEndpoint(node.mail, mailbox, signal);
   const mail = mailVisits({
     connect,
+    serve: node.serve,
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
   const { crm, postAlarm, inHand } = localWorker;

@@ -20,6 +20,7 @@ import type { TaskQueue } from "../shared/queue/queue.ts";
 import { sqliteQueue } from "../shared/queue/sqlite/queue.ts";
 import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
+import { serveByDomain } from "../shared/served-mailboxes.ts";
 import type { Store } from "../shared/store/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { type Fact, type Facts, factStream } from "../shared/telemetry/events.ts";
@@ -86,6 +87,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     folderPollMs: 30_000,
   };
   const mail = mailVisits({
+    serve: serveByDomain(store.applications),
     connect: (wanted) => openMailbox[wanted.receive.protocol](mailDeps, wanted),
     preflight: (wanted, signal) => runPreflight(mailDeps, wanted, signal),
   });

@@ -6,7 +6,7 @@ import axe from "axe-core";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { initialState } from "../shared/store/store.ts";
 import { startApi } from "./api-node.ts";
-import { exampleBody } from "./bodies.ts";
+import { exampleBody, PASSWORD } from "./bodies.ts";
 import type { Chromium } from "./servers/chromium.ts";
 import { provide } from "./servers/provide.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -277,6 +277,9 @@ async function pagesToLookAt(): Promise<string[]> {
     `/mailboxes/${(await find(LOCKED)).id}`,
     `/mailboxes/${shop.id}/delete`,
     "/mailboxes/bulk?do=pause",
+    "/mailboxes/add",
+    "/endpoints",
+    "/outgoing",
     "/deliveries?state=parked",
     `/deliveries/${body.items[0].id}`,
     "/deliveries/replay?state=parked",
@@ -343,6 +346,31 @@ describe("in a browser", () => {
       await page.getByRole("button", { name: "Test the connection" }).click();
       await page.getByText("A step failed").waitFor();
       assert.match((await page.locator("tr", { hasText: "login" }).textContent()) ?? "", /failed/);
+    }));
+
+  test("a mailbox is added by one form, which shows the step that failed and the secret once", (t) =>
+    inBrowser(t, async (page) => {
+      await stage.mail.addUser("new", PASSWORD);
+      await page.goto("/mailboxes/add");
+      await page.getByLabel("Mail address").fill("new@example.com");
+      await page.getByLabel("Server (empty").fill("127.0.0.1");
+      await page.getByLabel("Port").fill(String(stage.mail.imapPort));
+      await page.getByLabel("TLS").selectOption("none");
+      await page.getByLabel("User").fill("new");
+      await page.getByLabel("Endpoint").fill(stage.endpoint.url);
+      for (const password of ["wrong", PASSWORD]) {
+        await page.getByLabel("Password").fill(password);
+        await page.getByRole("button", { name: "Test, then register" }).click();
+        if (password === PASSWORD) break;
+        await page.getByText("A step failed, so nothing was registered").waitFor();
+        assert.equal(await find("new"), undefined);
+        assert.equal(await page.getByLabel("Mail address").inputValue(), "new@example.com");
+        assert.equal(await page.getByLabel("Password").inputValue(), "");
+      }
+      await page.getByText("The mailbox is registered").waitFor();
+      assert.match((await page.locator("pre").textContent()) ?? "", /^whsec_/);
+      await page.getByRole("link", { name: "Open the mailbox" }).click();
+      await stage.service.until("listening", async () => (await find("new")).state.status === "listening");
     }));
 
   test("all mailboxes of a filter are paused and resumed without any script", (t) =>

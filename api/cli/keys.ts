@@ -6,9 +6,9 @@ import { randomBytes } from "node:crypto";
 import process from "node:process";
 import { readConfig } from "../../shared/config.ts";
 import { listSettingWarnings } from "../../shared/setting-warnings.ts";
-import { asProblem } from "../../shared/contract/problem.ts";
 import { generateEncryptionKey } from "../../shared/store/encryption-keys.ts";
 import type { Rotation } from "../../shared/store/rotation.ts";
+import { reportFailure } from "./failure.ts";
 import { rotateStoredKeys } from "./rotate-keys.ts";
 
 const PROGRESS_INTERVAL_MS = 1_000;
@@ -38,10 +38,7 @@ async function rotate(): Promise<boolean> {
       slowNodes.length > 0 ? `These nodes encrypt with them: ${slowNodes.join(", ")}` : "A node wrote meanwhile";
     console.error(`Still in use: ${others}. ${who}. Put ${key} first on every node, restart them, and run this again.`);
   } catch (error) {
-    const { message, fix } = asProblem(error);
-    console.error(
-      `The change of keys is not complete: ${message}\n${fix}\nWhat was done stays done. You can run it again.`,
-    );
+    reportFailure("The change of keys is not complete, and you can run it again", error);
   }
   return false;
 }

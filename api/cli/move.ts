@@ -8,7 +8,7 @@ import process from "node:process";
 import { brokerOptions, redisOptions } from "../../shared/backends.ts";
 import { type Config, readConfig } from "../../shared/config.ts";
 import { listSettingWarnings } from "../../shared/setting-warnings.ts";
-import { asProblem, Problem } from "../../shared/contract/problem.ts";
+import { Problem } from "../../shared/contract/problem.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import { rabbitQueue } from "../../shared/queue/rabbitmq/queue.ts";
 import { redisQueue } from "../../shared/queue/redis/queue.ts";
@@ -18,6 +18,7 @@ import { loadEncryptionKeys } from "../../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../../shared/store/sqlite/store.ts";
 import { vault } from "../../shared/store/vault.ts";
 import { backoff } from "../../shared/time.ts";
+import { reportFailure } from "./failure.ts";
 import { type MoveReport, moveStore } from "./move-store.ts";
 
 const BROKER_TIMEOUT_MS = 30_000;
@@ -88,9 +89,7 @@ async function main(): Promise<void> {
     for (const [what, count] of Object.entries(moved)) console.log(`${what}: ${count}`);
     console.log("Keep the old file as a backup, and do not start a node on it again.");
   } catch (error) {
-    const { message, fix } = asProblem(error);
-    console.error(`Nothing more was moved: ${message}\n${fix}\nYou can run it again.`);
-    process.exitCode = 1;
+    reportFailure("Nothing more was moved, and you can run it again", error);
   }
 }
 

@@ -34,16 +34,16 @@ const FolderView = v.object({
   selectable: v.boolean(),
   class: v.optional(v.string()),
 });
-const PreflightReportView = v.object({
+export const PreflightReportView = v.object({
   ok: v.boolean(),
   steps: v.array(
     v.object({
       name: v.picklist(["dns", "tcp", "tls", "login", "capabilities", "folders", "idle", "send", "deliver"]),
       ok: v.boolean(),
       ms: v.number(),
-      cause: v.optional(v.string()),
-      fix: v.optional(v.string()),
-      detail: v.optional(v.string()),
+      cause: v.exactOptional(v.string()),
+      fix: v.exactOptional(v.string()),
+      detail: v.exactOptional(v.string()),
     }),
   ),
 });

@@ -47,8 +47,9 @@ export function deliveryListBody(view: DeliveryListView): Html {
           : deliveryTable(items, { base, caption: count, addresses })
       }
       ${pager(`${base}/deliveries`, filter, next)}
-    </div>
-    ${items.length > 0 && filter.state !== "delivered" && filter.state !== "" ? replayAll(view) : ""} ${taskPart(view)}`;
+      ${items.length > 0 && filter.state !== "delivered" && filter.state !== "" ? replayAll(view) : ""}
+      ${taskPart(view)}
+    </div>`;
 }
 
 function filterForm(base: string, { state, mailbox, host, reason }: DeliveryFilter): Html {

@@ -21,13 +21,16 @@ export type Frame = {
   isOpen: boolean;
   acceptsGzip: boolean;
 };
-export type PageContent = { title: string; body: Html | string; status?: number; headers?: Record<string, string> };
+/** `isLive`: all of it that can change is in elements with an id and `data-live`, which are renewed while it is open. */
+export type PageContent = { title: string; body: Html | string; isLive?: boolean; status?: number };
 
 /** The views with a link on every page, in the order in which an administrator needs them. */
 const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
   ["/", "Now"],
   ["/mailboxes", "Mailboxes"],
   ["/deliveries", "Deliveries"],
+  ["/endpoints", "Endpoints"],
+  ["/outgoing", "Outgoing"],
   ["/alarms", "Alarms"],
   ["/upcoming", "Upcoming"],
   ["/diagnostics", "Diagnostics"],
@@ -51,7 +54,7 @@ const POLICY = [
 
 const compress = promisify(gzip);
 
-/** A whole page as an answer. Elements with an id and `data-live` are renewed while the page is open. */
+/** A whole page as an answer. */
 export async function consolePage(frame: Frame, content: PageContent): Promise<Response> {
   const { base, assets, actor } = frame;
   const now = new Date(clock.now()).toISOString();
@@ -73,7 +76,9 @@ export async function consolePage(frame: Frame, content: PageContent): Promise<R
             <h1>${content.title}</h1>
             ${
               actor
-                ? html`<p class="soft" id="as-of" data-live>as of <time datetime="${now}">${clockTime(now)}</time></p>`
+                ? html`<p class="soft" id="as-of" ${content.isLive ? raw("data-live") : ""}>
+                    as of <time datetime="${now}">${clockTime(now)}</time>
+                  </p>`
                 : ""
             }
           </div>
@@ -89,7 +94,7 @@ export async function consolePage(frame: Frame, content: PageContent): Promise<R
   return htmlResponse(String(whole), frame.acceptsGzip, content);
 }
 
-async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200, headers }: PageContent) {
+async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200 }: PageContent) {
   const body = acceptsGzip ? new Uint8Array(await compress(text)) : text;
   return new Response(body, {
     status,
@@ -99,7 +104,6 @@ async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200, 
       "cache-control": "no-store",
       vary: "accept-encoding, cookie",
       ...(acceptsGzip && { "content-encoding": "gzip" }),
-      ...headers,
     },
   });
 }

@@ -30,7 +30,9 @@ const PROTOCOLS: [string, string][] = [
 export function mailboxListBody(view: MailboxListView): Html {
   const { base, filter, items, next, total, query } = view;
   const isFiltered = Object.values(filter).some((value) => value !== "");
-  return html`${doneNote(query)} ${filterForm(base, filter)}
+  return html`${doneNote(query)}
+    <p><a class="button" href="${base}/mailboxes/add">Add a mailbox</a></p>
+    ${filterForm(base, filter)}
     <div id="mailboxes" data-live>
       ${
         items.length === 0
@@ -47,7 +49,7 @@ export function mailboxListBody(view: MailboxListView): Html {
 }
 
 function emptySentence(isFiltered: boolean, next: string | null): string {
-  if (!isFiltered) return "No mailbox yet. The first page says how to register one.";
+  if (!isFiltered) return "No mailbox yet.";
   const where = next === null ? "" : " among those looked at so far; the next page goes on";
   return `No mailbox matches these filters${where}. Clear them to see all.`;
 }

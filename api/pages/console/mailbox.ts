@@ -13,7 +13,8 @@ import { type Html, inlineMarkdown } from "../html.ts";
 import { deliveryTable } from "./deliveries.ts";
 import { button, type Cell, doneNote, table } from "./parts.ts";
 import { serverHost, type ShownMailbox } from "./shown-mailbox.ts";
-import { mailboxMark, sendMark, type ShownState, toneMark } from "./states.ts";
+import { sendingTable } from "./outgoing.ts";
+import { mailboxMark, type ShownState, toneMark } from "./states.ts";
 import { timeline } from "./timeline.ts";
 import { countOf, foreign, relativeTime } from "./words.ts";
 
@@ -38,24 +39,25 @@ export function mailboxBody(view: MailboxPageView): Html {
       <p class="verdict">${mailboxMark(item.shown)} ${sentenceOf(item)}</p>
       ${problemNote(item)} ${parked > 0 ? parkedNote(base, id, parked) : ""}
     </div>
-    ${buttons(view, `${base}/mailboxes/${id}`)}
-    <h2>Deliveries</h2>
-    <div id="deliveries" data-live>
+    <div id="buttons" data-live>${buttons(view, `${base}/mailboxes/${id}`)}</div>
+    ${resyncForm(view, `${base}/mailboxes/${id}`)}
+    <div id="about" data-live>
+      <h2>Deliveries</h2>
       ${
         deliveries.items.length === 0
           ? html`<p>No message has been delivered yet, or all were delivered before the window of WINDOW_DAYS.</p>`
           : deliveryTable(deliveries.items, { base })
       }
       <p><a href="${base}/deliveries?mailbox=${id}">All ${countOf(deliveries.total, "delivery", "deliveries")}</a></p>
-    </div>
-    <h2>What happened</h2>
-    <div id="timeline" data-live>${timeline(facts)}</div>
-    <h2>Folders</h2>
-    ${folderTable(cursors)}
-    <h2>Connection</h2>
-    ${connectionFacts(item)}
-    <h2>Outgoing</h2>
-    ${outgoingTable(outgoing, item.mailbox)}`;
+      <h2>What happened</h2>
+      ${timeline(facts)}
+      <h2>Folders</h2>
+      ${folderTable(cursors)}
+      <h2>Connection</h2>
+      ${connectionFacts(item)}
+      <h2>Outgoing</h2>
+      ${outgoingTable(outgoing, item.mailbox)}
+    </div>`;
 }
 
 const SENTENCES: Record<ShownState, string> = {
@@ -98,26 +100,29 @@ function parkedNote(base: string, id: string, parked: number): Html {
   return html`<p class="note bad">${countOf(parked, "message is", "messages are")} parked. ${link}</p>`;
 }
 
-function buttons({ item, mayManage: may, today, base }: MailboxPageView, path: string): Html {
+function buttons({ item, mayManage: may, base }: MailboxPageView, path: string): Html {
   const { paused, id } = item.mailbox;
   const needsResume = paused || item.shown === "needs_attention";
   const asks = item.problem?.code === "confirm";
+  return html`<div class="buttons">
+    ${button({ path: `${path}/test`, label: "Test the connection", may, look: "main" })}
+    ${button({ path: `${path}/pause`, label: "Pause", may, because: paused ? "it is paused" : undefined })}
+    ${button({ path: `${path}/resume`, label: "Resume", may, because: needsResume ? undefined : "it is not paused" })}
+    ${asks ? button({ path: `${path}/confirm`, label: "Deliver what it asks about", may }) : ""}
+    ${
+      may
+        ? html`<a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/delete">Delete…</a>`
+        : button({ path: `${path}/delete`, label: "Delete…", may })
+    }
+  </div>`;
+}
+
+function resyncForm({ mayManage: may, today }: MailboxPageView, path: string): Html {
   const since = html`<label>
     Read again since
     <input type="date" name="since" value="${today}" required />
   </label>`;
-  return html`<div class="buttons">
-      ${button({ path: `${path}/test`, label: "Test the connection", may, look: "main" })}
-      ${button({ path: `${path}/pause`, label: "Pause", may, because: paused ? "it is paused" : undefined })}
-      ${button({ path: `${path}/resume`, label: "Resume", may, because: needsResume ? undefined : "it is not paused" })}
-      ${asks ? button({ path: `${path}/confirm`, label: "Deliver what it asks about", may }) : ""}
-      ${
-        may
-          ? html`<a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/delete">Delete…</a>`
-          : button({ path: `${path}/delete`, label: "Delete…", may })
-      }
-    </div>
-    ${button({ path: `${path}/resync`, label: "Resync", may, inputs: since })}`;
+  return button({ path: `${path}/resync`, label: "Resync", may, inputs: since });
 }
 
 function folderTable(cursors: Cursor[]): Html {
@@ -177,39 +182,23 @@ function outgoingTable(outgoing: Page<Sending>, { send }: Mailbox): Html {
   return sendingTable(outgoing.items);
 }
 
-export function sendingTable(sendings: Sending[]): Html {
-  const rows = sendings.map(({ state, recipients, createdAt, attempts, reason, id }) => [
-    sendMark(state),
-    html`${recipients.map(
-      (one) =>
-        html`<div>
-          ${foreign(one.address)} ${one.state === state ? "" : sendMark(one.state)}
-          ${one.response ? html`<span class="soft">${foreign(one.response)}</span>` : ""}
-        </div>`,
-    )}`,
-    relativeTime(createdAt),
-    String(attempts),
-    foreign(reason),
-    html`<code>${id}</code>`,
-  ]);
-  return table(["State", "To", "Accepted", "Attempts #", "Reason", "Id"], rows);
+/** The result of a test, with what the server said. */
+export function testBody(base: string, { mailbox }: ShownMailbox, report: PreflightReport): Html {
+  const words = report.ok ? "Every step passed." : "A step failed. Its row says what to do.";
+  return html`<p class="verdict">${toneMark(report.ok ? "good" : "bad", words)}</p>
+    ${preflightTable(report)}
+    <p><a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">Back to ${mailbox.address}</a></p>`;
 }
 
-/** The steps of a test, with what the server said. */
-export function testBody(base: string, { mailbox }: ShownMailbox, { ok, steps }: PreflightReport): Html {
-  const rows = steps.map((step) => [
-    toneMark(step.ok ? "good" : "bad", step.name),
-    step.ok ? "passed" : "failed",
-    `${Math.round(step.ms)} ms`,
-    html`${foreign(step.detail ?? step.cause)}${step.detail && step.cause ? html`<div>${foreign(step.cause)}</div>` : ""}${
-      step.fix ? html`<div class="fix">${inlineMarkdown(step.fix)}</div>` : ""
-    }`,
+export function preflightTable({ steps }: PreflightReport): Html {
+  const rows = steps.map(({ name, ok, ms, detail, cause, fix }) => [
+    toneMark(ok ? "good" : "bad", name),
+    ok ? "passed" : "failed",
+    `${Math.round(ms)} ms`,
+    html`${[detail, cause].filter(Boolean).map((words) => html`<div>${foreign(words)}</div>`)}
+    ${fix ? html`<div class="fix">${inlineMarkdown(fix)}</div>` : ""}`,
   ]);
-  return html`<p class="verdict">
-      ${toneMark(ok ? "good" : "bad", ok ? "Every step passed." : "A step failed. Its row says what to do.")}
-    </p>
-    ${table(["Step", "Result", "Time #", "What was found"], rows)}
-    <p><a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">Back to ${mailbox.address}</a></p>`;
+  return table(["Step", "Result", "Time #", "What was found"], rows);
 }
 
 /** Asks before a mailbox is deleted. */

@@ -139,10 +139,9 @@ function nodesTable(nodes: NodeDescription[] | undefined): Html {
 
 function firstSteps({ base, origin }: Place): Html {
   return html`<p class="verdict">${toneMark("off", "No mailbox yet.")}</p>
-    <p>
-      Register a mailbox. From then on each new message is posted to your endpoint. With the
-      <a href="${base}/docs">API</a>:
-    </p>
+    <p>Register a mailbox. From then on each new message is posted to your endpoint.</p>
+    <p><a class="button" href="${base}/mailboxes/add">Add a mailbox</a></p>
+    <p>The same by the <a href="${base}/docs">API</a>:</p>
     <pre tabindex="0"><code>curl -X POST ${origin}${base}/api/v1/mailboxes \\
   -H 'authorization: Bearer &lt;token&gt;' -H 'content-type: application/json' \\
   -d '{ "address": "help@example.com",

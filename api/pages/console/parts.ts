@@ -90,25 +90,26 @@ export function hiddenFields(fields: Record<string, string>): Html[] {
 type SelectSpec = {
   name: string;
   label: string;
-  any: string;
+  any?: string;
   value: string | undefined;
   options: [value: string, word: string][];
 };
 
-/** A list to choose from, with an entry for everything. */
+/** A list to choose from; `any` is an entry for everything. */
 export function select({ name, label: text, any, value, options }: SelectSpec): Html {
   const choice = (one: string, word: string) =>
     html`<option value="${one}" ${one === (value ?? "") ? raw("selected") : ""}>${word}</option>`;
   return html`<label>
     ${text}
     <select name="${name}">
-      ${choice("", any)} ${options.map(([one, word]) => choice(one, word))}
+      ${any === undefined ? "" : choice("", any)} ${options.map(([one, word]) => choice(one, word))}
     </select>
   </label>`;
 }
 
-export function textInput(name: string, text: string, value: string | undefined): Html {
-  return html`<label>${text} <input name="${name}" value="${value ?? ""}" /></label>`;
+/** `attributes` are written as they are. */
+export function textInput(name: string, text: string, value: string | undefined, attributes = ""): Html {
+  return html`<label>${text} <input name="${name}" value="${value ?? ""}" ${raw(attributes)} /></label>`;
 }
 
 /** The query of a URL with these members, without those that are empty. */

@@ -5,7 +5,7 @@ import type { Sending } from "../../../shared/contract/sending.ts";
 import type { Html } from "../html.ts";
 import { deliveryTable, type Letter } from "./deliveries.ts";
 import { mailboxTable } from "./mailbox-list.ts";
-import { sendingTable } from "./mailbox.ts";
+import { sendingTable } from "./outgoing.ts";
 import { queryOf, table } from "./parts.ts";
 import type { ShownMailbox } from "./shown-mailbox.ts";
 import { deliveryMark, mailboxMark } from "./states.ts";

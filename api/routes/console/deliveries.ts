@@ -54,7 +54,11 @@ async function showList(call: ConsoleCall): Promise<Response> {
   const tasks = isParked ? await listTasks(call, filter.mailbox) : [];
   const addresses = await addressesOf(call.deps, items);
   const view = { base: call.base, query: call.query, filter, items, next, total, addresses, groups, tasks };
-  return call.render({ title: "Deliveries", body: deliveryListBody({ ...view, mayManage: call.may("manage") }) });
+  return call.render({
+    title: "Deliveries",
+    isLive: true,
+    body: deliveryListBody({ ...view, mayManage: call.may("manage") }),
+  });
 }
 
 /** The addresses of the deliveries' mailboxes, by id. A mailbox that was removed has none. */
@@ -130,7 +134,7 @@ async function showOne(call: ConsoleCall): Promise<Response> {
   const delivery = await getDelivery(call);
   const letter = await readLetter(call.deps.store, delivery);
   const view = { base: call.base, query: call.query, delivery, letter, mayManage: call.may("manage") };
-  return call.render({ title: "Delivery", body: deliveryBody(view) });
+  return call.render({ title: "Delivery", isLive: true, body: deliveryBody(view) });
 }
 
 async function replayOne(call: ConsoleCall): Promise<Response> {

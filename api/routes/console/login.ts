@@ -48,8 +48,9 @@ function logOut(deps: ConsoleDeps): Route {
 /** A path of this service. Anything else would lead people elsewhere after their login. */
 function localPath({ config }: ConsoleDeps, wanted: string | null): string {
   const start = `${config.BASE_PATH}/`;
-  const isLocal = wanted !== null && wanted.startsWith(start) && /^\/(?![/\\])[^\\\p{Cc}]*$/u.test(wanted);
-  return isLocal ? encodeURI(decodeURI(wanted)) : start;
+  const here = "http://here";
+  const url = wanted?.startsWith(start) ? URL.parse(wanted, here) : null;
+  return url?.origin === here && url.pathname.startsWith(start) ? url.pathname + url.search : start;
 }
 
 type LoginState = { next: string | null; problem?: Problem };

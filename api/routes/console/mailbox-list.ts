@@ -25,7 +25,7 @@ async function showList(call: ConsoleCall): Promise<Response> {
   const filter = readFilter(call.query);
   const { items, next, total } = await findPage(call, filter, call.query.get("after") ?? undefined);
   const view = { base: call.base, query: call.query, filter, items, next, total, mayManage: call.may("manage") };
-  return call.render({ title: "Mailboxes", body: mailboxListBody(view) });
+  return call.render({ title: "Mailboxes", isLive: true, body: mailboxListBody(view) });
 }
 
 function readFilter(given: URLSearchParams): MailboxFilter {

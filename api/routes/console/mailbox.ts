@@ -54,7 +54,7 @@ async function showOne(call: ConsoleCall): Promise<Response> {
   const view = { base: call.base, query: call.query, item, facts: recent, deliveries: newest, parked: parked.total };
   const today = new Date(clock.now()).toISOString().slice(0, 10);
   const body = mailboxBody({ ...view, cursors: known, outgoing, mayManage: call.may("manage"), today });
-  return call.render({ title: item.mailbox.address, body });
+  return call.render({ title: item.mailbox.address, isLive: true, body });
 }
 
 async function askDelete(call: ConsoleCall): Promise<Response> {

@@ -25,7 +25,7 @@ export function nowRoutes(deps: ConsoleDeps): Route[] {
     page(deps, "/", async (call) => {
       const survey = await surveyOf(call.deps, call.may("admin"));
       const { origin } = new URL(call.request.url);
-      return call.render({ title: "Now", body: nowBody(survey, { base: call.base, origin }) });
+      return call.render({ title: "Now", isLive: true, body: nowBody(survey, { base: call.base, origin }) });
     }),
   ];
 }

@@ -4,13 +4,16 @@ import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { alarmPageRoutes } from "./alarms.ts";
+import { addRoutes } from "./add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
+import { endpointRoutes } from "./endpoints.ts";
 import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
 import { mailboxListRoutes } from "./mailbox-list.ts";
 import { mailboxRoutes } from "./mailbox.ts";
 import { nowRoutes } from "./now.ts";
+import { outgoingRoutes } from "./outgoing.ts";
 import type { ConsoleDeps } from "./page.ts";
 import { searchRoutes } from "./search.ts";
 import { consoleSessions } from "./sessions.ts";
@@ -26,8 +29,11 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...loginRoutes(deps),
     ...nowRoutes(deps),
     ...mailboxListRoutes(deps),
+    ...addRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
+    ...endpointRoutes(deps),
+    ...outgoingRoutes(deps),
     ...searchRoutes(deps),
     ...diagnosticPageRoutes(deps),
     ...alarmPageRoutes(deps),
