@@ -3,20 +3,27 @@ import { randomUUID } from "node:crypto";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import type { MailConnection, PreflightReport } from "../shared/mail/mail.ts";
+import { graphHint, type ServeMailbox } from "../shared/served-mailboxes.ts";
 import type { MailVisits } from "./deps.ts";
 
 type MailVisitsDeps = {
   connect: (mailbox: Mailbox) => MailConnection;
+  serve: ServeMailbox;
   preflight: (mailbox: Mailbox, signal: AbortSignal) => Promise<PreflightReport>;
 };
 
 /** Each call opens its own connection and closes it, whatever happens. */
-export function mailVisits({ connect, preflight }: MailVisitsDeps): MailVisits {
+export function mailVisits({ connect, serve, preflight }: MailVisitsDeps): MailVisits {
+  const tryServed = async (mailbox: Mailbox, signal: AbortSignal) => {
+    const served = await serve(mailbox);
+    return withHint(await preflight(served, signal), graphHint(served));
+  };
+
   async function* withConnection<T>(
     mailbox: Mailbox,
     work: (connection: MailConnection) => AsyncIterable<T>,
   ): AsyncGenerator<T, void, undefined> {
-    const connection = connect(mailbox);
+    const connection = connect(await serve(mailbox));
     try {
       yield* work(connection);
     } finally {
@@ -26,10 +33,10 @@ export function mailVisits({ connect, preflight }: MailVisitsDeps): MailVisits {
 
   return {
     // It uses an id that does not exist, so that it tries these credentials and not stored ones.
-    preflight: (mailbox, signal) => preflight({ ...mailbox, id: randomUUID() }, signal),
-    preflightStored: preflight,
+    preflight: (mailbox, signal) => tryServed({ ...mailbox, id: randomUUID() }, signal),
+    preflightStored: tryServed,
     async listFolders(mailbox, signal) {
-      const connection = connect(mailbox);
+      const connection = connect(await serve(mailbox));
       try {
         return await connection.listFolders(signal);
       } finally {
@@ -46,4 +53,11 @@ export function mailVisits({ connect, preflight }: MailVisitsDeps): MailVisits {
     listSince: (mailbox, { date, cursors }, signal) =>
       withConnection(mailbox, (connection) => connection.listSince(date, cursors, signal)),
   };
+}
+
+/** The report with the hint in the fix of what failed. */
+function withHint({ ok, steps }: PreflightReport, hint: string | undefined): PreflightReport {
+  if (hint === undefined || ok) return { ok, steps };
+  const hinted = steps.map((step) => (step.ok ? step : { ...step, fix: [step.fix, hint].filter(Boolean).join(" ") }));
+  return { ok, steps: hinted };
 }

@@ -4,12 +4,12 @@
  */
 import * as v from "valibot";
 import { ApplicationId } from "../shared/contract/fields.ts";
-import { type Mailbox, MailboxInput, type Receive } from "../shared/contract/mailbox.ts";
+import { type Mailbox, MailboxInput } from "../shared/contract/mailbox.ts";
 import type { Cursor } from "../shared/contract/message.ts";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import { narrowMailbox } from "../shared/mail/defaults.ts";
+import { toGraphMailbox } from "../shared/mail/exchange/at-graph.ts";
 import { parseState as parseEwsState } from "../shared/mail/exchange/ews-cursor.ts";
-import { toRestId } from "../shared/mail/graph/client/exchange-ids.ts";
 import { type FolderPlan, planMove } from "../shared/mail/graph/move.ts";
 import { parseState } from "../shared/mail/graph/sync/cursor.ts";
 import type { MailboxWithState } from "../shared/store/store.ts";
@@ -67,7 +67,8 @@ export async function moveToGraph(
   if (back) return goBack(deps, before, dryRun, signals);
   if (application === undefined) throw invalidField("application", "is missing");
   const target = await plan(deps, before.mailbox, application);
-  const steps = await listSteps(deps, before.mailbox, target, signals(PLAN_MS));
+  const isCrms = before.mailbox.deliver.dialect === "creatio";
+  const steps = isCrms ? [CRM_STEP] : await listSteps(deps, before.mailbox, target, signals(PLAN_MS));
   const ok = steps.every((step) => step.ok);
   if (ok && !dryRun) await change(deps, before, { ...target, former: { receive: before.mailbox.receive } }, signals);
   return { ok, moved: ok && !dryRun, steps };
@@ -86,34 +87,14 @@ async function plan(deps: MoveDeps, mailbox: Mailbox, application: string): Prom
     throw conflict(
       `The mailbox ${mailbox.id} is received by ${receive.protocol}, so it cannot move from ews to graph.`,
     );
-  const wire = toWireForm(mailbox);
-  const sends = mailbox.send && { send: { ...(wire["send"] as object), ...sendProtocol(mailbox, "graph") } };
-  const input = parseInput(MailboxInput, {
-    ...wire,
-    ...sends,
-    receive: { protocol: "graph", auth: { application }, ...selectionOf(receive) },
-  });
+  if (mailbox.send?.auth && mailbox.send.protocol !== "smtp")
+    throw conflict(
+      `The mailbox ${mailbox.id} sends with a login of its own, and Graph has one for both. Remove send.auth.`,
+    );
+  const input = parseInput(MailboxInput, toWireForm(toGraphMailbox(narrowMailbox(mailbox, "ews"), application)));
   const target = mailboxFromInput(input, mailbox).mailbox;
   await checkApplicationExists(deps, target);
   return target;
-}
-
-/** What stays of `receive`. Folders that are named by their ids have other ids at Graph. */
-function selectionOf({ folders, since, mode, poll, processLock, filters, afterDelivery }: ReceiveBy<"ews">) {
-  const selection = { folders, since, mode, poll, processLock, filters, afterDelivery };
-  return JSON.parse(JSON.stringify(selection), (_name, value: unknown) =>
-    typeof value === "string" && EWS_ID.test(value) ? toRestId(value) : value,
-  ) as object;
-}
-
-type ReceiveBy<P extends Receive["protocol"]> = Extract<Receive, { protocol: P }>;
-
-const EWS_ID = /^A[AQ]M[A-Za-z0-9+/]{60,}=*$/;
-
-/** A protocol for sending that the mailbox names goes with the one for receiving. */
-function sendProtocol({ send }: Mailbox, protocol: "graph" | "ews") {
-  const other = protocol === "graph" ? "ews" : "graph";
-  return send?.protocol === other ? { protocol } : {};
 }
 
 async function listSteps(deps: MoveDeps, mailbox: Mailbox, target: Mailbox, signal: AbortSignal): Promise<Step[]> {
@@ -138,6 +119,14 @@ async function listSteps(deps: MoveDeps, mailbox: Mailbox, target: Mailbox, sign
     return [...tried, { name: "cursors", ok: false, ms: ms(), cause, fix }];
   }
 }
+
+const CRM_STEP: Step = {
+  name: "crm",
+  ok: false,
+  ms: 0,
+  cause: "A CRM registered this mailbox for Exchange, and would change it back",
+  fix: "Name its domain in `domains` of the application: then the mailbox is served by Graph, whatever the CRM says.",
+};
 
 const UNREAD_STEP: Step = {
   name: "cursors",
@@ -165,7 +154,8 @@ async function goBack(
   if (cursors.some(hasHandedOver))
     throw conflict(`Graph has handed over messages of the mailbox ${mailbox.id}, so there is no way back.`);
   if (!dryRun) {
-    const send = mailbox.send && { send: { ...mailbox.send, ...sendProtocol(mailbox, "ews") } };
+    const { send: sends } = mailbox;
+    const send = sends?.protocol === "graph" && { send: { ...sends, protocol: "ews" as const } };
     await change(deps, before, { ...mailbox, ...send, receive: former.receive }, signals);
   }
   const detail = "Graph has handed over nothing";

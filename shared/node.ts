@@ -22,7 +22,8 @@ import { type MailDeps, openMailbox } from "./mail/open.ts";
 import { isSameLoginPlace } from "./places.ts";
 import { SEND_TOKEN_SUFFIX } from "./mail/smtp/connect.ts";
 import type { SendingDeps } from "./mail/sending.ts";
-import type { Mailboxes } from "./store/store.ts";
+import { type ServeMailbox, serveByDomain, servedMailboxes } from "./served-mailboxes.ts";
+import type { Mailboxes, Store } from "./store/store.ts";
 import { type Facts, factStream } from "./telemetry/events.ts";
 import { logTo } from "./telemetry/log.ts";
 import { batchWrites, writeAtExit } from "./telemetry/log-stream.ts";
@@ -41,6 +42,9 @@ export type Node = Omit<Backends, "warnings"> & {
   logins: LoginGate;
   graphPush: GraphPush;
   mail: MailDeps & SendingDeps;
+  /** The store with its mailboxes as they are served. */
+  served: Store;
+  serve: ServeMailbox;
   /** Creates a connection to this mailbox. It is not open yet. */
   connect: (mailbox: Mailbox) => MailConnection;
 };
@@ -97,6 +101,8 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     notifications: notificationPool(),
     graphPush: push,
   };
+  const serve = serveByDomain(applications);
+  const served = { ...backends.store, mailboxes: servedMailboxes(mailboxes, serve) };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
   const name = config.NODE_NAME || hostname();
   const close = async () => {
@@ -114,6 +120,8 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     logins,
     graphPush: push,
     mail,
+    served,
+    serve,
   };
   return { ...backends, ...own, connect, close };
 }

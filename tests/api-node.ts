@@ -20,11 +20,13 @@ import type { TaskQueue } from "../shared/queue/queue.ts";
 import { sqliteQueue } from "../shared/queue/sqlite/queue.ts";
 import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
+import { serveByDomain } from "../shared/served-mailboxes.ts";
 import type { Store } from "../shared/store/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { type Fact, type Facts, factStream } from "../shared/telemetry/events.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
 import { backoffs } from "../shared/time.ts";
+import { alarmPost } from "../worker/alarms.ts";
 import { crmCalls } from "../worker/crm.ts";
 import { httpPost } from "../worker/endpoint/http.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -85,14 +87,17 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     folderPollMs: 30_000,
   };
   const mail = mailVisits({
+    serve: serveByDomain(store.applications),
     connect: (wanted) => openMailbox[wanted.receive.protocol](mailDeps, wanted),
     preflight: (wanted, signal) => runPreflight(mailDeps, wanted, signal),
   });
   const stop = new AbortController();
   const node = { readiness: { ok: true, checks: [{ name: "store", ok: true }] } as Readiness };
-  const crm = crmCalls({ post: httpPost({ egress: egress("allow"), timeoutMs: 5000 }) });
+  const post = httpPost({ egress: egress("allow"), timeoutMs: 5000 });
+  const crm = crmCalls({ post });
+  const postAlarm = alarmPost({ post });
   const watching = { facts, metrics: measured, subscriptions };
-  const outgoing = { mail, crm, logins, outbound: mailDeps };
+  const outgoing = { mail, crm, postAlarm, logins, outbound: mailDeps };
   const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, ...outgoing };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];

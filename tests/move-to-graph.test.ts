@@ -1,9 +1,11 @@
 /** Stories of mailboxes that move from Exchange Web Services to Graph: fakes of both servers have the same mail. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { ewsBody, PASSWORD, register, toEndpoint } from "./bodies.ts";
+import { savedMails, startCrm } from "./servers/crm.ts";
 import type { Endpoint } from "./servers/endpoint.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { type Mirror, mirrored } from "./servers/graph/mirror.ts";
@@ -13,6 +15,7 @@ import { type Service, TOKEN } from "./service.ts";
 import { nodeBeside, status, subjects } from "./stories/scene.ts";
 
 const COMMAND = fileURLToPath(new URL("../api/cli/cli.ts", import.meta.url));
+const EXCHANGE_TYPE = "3490BD45-4F4D-4613-AA06-454546F3342A";
 const RUNTIME = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
 
 describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_000 }, () => {
@@ -152,6 +155,73 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
     assert.match(all.out, /bob moved\ncarl moved\n2 of 2 mailboxes moved/);
     await status(service, "carl", "polling");
     assert.equal((await cli("mailbox", "move-to-graph")).code, 1);
+  });
+
+  test("and so does one that a CRM registered for Exchange at Microsoft, where an application names its domain", async () => {
+    const crm = await startCrm({ listener: () => `${service.url}/api/listeners` });
+    try {
+      const address = "dora@crm-users.example";
+      await graph.addUser(address);
+      // A host of Microsoft that does not exist.
+      const server = { ServerTypeId: EXCHANGE_TYPE, ServiceUrl: "nowhere.invalid.office365.com", UserName: address };
+      const id = randomUUID();
+      const wish = { id, user: "dora", address, port: 0, folders: [], server };
+      const credentials = crm.credentials(wish);
+      crm.mailboxes.set(id, { id, credentials, stopped: false, error: null });
+      assert.equal((await crm.call("create", [credentials])).status, 200);
+      const { problem } = await service.until("the problem", async () => {
+        const { state } = await settingsOf(id);
+        return state.problem !== null && state;
+      });
+      assert.match(problem.fix, /name crm-users\.example in `domains` of an application/);
+      const validated = async () => JSON.parse((await crm.call("validate", credentials)).text);
+      const invalid = await validated();
+      assert.deepEqual([invalid.IsValid, /in `domains` of an application/.test(invalid.Message)], [false, true]);
+
+      const application = (await service.call("GET", "/api/v1/applications/contoso")).body;
+      const {
+        id: _id,
+        revision: _revision,
+        createdAt: _at,
+        updatedAt: _then,
+        problem: _none,
+        ...settings
+      } = application;
+      const domains = ["CRM-users.example"];
+      const set = (body: object, other = "contoso") => service.call("PUT", `/api/v1/applications/${other}`, body);
+      assert.equal((await set({ ...settings, domains })).status, 200);
+      const taken = await set({ ...settings, clientSecret: "x", domains }, "other");
+      assert.deepEqual([taken.status, taken.body.errors[0].path], [422, "domains"]);
+      await status(service, id, "polling");
+      await graph.append(address, "inbox", letter("dora one"));
+      assert.deepEqual(await savedMails(crm, 1), ["dora one"]);
+      assert.equal((await validated()).IsValid, true);
+      const Email = {
+        Id: "<5f1c@crm-users.example>",
+        Subject: "An offer",
+        Body: "<p>Look</p>",
+        IsHtmlBody: true,
+        Sender: address,
+        Recepients: ["bob@example.net"],
+        CopyRecepients: [],
+        BlindCopyRecepients: [],
+        Importance: 1,
+        Headers: ["MessageId=<5f1c@crm-users.example>"],
+        Attachments: [],
+      };
+      const sent = await crm.call("v2/send", { Email, Credentials: credentials });
+      assert.deepEqual([sent.status, sent.text], [200, ""]);
+      await service.until("the mail at Graph", () => graph.sent.length === 1);
+      // The CRM still has an Exchange mailbox, and saves it again.
+      assert.equal((await crm.call("recreate", [credentials])).status, 200);
+      await status(service, id, "polling");
+      const moved = (await move(id, { application: "contoso" })).body;
+      assert.deepEqual([moved.moved, moved.steps[0].name], [false, "crm"]);
+      assert.equal((await set(settings)).status, 200);
+      await service.until("Exchange again", async () => (await settingsOf(id)).state.problem !== null);
+    } finally {
+      await crm.stop();
+    }
   });
 });
 

@@ -41,7 +41,7 @@ async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
   if (redis === undefined) throw new Problem("config", "A worker needs REDIS_URL", { retry: "never" });
   const { emit } = facts;
   const { WORKER_CONCURRENCY: concurrency } = config;
-  const work = worker({ ...node, tasks: queue, emit, watched: new Map(), concurrency });
+  const work = worker({ ...node, store: node.served, tasks: queue, emit, watched: new Map(), concurrency });
   const cluster = await joinCluster({ ...node, redis }, { role: "worker", capacity: 0, mailboxes: () => 0 });
   const measured = metrics({
     store: async () => ({ mailboxes: { byStatus: {} }, deliveries: await store.deliveries.getCounts() }),

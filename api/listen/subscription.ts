@@ -8,6 +8,7 @@ import { asProblem, type Problem } from "../../shared/contract/problem.ts";
 import { isPolled } from "../../shared/mail/defaults.ts";
 import type { MailConnection, WatchEvent } from "../../shared/mail/mail.ts";
 import { LOGINS_BEFORE_ATTENTION, type LoginGate } from "../../shared/mail/net/login-gate.ts";
+import { isForDomain, withGraphHint } from "../../shared/served-mailboxes.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { type Backoff, clock, sleep } from "../../shared/time.ts";
 import type { Lease } from "../lease/lease.ts";
@@ -27,6 +28,8 @@ export type RunSubscriptionDeps = WatchMailboxDeps & {
   watched: Map<string, MailConnection>;
 };
 
+/** In place of an application's id, where each of them may become the mailbox's, by its domain. */
+export const ANY_APPLICATION = "*";
 const DAY_MS = 24 * 3_600_000;
 const HOUR_MS = 3_600_000;
 /** If a subscription worked for this long, the next failure counts as the first. */
@@ -39,7 +42,8 @@ const HEALTHY_AFTER_MS = 60_000;
 export async function runSubscription(deps: RunSubscriptionDeps, id: string, lease: Lease): Promise<void> {
   const first = await deps.mailboxes.get(id);
   if (!first) return;
-  const application = applicationOf(first.mailbox.receive.auth);
+  const own = applicationOf(first.mailbox.receive.auth);
+  const application = own ?? (isForDomain(first.mailbox) ? ANY_APPLICATION : undefined);
   if (application !== undefined) deps.noteApplication?.(id, application);
   const reporter = deps.board.reporter(first);
   if (!(await sleep(remainingLoginPause(first.state), lease.signal))) return;
@@ -106,7 +110,7 @@ async function listenOnce(
     return { goodMs: healthyMs() };
   } catch (error) {
     if (lease.signal.aborted) return { goodMs: healthyMs() };
-    return { problem: asProblem(error), goodMs: healthyMs() };
+    return { problem: withGraphHint(asProblem(error), mailbox), goodMs: healthyMs() };
   } finally {
     deps.watched.delete(mailbox.id);
     await connection.close();

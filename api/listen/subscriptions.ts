@@ -2,6 +2,7 @@
  * The subscriptions of this node. It compares the enabled mailboxes with the running subscriptions whenever something
  * changes.
  */
+import { isDeepStrictEqual } from "node:util";
 import { childSignal } from "../../shared/concurrency/abort.ts";
 import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
@@ -10,7 +11,7 @@ import type { Mailboxes } from "../../shared/store/store.ts";
 import { sleep } from "../../shared/time.ts";
 import type { Ownership } from "../lease/acquire.ts";
 import type { Lease } from "../lease/lease.ts";
-import { runSubscription, type RunSubscriptionDeps } from "./subscription.ts";
+import { ANY_APPLICATION, runSubscription, type RunSubscriptionDeps } from "./subscription.ts";
 
 export interface MailboxSubscriptions {
   /** Keeps a subscription for each mailbox of this node until the signal aborts, then closes all connections. */
@@ -78,6 +79,7 @@ export function mailboxSubscriptions(given: MailboxSubscriptionsDeps): MailboxSu
     const applications = await deps.applications.listVersions();
     const isOutdated = (id: string, one: RunningSubscription) => {
       const name = applicationOf.get(id);
+      if (name === ANY_APPLICATION) return !isDeepStrictEqual(applications, one.applications);
       return name !== undefined && applications.get(name) !== one.applications.get(name);
     };
     const { mine, surplus, ...left } = deps.ownership.share([...enabled.keys()], new Set(running.keys()));

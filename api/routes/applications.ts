@@ -64,6 +64,7 @@ function create(deps: ApplicationRoutesDeps): Route {
       const id = body.id ?? deps.mailboxPrefix + randomUUID();
       if (await deps.store.applications.get(id)) throw idTakenProblem(id);
       note({ target: id });
+      await checkDomains(deps, id, body);
       return save(deps, await applicationFromInput(body, { id }), 201);
     },
   });
@@ -105,6 +106,7 @@ function replace(deps: ApplicationRoutesDeps): Route {
       if (body.id !== undefined && body.id !== id) throw invalidField("id", "must be the id in the path, or left out");
       const previous = await deps.store.applications.get(id);
       checkRevision(request, previous?.revision);
+      await checkDomains(deps, id, body);
       return save(deps, await applicationFromInput(body, { id, previous }), previous ? 200 : 201);
     },
   });
@@ -129,6 +131,18 @@ function remove({ store }: ApplicationRoutesDeps): Route {
         return new Response(null, { status: 204 });
       }),
   });
+}
+
+/** Domains concern the mailboxes of all CRMs, and each leads to one application. */
+async function checkDomains({ store, mailboxPrefix }: ApplicationRoutesDeps, id: string, body: ApplicationInput) {
+  if (body.provider !== "microsoft" || body.domains === undefined) return;
+  if (mailboxPrefix !== "") throw invalidField("domains", "needs a token for all mailboxes");
+  const mine = new Set(body.domains.map((domain) => domain.toLowerCase()));
+  for (const other of await store.applications.list()) {
+    if (other.id === id || other.provider !== "microsoft") continue;
+    const taken = other.domains?.find((domain) => mine.has(domain.toLowerCase()));
+    if (taken !== undefined) throw invalidField("domains", `names ${taken}, as the application ${other.id} does`);
+  }
 }
 
 /** The mailboxes of the application are connected anew, on this node and on the others. */

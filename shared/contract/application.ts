@@ -14,6 +14,8 @@ type OtherUrlSchema = typeof HttpUrl | typeof UrlWithoutLogin;
 /** A mail server other than the provider's own, for tests and proxies. */
 const MailServer = v.strictObject({ host: Host, port: v.optional(Port), tls: v.optional(Tls), ...tlsTrust });
 
+const Domain = v.pipe(text(253), v.regex(/^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$/, "must be a domain, such as contoso.com"));
+
 function microsoftEntries<S extends v.GenericSchema>(secret: S, OtherUrl: OtherUrlSchema) {
   return {
     provider: v.literal("microsoft"),
@@ -28,6 +30,8 @@ function microsoftEntries<S extends v.GenericSchema>(secret: S, OtherUrl: OtherU
     /** Other roots than the cloud's. Links of the server are followed below `graphUrl` only. */
     graphUrl: v.optional(OtherUrl),
     tokenUrl: v.optional(OtherUrl),
+    /** The CRMs' Exchange mailboxes at Microsoft with addresses of these domains are received and sent by Graph through it. */
+    domains: v.optional(v.pipe(v.array(Domain), v.minLength(1), v.maxLength(100))),
     /** Where people sign in. When absent, it follows from the token server. */
     authorizeUrl: v.optional(OtherUrl),
   };

@@ -74,6 +74,20 @@ export function ledgerPromises(make: NewStore, pass: Pass): void {
       assert.deepEqual(await store.ledger.identify("b", refOf(1), printOf(1), LONG), fresh);
     }));
 
+  test("a message may be known by two contents: both are delivered with it, and free again when it is given back", () =>
+    withStore(make, async (store) => {
+      const [ref, elsewhere] = [refOf(1), refOf(9, { epoch: "other" })];
+      for (const outcome of ["released", "delivered"]) {
+        await store.ledger.claim("a", [ref], LONG);
+        for (const print of [printOf(1), printOf(2)])
+          assert.deepEqual(await store.ledger.identify("a", ref, print, LONG), fresh);
+        if (outcome === "released") await store.ledger.release("a", [ref]);
+        else await store.deliveries.save(deliveryOf("d", { ref }));
+      }
+      for (const print of [printOf(1), printOf(2)])
+        assert.deepEqual(await store.ledger.identify("a", elsewhere, print, LONG), duplicate);
+    }));
+
   test("content that waits in the spool counts as delivered", () =>
     withStore(make, async ({ ledger, deliveries }) => {
       await ledger.claim("a", [refOf(1)], LONG);

@@ -8,7 +8,7 @@ import type { MailConnection } from "../mail.ts";
 import { createReconnectingSession } from "../reconnecting.ts";
 import { getWatchStart } from "../since.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { toRestId } from "./client/exchange-ids.ts";
+import { toRestId } from "../exchange/at-graph.ts";
 import { graphService } from "./client/service.ts";
 import { type GraphDeps, type GraphSession, openGraph } from "./client/session.ts";
 import { type AfterDeliveryTarget, applyAfterDelivery } from "./items/after-delivery.ts";

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { MessageRef } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
+import { toRestId } from "../../exchange/at-graph.ts";
 import type { GraphSession } from "./session.ts";
 
 /** `restId` is Graph's id that changes when a message moves; folders have no other. */
@@ -38,11 +39,6 @@ function explainAccess(error: unknown): never {
     cause: error,
     ...(error.evidence !== null && { evidence: error.evidence }),
   });
-}
-
-/** An id of Exchange Web Services as Graph writes it. An id of Graph stays as it is. */
-export function toRestId(id: string): string {
-  return id.replaceAll("/", "-").replaceAll("+", "_");
 }
 
 /** True if Exchange Web Services named the message. Such a message was handed over before the mailbox moved. */

@@ -5,7 +5,7 @@ import * as v from "valibot";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Folder } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
-import { toRestId } from "../client/exchange-ids.ts";
+import { toRestId } from "../../exchange/at-graph.ts";
 import { isNotFound } from "../client/errors.ts";
 import { listRows, withQuery } from "../client/pages.ts";
 import type { GraphSession } from "../client/session.ts";
