@@ -4,6 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { idOfLink } from "../api/consent/links.ts";
 import { clock } from "../shared/time.ts";
 import { type ApiNode, type Reply, startApi } from "./api-node.ts";
+import { clientCertificate } from "./servers/certificates.ts";
 import { type Google, startGoogle } from "./servers/google.ts";
 import { type GraphServer, startGraphServer } from "./servers/graph/server.ts";
 import { type Arrival, newPerson } from "./stories/person.ts";
@@ -127,6 +128,20 @@ describe("A link for consent", () => {
     await put("contoso", { ...graphApplication(), clientSecret: "the second secret" });
     assert.equal((await call("GET", "/api/v1/mailboxes/m1/folders")).status, 200);
     assert.equal(graph.application.secrets[0], "the second secret");
+  });
+
+  test("for an application with a certificate is redeemed and renewed with its key", async () => {
+    const { certificate, privateKey } = await clientCertificate("RS256");
+    graph.application.certificates.push(certificate);
+    const { clientSecret: _, ...application } = graphApplication();
+    await put("by-key", { ...application, certificate, privateKey });
+    const { url } = await link({ application: "by-key", mailbox: { id: "m2", deliver } });
+    graph.signIn("ann");
+    isPage(await newPerson(PUBLIC).follow(url, node.url), 200, /is connected/);
+    const folders = await call("GET", "/api/v1/mailboxes/m2/folders");
+    assert.equal(folders.status, 200, folders.text);
+    const grants = graph.tokenRequests.slice(-2).map(({ grantType }) => grantType);
+    assert.deepEqual(grants, ["authorization_code", "refresh_token"]);
   });
 
   test("says on a page of its own why nothing was connected", async () => {
