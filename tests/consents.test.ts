@@ -175,6 +175,14 @@ describe("A link for consent", () => {
     assert.equal((await call("GET", "/api/v1/mailboxes/never")).status, 404);
     const reasons = node.told.flatMap((fact) => (fact.kind === "consent.refused" ? [fact.reason] : []));
     assert.ok(reasons.includes("other_account") && reasons.includes("stale"), reasons.join());
+    assert.ok(JSON.stringify(node.told).includes("signed in as eve@example.com"));
+    // The mailbox got another address while its person was at the provider.
+    const renewal = await link({ address: undefined, mailbox: { id: "g1" } });
+    google.signIn({ email: ANN });
+    const way = await person.goToProvider(renewal.url, node.url);
+    const { mailbox: changed } = (await node.store.mailboxes.get("g1")) ?? assert.fail();
+    await node.store.mailboxes.put({ ...changed, address: "other@example.com" });
+    isPage(await person.comeBack(way, node.url), 502, /has another address now/);
   });
 
   test("for Microsoft names the page where an administrator agrees", async () => {
