@@ -29,6 +29,7 @@ import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
 import { consentPages, consentRoutes } from "./routes/consents.ts";
 import { moveRoutes } from "./routes/move-to-graph.ts";
+import { alarmRoutes } from "./routes/alarms.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type CheckRunner, checkRunner } from "./checks/runner.ts";
@@ -59,6 +60,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...diagnosticRoutes(deps, startedAt),
     ...graphNotificationRoutes(deps),
     ...checkRoutes(deps, checks),
+    ...alarmRoutes(deps),
     ...healthRoutes(deps),
   ];
 }

@@ -9,6 +9,8 @@ import type { Cursor, MessageRef } from "../contract/message.ts";
 import type { SendState, Sending } from "../contract/sending.ts";
 import type { AuditEntry, Token } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
+import type { WrongCredentials } from "./access-rules.ts";
+import type { Documents } from "./documents.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
 import type { Fact } from "../telemetry/events.ts";
@@ -248,21 +250,13 @@ export interface Audit {
   list(query: AuditQuery): Promise<Page<AuditEntry>>;
 }
 
-/** Tries that an address has: at most `size`, and one more every `refillMs`. */
-export type Tries = { size: number; refillMs: number };
-
-/** Wrong credentials by address, counted over all nodes. */
-export interface WrongCredentials {
-  /** Takes one try. Resolves how many are left: less than 0 if there was none, at least `-size`. */
-  take(address: string, tries: Tries): Promise<number>;
-}
-
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */
   readonly description: string;
   readonly mailboxes: Mailboxes;
   readonly applications: Applications;
   readonly consents: Consents;
+  readonly documents: Documents;
   readonly cursors: Cursors;
   readonly ledger: Ledger;
   readonly deliveries: Deliveries;

@@ -16,9 +16,19 @@ const LAST_MS = 60_000;
 const PASSWORD = "only for the bench";
 const ACTING = "acting@example.com";
 
-type Figures = { first: number; each: number; beyond: number; idle: number; p50: number; p99: number; streams: number };
-/** The other side: how a message gets in, and how many hanging connections there are. */
-type Far = { deliver: Deliver; streams: () => number };
+export type Figures = {
+  first: number;
+  each: number;
+  beyond: number;
+  idle: number;
+  p50: number;
+  p99: number;
+  streams: number;
+  /** Of each mailbox in an hour. */
+  requests: number;
+};
+/** The other side: how a message gets in, how many hanging connections there are, and how many requests it got. */
+type Far = { deliver: Deliver; streams: () => number; requests?: () => number };
 type Deliver = (user: string, raw: Buffer) => Promise<unknown>;
 
 /** Measures the three ways one after the other. */
@@ -62,7 +72,8 @@ export async function exchange(bench: Bench): Promise<Row[]> {
   return rows;
 }
 
-async function measured(rival: Rival, { users, sizes }: Bench, far: Far): Promise<Figures> {
+/** What a service costs with so many idle mailboxes, and how late a message is. Ends it. */
+export async function measured(rival: Rival, { users, sizes }: Bench, far: Far): Promise<Figures> {
   const mailboxes = users(sizes.idle);
   const half = Math.floor(mailboxes.length / 2);
   const [pid = 0] = rival.pids;
@@ -73,15 +84,16 @@ async function measured(rival: Rival, { users, sizes }: Bench, far: Far): Promis
     const some = await settledMemory(pid);
     await rival.listen(mailboxes.slice(half));
     const all = await settledMemory(pid);
-    const before = await cpuSeconds(pid);
+    const [before, asked] = [await cpuSeconds(pid), far.requests?.() ?? 0];
     await sleep(IDLE_MS);
     const idle = ((await cpuSeconds(pid)) - before) / (IDLE_MS / 1000);
+    const requests = (((far.requests?.() ?? 0) - asked) * 3_600_000) / IDLE_MS / mailboxes.length;
     const streams = far.streams();
     const delays = await latencies(rival, mailboxes, sizes, far.deliver);
     const each = (all - base) / (mailboxes.length - 1);
     const beyond = (all - some) / (mailboxes.length - half);
     const [p50, p99] = [quantile(delays, 0.5), quantile(delays, 0.99)];
-    return { first: base, each, beyond, idle: 100 * idle, p50, p99, streams };
+    return { first: base, each, beyond, idle: 100 * idle, p50, p99, streams, requests };
   } finally {
     await rival.end();
   }
@@ -100,12 +112,13 @@ async function latencies({ sink }: Rival, mailboxes: string[], sizes: Bench["siz
   return sentAt.map((sent, number) => (sink.at.get(number) ?? Number.NaN) - sent);
 }
 
-function compared(how: string, count: number, ews: Figures, imap: Figures): Row[] {
+/** One way to listen beside another. */
+export function compared(how: string, count: number, one: Figures, other: Figures): Row[] {
   const row = (what: string, unit: string, value: (of: Figures) => number): Row => ({
     what: `${what}, ${how}`,
-    ours: shown(value(ews), unit),
-    bare: shown(value(imap), unit),
-    compared: ratio(value(ews), value(imap)),
+    ours: shown(value(one), unit),
+    bare: shown(value(other), unit),
+    compared: ratio(value(one), value(other)),
   });
   return [
     row("memory with one mailbox", "KiB", ({ first }) => first),

@@ -3,7 +3,7 @@
  * beside one, each in one run. Prints tables and
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
- *   bun run bench [latency] [throughput] [memory] [send] [exchange] [cluster] [idle] [failover] [isolation] [hostile] [parse]
+ *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
  *                 [notifications]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
  */
@@ -13,6 +13,7 @@ import { startDovecot } from "../servers/dovecot.ts";
 import { cluster } from "./cluster.ts";
 import { failover, idle } from "./held.ts";
 import { exchange } from "./exchange.ts";
+import { graph } from "./graph.ts";
 import { hostile } from "./hostile.ts";
 import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
@@ -35,6 +36,7 @@ const PARTS: Record<string, Part> = {
   memory: { heads: BARE, run: onDovecot(memory) },
   send: { heads: BARE, run: onDovecot(sending) },
   exchange: { heads: ["Exchange", "IMAP"], run: onDovecot(exchange) },
+  graph: { heads: ["Graph", "IMAP"], run: onDovecot(graph) },
   cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
   idle: { heads: GOAL, run: idle },
   failover: { heads: GOAL, run: failover },

@@ -54,8 +54,12 @@ export function byImap({ server, password, tls }: Mail): Receive {
 }
 
 /** The service as one API node on its embedded default. */
-export async function startListening(runtime: Runtime, receive: Receive): Promise<Rival> {
-  return asRival("service", [await startService({}, command(runtime))], receive);
+export async function startListening(
+  runtime: Runtime,
+  receive: Receive,
+  env: Record<string, string> = {},
+): Promise<Rival> {
+  return asRival("service", [await startService(env, command(runtime))], receive);
 }
 
 /** Nodes of the service as one rival: the first is asked, all are measured. */
@@ -67,6 +71,8 @@ export async function asRival(name: string, nodes: [Service, ...Service[]], rece
     const answer = await service.call("POST", "/api/v1/mailboxes", body);
     if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
   };
+  const countOf = async (status: string) =>
+    Number((await service.call("GET", `/api/v1/mailboxes?status=${status}&limit=1`)).body.total);
   let registered = 0;
   return {
     name,
@@ -75,10 +81,7 @@ export async function asRival(name: string, nodes: [Service, ...Service[]], rece
     async listen(users) {
       await inParallel(users, REGISTERED_AT_ONCE, register);
       registered += users.length;
-      const listening = async () => {
-        const { body } = await service.call("GET", "/api/v1/mailboxes?status=listening&limit=1");
-        return body.total >= registered;
-      };
+      const listening = async () => (await countOf("listening")) + (await countOf("polling")) >= registered;
       await eventually(listening, `${registered} mailboxes to be listened to`, LISTENING_MS, 250);
     },
     async end() {

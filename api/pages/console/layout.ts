@@ -31,6 +31,7 @@ const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
   ["/deliveries", "Deliveries"],
   ["/endpoints", "Endpoints"],
   ["/outgoing", "Outgoing"],
+  ["/alarms", "Alarms"],
   ["/upcoming", "Upcoming"],
   ["/diagnostics", "Diagnostics"],
 ];
