@@ -2,14 +2,16 @@
 import { MailboxStatus } from "../shared/contract/mailbox.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { ApiDeps } from "./deps.ts";
+import { firstExpirySeconds } from "./expiry.ts";
 
 /** Mailboxes by status and deliveries by state, as the store has them now. */
 export async function collectStoreCounts(store: ApiDeps["store"]) {
-  const [all, enabled, deliveries, size, ...byStatus] = await Promise.all([
+  const [all, enabled, deliveries, size, applications, ...byStatus] = await Promise.all([
     store.mailboxes.list({ limit: 1 }),
     store.mailboxes.listEnabled(),
     store.deliveries.getCounts(),
     store.measure(),
+    store.applications.list(),
     ...MailboxStatus.options.map(async (status) => {
       const { total } = await store.mailboxes.list({ limit: 1, status });
       return [status, total] as const;
@@ -23,6 +25,7 @@ export async function collectStoreCounts(store: ApiDeps["store"]) {
     },
     deliveries,
     size,
+    applicationExpires: firstExpirySeconds(applications),
   };
 }
 

@@ -6,24 +6,21 @@ import * as v from "valibot";
 
 const MiB = 2 ** 20;
 
-/** Measured on 2 shared cores with Bun, with messages of 10 KB. */
+/** Measured on 2 slow shared cores with Bun, with messages of 10 KB. */
 export const MEASURED = {
   /** One API node without mailboxes: 90 to 150 MB. */
   baseBytes: 150 * MiB,
   /** One idle IMAP mailbox over TLS: 110 to 130 KiB. */
   mailboxBytes: 130 * 1024,
-  /** CPU to parse, sign and post one message: 1 to 2 ms. */
-  messageCpuSeconds: 0.002,
+  /** CPU of a worker for one message, from the task in RabbitMQ to the answer of the endpoint: 11 to 21 ms. */
+  messageCpuSeconds: 0.021,
 } as const;
 
-/**
- * The figures that sizing uses: about twice the measured memory and ten times the CPU, because real mail is larger and
- * comes in bursts.
- */
+/** The figures that sizing uses: about twice the measured ones, because real mail is larger and comes in bursts. */
 export const PLANNED = {
   baseBytes: 200 * MiB,
   mailboxBytes: 256 * 1024,
-  messageCpuSeconds: 0.02,
+  messageCpuSeconds: 0.04,
   /** Redis memory for one delivered message until WINDOW_DAYS have passed. Assumed, not measured. */
   rememberedBytes: 1024,
   /** The average flow over a week, as a fraction of the flow in busy hours. Assumed. */
@@ -36,6 +33,10 @@ export const REPLICA = {
   worker: { cpu: 0.25, memoryMiB: 512, cpuLimit: 1, memoryLimitMiB: 1024, fewest: 2, most: 50 },
 } as const;
 
+/** RabbitMQ stops senders when it uses 60 % of its limit. Tasks are small, and wait on its disk. */
+export const RABBITMQ = { cpu: 0.5, memoryMiB: 1024, memoryLimitMiB: 2048 } as const;
+const REDIS_CPU = 0.5;
+
 /** How many mailboxes an API node should hold: the target of its autoscaler. */
 export const TARGET_MAILBOXES_PER_NODE = 1000;
 /**
@@ -43,7 +44,7 @@ export const TARGET_MAILBOXES_PER_NODE = 1000;
  * that an autoscaler tolerates.
  */
 export const MAX_MAILBOXES_PER_NODE = 2200;
-/** Mails per second of one worker with its reserved CPU. It can handle twice as many for a while. */
+/** Mails per second of one worker with its reserved CPU. It can handle more for a while. */
 export const WORKER_MAILS_PER_SECOND = 5;
 /**
  * Waiting tasks for each worker above which the autoscaler adds workers, and the wait of one task that does the same.
@@ -91,8 +92,8 @@ export function computeSizing({ mailboxes, flow }: Demand): Sizing {
   };
   const replicas = Math.max(REPLICA.worker.fewest, Math.ceil(flow / WORKER_MAILS_PER_SECOND));
   const worker = { replicas, cpu: REPLICA.worker.cpu, memoryMiB: REPLICA.worker.memoryMiB };
-  const redis = { replicas: 1, cpu: 0.5, memoryMiB: redisMiB({ mailboxes, flow }) };
-  const rabbitmq = { replicas: 1, cpu: 0.5, memoryMiB: 1024 };
+  const redis = { replicas: 1, cpu: REDIS_CPU, memoryMiB: redisMiB({ mailboxes, flow }) };
+  const rabbitmq = { replicas: 1, cpu: RABBITMQ.cpu, memoryMiB: RABBITMQ.memoryMiB };
   return { mailboxes, flow, api, worker, redis, rabbitmq, total: totalOf([api, worker, redis, rabbitmq]) };
 }
 
@@ -112,7 +113,15 @@ const WEEK_SECONDS = 7 * 86_400;
 const REDIS_BASE_MIB = 2048 + 256;
 const REDIS_MAILBOX_BYTES = 16 * 1024;
 
-/** Rounded up to half GiB. */
+/**
+ * The memory limit of a Redis that may keep so much data (`maxmemory`). It needs more while it rewrites its append-only
+ * file. Above `maxmemory` it refuses writes; above the limit it would be killed.
+ */
+export function redisLimitMiB(maxmemoryMiB: number): number {
+  return Math.ceil((maxmemoryMiB * 4) / 3 / 512) * 512;
+}
+
+/** Rounded up to half GiB. It is what Redis reserves, and its `maxmemory`. */
 function redisMiB({ mailboxes, flow }: Demand): number {
   const remembered = flow * PLANNED.meanFlow * WEEK_SECONDS * PLANNED.rememberedBytes;
   const needed = REDIS_BASE_MIB + (remembered + mailboxes * REDIS_MAILBOX_BYTES) / MiB;

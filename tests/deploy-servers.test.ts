@@ -75,7 +75,8 @@ describe("a pod with a volume lives again after it was killed", () => {
 
   test("Redis", async (t) => {
     if (!(await isInstalled("redis"))) return t.skip("no redis");
-    const { security, command } = podOf("redis");
+    const { security, command, container } = podOf("redis");
+    const { value: maxmemory = "" } = container.env.find(({ name }: { name: string }) => name === "REDIS_MAXMEMORY");
     const folder = await temporaryFolder("volume");
     const [port = 0] = await freePorts(1);
     const url = `redis://:p%40ss%2F@127.0.0.1:${port}`;
@@ -89,7 +90,7 @@ describe("a pod with a volume lives again after it was killed", () => {
       const [sh = "", c = "", script = ""] = command;
       const here = script.replace("--dir /data", `--port ${port} --bind 127.0.0.1 --dir ${folder}`);
       assert.notEqual(here, script);
-      program = await startProgram(sh, [c, here], { env: { REDIS_PASSWORD: "p@ss/" } });
+      program = await startProgram(sh, [c, here], { env: { REDIS_PASSWORD: "p@ss/", REDIS_MAXMEMORY: maxmemory } });
       await eventually(() => redisAnswers(url), "Redis to answer");
     };
     await start(security.fsGroupChangePolicy);

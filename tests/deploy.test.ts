@@ -3,12 +3,17 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { autoscalerPatch } from "../api/cli/sizing.ts";
+import { sizingComponent } from "../api/cli/sizing.ts";
 import {
   MAX_MAILBOXES_PER_NODE,
   TARGET_MAILBOXES_PER_NODE,
   nodeMiB,
+  MEASURED,
+  PLANNED,
+  RABBITMQ,
+  redisLimitMiB,
   REPLICA,
+  WORKER_MAILS_PER_SECOND,
   computeSizing,
   AUTOSCALER_TOLERANCE,
   MAX_TASKS_PER_WORKER,
@@ -25,7 +30,9 @@ import {
   namedBy,
   orphans,
   rendered,
+  renderVariation,
   ROOT,
+  type Variation,
 } from "./deploy/manifests.ts";
 import { restrictedErrors } from "./deploy/restricted.ts";
 import { strictErrors } from "./deploy/strict.ts";
@@ -131,6 +138,95 @@ describe("the manifests", () => {
   });
 });
 
+/** Each variation of the production overlay that k8s/README.md documents. */
+const VARIATIONS: Record<string, Variation> = {
+  "KEDA in place of HPA": [
+    ["- ../../components/hpa", "# hpa"],
+    ["# - ../../components/keda", "- ../../components/keda"],
+  ],
+  "no autoscaler": [
+    ["- ../../components/hpa", "# hpa"],
+    ["images:", "replicas: [{ name: api, count: 3 }, { name: worker, count: 4 }]\nimages:"],
+  ],
+  "a node port": [["- ../../components/ingress", "- ../../components/nodeport"]],
+  "a namespace of its own, with monitoring and KEDA": [
+    ["namespace: email-listener", "namespace: crm"],
+    ["- ../../components/hpa", "- ../../components/keda"],
+    ["# - ../../components/monitoring", "- ../../components/monitoring"],
+  ],
+  "other servers": [
+    ["- ../../components/redis", "# redis"],
+    ["- ../../components/rabbitmq", "# rabbitmq"],
+    [
+      "- LOG_LEVEL=info",
+      "- REDIS_URL=rediss://redis.example.com:6380/3\n      - RABBITMQ_URL=amqps://mq.example.com/mail",
+    ],
+  ],
+  "a path": [
+    ["- BASE_PATH=", "- BASE_PATH=/mail"],
+    ["paths/0/path, value: /", "paths/0/path, value: /mail"],
+  ],
+  "images by digest": [["# - ../../components/digests", "- ../../components/digests"]],
+};
+
+describe("the variations of the production overlay", () => {
+  const variations = Object.entries(VARIATIONS).map(([name, changes]) => [name, renderVariation(changes)] as const);
+
+  test("render, and are strictly valid", (t) => {
+    const found = variations.flatMap(([name, some]) => some?.map((one) => ({ ...one, file: name })) ?? []);
+    if (found.length === 0) return t.skip("no kustomize");
+    assert.equal(new Set(found.map(({ file }) => file)).size, variations.length);
+    assert.deepEqual(strictErrors(found), []);
+    assert.deepEqual(found.flatMap(restrictedErrors), []);
+  });
+
+  const inVariation = (variation: keyof typeof VARIATIONS, kind: string, name: string): any =>
+    new Map(variations)
+      .get(variation)
+      ?.find(({ manifest }) => manifest.kind === kind && manifest.metadata.name === name)?.manifest;
+
+  test("have what was asked for", (t) => {
+    if (!variations[0]?.[1]) return t.skip("no kustomize");
+    assert.equal(inVariation("KEDA in place of HPA", "ScaledObject", "api").spec.maxReplicaCount, 4);
+    assert.equal(inVariation("KEDA in place of HPA", "HorizontalPodAutoscaler", "api"), undefined);
+    const replicas = [
+      inVariation("no autoscaler", "StatefulSet", "api"),
+      inVariation("no autoscaler", "Deployment", "worker"),
+    ];
+    assert.deepEqual(
+      replicas.map(({ spec }) => spec.replicas),
+      [3, 4],
+    );
+    assert.equal(inVariation("a node port", "Service", "api").spec.ports[0].nodePort, 31313);
+    assert.equal(inVariation("a node port", "Ingress", "api"), undefined);
+    assert.equal(inVariation("a path", "Ingress", "api").spec.rules[0].http.paths[0].path, "/mail");
+    assert.equal(inVariation("other servers", "StatefulSet", "redis"), undefined);
+  });
+
+  test("in a namespace of its own nothing names another one, so that two installations do not meet", (t) => {
+    const found = new Map(variations).get("a namespace of its own, with monitoring and KEDA");
+    if (!found) return t.skip("no kustomize");
+    const elsewhere = found.filter(({ manifest }) => {
+      const text = JSON.stringify(manifest);
+      return (
+        manifest.kind !== "Namespace" && (!text.includes('"namespace":"crm"') || /namespace=\\"(?!crm)/.test(text))
+      );
+    });
+    assert.deepEqual(elsewhere, []);
+    assert.ok(found.some(({ manifest }) => manifest.kind === "Namespace" && manifest.metadata.name === "crm"));
+    const queries = found.flatMap(
+      ({ manifest }) => manifest.spec?.triggers?.map((one: any) => one.metadata.query) ?? [],
+    );
+    assert.deepEqual(
+      queries.filter((query) => !query.includes('namespace="crm"')),
+      [],
+    );
+    assert.equal(queries.length, 3);
+    const hosts = found.flatMap(({ manifest }) => JSON.stringify(manifest).match(/email-listener\.svc/g) ?? []);
+    assert.deepEqual(hosts, []);
+  });
+});
+
 describe("the replica table and the manifests agree", () => {
   test("on what one replica reserves and may take", () => {
     for (const [kind, name] of [
@@ -181,12 +277,42 @@ describe("the replica table and the manifests agree", () => {
     assert.deepEqual(thresholds, [[TARGET_MAILBOXES_PER_NODE], [MAX_TASKS_PER_WORKER, MAX_TASK_WAIT_SECONDS]]);
   });
 
-  test("the patch of the production overlay is what the sizing command writes for the demand it names", () => {
-    const file = "k8s/overlays/production/sizing.yaml";
+  test("Redis keeps its data below its memory limit, and the manifests have the sizes of the table", () => {
+    const least = computeSizing({ mailboxes: 1000, flow: 1 });
+    const { requests, limits } = only("StatefulSet", "redis").spec.template.spec.containers[0].resources;
+    const [maxmemory] = only("StatefulSet", "redis").spec.template.spec.containers[0].env;
+    assert.deepEqual([maxmemory.name, maxmemory.value], ["REDIS_MAXMEMORY", `${least.redis.memoryMiB}mb`]);
+    assert.deepEqual(
+      [mebi(requests.memory), mebi(limits.memory)],
+      [least.redis.memoryMiB, redisLimitMiB(least.redis.memoryMiB)],
+    );
+    for (const mailboxes of [0, 1000, 50_000]) {
+      const { memoryMiB } = computeSizing({ mailboxes, flow: 20 }).redis;
+      assert.ok(memoryMiB * MIB > Number(SETTINGS.SPOOL_BYTES.default) && redisLimitMiB(memoryMiB) >= memoryMiB * 1.25);
+    }
+    const rabbit = only("StatefulSet", "rabbitmq").spec.template.spec.containers[0].resources;
+    assert.deepEqual(
+      [mebi(rabbit.requests.memory), mebi(rabbit.limits.memory)],
+      [RABBITMQ.memoryMiB, RABBITMQ.memoryLimitMiB],
+    );
+  });
+
+  test("a worker's reserved CPU is enough for its mails, by figures above the measured ones", () => {
+    assert.ok(PLANNED.messageCpuSeconds >= 1.5 * MEASURED.messageCpuSeconds);
+    assert.ok(WORKER_MAILS_PER_SECOND * PLANNED.messageCpuSeconds <= REPLICA.worker.cpu);
+  });
+
+  test("the component of the production overlay is what the sizing command writes for the demand it names", () => {
+    const file = "k8s/overlays/production/sizing/kustomization.yaml";
     const text = readFileSync(join(ROOT, file), "utf8");
     const [, mailboxes, flow] = /--mailboxes (\d+) --flow ([\d.]+)/.exec(text) ?? [];
-    assert.equal(text, autoscalerPatch(computeSizing({ mailboxes: Number(mailboxes), flow: Number(flow) })));
-    assert.equal(documentsOf(file).length, 2);
+    assert.equal(text, sizingComponent(computeSizing({ mailboxes: Number(mailboxes), flow: Number(flow) })));
+    const written = documentsOf(file)[0].patches.flatMap(({ target }: any) => `${target.kind}/${target.name}`);
+    const autoscalers = ["api", "worker"].flatMap((name) => [
+      `HorizontalPodAutoscaler/${name}`,
+      `ScaledObject/${name}`,
+    ]);
+    assert.deepEqual(written, [...autoscalers, "StatefulSet/redis", "StatefulSet/rabbitmq"]);
   });
 
   test("metrics that autoscalers, alerts and dashboards ask for exist", () => {
@@ -208,5 +334,6 @@ function targets({ metrics }: any): Record<string, number> {
   );
 }
 
+const MIB = 2 ** 20;
 const cores = (text: string) => (text.endsWith("m") ? Number(text.slice(0, -1)) / 1000 : Number(text));
 const mebi = (text: string) => (text.endsWith("Gi") ? Number(text.slice(0, -2)) * 1024 : Number(text.slice(0, -2)));

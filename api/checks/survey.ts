@@ -1,11 +1,11 @@
 /** One look at all mailboxes for the checks: who listens, where they deliver, and which of their certificates expire. */
-import { X509Certificate } from "node:crypto";
 import type { Config } from "../../shared/config.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import { exchangeOnlineNotice } from "../../shared/mail/ews/soap/exchange-online.ts";
 import { findUnreadableSecret } from "../../shared/store/sealed-mailboxes.ts";
 import type { MailboxWithState, Store } from "../../shared/store/store.ts";
 import { clock } from "../../shared/time.ts";
+import { expiryOf } from "../expiry.ts";
 
 /**
  * How a mailbox stands. `unverified`: it says that it listens, but its mail server has not answered for so long that
@@ -120,16 +120,6 @@ function certificatesOf({ id, receive, send }: Mailbox): Certificate[] {
     const until = pem ? expiryOf(pem) : null;
     return until ? [{ mailbox: id, use, until }] : [];
   });
-}
-
-/** When a certificate in PEM expires. Null if it cannot be read. */
-export function expiryOf(pem: string): Date | null {
-  try {
-    return new Date(new X509Certificate(pem).validTo);
-  } catch {
-    // Whoever uses the certificate reports that it cannot be read.
-    return null;
-  }
 }
 
 function isOnlineEws({ receive, address }: Mailbox): boolean {

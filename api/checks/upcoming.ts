@@ -4,7 +4,8 @@ import type { Application } from "../../shared/contract/application.ts";
 import type { Token } from "../../shared/contract/token.ts";
 import { clock } from "../../shared/time.ts";
 import { type Check, type CheckCall, countOf, notRun } from "./check.ts";
-import { expiryOf, type Survey } from "./survey.ts";
+import { certificateOf, expiryOf } from "../expiry.ts";
+import type { Survey } from "./survey.ts";
 import type { Visits } from "./visits.ts";
 
 /** `urgent`: something stops to work on that day, and nobody but a person changes that. */
@@ -65,11 +66,6 @@ async function readSources({ deps: { store }, ...call }: CheckCall): Promise<Sou
     call.visits(),
   ]);
   return { applications, tokens, survey, visits };
-}
-
-/** Only Microsoft takes a certificate in place of a client secret. */
-function certificateOf(application: Application): string | undefined {
-  return application.provider === "microsoft" ? application.certificate : undefined;
 }
 
 function whenOf(until: string): string {

@@ -1,4 +1,4 @@
-/** The `sizing` command: prints what this many mailboxes and mails need, and writes it as a patch for the manifests. */
+/** The `sizing` command: prints what this many mailboxes and mails need, and writes it as a component for the manifests. */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -7,6 +7,8 @@ import {
   nodeMiB,
   ORIGINAL_PRODUCT,
   PLANNED,
+  RABBITMQ,
+  redisLimitMiB,
   REPLICA,
   type Sizing,
   computeSizing,
@@ -15,7 +17,7 @@ import {
 import { Problem } from "../../shared/contract/problem.ts";
 import { reportFailure } from "./failure.ts";
 
-const USAGE = "bun run sizing --mailboxes 2000 --flow 10 [--write k8s/overlays/production/sizing.yaml]";
+const USAGE = "bun run sizing --mailboxes 2000 --flow 10 [--write k8s/overlays/production/sizing/kustomization.yaml]";
 
 type ComponentSize = Sizing["api"];
 
@@ -54,32 +56,56 @@ function formatTable(sized: Sizing): string {
     `for comparison, the original product's published row: ${flow} mails per second, ${mailboxesPerNode} mailboxes per node`,
     ...formatRows(old),
     "",
-    `Measured: ${MEASURED.mailboxBytes / 1024} KiB per idle mailbox, ${MEASURED.messageCpuSeconds * 1000} ms of CPU per message of 10 KB.`,
+    `Measured: ${MEASURED.mailboxBytes / 1024} KiB per idle mailbox, ${MEASURED.messageCpuSeconds * 1000} ms of CPU per message of 10 KB in a worker, on slow shared cores.`,
     `Planned with ${PLANNED.mailboxBytes / 1024} KiB and ${PLANNED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. The figures for Redis and RabbitMQ are assumed.`,
     "",
   ].join("\n");
 }
 
-/** A kustomize patch with the bounds of both autoscalers: at least what is needed, at most twice as much. */
-export function autoscalerPatch({ mailboxes, flow, api, worker }: Sizing): string {
+/**
+ * A kustomize component with everything that depends on the demand: the bounds of the autoscalers of either kind (at least
+ * what is needed, at most twice as much), and the memory of Redis and RabbitMQ. A patch without its target does nothing.
+ */
+export function sizingComponent({ mailboxes, flow, api, worker, redis, rabbitmq }: Sizing): string {
+  const bounds = (["api", "worker"] as const).flatMap((name) => {
+    const size = name === "api" ? api : worker;
+    return [
+      patch("HorizontalPodAutoscaler", name, { minReplicas: size.replicas, maxReplicas: mostReplicas(name, size) }),
+      patch("ScaledObject", name, { minReplicaCount: size.replicas, maxReplicaCount: mostReplicas(name, size) }),
+    ];
+  });
+  const memory = { requests: `${redis.memoryMiB}Mi`, limits: `${redisLimitMiB(redis.memoryMiB)}Mi` };
   return [
     `# Written by: bun run sizing --mailboxes ${mailboxes} --flow ${flow} --write <this file>`,
-    autoscalerBounds("api", api.replicas),
-    "---",
-    `${autoscalerBounds("worker", worker.replicas)}\n`,
+    "apiVersion: kustomize.config.k8s.io/v1alpha1",
+    "kind: Component",
+    "patches:",
+    ...bounds,
+    patch("StatefulSet", "redis", {
+      [`${CONTAINER}/resources/requests/memory`]: memory.requests,
+      [`${CONTAINER}/resources/limits/memory`]: memory.limits,
+      // Redis reads MiB as "mb".
+      [`${CONTAINER}/env/0/value`]: `${redis.memoryMiB}mb`,
+    }),
+    patch("StatefulSet", "rabbitmq", {
+      [`${CONTAINER}/resources/requests/memory`]: `${rabbitmq.memoryMiB}Mi`,
+      [`${CONTAINER}/resources/limits/memory`]: `${RABBITMQ.memoryLimitMiB}Mi`,
+    }),
+    "",
   ].join("\n");
 }
 
-function autoscalerBounds(name: "api" | "worker", replicas: number): string {
-  return [
-    "apiVersion: autoscaling/v2",
-    "kind: HorizontalPodAutoscaler",
-    "metadata:",
-    `  name: ${name}`,
-    "spec:",
-    `  minReplicas: ${replicas}`,
-    `  maxReplicas: ${Math.max(REPLICA[name].fewest * 2, replicas * 2)}`,
-  ].join("\n");
+function mostReplicas(name: "api" | "worker", { replicas }: ComponentSize): number {
+  return 2 * Math.max(REPLICA[name].fewest, replicas);
+}
+
+const CONTAINER = "template/spec/containers/0";
+
+function patch(kind: string, name: string, values: Record<string, string | number>): string {
+  const lines = Object.entries(values).map(
+    ([path, value]) => `      - { op: replace, path: /spec/${path}, value: ${value} }`,
+  );
+  return [`  - target: { kind: ${kind}, name: ${name} }`, "    patch: |", ...lines].join("\n");
 }
 
 function main(): void {
@@ -94,7 +120,7 @@ function main(): void {
   process.stdout.write(formatTable(sized));
   if (write === undefined) return;
   try {
-    writeFileSync(write, autoscalerPatch(sized));
+    writeFileSync(write, sizingComponent(sized));
     process.stdout.write(`\nwritten: ${write}\n`);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);

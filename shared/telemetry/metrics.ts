@@ -14,6 +14,8 @@ export type StoreCounts = {
   /** Deliveries by state, and `spoolBytes`. */
   deliveries: Counts;
   size?: { usedBytes: number; limitBytes: number | null };
+  /** When the first certificate of an application expires, in seconds since 1970. */
+  applicationExpires?: number | null;
 };
 
 /** What a node knows by itself. */
@@ -79,7 +81,16 @@ const name = (what: string) => `email_listener_${what}`;
 /** The help text of a metric that keeps its old name for one release. */
 const oldNameOf = (what: string) => `Old name of ${name(what)}, removed in 0.3`;
 
+/** Series that begin at 0, so that Prometheus sees the first message as an increase. */
+const OUTCOMES = ["delivered", "duplicate", "filtered", "gone", "parked"];
+
 function countersIn(registry: prometheus.Registry) {
+  const counters = makeCounters(registry);
+  for (const outcome of OUTCOMES) counters.deliveries.inc({ outcome }, 0);
+  return counters;
+}
+
+function makeCounters(registry: prometheus.Registry) {
   const registers = [registry];
   const counter = <L extends string>(what: string, help: string, labelNames: L[]) =>
     new prometheus.Counter({ name: name(what), help, labelNames, registers });
@@ -122,6 +133,7 @@ function gaugesIn(registry: prometheus.Registry) {
     store: gauge("store_up", "1 while the store answers, 0 while it does not and its counts are left out", []),
     storeUsed: gauge("store_used_bytes", "Memory of Redis, or size of the SQLite file", []),
     storeLimit: gauge("store_limit_bytes", "maxmemory of Redis, or what the disk has room for; none if unknown", []),
+    expires: gauge("application_expires_seconds", "When the first certificate of an application expires", []),
     queue: gauge("queue_up", "1 while the queue accepts tasks and can be counted, else 0", []),
     mailboxes: gauge("mailboxes", "Registered mailboxes by status", ["status"]),
     enabled: [
@@ -157,13 +169,14 @@ function setStoreGauges(gauges: Gauges, counts: StoreCounts | null): void {
   gauges.store.set(Number(counts !== null));
   // Reset, so that a status which no mailbox has any more does not keep its last count.
   for (const gauge of [gauges.mailboxes, gauges.kept]) gauge.reset();
-  const { mailboxes, deliveries = {}, size } = counts ?? {};
+  const { mailboxes, deliveries = {}, size, applicationExpires } = counts ?? {};
   const { spoolBytes = counts ? 0 : undefined, ...states } = deliveries;
   for (const [status, n] of Object.entries(mailboxes?.byStatus ?? {})) gauges.mailboxes.set({ status }, n);
   for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
   // A worker does not know this number, which is not the same as zero.
   for (const gauge of gauges.enabled) setOrRemove(gauge, mailboxes?.enabled);
   setOrRemove(gauges.spool, spoolBytes);
+  setOrRemove(gauges.expires, applicationExpires ?? undefined);
   setOrRemove(gauges.storeUsed, size?.usedBytes);
   setOrRemove(gauges.storeLimit, size?.limitBytes ?? undefined);
   gauges.parked.reset();

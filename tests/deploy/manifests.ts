@@ -1,6 +1,15 @@
 /** The manifests as they lie in `k8s/`: every file's documents, read strictly, and which kustomization names which file. */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, normalize, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -80,19 +89,41 @@ function from(files: string[], patch: boolean): Found[] {
   return files.flatMap((file) => documentsOf(file).map((manifest) => ({ file, patch, manifest })));
 }
 
+/** A variation of the production overlay: what is replaced in its kustomization, which must be there. */
+export type Variation = readonly (readonly [from: string, to: string])[];
+
+/** The production overlay with these changes, as kustomize renders it; undefined where there is no kustomize. */
+export function renderVariation(variation: Variation): Found[] | undefined {
+  return withCopy((renderer, copy) => {
+    const file = join(copy, "overlays/production/kustomization.yaml");
+    let text = readFileSync(file, "utf8");
+    for (const [old, changed] of variation) {
+      if (!text.includes(old)) throw new Error(`The overlay has no ${old}`);
+      text = text.replace(old, () => changed);
+    }
+    writeFileSync(file, text);
+    return renderedBy(renderer, copy, "overlays/production");
+  });
+}
+
 /** The overlays as kustomize renders them, with the example's secrets; none where neither kubectl nor kustomize is at hand. */
 export function rendered(): Found[] {
+  const overlays = ["dev", "production", "hosted"];
+  return withCopy((renderer, copy) => overlays.flatMap((name) => renderedBy(renderer, copy, `overlays/${name}`))) ?? [];
+}
+
+function withCopy(work: (renderer: string[], copy: string) => Found[]): Found[] | undefined {
   const renderer = [
     ["kubectl", "kustomize"],
     ["kustomize", "build"],
   ].find(([program = "", verb = ""]) => spawnSync(program, [verb, "--help"], { timeout: 10_000 }).status === 0);
-  if (!renderer) return [];
+  if (!renderer) return undefined;
   const copy = mkdtempSync(join(tmpdir(), "manifests-"));
   try {
     cpSync(join(ROOT, "k8s"), copy, { recursive: true });
     const production = join(copy, "overlays/production");
     copyFileSync(join(production, "secret.env.example"), join(production, "secret.env"));
-    return ["dev", "production", "hosted"].flatMap((name) => renderedBy(renderer, copy, `overlays/${name}`));
+    return work(renderer, copy);
   } finally {
     rmSync(copy, { recursive: true });
   }
