@@ -29,6 +29,7 @@ import { parkedRoutes } from "./routes/parked.ts";
 import { applicationRoutes } from "./routes/applications.ts";
 import { consentPages, consentRoutes } from "./routes/consents.ts";
 import { moveRoutes } from "./routes/move-to-graph.ts";
+import { alarmRoutes } from "./routes/alarms.ts";
 import { auditRoutes } from "./routes/audit.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type CheckRunner, checkRunner } from "./checks/runner.ts";
@@ -58,6 +59,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...sizingRoutes(),
     ...diagnosticRoutes(deps, startedAt),
     ...checkRoutes(deps, checks),
+    ...alarmRoutes(deps),
     ...healthRoutes(deps),
   ];
 }

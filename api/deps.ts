@@ -49,6 +49,12 @@ export type CrmCalls = {
   probe(endpoint: string, signal: AbortSignal): Promise<{ ok: boolean; reason: string }>;
 };
 
+/** Posts a body to the receiver of alarms. Rejects only with the signal's reason. */
+export type PostAlarm = (
+  request: { url: string; secret: Config["ALARM_SECRET"]; id: string; body: string },
+  signal: AbortSignal,
+) => Promise<{ ok: boolean; reason: string }>;
+
 /** All live nodes, this one among them: read from Redis now, or as this node last knew them. */
 export type LiveNodes = { now(): Promise<NodeDescription[]>; known(): readonly NodeDescription[] };
 
@@ -85,6 +91,7 @@ export type ApiDeps = {
   nodes: LiveNodes;
   mail: MailVisits;
   crm: CrmCalls;
+  postAlarm: PostAlarm;
   logins: Pick<LoginGate, "allowRetry">;
   /** Requests to providers, while a person connects a mailbox. */
   outbound: GraphDeps;

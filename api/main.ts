@@ -19,12 +19,13 @@ import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
-import type { Probes, Readiness } from "./deps.ts";
+import type { ApiDeps, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
 import { closedMailboxRemover } from "./closed-mailboxes.ts";
+import { alarmWatch } from "./alarms/watch.ts";
 import { hintRelay } from "./hint-relay.ts";
 import { serve } from "./http/server.ts";
 import { probeEndpoint } from "./probe-endpoint.ts";
@@ -87,9 +88,9 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     serve: node.serve,
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
-  const { crm, inHand } = localWorker;
+  const { crm, postAlarm, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
-  const answering = { mail, crm, logins, outbound: node.mail, sealing, graphHints };
+  const answering = { mail, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     ...countsDeps,
     parked: queue,
@@ -101,7 +102,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     probes: probesOf(node),
     ready: () => checkReadiness(node),
   };
-  const app = createApp({ ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes }, stop);
+  const apiDeps = { ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes };
+  const app = createApp(apiDeps, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   reportStart(node, server.url + config.BASE_PATH);
   onStarted?.(server.url + config.BASE_PATH);
@@ -110,8 +112,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     { name: "subscriptions", run: nodeSubscriptions.run },
     taskTaker(node, localWorker.perform, { concurrency: inHand, standIn }),
     ...localWorker.parts,
-    callbackScheduler({ store, tasks: queue, facts }),
-    closedMailboxRemover({ store, facts, subscriptions: { wake, connections, unserved } }),
+    ...watchers(apiDeps),
     { name: "trimming", run: (signal) => trimPeriodically(node, signal) },
   ];
   // These parts end last: they record what the others report while they stop, and they hold what the others need
@@ -128,6 +129,11 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     await server.close();
     await localWorker.close();
   }
+}
+
+/** The parts that look at the store from time to time. */
+function watchers(deps: ApiDeps): Part[] {
+  return [callbackScheduler(deps), alarmWatch(deps), closedMailboxRemover(deps)];
 }
 
 function probesOf({ config, ...node }: Node): Probes {

@@ -6,7 +6,7 @@ import { notFound } from "./http/problems.ts";
 
 /** Methods that concern more than the mailboxes of this prefix reject with `scope`. */
 export function scopedStore(store: Store, prefix: string): Store {
-  const { connectionSlots, refusedLogins, tokens, audit, facts } = store;
+  const { connectionSlots, refusedLogins, tokens, audit, facts, documents } = store;
   return {
     ...store,
     mailboxes: scopedMailboxes(store.mailboxes, prefix),
@@ -20,6 +20,7 @@ export function scopedStore(store: Store, prefix: string): Store {
     refusedLogins: only<typeof refusedLogins>({}, prefix),
     tokens: only<typeof tokens>({}, prefix),
     audit: only<typeof audit>({}, prefix),
+    documents: only<typeof documents>({}, prefix),
   };
 }
 
@@ -32,6 +33,7 @@ function scopedMailboxes(mailboxes: Mailboxes, prefix: string): Mailboxes {
       amend: async (which, change) => owns(which.id) && amend(which, change),
       get: async (id) => (owns(id) ? get(id) : undefined),
       list: (query) => mailboxes.list({ ...query, prefix }),
+      listStates: (query) => mailboxes.listStates({ ...query, prefix }),
       remove: async (id) => owns(id) && remove(id),
     },
     prefix,

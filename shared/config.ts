@@ -112,6 +112,9 @@ export function readConfig(given: Environment): Config {
     const message = "must be set with REDIS_URL, the same for all nodes (`bun run keys` makes one)";
     requireWith("REDIS_URL", "ENCRYPTION_KEYS", message);
   }
+  requireWith("ALARM_URL", "ALARM_SECRET", "must be set with ALARM_URL");
+  requireWith("ALARM_MAILBOX", "ALARM_TO", "must be set with ALARM_MAILBOX");
+  requireWith("ALARM_TO", "ALARM_MAILBOX", "must be set with ALARM_TO");
   requireWith("RABBITMQ_PASSWORD", "RABBITMQ_LOGIN", "must be set with RABBITMQ_PASSWORD");
   requireWith("RABBITMQ_LOGIN", "RABBITMQ_PASSWORD", "must be set with RABBITMQ_LOGIN");
   if (env["RABBITMQ_URL"]?.trim() && !env["REDIS_URL"]?.trim()) {

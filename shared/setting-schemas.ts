@@ -100,6 +100,16 @@ export const amqpName = v.pipe(v.string(), v.regex(/^[A-Za-z0-9:._-]{1,128}$/, "
 /** A secret, or undefined for an empty text. */
 export const optionalSecret = (text: string) => (text ? new Secret(text) : undefined);
 
+/** A secret of Standard Webhooks, or an empty text for none. */
+export const webhookSecret = v.pipe(
+  v.string(),
+  v.check(
+    (text) => text === "" || /^whsec_[A-Za-z0-9+/]{32,86}={0,2}$/.test(text),
+    "must be whsec_ and 24 to 64 bytes in base64",
+  ),
+  v.transform(optionalSecret),
+);
+
 /** A name for EHLO: a host name, or an address in square brackets. */
 export const ehloName = v.pipe(
   v.string(),

@@ -1,5 +1,6 @@
 /** Every setting: its schema, its default and its meaning. docs/settings.md is made from this. */
 import * as v from "valibot";
+import { ALARM_SETTINGS } from "./alarm-settings.ts";
 import {
   amqpName,
   basePath,
@@ -267,6 +268,7 @@ export const SETTINGS = {
     about:
       "Prefixes of your own translators from IPv6 to IPv4, such as 2001:db8:64::/96, separated by commas. The IPv4 address inside decides.",
   },
+  ...ALARM_SETTINGS,
   LOG_LEVEL: {
     schema: v.picklist(["debug", "info", "warn", "error"]),
     default: "info",

@@ -285,6 +285,7 @@ async function pagesToLookAt(): Promise<string[]> {
     "/deliveries/replay?state=parked",
     "/search?q=order",
     "/upcoming",
+    "/alarms",
     `/diagnostics?mailbox=${shop.id}`,
     `/search?q=${SHOP}@example.com`,
   ];

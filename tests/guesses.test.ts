@@ -6,7 +6,7 @@ import { groupOf, guessLimiter } from "../api/http/guesses.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { redisStore } from "../shared/store/redis/store.ts";
-import type { WrongCredentials } from "../shared/store/store.ts";
+import type { WrongCredentials } from "../shared/store/access-rules.ts";
 import { vault } from "../shared/store/vault.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
 import { movableClock } from "./clock.ts";

@@ -7,7 +7,7 @@
 import ipaddr from "ipaddr.js";
 import { asProblem, Problem } from "../../shared/contract/problem.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
-import type { Tries, WrongCredentials } from "../../shared/store/store.ts";
+import type { Tries, WrongCredentials } from "../../shared/store/access-rules.ts";
 import { clock, sleep, withTimeout } from "../../shared/time.ts";
 
 export type GuessLimiter = {

@@ -34,3 +34,12 @@ export function parseEntry(doc: string): AuditEntry {
   if (result.success) return result.output;
   throw new Problem("store", "The store holds an audit entry that cannot be read", { retry: "never" });
 }
+
+/** Tries that an address has: at most `size`, and one more every `refillMs`. */
+export type Tries = { size: number; refillMs: number };
+
+/** Wrong credentials by address, counted over all nodes. */
+export interface WrongCredentials {
+  /** Takes one try. Resolves how many are left: less than 0 if there was none, at least `-size`. */
+  take(address: string, tries: Tries): Promise<number>;
+}

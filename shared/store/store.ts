@@ -9,6 +9,8 @@ import type { Cursor, MessageRef } from "../contract/message.ts";
 import type { SendState, Sending } from "../contract/sending.ts";
 import type { AuditEntry, Token } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
+import type { WrongCredentials } from "./access-rules.ts";
+import type { Documents } from "./documents.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
 import type { Fact } from "../telemetry/events.ts";
@@ -25,6 +27,7 @@ export type MailboxQuery = {
   prefix?: string;
 };
 export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
+export type StateOfMailbox = { id: string; state: MailboxState };
 /** The state that a subscription observed while the mailbox had this revision. */
 export type ObservedState = { id: string; revision: number; state: MailboxState };
 
@@ -45,6 +48,8 @@ export interface Mailboxes {
   get(id: string): Promise<MailboxWithState | undefined>;
   /** Lists mailboxes in the order of their ids. */
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
+  /** Lists the states alone, in the order of ids. That costs little, because no secret is decrypted. */
+  listStates(query: Pick<MailboxQuery, "limit" | "cursor" | "prefix">): Promise<Omit<Page<StateOfMailbox>, "total">>;
   /**
    * Removes a mailbox with everything that belongs to it: state, cursors, ledger, deliveries, facts. False if there was
    * none.
@@ -248,21 +253,13 @@ export interface Audit {
   list(query: AuditQuery): Promise<Page<AuditEntry>>;
 }
 
-/** Tries that an address has: at most `size`, and one more every `refillMs`. */
-export type Tries = { size: number; refillMs: number };
-
-/** Wrong credentials by address, counted over all nodes. */
-export interface WrongCredentials {
-  /** Takes one try. Resolves how many are left: less than 0 if there was none, at least `-size`. */
-  take(address: string, tries: Tries): Promise<number>;
-}
-
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */
   readonly description: string;
   readonly mailboxes: Mailboxes;
   readonly applications: Applications;
   readonly consents: Consents;
+  readonly documents: Documents;
   readonly cursors: Cursors;
   readonly ledger: Ledger;
   readonly deliveries: Deliveries;

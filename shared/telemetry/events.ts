@@ -199,6 +199,10 @@ export type FactBody =
       changed: string[];
       status: number | null;
     }
+  /** A cause of trouble began, or ended. `place` is the server or the endpoint that it is about. */
+  | { kind: "alarm.began" | "alarm.ended"; code: string; place: string; count: number; cause: string }
+  /** A message about an alarm was not taken. Without `retryAt` it is not sent again. */
+  | { kind: "alarm.not_told"; type: string; reason: string; retryAt: string | null }
   /** An HTTP request was answered. */
   | { kind: "http.answered"; method: string; route: string; status: number; ms: number };
 

@@ -58,6 +58,9 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "api.changed": "info",
   "access.refused": "info",
   "access.limited": "warn",
+  "alarm.began": "error",
+  "alarm.ended": "info",
+  "alarm.not_told": "warn",
   "http.answered": "debug",
 };
 

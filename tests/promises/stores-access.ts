@@ -75,6 +75,19 @@ function consentOf(id: string, more: Partial<Consent> = {}): Consent {
 }
 
 export function accessPromises(make: NewStore): void {
+  test("a document is written by the one who read it last, and by nobody else", () =>
+    withStore(make, async ({ documents }) => {
+      assert.equal(await documents.read("alarms"), undefined);
+      const writes = ["one", "two", "three"].map((text) => documents.write("alarms", { revision: 0, text }));
+      assert.equal((await Promise.all(writes)).filter(Boolean).length, 1);
+      const stored = await documents.read("alarms");
+      assert.equal(stored?.revision, 1);
+      assert.ok(await documents.write("alarms", { revision: 1, text: "a b\nc \u{1f600}" }));
+      assert.equal(await documents.write("alarms", { revision: 1, text: "late" }), false);
+      assert.deepEqual(await documents.read("alarms"), { revision: 2, text: "a b\nc \u{1f600}" });
+      assert.equal(await documents.read("other"), undefined);
+    }));
+
   test("a link for consent changes once for each revision, and is forgotten a day after it expired", () =>
     withStore(make, async ({ consents, trim }) => {
       const [first, old] = [consentOf("x"), consentOf("old", { expiresAt: ago(2 * DAY) })];

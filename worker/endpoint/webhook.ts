@@ -34,7 +34,7 @@ export const encodeWebhook: Encode = (message, now) => {
 
 /** Makes any body a Standard Webhooks request to the mailbox's endpoint. Without a secret there is no signature. */
 export function signRequest(
-  { deliver }: DeliverableMessage["mailbox"],
+  { deliver }: { deliver: Pick<DeliverableMessage["mailbox"]["deliver"], "url" | "auth" | "secret"> },
   { id, contentType, headers, body }: EncodedBody & { id: string },
   now: Date,
 ): WireRequest {

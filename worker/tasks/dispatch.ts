@@ -14,6 +14,7 @@ import type { Backoff } from "../../shared/time.ts";
 import type { SendingDeps } from "../../shared/mail/sending.ts";
 import { getMaxDurations } from "../../shared/mail/smtp/connect.ts";
 import { copyToSent } from "./copy-to-sent.ts";
+import { alarmPost } from "../alarms.ts";
 import { type CrmCalls, crmCalls } from "../crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { circuitBreakers } from "../endpoint/circuit-breaker.ts";
@@ -55,6 +56,7 @@ export type WorkerDeps = {
 
 export type Worker = {
   crm: CrmCalls;
+  postAlarm: ReturnType<typeof alarmPost>;
   perform: PerformTask;
   /** How many tasks the queue gives to `perform` at the same time. */
   inHand: number;
@@ -130,6 +132,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     inHand,
     readers: pool,
     crm: crmCalls({ post }),
+    postAlarm: alarmPost({ post }),
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "mail senders", run: outgoing.run },

@@ -3,6 +3,7 @@ import type { ApiDeps } from "../../deps.ts";
 import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
+import { alarmPageRoutes } from "./alarms.ts";
 import { addRoutes } from "./add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
@@ -35,5 +36,6 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...outgoingRoutes(deps),
     ...searchRoutes(deps),
     ...diagnosticPageRoutes(deps),
+    ...alarmPageRoutes(deps),
   ];
 }

@@ -5,6 +5,7 @@
 import { pruneAudit, redisAudit } from "./access/audit.ts";
 import { redisApplications } from "./access/applications.ts";
 import { redisConsents } from "./access/consents.ts";
+import { redisDocuments } from "./access/documents.ts";
 import { redisWrongCredentials } from "./access/wrong-credentials.ts";
 import { pruneTokens, redisTokens } from "./access/tokens.ts";
 import { randomUUID } from "node:crypto";
@@ -87,6 +88,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<RedisStore
       mailboxes: redisMailboxes(mailboxes),
       applications: redisApplications({ ...keyDeps, announceKey }),
       consents: redisConsents({ ...keyDeps, announceKey }),
+      documents: redisDocuments(redis, keys),
       cursors: redisCursors(redis, keys),
       ledger: redisLedger(redis, keys, window),
       deliveries: redisDeliveries(deliveries),

@@ -4,6 +4,7 @@
 import { statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
+import * as v from "valibot";
 import { clock } from "../../time.ts";
 import { sqliteAudit, sqliteConsents, sqliteTokens, trimAccess } from "./access.ts";
 import { sqliteApplications } from "./applications.ts";
@@ -18,8 +19,9 @@ import { processLocks } from "../../concurrency/locks.ts";
 import { sqliteOutbox } from "./outbox.ts";
 import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
-import { integer } from "./row.ts";
+import { integer, json } from "./row.ts";
 import { DONE } from "./schema.ts";
+import type { Documents, StoredDocument } from "../documents.ts";
 import type { StoreSize } from "../size.ts";
 import type { Store } from "../store.ts";
 import { mailboxSealing } from "../mailbox-sealing.ts";
@@ -63,6 +65,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     mailboxes: sqliteMailboxes(database, sealing),
     applications: sqliteApplications(database, vault),
     consents: sqliteConsents(database, vault),
+    documents: sqliteDocuments(database),
     cursors: sqliteCursors(database),
     ledger: sqliteLedger(database),
     deliveries: sqliteDeliveries(database, spoolBytes, vault),
@@ -97,6 +100,26 @@ async function measureFile(db: Database, path: string): Promise<StoreSize> {
   const { bavail, bsize } = await statfs(dirname(path));
   return { usedBytes, limitBytes: usedBytes + bavail * bsize };
 }
+
+/** Documents are rows of `meta`, which has one row for each thing that there is once. */
+function sqliteDocuments(db: Database): Documents {
+  const get = (name: string): StoredDocument | undefined => {
+    const row = db.get("select value from meta where name = ?", `document ${name}`);
+    return row && v.parse(Stored, json(row, "value"));
+  };
+  return {
+    read: async (name) => get(name),
+    write: async (name, { revision, text }) =>
+      db.transactGroupedDurably(() => {
+        if ((get(name)?.revision ?? 0) !== revision) return false;
+        const stored = JSON.stringify({ revision: revision + 1, text });
+        db.run("insert or replace into meta values (?, ?)", `document ${name}`, stored);
+        return true;
+      }),
+  };
+}
+
+const Stored = v.object({ revision: v.number(), text: v.string() });
 
 /**
  * Rows that are deleted in one transaction. A batch takes a few milliseconds, and other work gets its turn between two

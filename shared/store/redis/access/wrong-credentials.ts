@@ -3,7 +3,7 @@ import { type RedisConnection, redisScript } from "../connection/client.ts";
 import { numberOf } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 import { LUA_CLOCK } from "../lua.ts";
-import type { WrongCredentials } from "../../store.ts";
+import type { WrongCredentials } from "../../access-rules.ts";
 
 /** ARGV: address, size, ms in which a try comes back. Returns a thousand times the tries that are left. */
 const TAKE = redisScript(
