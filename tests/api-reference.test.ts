@@ -12,7 +12,7 @@ import { type ApiNode, startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
 
 /** The paths that programs call. All others are pages of the console. */
-const OF_PROGRAMS = /^\/(api\/|healthz|readyz|metrics|docs|openapi\.json)/;
+const OF_PROGRAMS = /^\/(api\/|graph\/|healthz|readyz|metrics|docs|openapi\.json)/;
 
 let node: ApiNode;
 let document: any;

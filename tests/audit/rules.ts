@@ -17,6 +17,12 @@ export const ACCEPTED_LICENCES: ReadonlySet<string> = new Set([
   "Unlicense",
 ]);
 
+/** Packages that only tests use, with another licence. No image and no installation of users has them. */
+export const ACCEPTED_FOR_TESTS: Readonly<Record<string, string>> = {
+  // Used unchanged. Only changes of its own files would have to be published.
+  "axe-core": "MPL-2.0",
+};
+
 /** Packages with scripts for their installation. Bun runs only those that `trustedDependencies` of package.json names. */
 export const REVIEWED_INSTALL_SCRIPTS: Readonly<Record<string, string>> = {
   bun: "Puts the runtime of this platform, a package of its own, in place of a placeholder.",
