@@ -58,7 +58,6 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...nodeRoutes(deps),
     ...sizingRoutes(),
     ...diagnosticRoutes(deps, startedAt),
-    ...graphNotificationRoutes(deps),
     ...checkRoutes(deps, checks),
     ...alarmRoutes(deps),
     ...healthRoutes(deps),
@@ -80,7 +79,7 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const consent = consentPages(deps);
   const callApi: CallApi = async (actor, peer, request) => app.fetch(request, { peer, actor });
   const consolePages = consoleRoutes(deps, { authenticate, scopedFor, callApi });
-  const routes = [...api, ...pageRoutes(deps, api), ...consent, ...consolePages];
+  const routes = [...api, ...pageRoutes(deps, api), ...consent, ...graphNotificationRoutes(deps), ...consolePages];
   const creatio = creatioListeners(deps, { authenticate, guesses }, signal);
   const publicRoutes = routes.filter((route) => route.scope === "public");
   const publicPaths = new Set(publicRoutes.flatMap((route) => extraPaths(route, base)));

@@ -1,3 +1,4 @@
+#!/usr/local/bin/runtime
 /** The API node's composition root: reads the settings, opens everything, runs the parts together, and closes in reverse order. */
 import process from "node:process";
 import manifest from "../package.json" with { type: "json" };

@@ -33,6 +33,7 @@ function scopedMailboxes(mailboxes: Mailboxes, prefix: string): Mailboxes {
       amend: async (which, change) => owns(which.id) && amend(which, change),
       get: async (id) => (owns(id) ? get(id) : undefined),
       list: (query) => mailboxes.list({ ...query, prefix }),
+      listStates: (query) => mailboxes.listStates({ ...query, prefix }),
       remove: async (id) => owns(id) && remove(id),
     },
     prefix,

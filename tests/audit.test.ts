@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import manifest from "../package.json" with { type: "json" };
 import { findFaults, isAccepted } from "./audit/findings.ts";
 import { readPackages } from "./audit/packages.ts";
-import { ACCEPTED_LICENCES } from "./audit/rules.ts";
+import { ACCEPTED_LICENCES, REVIEWED_INSTALL_SCRIPTS } from "./audit/rules.ts";
 import { makeSbom } from "./audit/sbom.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -39,6 +39,8 @@ describe("the audit", () => {
     const none = findFaults(packages, { licences: new Set(), installScripts: {} });
     for (const name of ["bun", "node", "deno"])
       assert.ok(none.some((fault) => fault.startsWith(`${name}@`) && /scripts/.test(fault)));
+    const strict = findFaults(packages, { licences: ACCEPTED_LICENCES, installScripts: REVIEWED_INSTALL_SCRIPTS });
+    assert.match(strict.join("\n"), /^axe-core@\S+ has a licence that nobody accepted: MPL-2.0$/);
     assert.ok(none.some((fault) => /^imapflow@.*licence that nobody accepted: MIT$/.test(fault)));
   });
 

@@ -17,7 +17,7 @@ import { type Service, startService } from "./service.ts";
 import { status, subjectOf, subjects } from "./stories/scene.ts";
 
 const RUNTIME = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
-const PROGRAM = fileURLToPath(new URL("../api/cli/backup.ts", import.meta.url));
+const programOf = (name: string) => fileURLToPath(new URL(`../api/cli/${name}.ts`, import.meta.url));
 /** The password of every user of the in-process mail server, also when the store of 0.1.0 was made. */
 const PASSWORD = "correct horse";
 const RELEASED_SECRET = `whsec_${Buffer.alloc(32, "endpoint").toString("base64")}`;
@@ -37,9 +37,9 @@ after(async () => {
 });
 
 /** Runs a command as an administrator does, beside the service. Its output has no stack trace, whatever happens. */
-function command(dataDir: string, words: string[], env: Record<string, string> = {}) {
+function command(dataDir: string, [name = "", ...words]: string[], env: Record<string, string> = {}) {
   const settings = { NODE_ENV: "test", DATA_DIR: dataDir, REDIS_URL: "", RABBITMQ_URL: "" };
-  const done = spawnSync(process.execPath, [...RUNTIME, PROGRAM, ...words], {
+  const done = spawnSync(process.execPath, [...RUNTIME, programOf(name), ...words], {
     env: { ...process.env, ...settings, ...env },
     encoding: "utf8",
     timeout: 60_000,
@@ -121,7 +121,8 @@ describe("backup and restore of the embedded store", () => {
     assert.match(command(join(folder, "empty"), ["backup", backup]).output, /DATA_DIR holds no store/);
     const shared = { REDIS_URL: "redis://127.0.0.1:1", ENCRYPTION_KEYS: RELEASED_KEY };
     assert.match(command(folder, ["backup", backup], shared).output, /back up Redis, as docs\/operations\.md says/);
-    for (const words of [["backup"], ["restore", "--all"], ["copy", "x"]]) assert.equal(command(folder, words).code, 2);
+    for (const words of [["backup"], ["restore", "--all"], ["backup", "one", "two"]])
+      assert.equal(command(folder, words).code, 2);
   });
 });
 

@@ -121,6 +121,7 @@ describe("a person connects a mailbox", { timeout: 300_000 }, () => {
     graph.forgetTokens();
     const { problem } = await status(one, "graph", "needs_attention");
     assert.match(problem.cause, /revoked/);
+    assert.match(problem.fix, /POST \/api\/v1\/consents/);
     await letter("graph missed");
     const renewal = await link({ application: "contoso", mailbox: { id: "graph" } });
     assert.match((await newPerson(PUBLIC).follow(renewal, two.url, one.url)).text, /connected again/);

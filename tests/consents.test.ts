@@ -4,6 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { idOfLink } from "../api/consent/links.ts";
 import { clock } from "../shared/time.ts";
 import { type ApiNode, type Reply, startApi } from "./api-node.ts";
+import { clientCertificate } from "./servers/certificates.ts";
 import { type Google, startGoogle } from "./servers/google.ts";
 import { type GraphServer, startGraphServer } from "./servers/graph/server.ts";
 import { type Arrival, newPerson } from "./stories/person.ts";
@@ -129,6 +130,20 @@ describe("A link for consent", () => {
     assert.equal(graph.application.secrets[0], "the second secret");
   });
 
+  test("for an application with a certificate is redeemed and renewed with its key", async () => {
+    const { certificate, privateKey } = await clientCertificate("RS256");
+    graph.application.certificates.push(certificate);
+    const { clientSecret: _, ...application } = graphApplication();
+    await put("by-key", { ...application, certificate, privateKey });
+    const { url } = await link({ application: "by-key", mailbox: { id: "m2", deliver } });
+    graph.signIn("ann");
+    isPage(await newPerson(PUBLIC).follow(url, node.url), 200, /is connected/);
+    const folders = await call("GET", "/api/v1/mailboxes/m2/folders");
+    assert.equal(folders.status, 200, folders.text);
+    const grants = graph.tokenRequests.slice(-2).map(({ grantType }) => grantType);
+    assert.deepEqual(grants, ["authorization_code", "refresh_token"]);
+  });
+
   test("says on a page of its own why nothing was connected", async () => {
     const person = newPerson(PUBLIC);
     const mailbox = { id: "never", deliver };
@@ -160,6 +175,14 @@ describe("A link for consent", () => {
     assert.equal((await call("GET", "/api/v1/mailboxes/never")).status, 404);
     const reasons = node.told.flatMap((fact) => (fact.kind === "consent.refused" ? [fact.reason] : []));
     assert.ok(reasons.includes("other_account") && reasons.includes("stale"), reasons.join());
+    assert.ok(JSON.stringify(node.told).includes("signed in as eve@example.com"));
+    // The mailbox got another address while its person was at the provider.
+    const renewal = await link({ address: undefined, mailbox: { id: "g1" } });
+    google.signIn({ email: ANN });
+    const way = await person.goToProvider(renewal.url, node.url);
+    const { mailbox: changed } = (await node.store.mailboxes.get("g1")) ?? assert.fail();
+    await node.store.mailboxes.put({ ...changed, address: "other@example.com" });
+    isPage(await person.comeBack(way, node.url), 502, /has another address now/);
   });
 
   test("for Microsoft names the page where an administrator agrees", async () => {

@@ -1,5 +1,7 @@
 /** The image, the Compose files and the sizing answer, as far as they can be checked without a Docker engine. */
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -12,6 +14,7 @@ import { SETTINGS } from "../shared/settings.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { documentOf, ROOT } from "./deploy/manifests.ts";
 
+const RUNTIME = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
 const text = (file: string) => readFileSync(join(ROOT, file), "utf8");
 
 describe("the image", () => {
@@ -38,6 +41,23 @@ describe("the image", () => {
     assert.match(stage, /^CMD \["api"\]$/m);
   });
 
+  test("has commands that need no shell, one signal to stop, and a bill of materials of what is in it", () => {
+    const [, stage = ""] = /^FROM on-[^\n]*\n([\s\S]*)$/m.exec(dockerfile) ?? [];
+    assert.doesNotMatch(stage, /#!\/bin\/sh|^(CMD|ENTRYPOINT|HEALTHCHECK[^\n]* CMD) [^[]/m);
+    assert.match(stage, /^STOPSIGNAL SIGTERM$/m);
+    const [, names = ""] = /for command in ([\w ]+);/.exec(stage) ?? [];
+    const commands = ["api/main.ts", "worker/main.ts", ...names.split(" ").map((name) => `api/cli/${name}.ts`)];
+    for (const file of commands) assert.match(text(file), /^#!\/usr\/local\/bin\/runtime\n/, file);
+    assert.ok(stage.includes(`chmod 755 ${commands.join(" ")}`));
+    assert.match(stage, /^COPY --from=packages \/app\/sbom\.cdx\.json /m);
+    const made = spawnSync(process.execPath, [...RUNTIME, join(ROOT, "tests/audit/image-sbom.ts")], {
+      encoding: "utf8",
+    });
+    const components = JSON.parse(made.stdout).components.map(({ name }: { name: string }) => name);
+    assert.ok(Object.keys(JSON.parse(text("package.json")).dependencies).every((name) => components.includes(name)));
+    assert.ok(!components.includes("testcontainers"));
+  });
+
   test("has nothing put into it but the service", () => {
     const [first, ...rest] = text(".dockerignore").trim().split("\n");
     assert.equal(first, "*");
@@ -48,6 +68,7 @@ describe("the image", () => {
       "!bunfig.toml",
       "!package.json",
       "!shared",
+      "!tests/audit",
       "!worker",
     ]);
   });
@@ -180,6 +201,11 @@ describe("the sizing answer", () => {
     assert.ok(computeSizing({ mailboxes: 0, flow: 0 }).api.replicas === REPLICA.api.fewest);
   });
 
+  test("the health check of the image asks the process that it is for", async () => {
+    assert.equal(await health(new URL(node.url).port), 0);
+    assert.equal(await health("1"), 1);
+  });
+
   test("under a path prefix, what probes and scrapers ask is found without it too", async () => {
     const { origin } = new URL(node.url);
     for (const path of ["/healthz", "/readyz", "/metrics"]) {
@@ -189,6 +215,15 @@ describe("the sizing answer", () => {
     assert.equal((await fetch(`${origin}/api/v1/mailboxes`)).status, 404);
   });
 });
+
+/** The exit code of the health check of the image. */
+async function health(PORT: string): Promise<number | null> {
+  const program = spawn(process.execPath, [...RUNTIME, join(ROOT, "api/cli/healthy.ts")], {
+    env: { ...process.env, PORT },
+  });
+  const [code] = await once(program, "exit");
+  return code;
+}
 
 /** A value as Compose fills it in: `${NAME}`, `${NAME:-default}` and `${NAME:?error}`, one inside the other. */
 function filled(value: string, variables: Record<string, string>): string {

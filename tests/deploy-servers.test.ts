@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect } from "amqplib";
 import { clusterEnv } from "./cluster-rig.ts";
+import { type AlertCase, alertErrors, type Recording } from "./deploy/alerts.ts";
 import { documentsOf, type Manifest } from "./deploy/manifests.ts";
 import { mountVolume } from "./deploy/volume.ts";
 import { freePorts } from "./servers/ports.ts";
@@ -12,6 +13,7 @@ import { type Program, removeFolder, startProgram, temporaryFolder } from "./ser
 import { isInstalled, redisOrSkip } from "./servers/provide.ts";
 import { type RabbitMq, startRabbitMq } from "./servers/rabbitmq.ts";
 import { redisAnswers, redisCommand } from "./servers/redis.ts";
+import { PROMTOOL, unpackedOrSkip } from "./servers/unpack.ts";
 import { eventually } from "./servers/waiting.ts";
 import { type Service, startService } from "./service.ts";
 
@@ -135,21 +137,115 @@ describe("a node says whether it can do its work", () => {
       await node.until("readiness", async () => (await readiness(node)).ok);
       await node.until("the metric of the queue", () => metric(node, "queue_up 1"));
     }
+    recordings.well = await record(nodes);
     await rabbit.kill();
     for (const node of nodes) {
       await node.until("to notice that RabbitMQ is away", () => metric(node, "queue_up 0"));
       assert.equal((await readiness(node)).ok, true, "tasks wait in Redis");
       assert.equal(await metric(node, "store_up 1"), true);
     }
+    recordings.queueAway = await record(nodes);
     await redis.pause();
     for (const node of nodes) {
       assert.equal(await metric(node, "store_up 0"), true);
       assert.equal((await readiness(node)).ok, false);
     }
+    recordings.storeAway = await record(nodes);
     await redis.resume();
     for (const node of nodes) await node.until("readiness", async () => (await readiness(node)).ok);
   });
 });
+
+describe("the alerts", () => {
+  test("fire in the states that they are for, and in no other", async (t) => {
+    const { well, queueAway, storeAway } = recordings;
+    const folder = await unpackedOrSkip(t, PROMTOOL);
+    if (folder === undefined) return;
+    if (!well || !queueAway || !storeAway) return t.skip("nothing was recorded");
+    const arrivals = change("arrivals_total", "0+1x90");
+    const cases: AlertCase[] = [
+      { name: "all is well", firing: [] },
+      { name: "RabbitMQ is away", state: queueAway, firing: ["QueueAway"] },
+      { name: "Redis is away", state: storeAway, firing: ["StoreAway"] },
+      { name: "no node answers", state: {}, firing: ["Away"] },
+      { name: "no consumers", changes: change('tasks{state="consumers"}', "0x90"), firing: ["NoConsumers"] },
+      { name: "a growing queue", changes: change('tasks{state="ready"}', "0+10x90"), firing: ["QueueGrows"] },
+      { name: "a queue that is worked off", changes: change('tasks{state="ready"}', "900-10x90"), firing: [] },
+      { name: "arrivals, nothing delivered", changes: arrivals, firing: ["NothingDelivered"] },
+      {
+        name: "arrivals and deliveries",
+        changes: { ...arrivals, ...change('deliveries_total{outcome="delivered"}', "0+1x90") },
+        firing: [],
+      },
+      {
+        name: "all mailboxes reconnect",
+        changes: { ...change("mailboxes_enabled", "500x90"), ...change('mailboxes{status="reconnecting"}', "500x90") },
+        firing: ["MailboxesUnheard"],
+      },
+      {
+        name: "silent connections",
+        changes: change('problems_total{code="connection_stale"}', "0+1x90"),
+        firing: ["ConnectionsStale"],
+      },
+      {
+        name: "a login is refused",
+        changes: change('mailboxes{status="needs_attention"}', "1x90"),
+        firing: ["MailboxesNeedAttention"],
+      },
+      {
+        name: "a certificate expires",
+        changes: change("application_expires_seconds", "604800x90"),
+        firing: [],
+        atMinute: 80,
+      },
+      {
+        name: "a certificate expires, an hour later",
+        changes: change("application_expires_seconds", "604800x90"),
+        firing: ["SecretExpires"],
+        atMinute: 95,
+      },
+      { name: "no room", changes: change("mailboxes_unserved", "3x90"), firing: ["NoRoom"] },
+      { name: "tasks wait", changes: change("task_wait_seconds", "120x90"), firing: ["TasksWait"] },
+      { name: "deliveries were parked", changes: change('parked{kind="delivery"}', "3x90"), firing: ["Parked"] },
+      {
+        name: "deliveries were parked long ago",
+        changes: change('parked{kind="delivery"}', "3x90"),
+        firing: [],
+        atMinute: 100,
+      },
+      {
+        name: "parked tasks stay",
+        changes: change('parked{kind="task"}', "2x90"),
+        firing: ["TasksParked"],
+        atMinute: 100,
+      },
+      { name: "nodes are not ready", changes: change("ready", "0x90"), firing: ["NodeNotReady"] },
+      {
+        name: "Redis is full",
+        changes: { ...change("store_used_bytes", "90x90"), ...change("store_limit_bytes", "100x90") },
+        firing: ["StoreFills"],
+      },
+      { name: "the spool is full", changes: change("spool_bytes", "2000000000x90"), firing: ["SpoolFills"] },
+    ];
+    const tried = new Set(cases.flatMap(({ firing }) => firing.map((one) => `EmailListener${one}`)));
+    const { groups } = documentsOf("k8s/components/monitoring/alerts.yaml")[0].spec;
+    assert.deepEqual(
+      groups[0].rules.map(({ alert }: { alert: string }) => alert).filter((alert: string) => !tried.has(alert)),
+      [],
+    );
+    assert.equal(alertErrors(join(folder, "usr/bin/promtool"), well, cases), "");
+  });
+});
+
+/** The metrics of both nodes in each state, for the test of the alerts. */
+const recordings: { well?: Recording; queueAway?: Recording; storeAway?: Recording } = {};
+
+async function record(nodes: Service[]): Promise<Recording> {
+  const answers = await Promise.all(nodes.map((node) => node.call("GET", "/metrics")));
+  return Object.fromEntries(answers.map(({ body }, n) => [["api-0", "worker-0"][n] ?? "", String(body)]));
+}
+
+const change = (what: string, values: string) => ({ [`email_listener_${what}`]: values });
 
 const readiness = async (node: Service) => (await node.call("GET", "/readyz")).body;
 

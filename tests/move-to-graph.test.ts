@@ -95,6 +95,7 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
     const moved = await cli("mailbox", "move-to-graph", "ann", "--application", "contoso");
     assert.match(moved.out, /1 are new[\s\S]*ann moved/);
     await service.kill();
+    graph.faults.once("translate", { status: 503, body: "" });
     await service.start();
     const { receive } = await settingsOf("ann");
     assert.deepEqual([receive.protocol, receive.folders], ["graph", ["INBOX", "Orders"]]);

@@ -1,6 +1,7 @@
 /** Finds each server the suite needs, once and one after the other, so that whatever must be installed is there before any test runs. */
 import { pythonWithExchangelib } from "./servers/exchangelib.ts";
 import { provide, type ServiceName } from "./servers/provide.ts";
+import { NGINX, PROMTOOL, findUnpacked } from "./servers/unpack.ts";
 
 const NAMES: readonly ServiceName[] = ["dovecot", "greenmail", "redis", "rabbitmq", "chromium"];
 
@@ -11,4 +12,5 @@ for (const name of NAMES) {
   await found.server.remove();
 }
 
+for (const packages of [PROMTOOL, NGINX]) if (await findUnpacked(packages)) console.log(`${packages.join()}: unpacked`);
 if (await pythonWithExchangelib()) console.log("exchangelib: from this machine");

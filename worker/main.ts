@@ -1,3 +1,4 @@
+#!/usr/local/bin/runtime
 /**
  * Starts a worker node: it takes tasks from RabbitMQ and performs them, and it serves health checks and metrics on a
  * port.

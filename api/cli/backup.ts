@@ -1,4 +1,5 @@
-/** The commands `backup FILE` and `restore FILE` for the store of a single node. docs/operations.md shows them. */
+#!/usr/local/bin/runtime
+/** The command `backup FILE` for the store of a single node, and what `restore FILE` does. docs/operations.md shows both. */
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
@@ -11,10 +12,11 @@ import type { StoreSummary } from "../../shared/store/sqlite/backup/summary.ts";
 import { vault } from "../../shared/store/vault.ts";
 import { reportFailure } from "./failure.ts";
 
-type Command = { failed: string; run: (config: Config, file: string) => Promise<string[]> };
+type Command = { usage: string; failed: string; run: (config: Config, file: string) => Promise<string[]> };
 
-const COMMANDS: Record<string, Command> = {
+const COMMANDS: Record<"backup" | "restore", Command> = {
   backup: {
+    usage: "backup FILE (copies the store into a new file, also while the service runs)",
     failed: "There is no backup",
     async run(config, file) {
       const path = storePath(config);
@@ -23,6 +25,7 @@ const COMMANDS: Record<string, Command> = {
     },
   },
   restore: {
+    usage: "restore FILE (puts a backup in the place of the store)",
     failed: "Nothing was restored",
     async run(config, file) {
       const { summary, replaced } = restoreStore(file, storePath(config), vault(await loadEncryptionKeys(config)));
@@ -53,22 +56,20 @@ function toSettingProblem(path: string, message: string): Problem {
   return new Problem("config", `${path} ${message}`, { retry: "never", errors: [{ path, message }] });
 }
 
-/** Runs one of the commands. The exit code is 0 when it succeeded, 1 when it failed, 2 for a wrong command line. */
-async function main([name = "", file, ...rest]: string[]): Promise<void> {
-  const command = COMMANDS[name];
-  if (!command || file === undefined || rest.length > 0 || file.startsWith("-")) {
-    console.error(
-      "Usage: backup FILE (copies the store, also while the service runs), or restore FILE (puts a copy back)",
-    );
+/** Runs a command. The exit code is 0 when it succeeded, 1 when it failed, 2 for a wrong command line. */
+export async function runStoreCommand(name: keyof typeof COMMANDS, [file, ...rest]: string[]): Promise<void> {
+  const { failed, usage, run } = COMMANDS[name];
+  if (file === undefined || rest.length > 0 || file.startsWith("-")) {
+    console.error(`Usage: ${usage}`);
     process.exitCode = 2;
     return;
   }
   try {
     for (const warning of listSettingWarnings(process.env)) console.warn(warning);
-    for (const line of await command.run(readConfig(process.env), resolve(file))) console.log(line);
+    for (const line of await run(readConfig(process.env), resolve(file))) console.log(line);
   } catch (error) {
-    reportFailure(command.failed, error);
+    reportFailure(failed, error);
   }
 }
 
-if (import.meta.main) await main(process.argv.slice(2));
+if (import.meta.main) await runStoreCommand("backup", process.argv.slice(2));

@@ -1,3 +1,4 @@
+#!/usr/local/bin/runtime
 /**
  * The `keys` command. Alone it prints a new key for ENCRYPTION_KEYS. `keys rotate` encrypts everything that is stored with
  * the first key of that setting, see docs/keys.md.

@@ -154,6 +154,9 @@ async function buildMailbox(
   if (consent.settings !== null) return { mailbox: newMailbox(application, consent.settings, login).mailbox };
   const previous = await mailboxes.get(consent.mailbox);
   if (!previous) throw notFound("mailbox", consent.mailbox);
+  // Whoever signed in proved only the address that the link is for.
+  if (previous.mailbox.address !== consent.address)
+    throw new Problem("conflict", `The mailbox ${consent.mailbox} has another address now`, { retry: "never" });
   checkRenewable(application, previous.mailbox);
   return { mailbox: renewedMailbox(application, previous.mailbox, login), previous };
 }

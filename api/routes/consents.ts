@@ -113,8 +113,10 @@ async function shown(deps: VisitDeps, work: () => Promise<Response | Refused>): 
     return { refused: "failed", words: `${message}.`, fix };
   });
   if (outcome instanceof Response) return outcome;
-  const { consent, refused } = outcome;
-  if (consent) deps.facts.emit({ kind: "consent.refused", application: consent.application, reason: refused });
+  const { consent, refused, words } = outcome;
+  const cause = words === undefined ? {} : { cause: words };
+  if (consent)
+    deps.facts.emit({ kind: "consent.refused", application: consent.application, reason: refused, ...cause });
   return refusedPage(outcome, (link) => `${pathOf(deps)}?link=${encodeURIComponent(link)}`);
 }
 

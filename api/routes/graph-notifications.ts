@@ -26,7 +26,7 @@ const ANSWERS = {
   202: { description: "Taken, also when the notification was not for this service", type: null },
 };
 
-/** Called by Graph only. A token in the notification proves that Graph got it from this service. */
+/** Not part of the API: Graph alone calls them. A token in the notification proves that Graph got it from this service. */
 export function graphNotificationRoutes({ graphHints }: Pick<ApiDeps, "graphHints">): Route[] {
   const take =
     (hintOf: (event: string | undefined) => Hint | undefined) =>

@@ -27,6 +27,7 @@ export type MailboxQuery = {
   prefix?: string;
 };
 export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
+export type StateOfMailbox = { id: string; state: MailboxState };
 /** The state that a subscription observed while the mailbox had this revision. */
 export type ObservedState = { id: string; revision: number; state: MailboxState };
 
@@ -47,6 +48,8 @@ export interface Mailboxes {
   get(id: string): Promise<MailboxWithState | undefined>;
   /** Lists mailboxes in the order of their ids. */
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
+  /** Lists the states alone, in the order of ids. That costs little, because no secret is decrypted. */
+  listStates(query: Pick<MailboxQuery, "limit" | "cursor" | "prefix">): Promise<Omit<Page<StateOfMailbox>, "total">>;
   /**
    * Removes a mailbox with everything that belongs to it: state, cursors, ledger, deliveries, facts. False if there was
    * none.

@@ -19,8 +19,8 @@ export type FactBody =
   | { kind: "mailbox.registered"; mailbox: string; address: string }
   | { kind: "mailbox.changed"; mailbox: string; revision: number }
   | { kind: "mailbox.removed"; mailbox: string }
-  /** A person did not connect a mailbox. */
-  | { kind: "consent.refused"; application: string; reason: string }
+  /** A person did not connect a mailbox. `cause` says more in words. */
+  | { kind: "consent.refused"; application: string; reason: string; cause?: string }
   | { kind: "mailbox.resync"; mailbox: string; since: string; messages: number }
   /** The subscription's state changed. */
   | { kind: "mailbox.status"; mailbox: string; status: MailboxStatus; failure?: Failure; retryAt?: string }

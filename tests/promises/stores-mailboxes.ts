@@ -161,6 +161,18 @@ export function mailboxPromises(make: NewStore): void {
       assert.equal((await mailboxes.list({ limit: 10, status: "listening" })).total, 1);
     }));
 
+  test("the states of mailboxes are listed page by page, of all or of a prefix", () =>
+    withStore(make, async ({ mailboxes }) => {
+      for (const id of ["a-1", "b-1", "b-2"]) await mailboxes.put(mailboxOf(id));
+      await mailboxes.saveStates([{ id: "b-1", revision: 1, state: listening }]);
+      const first = await mailboxes.listStates({ limit: 2 });
+      assert.deepEqual(first.items[1], { id: "b-1", state: listening });
+      const second = await mailboxes.listStates({ limit: 2, cursor: first.next ?? "" });
+      assert.deepEqual([second.items.map(({ id }) => id), second.next], [["b-2"], null]);
+      const own = await mailboxes.listStates({ limit: 2, prefix: "b-" });
+      assert.deepEqual([own.items.map(({ id }) => id), own.next], [["b-1", "b-2"], null]);
+    }));
+
   test("a removed mailbox leaves nothing behind for a namesake", () =>
     withStore(make, async (store) => {
       await store.mailboxes.put(mailboxOf("a"));

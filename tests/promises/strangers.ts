@@ -16,7 +16,9 @@ export type FindNodes = () => StartNodes | undefined;
 /** Others wait for their deadlines, which no story reaches: what hangs does so from the first to the last moment. */
 const HANGING = { DELIVERY_TIMEOUT_SECONDS: "300", COMMAND_TIMEOUT_SECONDS: "200", BACKOFF_SCALE: "0.1" };
 const ARRIVE_MS = 110_000;
-const OTHERS = 40;
+const OTHERS = 20;
+/** Mailboxes of who hangs. Their mails are more than the places of all tasks. */
+const HUNG = 40;
 const MAILS = 3;
 
 const subjectOf = ({ json }: { json: unknown }) => (json as { data: { subject: string } }).data.subject;
@@ -49,7 +51,7 @@ export function strangerPromises(find: FindNodes): void {
       }
     });
 
-  story("400 mails for an endpoint that never answers keep no mail of 40 other mailboxes waiting", async (w) => {
+  story("400 mails for an endpoint that never answers keep no mail of 20 other mailboxes waiting", async (w) => {
     const hung = await startEndpoint({ secret: null });
     hung.answer(() => ({ hang: true }));
     try {
@@ -67,7 +69,7 @@ export function strangerPromises(find: FindNodes): void {
 
   story("one URL of a server that never answers keeps no mail for another URL of it waiting", async (w) => {
     w.endpoint.answer(({ path }) => (path === "/hang" ? { hang: true } : {}));
-    const users = await w.mailboxes("hung", 40, { url: `${w.endpoint.url}hang` });
+    const users = await w.mailboxes("hung", HUNG, { url: `${w.endpoint.url}hang` });
     const others = await w.mailboxes("other", OTHERS);
     await fill(w.mail, users, 10);
     await eventually(() => w.endpoint.requests.some(({ path }) => path === "/hang"), "the first request to hang");
@@ -81,7 +83,7 @@ export function strangerPromises(find: FindNodes): void {
       const bad = await startImapServer();
       bad.faults.withholdContent = how;
       try {
-        const users = await w.mailboxes("hung", OTHERS, { mail: bad });
+        const users = await w.mailboxes("hung", HUNG, { mail: bad });
         const others = await w.mailboxes("other", OTHERS);
         await fill(bad, users, MAILS);
         await eventually(() => isAsked(bad), "the first message to be asked for");
@@ -111,7 +113,7 @@ export function strangerPromises(find: FindNodes): void {
     const [hung, good] = await Promise.all([startSmtpScript(), startSmtpScript()]);
     hung.play(({ step }) => (step === "data" ? new Promise(() => undefined) : undefined));
     try {
-      const users = await w.mailboxes("hung", OTHERS, { send: through(hung) });
+      const users = await w.mailboxes("hung", HUNG, { send: through(hung) });
       const others = await w.mailboxes("other", OTHERS, { send: through(good) });
       const send = async (user: string) => {
         const body = { to: ["bob@example.net"], subject: "Hello", text: "How are you?" };

@@ -12,14 +12,23 @@ import type { TestContext } from "./provide.ts";
 const CACHE = "/var/cache/email-listener-tests";
 const MINUTES = 60_000;
 
-/** Where the files of the packages are, as if this folder were the root; undefined and skipped if they cannot be had. */
-export async function unpackedOrSkip(context: TestContext, packages: string[]): Promise<string | undefined> {
+/** Single programs that need nothing installed. `tests/prepare.ts` gets them before the tests run. */
+export const PROMTOOL = ["prometheus"];
+export const NGINX = ["nginx"];
+
+/** Where the files of the packages are, as if this folder were the root; undefined if they cannot be had. */
+export async function findUnpacked(packages: string[]): Promise<string | undefined> {
   const folder = join(CACHE, packages.join("+"));
   if (await isThere(folder)) return folder;
-  if (await canInstall()) {
-    await unpack(packages, folder);
-    return folder;
-  }
+  if (!(await canInstall())) return undefined;
+  await unpack(packages, folder);
+  return folder;
+}
+
+/** The same. Undefined and skipped if they cannot be had. */
+export async function unpackedOrSkip(context: TestContext, packages: string[]): Promise<string | undefined> {
+  const folder = await findUnpacked(packages);
+  if (folder !== undefined) return folder;
   const why = `${packages.join(", ")} cannot be unpacked: run as root on Debian`;
   if (process.env["TESTS_MUST_NOT_SKIP"]) throw new Error(why);
   console.log(`Skipped: ${why}`);
@@ -29,11 +38,8 @@ export async function unpackedOrSkip(context: TestContext, packages: string[]): 
 
 /** As `unpackedOrSkip`, for commands that nobody runs without wanting these packages. */
 export async function unpacked(packages: string[]): Promise<string> {
-  const folder = join(CACHE, packages.join("+"));
-  if (!(await isThere(folder))) {
-    if (!(await canInstall())) throw new Error(`${packages.join(", ")} cannot be unpacked: run as root on Debian`);
-    await unpack(packages, folder);
-  }
+  const folder = await findUnpacked(packages);
+  if (folder === undefined) throw new Error(`${packages.join(", ")} cannot be unpacked: run as root on Debian`);
   return folder;
 }
 

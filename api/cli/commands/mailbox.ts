@@ -62,6 +62,21 @@ export const mailboxCommands: Record<string, Command> = {
     options: { mail: { type: "boolean" } },
     run: (call) => (isFile(call.args[0] ?? "") ? testDescribed(call) : testRegistered(call)),
   },
+  "mailbox connect": {
+    usage: "mailbox connect <file>",
+    summary:
+      "Makes a link by which a person connects a mailbox, for what a JSON file describes, as POST /api/v1/consents takes it.",
+    example: "mailbox connect help-desk.json",
+    args: [1, 1],
+    async run({ service, args: [file = ""] }) {
+      const answer = await callService(service, "POST", "/consents", { body: await readJsonFile(file) });
+      const { url, expiresAt, mailbox, secret } = answer;
+      const signed =
+        typeof secret === "string" ? `\nIts webhooks will be signed with ${secret}. It is shown only now.` : "";
+      const text = `${String(url)}\nconnects ${String(mailbox)}. It is valid once, until ${String(expiresAt)}${signed}`;
+      return { json: answer, text };
+    },
+  },
   "mailbox pause": actionCommand("pause", "Ends the subscription of a mailbox.", "is paused"),
   "mailbox resume": actionCommand("resume", "Starts the subscription of a mailbox again.", "listens again"),
   "mailbox confirm": actionCommand("confirm", "Delivers what a mailbox asks about.", "delivers what it asked about"),

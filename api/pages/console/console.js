@@ -65,7 +65,7 @@ async function tick() {
   else say("Your login has ended. Reload the page to log in again.");
 }
 
-if (document.querySelector("[data-live]")) {
+if (document.querySelector("#as-of[data-live]")) {
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     clearTimeout(timer);

@@ -21,8 +21,11 @@ export type Frame = {
   isOpen: boolean;
   acceptsGzip: boolean;
 };
-/** `isLive`: all of it that can change is in elements with an id and `data-live`, which are renewed while it is open. */
-export type PageContent = { title: string; body: Html | string; isLive?: boolean; status?: number };
+/**
+ * `isLive`: all of it that can change is in elements with an id and `data-live`, which are renewed while it is open. `at`:
+ * of when it is, in milliseconds since 1970; now by default.
+ */
+export type PageContent = { title: string; body: Html | string; isLive?: boolean; at?: number; status?: number };
 
 /** The views with a link on every page, in the order in which an administrator needs them. */
 const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
@@ -57,7 +60,7 @@ const compress = promisify(gzip);
 /** A whole page as an answer. */
 export async function consolePage(frame: Frame, content: PageContent): Promise<Response> {
   const { base, assets, actor } = frame;
-  const now = new Date(clock.now()).toISOString();
+  const at = new Date(content.at ?? clock.now()).toISOString();
   const whole = await html`<!doctype html>
     <html lang="en">
       <head>
@@ -77,7 +80,7 @@ export async function consolePage(frame: Frame, content: PageContent): Promise<R
             ${
               actor
                 ? html`<p class="soft" id="as-of" ${content.isLive ? raw("data-live") : ""}>
-                    as of <time datetime="${now}">${clockTime(now)}</time>
+                    as of <time datetime="${at}">${clockTime(at)}</time>
                   </p>`
                 : ""
             }

@@ -28,16 +28,32 @@ export function showMailbox(item: MailboxWithState, periods: Periods): ShownMail
 function shownState({ mailbox, state }: MailboxWithState, problem: ProblemView | null, periods: Periods): ShownState {
   if (mailbox.paused) return "paused";
   if (problem?.code === "endpoint_gone" || problem?.code === "config") return "needs_attention";
-  const claims = state.status === "listening" || state.status === "polling";
-  return claims && !isVerified(mailbox, state, periods) ? "unverified" : state.status;
+  return claimsToListen(state) && !isVerified(mailbox, state, periods) ? "unverified" : state.status;
+}
+
+function claimsToListen({ status }: MailboxState): boolean {
+  return status === "listening" || status === "polling";
 }
 
 function isVerified({ receive }: Mailbox, { lastVerifiedAt }: MailboxState, periods: Periods): boolean {
   const verifiedAt = Date.parse(lastVerifiedAt ?? "");
   if (Number.isNaN(verifiedAt)) return false;
-  const watchMs = 1000 * Math.max(periods.PROBE_SECONDS, SLOWEST_FOLDER * periods.FOLDER_POLL_SECONDS);
-  const periodMs = isPolled(receive) ? nextRun(receive.poll, verifiedAt) - verifiedAt : watchMs;
+  const periodMs = isPolled(receive) ? nextRun(receive.poll, verifiedAt) - verifiedAt : watchPeriodMs(periods);
   return clock.now() - verifiedAt <= 2 * periodMs + WRITE_DELAY_MS;
+}
+
+function watchPeriodMs({ PROBE_SECONDS, FOLDER_POLL_SECONDS }: Periods): number {
+  return 1000 * Math.max(PROBE_SECONDS, SLOWEST_FOLDER * FOLDER_POLL_SECONDS);
+}
+
+/** The interval of most polled mailboxes. */
+const USUAL_POLL_MS = 60_000;
+
+/** True if the state is too old for a usual mailbox. Only `showMailbox` knows how often this one is verified. */
+export function isPerhapsUnverified(state: MailboxState, periods: Periods): boolean {
+  const periodMs = state.status === "polling" ? USUAL_POLL_MS : watchPeriodMs(periods);
+  const ageMs = clock.now() - Date.parse(state.lastVerifiedAt ?? "");
+  return claimsToListen(state) && !(ageMs <= 2 * periodMs + WRITE_DELAY_MS);
 }
 
 function goneView({ deliver }: Mailbox): ProblemView {

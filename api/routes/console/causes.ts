@@ -8,12 +8,17 @@ import { endpointHost, serverHost, type ShownMailbox } from "../../pages/console
 import type { ShownState, Tone } from "../../pages/console/states.ts";
 import { countOf } from "../../pages/console/words.ts";
 
-const TROUBLED: ReadonlySet<ShownState> = new Set(["needs_attention", "reconnecting", "throttled", "unverified"]);
+/** The states that have a cause. */
+export const TROUBLED: ReadonlySet<ShownState> = new Set([
+  "needs_attention",
+  "reconnecting",
+  "throttled",
+  "unverified",
+]);
 
-/** One row for the mailboxes of one server with one problem. */
+/** One row for the mailboxes of one server with one problem. All of them are in trouble. */
 export function mailboxCauses(mailboxes: readonly ShownMailbox[]): Cause[] {
-  const troubled = mailboxes.filter(({ shown }) => TROUBLED.has(shown));
-  const groups = Map.groupBy(troubled, (one) => `${one.shown}|${one.problem?.code ?? ""}|${placeOf(one)}`);
+  const groups = Map.groupBy(mailboxes, (one) => `${one.shown}|${one.problem?.code ?? ""}|${placeOf(one)}`);
   return [...groups.values()].flatMap(mailboxCause).toSorted(byWeight);
 }
 

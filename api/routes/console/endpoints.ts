@@ -4,6 +4,7 @@ import type { Route } from "../../http/route.ts";
 import { type EndpointRow, endpointsBody } from "../../pages/console/endpoints.ts";
 import { endpointHost } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
+import { keepFresh } from "./fresh.ts";
 import { type ConsoleDeps, page } from "./page.ts";
 import { MAX_SCANNED, scanMailboxes } from "./scan.ts";
 
@@ -11,10 +12,12 @@ import { MAX_SCANNED, scanMailboxes } from "./scan.ts";
 const SAMPLE = 500;
 
 export function endpointRoutes(deps: ConsoleDeps): Route[] {
+  const endpointsOf = keepFresh(collectEndpoints);
   return [
     page(deps, "/endpoints", async (call) => {
-      const { rows, isWhole } = await collectEndpoints(call.deps);
-      return call.render({ title: "Endpoints", isLive: true, body: endpointsBody(call.base, rows, isWhole) });
+      const { value, at } = await endpointsOf(call.deps);
+      const body = endpointsBody(call.base, value.rows, value.isWhole);
+      return call.render({ title: "Endpoints", isLive: true, at, body });
     }),
   ];
 }

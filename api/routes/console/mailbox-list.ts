@@ -9,6 +9,8 @@ import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./pa
 import { includesText, MAX_SCANNED, scanMailboxes } from "./scan.ts";
 
 const PAGE_SIZE = 50;
+/** A page for which more mailboxes had to be read is not renewed by itself. */
+const MAX_LIVE = 200;
 /** As many mailboxes one bulk action changes. */
 const MAX_CHANGED = 1_000;
 const CHANGES_AT_ONCE = 8;
@@ -23,9 +25,9 @@ export function mailboxListRoutes(deps: ConsoleDeps): Route[] {
 
 async function showList(call: ConsoleCall): Promise<Response> {
   const filter = readFilter(call.query);
-  const { items, next, total } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const { items, next, total, scanned } = await findPage(call, filter, call.query.get("after") ?? undefined);
   const view = { base: call.base, query: call.query, filter, items, next, total, mayManage: call.may("manage") };
-  return call.render({ title: "Mailboxes", isLive: true, body: mailboxListBody(view) });
+  return call.render({ title: "Mailboxes", isLive: scanned <= MAX_LIVE, body: mailboxListBody(view) });
 }
 
 function readFilter(given: URLSearchParams): MailboxFilter {
@@ -33,7 +35,7 @@ function readFilter(given: URLSearchParams): MailboxFilter {
   return { state: read("state"), protocol: read("protocol"), host: read("host"), q: read("q") };
 }
 
-type FoundPage = { items: ShownMailbox[]; next: string | null; total: number | undefined };
+type FoundPage = { items: ShownMailbox[]; next: string | null; total: number | undefined; scanned: number };
 
 async function findPage({ deps }: ConsoleCall, filter: MailboxFilter, after: string | undefined): Promise<FoundPage> {
   const stored = storeFilter(filter);
@@ -42,12 +44,12 @@ async function findPage({ deps }: ConsoleCall, filter: MailboxFilter, after: str
   let last: string | null = null;
   let scanned = 0;
   for await (const one of scanMailboxes(deps, stored, { after, ...(isStored && { pageSize: PAGE_SIZE + 1 }) })) {
-    if (items.length === PAGE_SIZE) return { items, next: last, total: await totalOf() };
+    if (items.length === PAGE_SIZE) return { items, next: last, total: await totalOf(), scanned };
     scanned += 1;
     last = one.mailbox.id;
     if (matches(one, filter)) items.push(one);
   }
-  return { items, next: scanned >= MAX_SCANNED ? last : null, total: await totalOf() };
+  return { items, next: scanned >= MAX_SCANNED ? last : null, total: await totalOf(), scanned };
 
   async function totalOf(): Promise<number | undefined> {
     const isExact = isStored && (filter.state === "" || "status" in stored);

@@ -3,6 +3,8 @@ import { SendState } from "../../../shared/contract/sending.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
 import type { Route } from "../../http/route.ts";
 import { outgoingBody } from "../../pages/console/outgoing.ts";
+import type { ScopedDeps } from "../../scoped-deps.ts";
+import { type Fresh, keepFresh } from "./fresh.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
 import { scanMailboxes } from "./scan.ts";
 
@@ -12,13 +14,16 @@ const MAX_ASKED = 200;
 const OF_EACH = 10;
 
 export function outgoingRoutes(deps: ConsoleDeps): Route[] {
-  return [page(deps, "/outgoing", showOutgoing)];
+  const sendersOf = keepFresh(findSenders);
+  return [page(deps, "/outgoing", (call) => showOutgoing(call, sendersOf))];
 }
 
-async function showOutgoing(call: ConsoleCall): Promise<Response> {
+type SendersOf = (deps: ScopedDeps) => Promise<Fresh<Senders>>;
+
+async function showOutgoing(call: ConsoleCall, sendersOf: SendersOf): Promise<Response> {
   const state = SendState.options.find((one) => one === call.query.get("state"));
   const mailbox = (call.query.get("mailbox") ?? "").trim().slice(0, 128);
-  const asked = mailbox === "" ? await findSenders(call) : { ids: [mailbox], isWhole: true };
+  const asked = mailbox === "" ? (await sendersOf(call.deps)).value : { ids: [mailbox], isWhole: true };
   const limit = mailbox === "" ? OF_EACH : PAGE_SIZE;
   const lists = await Promise.all(
     asked.ids.map((id) => call.deps.store.outbox.list({ mailbox: id, limit, ...(state && { state }) })),
@@ -31,7 +36,9 @@ async function showOutgoing(call: ConsoleCall): Promise<Response> {
   return call.render({ title: "Outgoing", isLive: true, body: outgoingBody({ ...view, isWhole: asked.isWhole }) });
 }
 
-async function findSenders({ deps }: ConsoleCall): Promise<{ ids: string[]; isWhole: boolean }> {
+type Senders = { ids: string[]; isWhole: boolean };
+
+async function findSenders(deps: ScopedDeps): Promise<Senders> {
   const ids: string[] = [];
   for await (const { mailbox } of scanMailboxes(deps, {})) {
     if (!mailbox.send) continue;

@@ -3,10 +3,15 @@ import type { Delivery } from "../../../shared/contract/delivery.ts";
 import { clock } from "../../../shared/time.ts";
 import type { Readiness } from "../../deps.ts";
 import type { SickEndpoint, Survey } from "../../pages/console/now.ts";
-import { endpointHost, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import {
+  endpointHost,
+  isPerhapsUnverified,
+  showMailbox,
+  type ShownMailbox,
+} from "../../pages/console/shown-mailbox.ts";
+import type { ShownState } from "../../pages/console/states.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
-import { deliveryCauses, mailboxCauses, nodeCauses } from "./causes.ts";
-import { scanMailboxes } from "./scan.ts";
+import { deliveryCauses, mailboxCauses, nodeCauses, TROUBLED } from "./causes.ts";
 
 const SAMPLE = 200;
 const RATE_MINUTES = 10;
@@ -26,14 +31,13 @@ export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<
     seesNodes ? deps.nodes.now() : undefined,
     seesNodes ? deps.ready() : ALL_WELL,
   ]);
-  const counts = Map.groupBy(all.mailboxes, ({ shown }) => shown);
   return {
     total: all.total,
-    isWhole: all.mailboxes.length >= all.total && parked.items.length >= parked.total,
-    byState: Object.fromEntries([...counts].map(([state, { length }]) => [state, length])),
+    isWhole: all.isWhole && parked.items.length >= parked.total,
+    byState: all.byState,
     causes: [
       ...nodeCauses(readiness, seesNodes ? deps.subscriptions.unserved() : 0),
-      ...mailboxCauses(all.mailboxes),
+      ...mailboxCauses(all.troubled),
       ...deliveryCauses(parked, tasks ?? 0),
     ],
     deliveredPerMinute: lately.total / RATE_MINUTES,
@@ -47,15 +51,39 @@ export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<
 
 const ALL_WELL: Readiness = { ok: true, checks: [] };
 
-async function collectMailboxes(deps: ScopedDeps): Promise<{ mailboxes: ShownMailbox[]; total: number }> {
-  const mailboxes: ShownMailbox[] = [];
-  const [{ total }] = await Promise.all([
-    deps.store.mailboxes.list({ limit: 1 }),
-    (async () => {
-      for await (const mailbox of scanMailboxes(deps, {})) mailboxes.push(mailbox);
-    })(),
-  ]);
-  return { mailboxes, total };
+/** Mailboxes in trouble whose servers are looked up, at most. Each has to be decrypted. */
+const MAX_TROUBLED = 1_000;
+const MAX_STATES = 50_000;
+const STATES_PER_PAGE = 1_000;
+
+type Mailboxes = Pick<Survey, "byState" | "total"> & { troubled: ShownMailbox[]; isWhole: boolean };
+
+/** Counts by the states alone, and reads only those mailboxes that are in trouble, or perhaps not verified. */
+async function collectMailboxes({ store, config }: ScopedDeps): Promise<Mailboxes> {
+  const counts = new Map<ShownState, number>();
+  const add = (state: ShownState, change: number) => counts.set(state, (counts.get(state) ?? 0) + change);
+  const suspects: string[] = [];
+  let page: Awaited<ReturnType<typeof store.mailboxes.listStates>> | undefined;
+  let counted = 0;
+  do {
+    const cursor: { cursor?: string } = page?.next ? { cursor: page.next } : {};
+    page = await store.mailboxes.listStates({ limit: STATES_PER_PAGE, ...cursor });
+    for (const { id, state } of page.items) {
+      add(state.status, 1);
+      if (TROUBLED.has(state.status) || isPerhapsUnverified(state, config)) suspects.push(id);
+    }
+    counted += page.items.length;
+  } while (page.next !== null && counted < MAX_STATES);
+  const { total } = await store.mailboxes.list({ limit: 1 });
+  const read = await Promise.all(suspects.slice(0, MAX_TROUBLED).map((id) => store.mailboxes.get(id)));
+  const shown = read.flatMap((item) => (item ? [showMailbox(item, config)] : []));
+  for (const { state, shown: actual } of shown) {
+    add(state.status, -1);
+    add(actual, 1);
+  }
+  const troubled = shown.filter((one) => TROUBLED.has(one.shown));
+  const isWhole = page.next === null && suspects.length <= MAX_TROUBLED;
+  return { byState: Object.fromEntries(counts), total, troubled, isWhole };
 }
 
 /** Of a message with a date of its server, delivered within the last hour. */

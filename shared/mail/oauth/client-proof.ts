@@ -3,6 +3,17 @@ import { type FindApplication, proofOf, tokenUrlOfApplication } from "../../cont
 import { Problem } from "../../contract/problem.ts";
 import type { OAuth2 } from "./settings.ts";
 
+const CONNECT_AGAIN =
+  "If the consent has ended, its person connects the mailbox again: POST /api/v1/consents makes a link.";
+
+/** A lasting problem with a person's consent, with the way to a new one. */
+export function withConsentFix(error: unknown): unknown {
+  if (!(error instanceof Problem) || error.code !== "token" || error.retry !== "never") return error;
+  const { code, message, fix, retry, evidence, cause } = error;
+  const more = evidence === null ? {} : { evidence };
+  return new Problem(code, message, { fix: `${fix} ${CONNECT_AGAIN}`, retry, cause, ...more });
+}
+
 /**
  * The settings with the secret or the certificate of the application that they name. Throws `token` (retry never) if
  * there is no such application, or if it is another client now: its secret goes to its own token server only.
@@ -24,7 +35,7 @@ export async function withClientProof(
       "token",
       `The application ${id} is another client now than the one that the person consented to`,
       {
-        fix: "Connect the mailbox again: POST /api/v1/consents makes a link.",
+        fix: CONNECT_AGAIN,
         retry: "never",
       },
     );

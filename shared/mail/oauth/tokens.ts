@@ -10,7 +10,7 @@ import { Problem } from "../../contract/problem.ts";
 import type { Secret } from "../../contract/secret.ts";
 import type { Egress } from "../../egress.ts";
 import { clock, withTimeout } from "../../time.ts";
-import { withClientProof } from "./client-proof.ts";
+import { withClientProof, withConsentFix } from "./client-proof.ts";
 import { requestToken } from "./grant.ts";
 import { getOAuth2, type OAuth2 } from "./settings.ts";
 
@@ -142,7 +142,13 @@ async function renewEntry(
 
   const { refreshToken: used } = settings;
   const proven = await withClientProof(deps, settings);
-  const { accessToken, lifetimeMs, refreshToken: next } = await requestToken(deps, proven, used);
+  const {
+    accessToken,
+    lifetimeMs,
+    refreshToken: next,
+  } = await requestToken(deps, proven, used).catch((error: unknown) => {
+    throw settings.application === undefined ? error : withConsentFix(error);
+  });
   if (next) digests.push(digestSettings({ ...settings, refreshToken: next }));
   return {
     digests: mergeDigests(earlier, digests),

@@ -2,7 +2,7 @@
 import { endOfPrefix } from "../access-rules.ts";
 import type { RedisRegistry } from "./registry.ts";
 import { encodePageToken, decodePageToken } from "../page-token.ts";
-import type { MailboxQuery, MailboxWithState, Page } from "../store.ts";
+import type { MailboxQuery, MailboxWithState, Page, StateOfMailbox } from "../store.ts";
 
 type ListMailboxesDeps = {
   registry: RedisRegistry;
@@ -24,6 +24,30 @@ export async function listMailboxes(deps: ListMailboxesDeps, query: MailboxQuery
   return { items, next: ids.length > query.limit && last !== undefined ? encodePageToken([last]) : null, total };
 }
 
+/** The states of a page of mailboxes. `toState` gets null for a mailbox whose first state is not written yet. */
+export async function listStates(
+  registry: RedisRegistry,
+  { limit, cursor, prefix }: Pick<MailboxQuery, "limit" | "cursor" | "prefix">,
+  toState: (state: string | null) => StateOfMailbox["state"],
+): Promise<Omit<Page<StateOfMailbox>, "total">> {
+  const [after] = cursor === undefined ? [] : decodePageToken(cursor, 1);
+  const { from, end } = idRange(prefix, after);
+  const ids = await registry.listMembers("ids", { from, to: end, limit: limit + 1 });
+  const page = ids.slice(0, limit);
+  const states = await registry.states(page);
+  const last = page.at(-1);
+  return {
+    items: page.map((id, n) => ({ id, state: toState(states[n] ?? null) })),
+    next: ids.length > limit && last !== undefined ? encodePageToken([last]) : null,
+  };
+}
+
+/** The ids with this prefix, and those of them after an id. */
+function idRange(prefix: string | undefined, after: string | undefined) {
+  const [start, end] = prefix ? [`[${prefix}`, `(${endOfPrefix(prefix)}`] : ["-", "+"];
+  return { start, end, from: after === undefined || (prefix !== undefined && after < prefix) ? start : `(${after}` };
+}
+
 /** One id more than requested, if there is one. */
 type IdPage = { ids: string[]; total: number };
 
@@ -33,8 +57,7 @@ async function listIdsByStatus(
   after: string | undefined,
 ): Promise<IdPage> {
   const index = status === undefined ? "ids" : `status:${status}`;
-  const [start, end] = prefix ? [`[${prefix}`, `(${endOfPrefix(prefix)}`] : ["-", "+"];
-  const from = after === undefined || (prefix !== undefined && after < prefix) ? start : `(${after}`;
+  const { start, end, from } = idRange(prefix, after);
   const [ids, total] = await Promise.all([
     registry.listMembers(index, { from, to: end, limit: limit + 1 }),
     registry.count(index, start, end),

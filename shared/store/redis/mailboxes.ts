@@ -4,7 +4,7 @@ import { asProblem, Problem, withCurrentCode } from "../../contract/problem.ts";
 import { type RedisConnection, redisScript } from "./connection/client.ts";
 import { LUA_FORGET_DELIVERIES } from "./deliveries/records.ts";
 import type { RedisKeys } from "./keys.ts";
-import { listMailboxes } from "./mailbox-lists.ts";
+import { listMailboxes, listStates } from "./mailbox-lists.ts";
 import { LUA_FORGET_OUTBOX } from "./outbox-scripts.ts";
 import { LUA_FINGERPRINTS, type FingerprintWindow } from "./fingerprints.ts";
 import type { RedisRegistry } from "./registry.ts";
@@ -134,6 +134,10 @@ export function redisMailboxes(deps: RedisMailboxesDeps): Mailboxes {
       listMailboxes(
         { registry, readDoc: (id) => readDoc(deps, id), toMailbox: (doc, state) => withState(open(doc), state) },
         query,
+      ),
+    listStates: (query) =>
+      listStates(registry, query, (state) =>
+        state === null ? initialState({ paused: false }) : parseState(JSON.parse(state)),
       ),
     async remove(id) {
       await registry.notePendingChange(id);

@@ -13,6 +13,8 @@ import type { MailboxSealing } from "../mailbox-sealing.ts";
 import { cachingMailboxReader } from "../sealed-mailboxes.ts";
 
 const SELECT_WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s.mailbox = m.id";
+/** After all ids, as `endOfPrefix` is after those of a prefix. */
+const LAST_ID = "~";
 
 export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxes {
   const read = cachingMailboxReader(sealing.open);
@@ -40,6 +42,16 @@ export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxe
     async list(query) {
       const page = listMailboxes(db, query);
       return { ...page, items: await readInBatches(page.items, toMailboxWithState) };
+    },
+    async listStates({ limit, cursor, prefix = "" }) {
+      const [after = ""] = cursor === undefined ? [] : decodePageToken(cursor, 1);
+      const sql = "select * from states where mailbox > ? and mailbox >= ? and mailbox < ? order by mailbox limit ?";
+      const found = db.all(sql, after, prefix, endOfPrefix(prefix) ?? LAST_ID, limit + 1);
+      const { rows, next } = paginate(found, limit, (row) => [text(row, "mailbox")]);
+      return {
+        items: await readInBatches(rows, (row) => ({ id: text(row, "mailbox"), state: parseState(row) })),
+        next,
+      };
     },
     remove: async (id) =>
       db.transactDurably(() => {
