@@ -29,7 +29,8 @@ try {
   };
   const named = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
   const args = ["run", `${service.url}/openapi.json`, "--no-color", ...named];
-  const { status, error } = spawnSync(PROGRAM, args, { stdio: "inherit" });
+  // It writes what it learned into the folder that it runs in.
+  const { status, error } = spawnSync(PROGRAM, args, { cwd: service.dataDir, stdio: "inherit" });
   if (error) console.error(`${PROGRAM} cannot be run: ${error.message}. Install it: pip install schemathesis`);
   process.exitCode = status ?? 1;
 } finally {
