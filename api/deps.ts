@@ -24,6 +24,8 @@ export type MailVisits = {
   preflight(mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport>;
   /** The same for a registered mailbox. It uses its stored tokens, and stores a new one if the server gives one. */
   preflightStored(mailbox: Mailbox, signal: AbortSignal): Promise<PreflightReport>;
+  /** The messages of the watched folders with this Message-ID. Undefined if the protocol cannot search. */
+  findMessage(mailbox: Mailbox, messageId: string, signal: AbortSignal): Promise<MessageRef[] | undefined>;
   /** The RFC 822 bytes of one message. Throws `gone` when the server no longer has it. */
   fetchRaw(ref: MessageRef, mailbox: Mailbox, signal: AbortSignal): Promise<Uint8Array>;
   /** All messages received at or after `date`, in batches of one folder each. */

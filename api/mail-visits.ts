@@ -43,6 +43,15 @@ export function mailVisits({ connect, serve, preflight }: MailVisitsDeps): MailV
         await connection.close();
       }
     },
+    async findMessage(mailbox, messageId, signal) {
+      const connection = connect(await serve(mailbox));
+      try {
+        if (!connection.findByMessageIds) return undefined;
+        return (await Array.fromAsync(connection.findByMessageIds([messageId], signal))).flat();
+      } finally {
+        await connection.close();
+      }
+    },
     async fetchRaw(ref, mailbox, signal) {
       for await (const fetched of withConnection(mailbox, (connection) => connection.fetch([ref], signal))) {
         if ("problem" in fetched) throw fetched.problem;

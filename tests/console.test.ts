@@ -132,7 +132,10 @@ describe("the login", () => {
     const cookie = await logIn(await makeToken({ name: "reader", scopes: ["read"] }));
     const text = await (await ask(`/mailboxes/${shop.id}`, { cookie })).text();
     assert.match(text, /Buttons are disabled: the token reader may read/);
-    assert.ok(!/<button class/.test(text.slice(text.indexOf("<main"))));
+    const enabled = [...text.slice(text.indexOf("<main")).matchAll(/<button class[^>]*>([^<]*)/g)].map(
+      ([, name]) => name,
+    );
+    assert.deepEqual(enabled, ["Look on the server"]);
     for (const change of ["pause", "delete", "test"])
       assert.equal((await ask(`/mailboxes/${shop.id}/${change}`, { cookie, form: {} })).status, 403, change);
     assert.equal((await find(SHOP)).state.status, "listening");
@@ -336,6 +339,19 @@ describe("in a browser", () => {
       await page.getByRole("searchbox").fill(`${LOCKED}@example.com`);
       await page.keyboard.press("Enter");
       await page.getByText("Not listened to from").waitFor();
+    }));
+
+  test("a look on the server says where a message lies and whether it was handed over", (t) =>
+    inBrowser(t, async (page) => {
+      for (const [id, answer] of [
+        ["4711@example.net", "It was handed over"],
+        ["<none@example.net>", "The server has no message with this Message-ID"],
+      ] as const) {
+        await page.goto(`/mailboxes/${shop.id}`);
+        await page.getByLabel("Message-ID of a mail").fill(id);
+        await page.getByRole("button", { name: "Look on the server" }).click();
+        await page.getByText(answer).waitFor();
+      }
     }));
 
   test("a wrong password is one row of the first page, with its cause and its fix, and a test names the step", (t) =>

@@ -2,7 +2,7 @@
 import { html } from "hono/html";
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { Mailbox } from "../../../shared/contract/mailbox.ts";
-import type { Cursor } from "../../../shared/contract/message.ts";
+import type { Cursor, MessageRef } from "../../../shared/contract/message.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
 import { afterDeliveryOf, isPolled } from "../../../shared/mail/defaults.ts";
 import type { PreflightReport } from "../../../shared/mail/mail.ts";
@@ -11,7 +11,7 @@ import type { Page } from "../../../shared/store/store.ts";
 import type { Fact } from "../../../shared/telemetry/events.ts";
 import { type Html, inlineMarkdown } from "../html.ts";
 import { deliveryTable } from "./deliveries.ts";
-import { button, type Cell, doneNote, table } from "./parts.ts";
+import { button, type Cell, doneNote, table, textInput } from "./parts.ts";
 import { serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { sendingTable } from "./outgoing.ts";
 import { mailboxMark, type ShownState, toneMark } from "./states.ts";
@@ -40,7 +40,7 @@ export function mailboxBody(view: MailboxPageView): Html {
       ${problemNote(item)} ${parked > 0 ? parkedNote(base, id, parked) : ""}
     </div>
     <div id="buttons" data-live>${buttons(view, `${base}/mailboxes/${id}`)}</div>
-    ${resyncForm(view, `${base}/mailboxes/${id}`)}
+    ${otherForms(view, `${base}/mailboxes/${id}`)}
     <div id="about" data-live>
       <h2>Deliveries</h2>
       ${
@@ -117,12 +117,14 @@ function buttons({ item, mayManage: may, base }: MailboxPageView, path: string):
   </div>`;
 }
 
-function resyncForm({ mayManage: may, today }: MailboxPageView, path: string): Html {
+function otherForms({ mayManage: may, today }: MailboxPageView, path: string): Html {
   const since = html`<label>
     Read again since
     <input type="date" name="since" value="${today}" required />
   </label>`;
-  return button({ path: `${path}/resync`, label: "Resync", may, inputs: since });
+  const messageId = textInput("messageId", "Message-ID of a mail that did not come", "", "required");
+  return html`${button({ path: `${path}/look`, label: "Look on the server", may: true, inputs: messageId })}
+  ${button({ path: `${path}/resync`, label: "Resync", may, inputs: since })}`;
 }
 
 function folderTable(cursors: Cursor[]): Html {
@@ -199,6 +201,39 @@ export function preflightTable({ steps }: PreflightReport): Html {
     ${fix ? html`<div class="fix">${inlineMarkdown(fix)}</div>` : ""}`,
   ]);
   return table(["Step", "Result", "Time #", "What was found"], rows);
+}
+
+type Look = { messageId: string; found: MessageRef[] | undefined; cursors: Cursor[] };
+
+/** Where the mail server has a message, and whether the service has handed it over. */
+export function lookBody(base: string, { mailbox }: ShownMailbox, { messageId, found, cursors }: Look): Html {
+  const path = `${base}/mailboxes/${encodeURIComponent(mailbox.id)}`;
+  const rows = (found ?? []).map((ref) => [
+    foreign(ref.folder),
+    String(ref.uid),
+    relativeTime(ref.receivedAt),
+    wayOf(mailbox, ref, cursors),
+  ]);
+  const empty = found
+    ? "The server has no message with this Message-ID in the folders that are watched. It was never there, it was moved or deleted, or it lies in another folder."
+    : "This protocol cannot search for a Message-ID. A resync reads the mailbox again.";
+  return html`<p class="verdict">${foreign(messageId)}</p>
+    ${
+      rows.length === 0
+        ? html`<p>${empty}</p>`
+        : table(["Folder", "Number #", "Received by the server", "What the service did"], rows)
+    }
+    <p><a href="${path}">Back to ${mailbox.address}</a></p>`;
+}
+
+function wayOf({ receive }: Mailbox, ref: MessageRef, cursors: Cursor[]): string {
+  // The numbers of the other protocols are the service's own.
+  if (receive.protocol !== "imap") return "The server has it. The deliveries show what was handed over.";
+  const cursor = cursors.find(({ folder }) => folder === ref.folder);
+  if (!cursor) return "Its folder has not been compared yet.";
+  if (cursor.epoch !== ref.epoch) return "The server has renumbered the folder; it is about to be read again.";
+  if (ref.uid > cursor.uid) return "It is not handed over yet: it comes with the next comparison.";
+  return "It was handed over, left out by a filter, or older than the date from which mail is wanted. A resync hands it over again.";
 }
 
 /** Asks before a mailbox is deleted. */

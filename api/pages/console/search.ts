@@ -109,8 +109,8 @@ function mailboxAnswer({ item, gaps, newest }: MailboxAnswer, base: string): Htm
         : html`<p>It has no deliveries.</p>`
     }
     <p>
-      A message that is missing here: <a href="${base}/mailboxes/${id}">Test the connection</a> shows whether the server
-      has its folder, and a resync reads the folder again.
+      A message that is missing here: the page of <a href="${base}/mailboxes/${id}">the mailbox</a> looks for its
+      Message-ID on the server, and a resync reads the folders again.
     </p>`;
 }
 

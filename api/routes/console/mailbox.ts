@@ -4,7 +4,7 @@ import { clock } from "../../../shared/time.ts";
 import { requireScope } from "../../http/auth.ts";
 import { MAIL_TIMEOUT_MS } from "../../http/mail-problems.ts";
 import type { Route } from "../../http/route.ts";
-import { deleteBody, mailboxBody, testBody } from "../../pages/console/mailbox.ts";
+import { deleteBody, lookBody, mailboxBody, testBody } from "../../pages/console/mailbox.ts";
 import { queryOf } from "../../pages/console/parts.ts";
 import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import { getMailbox } from "../mailboxes.ts";
@@ -12,6 +12,7 @@ import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./pa
 
 const SHOWN_FACTS = 200;
 const SHOWN_DELIVERIES = 10;
+const LONGEST_MESSAGE_ID = 900;
 const Resynced = v.object({ messages: v.number() });
 
 export function mailboxRoutes(deps: ConsoleDeps): Route[] {
@@ -20,6 +21,7 @@ export function mailboxRoutes(deps: ConsoleDeps): Route[] {
     page(deps, "/mailboxes/{id}/delete", askDelete),
     action(deps, "/mailboxes/{id}/delete", remove),
     action(deps, "/mailboxes/{id}/test", testOne),
+    action(deps, "/mailboxes/{id}/look", look),
     action(deps, "/mailboxes/{id}/resync", resync),
     ...(["pause", "resume", "confirm"] as const).map((change) =>
       action(deps, `/mailboxes/{id}/${change}`, async (call) => {
@@ -74,8 +76,21 @@ async function remove(call: ConsoleCall): Promise<Response> {
 async function testOne(call: ConsoleCall): Promise<Response> {
   requireScope(call.actor, "manage");
   const item = await findMailbox(call);
-  const report = await call.deps.mail.preflight(item.mailbox, call.signal(MAIL_TIMEOUT_MS));
+  const report = await call.deps.mail.preflightStored(item.mailbox, call.signal(MAIL_TIMEOUT_MS));
   return call.render({ title: `Test of ${item.mailbox.address}`, body: testBody(call.base, item, report) });
+}
+
+/** Asks the mail server for a Message-ID, and says how far each message with it has come. */
+async function look(call: ConsoleCall): Promise<Response> {
+  const item = await findMailbox(call);
+  const given = (call.form.get("messageId") ?? "").trim().slice(0, LONGEST_MESSAGE_ID);
+  const messageId = `<${given.replace(/^<|>$/g, "")}>`;
+  const [found, cursors] = await Promise.all([
+    call.deps.mail.findMessage(item.mailbox, messageId, call.signal(MAIL_TIMEOUT_MS)),
+    call.deps.store.cursors.read(item.mailbox.id),
+  ]);
+  const body = lookBody(call.base, item, { messageId, found, cursors });
+  return call.render({ title: "Look on the server", body });
 }
 
 async function resync(call: ConsoleCall): Promise<Response> {
