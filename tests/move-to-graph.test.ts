@@ -127,9 +127,9 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
 
   test("also when Exchange no longer knows all ids, and the service is killed while Graph reads the folder", async () => {
     const mirror = await mailboxOf("eve");
-    const before = Array.from({ length: MORE_THAN_REMEMBERED }, (_, n) => `eve ${String(n).padStart(3, "0")}`);
-    for (const subject of before) await mirror.append("inbox", letter(subject));
-    await arrived(...before);
+    const earlier = Array.from({ length: MORE_THAN_REMEMBERED }, (_, n) => `eve ${String(n).padStart(3, "0")}`);
+    for (const subject of earlier) await mirror.append("inbox", letter(subject));
+    await arrived(...earlier);
     assert.equal((await move("eve", { application: "contoso" })).body.moved, true);
     const meanwhile = ["eve a", "eve b", "eve c"];
     for (const subject of meanwhile) {
@@ -145,7 +145,7 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
       const isKnown = service.facts.some((fact) => fact.kind === "mail.duplicate" && fact["mailbox"] === "eve");
       return isKnown && ready + delayed + running === 0;
     });
-    assert.deepEqual(ofMailbox("eve"), [...before, ...meanwhile].toSorted());
+    assert.deepEqual(ofMailbox("eve"), [...earlier, ...meanwhile].toSorted());
   });
 
   test("and back, as long as Graph has handed over nothing", async () => {
