@@ -15,7 +15,7 @@ import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { PerformTask } from "../shared/queue/queue.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
-import { metrics } from "../shared/telemetry/metrics.ts";
+import { type Metrics, metrics } from "../shared/telemetry/metrics.ts";
 import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
@@ -72,11 +72,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
   const countsDeps = { store, tasks: queue };
   const { unserved } = nodeSubscriptions;
-  const metricsRegistry = metrics({
-    store: () => collectStoreCounts(store),
-    tasks: async () => (await getTaskDepth(queue)).tasks,
-    node: () => ({ unserved: unserved(), connections: connections(), ...describeWork(node) }),
-  });
+  const metricsRegistry = nodeMetrics(node, () => ({ unserved: unserved(), connections: connections() }));
   facts.subscribe(metricsRegistry.onFact);
 
   const wake = () => {
@@ -162,9 +158,20 @@ function reportStart({ config, store, queue, ownPorts, facts: { emit } }: Node, 
   emit({ kind: "service.warned", about: "No API_TOKENS: only programs on this machine may call (127.0.0.1)" });
 }
 
-/** For the metrics. */
-function describeWork({ readiness, queue }: Node) {
-  return { isReady: readiness.problem === null, isQueueUp: !queue.broker?.().sending.problem };
+function nodeMetrics(
+  { store, queue, readiness }: Node,
+  count: () => { unserved: number; connections: { open: number } },
+): Metrics {
+  return metrics({
+    ping: store.ping,
+    store: () => collectStoreCounts(store),
+    tasks: async () => (await getTaskDepth(queue)).tasks,
+    node: () => ({
+      ...count(),
+      isReady: readiness.problem === null,
+      isQueueUp: !queue.broker?.().sending.problem,
+    }),
+  });
 }
 
 async function checkReadiness({ readiness, queue }: Node): Promise<Readiness> {

@@ -69,6 +69,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
     unserved: () => 0,
   };
   const measured = metrics({
+    ping: store.ping,
     store: () => collectStoreCounts(store),
     tasks: () => queue.depth(),
     node: () => ({ connections: subscriptions.connections() }),

@@ -1,17 +1,17 @@
 /** Backup and restore of the embedded store by their commands, and the upgrade of a store that 0.1.0 wrote. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { gunzipSync } from "node:zlib";
 import { imapBody, register, toEndpoint } from "./bodies.ts";
 import { expect } from "./cluster-rig.ts";
 import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 import { type ImapServer, startImapServer } from "./servers/imap/server.ts";
+import { RELEASED_KEY, RELEASED_SECRET, readRelease } from "./deploy/releases.ts";
 import { message } from "./servers/mail.ts";
 import { type Service, startService } from "./service.ts";
 import { status, subjectOf, subjects } from "./stories/scene.ts";
@@ -20,8 +20,6 @@ const RUNTIME = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
 const programOf = (name: string) => fileURLToPath(new URL(`../api/cli/${name}.ts`, import.meta.url));
 /** The password of every user of the in-process mail server, also when the store of 0.1.0 was made. */
 const PASSWORD = "correct horse";
-const RELEASED_SECRET = `whsec_${Buffer.alloc(32, "endpoint").toString("base64")}`;
-const RELEASED_KEY = `release:${Buffer.alloc(32, "0.1.0").toString("base64")}`;
 
 let mail: ImapServer;
 let endpoint: Endpoint;
@@ -131,9 +129,8 @@ describe("a store of 0.1.0", () => {
     const dataDir = join(folder, "upgraded");
     await mkdir(dataDir);
     // Made by 0.1.0, with servers on ports of that day.
-    const stored = gunzipSync(await readFile(new URL("./releases/0.1.0.db.gz", import.meta.url)));
     const path = join(dataDir, "email-listener.db");
-    await writeFile(path, stored);
+    await writeFile(path, await readRelease("0.1.0.db"));
     const db = new DatabaseSync(path);
     db.prepare("update mailboxes set doc = json_set(doc, '$.receive.port', ?, '$.deliver.url', ?)").run(
       mail.imapPort,

@@ -4,18 +4,24 @@ import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect } from "amqplib";
+import { PASSWORD } from "./bodies.ts";
 import { clusterEnv } from "./cluster-rig.ts";
 import { type AlertCase, alertErrors, type Recording } from "./deploy/alerts.ts";
 import { documentsOf, type Manifest } from "./deploy/manifests.ts";
+import { readRelease, readReleasedTasks, RELEASED_KEY, RELEASED_SECRET } from "./deploy/releases.ts";
 import { mountVolume } from "./deploy/volume.ts";
+import { startEndpoint } from "./servers/endpoint.ts";
+import { startImapServer } from "./servers/imap/server.ts";
+import { message } from "./servers/mail.ts";
 import { freePorts } from "./servers/ports.ts";
 import { type Program, removeFolder, startProgram, temporaryFolder } from "./servers/program.ts";
 import { isInstalled, redisOrSkip } from "./servers/provide.ts";
 import { type RabbitMq, startRabbitMq } from "./servers/rabbitmq.ts";
-import { redisAnswers, redisCommand } from "./servers/redis.ts";
+import { type Redis, redisAnswers, redisCommand, startRedis } from "./servers/redis.ts";
 import { PROMTOOL, unpackedOrSkip } from "./servers/unpack.ts";
 import { eventually } from "./servers/waiting.ts";
 import { type Service, startService } from "./service.ts";
+import { status, subjects } from "./stories/scene.ts";
 
 /** The pod of a component's StatefulSet, and its first container. */
 function podOf(component: string) {
@@ -68,8 +74,8 @@ describe("a pod with a volume lives again after it was killed", () => {
       mountPolicy = next;
       await broker.start();
       await withChannel(broker, async (channel) => {
-        const message = await channel.get("kept");
-        assert.equal(message && message.content.toString(), "still here");
+        const kept = await channel.get("kept");
+        assert.equal(kept && kept.content.toString(), "still here");
       });
     }
     assert.deepEqual(cookieModes, ["660", "400", "660"]);
@@ -105,6 +111,67 @@ describe("a pod with a volume lives again after it was killed", () => {
     }
   });
 });
+
+describe("Redis and RabbitMQ of 0.1.0", () => {
+  test("nodes of this version go on with its passwords, deliveries, tasks and sendings", async (t) => {
+    const broker = sharedRabbit;
+    if (!broker || !(await isInstalled("redis"))) return t.skip("no rabbitmq or no redis");
+    const dir = await temporaryFolder("release");
+    await writeFile(join(dir, "dump.rdb"), await readRelease("0.1.0.rdb"));
+    const [redis, mail, endpoint] = await Promise.all([
+      startRedis({ appendOnly: false, settings: { dir } }),
+      startImapServer(),
+      startEndpoint({ secret: RELEASED_SECRET }),
+    ]);
+    const nodes: Service[] = [];
+    t.after(async () => {
+      for (const node of nodes) await node.end();
+      await redis.remove();
+      await mail.stop();
+      await endpoint.stop();
+      await removeFolder(dir);
+    });
+    for (const id of ["delivered", "retrying"]) {
+      await mail.addUser(id, PASSWORD);
+      const [field = "", doc = ""] = await findDocument(redis, `release::{${id}}:mailbox`);
+      const moved = JSON.parse(doc);
+      moved.receive.port = mail.imapPort;
+      moved.deliver.url = `${endpoint.url}upgraded`;
+      await redis.command("HSET", `release::{${id}}:mailbox`, field, JSON.stringify(moved));
+    }
+    const names = { REDIS_PREFIX: "release:", RABBITMQ_EXCHANGE: "release", RABBITMQ_QUEUE: "release.tasks" };
+    const env = { ENCRYPTION_KEYS: RELEASED_KEY, REDIS_URL: redis.url, RABBITMQ_URL: broker.url, ...names };
+    const api = await startService({ ...env, NODE_NAME: "api-0" });
+    nodes.push(api, await startService({ ...env, NODE_NAME: "worker-0" }, undefined, "worker"));
+    await withChannel(broker, async (channel) => {
+      for (const { queue, payload, properties } of await readReleasedTasks("0.1.0")) {
+        const { type, timestamp, message_id: messageId, headers, content_type: contentType } = properties;
+        const how = { type, timestamp, messageId, headers, contentType, persistent: true };
+        channel.publish("release", queue, Buffer.from(payload), how);
+      }
+      await channel.waitForConfirms();
+    });
+    const arrived = () => subjects(endpoint);
+    await api.until("what waited", () => ["retrying 1", "retrying 2"].every((one) => arrived().includes(one)));
+    await status(api, "delivered", "listening");
+    await mail.append("delivered", "INBOX", message({ subject: "after the upgrade", text: "new" }));
+    await api.until("new mail", () => arrived().includes("after the upgrade"));
+    assert.equal(arrived().includes("delivered 1"), false);
+    const { body } = await api.call("GET", "/api/v1/parked");
+    assert.deepEqual(body.items, []);
+    const sending = { to: ["bob@example.net"], subject: "another", text: "another" };
+    const key = { "idempotency-key": "order-1" };
+    const repeated = await api.call("POST", "/api/v1/mailboxes/delivered/messages", sending, key);
+    assert.equal(repeated.body.code, "key_reused", "the key of 0.1.0 is known");
+  });
+});
+
+/** The field of a hash that holds JSON, and its value. */
+async function findDocument(redis: Redis, key: string): Promise<string[]> {
+  const all = (await redis.command("HGETALL", key)) as string[];
+  const at = all.findIndex((value, n) => n % 2 === 1 && value.startsWith("{"));
+  return [all[at - 1] ?? "", all[at] ?? ""];
+}
 
 describe("a node says whether it can do its work", () => {
   test("with a wrong password it is not ready until RabbitMQ accepts it; later it is, and RabbitMQ may be away", async (t) => {

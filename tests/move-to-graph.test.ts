@@ -15,6 +15,8 @@ import { type Service, TOKEN } from "./service.ts";
 import { nodeBeside, status, subjects } from "./stories/scene.ts";
 
 const COMMAND = fileURLToPath(new URL("../api/cli/cli.ts", import.meta.url));
+/** Exchange Web Services recognise 200 messages of a folder by their ids. */
+const MORE_THAN_REMEMBERED = 240;
 const EXCHANGE_TYPE = "3490BD45-4F4D-4613-AA06-454546F3342A";
 const RUNTIME = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
 
@@ -121,6 +123,29 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
     assert.deepEqual([back.status, /no way back/.test(back.body.detail)], [409, true]);
     await exchange.start();
     exchange.faults.clear();
+  });
+
+  test("also when Exchange no longer knows all ids, and the service is killed while Graph reads the folder", async () => {
+    const mirror = await mailboxOf("eve");
+    const earlier = Array.from({ length: MORE_THAN_REMEMBERED }, (_, n) => `eve ${String(n).padStart(3, "0")}`);
+    for (const subject of earlier) await mirror.append("inbox", letter(subject));
+    await arrived(...earlier);
+    assert.equal((await move("eve", { application: "contoso" })).body.moved, true);
+    const meanwhile = ["eve a", "eve b", "eve c"];
+    for (const subject of meanwhile) {
+      await mirror.append("inbox", letter(subject));
+      await service.kill();
+      await service.start();
+    }
+    await arrived(...meanwhile);
+    await status(service, "eve", "polling");
+    // What Exchange forgot comes once more, and is recognised by its content.
+    await service.until("all to be settled", async () => {
+      const { ready, delayed, running } = (await service.call("GET", "/api/v1/diagnostics")).body.tasks;
+      const isKnown = service.facts.some((fact) => fact.kind === "mail.duplicate" && fact["mailbox"] === "eve");
+      return isKnown && ready + delayed + running === 0;
+    });
+    assert.deepEqual(ofMailbox("eve"), [...earlier, ...meanwhile].toSorted());
   });
 
   test("and back, as long as Graph has handed over nothing", async () => {

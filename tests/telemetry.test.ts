@@ -180,6 +180,7 @@ describe("a subscriber of facts that throws", () => {
 describe("metrics", () => {
   const empty: StoreCounts = { mailboxes: { byStatus: {} }, deliveries: {} };
   const sources: MetricSources = {
+    ping: async () => undefined,
     store: async () => empty,
     tasks: async () => ({}),
     node: () => ({ connections: { open: 0 } }),
@@ -251,6 +252,25 @@ describe("metrics", () => {
     assert.ok(second.includes('mailboxes{status="listening"} 3') && !second.includes('status="paused"'));
   });
 
+  test("show the last figures while counting takes long, and count once at a time", async () => {
+    let counted = 0;
+    const slow = Promise.withResolvers<void>();
+    const measured = metrics({
+      ...sources,
+      async tasks() {
+        counted += 1;
+        if (counted > 1) await slow.promise;
+        return { ready: counted };
+      },
+    });
+    assert.match(await measured.render(), /tasks\{state="ready"\} 1/);
+    for (const _ of [2, 3]) assert.match(await measured.render(), /tasks\{state="ready"\} 1/);
+    assert.equal(counted, 2);
+    slow.resolve();
+    await measured.render();
+    assert.match(await measured.render(), /tasks\{state="ready"\} 3/);
+  });
+
   test("remember the longest wait of a task for a minute", () => {
     let now = 1_000_000;
     const waits = recentWaits(() => now);
@@ -276,8 +296,10 @@ describe("metrics", () => {
     let away = false;
     const measured = metrics({
       ...sources,
-      async store() {
+      async ping() {
         if (away) throw new Error("Redis is away");
+      },
+      async store() {
         return { ...empty, mailboxes: { byStatus: { listening: 3 }, enabled: 3 } };
       },
     });
@@ -294,7 +316,7 @@ describe("metrics", () => {
 
   test("do not wait for a store and a queue that hang", async () => {
     const never = new Promise<never>(() => undefined);
-    const text = await metrics({ ...sources, store: () => never, tasks: () => never }).render();
+    const text = await metrics({ ...sources, ping: () => never, store: () => never, tasks: () => never }).render();
     for (const line of ["store_up 0", "queue_up 0", "ready 1", "connections_open 0"])
       assert.ok(text.includes(`email_listener_${line}\n`), line);
     assert.doesNotMatch(text, /email_listener_(tasks|task_wait_seconds|spool_bytes)(\{| \d)/);

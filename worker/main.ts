@@ -45,6 +45,7 @@ async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
   const work = worker({ ...node, store: node.served, tasks: queue, emit, watched: new Map(), concurrency });
   const cluster = await joinCluster({ ...node, redis }, { role: "worker", capacity: 0, mailboxes: () => 0 });
   const measured = metrics({
+    ping: store.ping,
     store: async () => ({ mailboxes: { byStatus: {} }, deliveries: await store.deliveries.getCounts() }),
     tasks: async () => (await getTaskDepth(queue)).tasks,
     node: () => ({

@@ -26,6 +26,7 @@ export const addressCheck: Check = {
     const addresses = call.address === undefined ? PUBLIC_URL : [call.address];
     if (addresses.length === 0)
       return notRun("PUBLIC_URL is not set, so it is not known how others reach the service", giveAddress(call));
+    // Without the store nobody knows the CRMs. The address can be tried all the same.
     const crmHosts = await call.survey().then(
       ({ origins }) => origins.filter(({ crm }) => crm).map(({ origin }) => new URL(origin).hostname),
       () => [],

@@ -9,7 +9,7 @@ import type { Sending } from "../../shared/contract/sending.ts";
 import { deliveryId, fingerprint } from "../../shared/mail/fingerprint.ts";
 import { clock, sleep } from "../../shared/time.ts";
 import { acceptMessage } from "../outgoing.ts";
-import { type Check, type CheckCall, failedBy, type Finding, notRun } from "./check.ts";
+import { type Check, type CheckCall, type Finding, notRun } from "./check.ts";
 
 /** `ms` is the time since the step before. */
 type Step = { name: "accepted" | "sent" | "seen" | "delivered"; ms: number };
@@ -127,17 +127,20 @@ async function findChanged(
   for (const item of items.filter(({ id, ref }) => !looked.has(id) && ref.size < MAX_LOOK_BYTES)) {
     if (looked.size >= MAX_LOOKS) return undefined;
     looked.add(item.id);
-    // A mail that was deleted after its delivery cannot be looked into.
-    const raw = await deps.mail.fetchRaw(item.ref, mailbox, signal).catch(() => undefined);
+    const raw = await deps.mail.fetchRaw(item.ref, mailbox, signal).catch(undefinedIfGone);
     if (raw && Buffer.from(raw).includes(mark)) return item;
   }
   return undefined;
 }
 
+/** A mail that was deleted after its delivery cannot be looked into. */
+function undefinedIfGone(error: unknown): undefined {
+  if (asProblem(error).code !== "gone") throw error;
+}
+
 /** Why the mail was not seen, as far as the mailbox's history knows. */
 async function lost({ call: { deps }, mailbox, startedAt }: Journey): Promise<Finding> {
-  const recent = await deps.store.facts.recent(mailbox.id, 50).catch((error: unknown) => failedBy(asProblem(error)));
-  const facts = Array.isArray(recent) ? recent.filter(({ at }) => at >= startedAt) : [];
+  const facts = (await deps.store.facts.recent(mailbox.id, 50)).filter(({ at }) => at >= startedAt);
   const filtered = facts.find((fact) => fact.kind === "mail.filtered" || fact.kind === "mail.skipped");
   const why = filtered ? `; a mail was left out meanwhile (${filtered.kind})` : "";
   return {

@@ -151,7 +151,7 @@ function coerceNumbers(schema: v.GenericSchema, query: Record<string, string>): 
   return Object.fromEntries(
     Object.entries(query).map(([name, text]) => [
       name,
-      /^\d{1,15}(\.\d{1,6})?$/.test(text) && wantsNumber(schema, name) ? Number(text) : text,
+      /^\d{1,15}(\.\d{1,20})?(e[+-]?\d{1,2})?$/i.test(text) && wantsNumber(schema, name) ? Number(text) : text,
     ]),
   );
 }

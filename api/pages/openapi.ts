@@ -195,12 +195,18 @@ function toJson(schema: v.GenericSchema, config: ConversionConfig): JsonObject {
     typeMode: "input",
     ...config,
     overrideAction: ({ valibotAction, jsonSchema }) => {
+      if (valibotAction.type !== "regex" || !("requirement" in valibotAction)) return undefined;
+      if (!(valibotAction.requirement instanceof RegExp)) return undefined;
+      const pattern = portablePattern(valibotAction.requirement);
       // Two patterns in one pipe: JSON Schema has room for one, so the others go into allOf.
-      if (valibotAction.type !== "regex" || jsonSchema.pattern === undefined) return undefined;
-      if (!("requirement" in valibotAction) || !(valibotAction.requirement instanceof RegExp)) return undefined;
-      const extra = { pattern: valibotAction.requirement.source };
-      return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), extra] };
+      if (jsonSchema.pattern === valibotAction.requirement.source) return { ...jsonSchema, pattern };
+      return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), { pattern }] };
     },
   });
   return rest;
+}
+
+/** The pattern without what other regular expressions than those of JavaScript do not know. */
+function portablePattern({ source }: RegExp): string {
+  return source.replaceAll("\\0", "\\x00").replaceAll("\\p{Cc}", "\\x00-\\x1f\\x7f-\\x9f");
 }

@@ -5,6 +5,7 @@
 import * as v from "valibot";
 import { LIFECYCLE_PATH, NOTIFICATION_PATH } from "../../shared/mail/graph/notifications/push.ts";
 import type { Hint } from "../../shared/mail/graph/notifications/hints.ts";
+import type { ProblemCode } from "../../shared/contract/problem.ts";
 import type { ApiDeps } from "../deps.ts";
 import { readJson } from "../http/body.ts";
 import { parseInput, route, type Route, type RouteRequest } from "../http/route.ts";
@@ -42,18 +43,17 @@ export function graphNotificationRoutes({ graphHints }: Pick<ApiDeps, "graphHint
         if (hint !== undefined) graphHints.give(id, hint);
       return new Response(null, { status: 202 });
     };
-  const common = { method: "post", tag: "Microsoft Graph", scope: "public", responses: ANSWERS } as const;
+  const problems: ProblemCode[] = ["invalid", "malformed", "media_type", "too_large", "timeout"];
+  const common = { method: "post", tag: "Microsoft Graph", scope: "public", responses: ANSWERS, problems } as const;
   return [
     route({
       ...common,
-      problems: [],
       path: `${NOTIFICATION_PATH}/{mailbox}`,
       summary: "Notifications of new mail, from Microsoft Graph",
       handle: take(() => "changed"),
     }),
     route({
       ...common,
-      problems: [],
       path: `${LIFECYCLE_PATH}/{mailbox}`,
       summary: "Notifications about a subscription, from Microsoft Graph",
       handle: take((event) => (event === undefined ? undefined : LIFECYCLE_HINTS[event])),

@@ -7,7 +7,7 @@ import { bracketUrl } from "./url.ts";
 export const HttpUrl = v.pipe(
   v.string(),
   v.maxLength(2048),
-  v.regex(/^https?:\/\//i, "must be an absolute URL that begins with http:// or https://"),
+  v.regex(/^https?:\/\/[^/?#\s]/i, "must be an absolute URL that begins with http:// or https://"),
   v.transform(bracketUrl),
   v.url("must be an absolute URL"),
 );

@@ -3,7 +3,7 @@
  * stays small.
  */
 import prometheus from "prom-client";
-import { withTimeout } from "../time.ts";
+import { clock, withTimeout } from "../time.ts";
 import type { Fact } from "./events.ts";
 
 type Counts = Record<string, number>;
@@ -31,6 +31,8 @@ type NodeCounts = {
 
 /** Where the figures come from. The store or the queue may be away, or hang. */
 export type MetricSources = {
+  /** Resolves when the store answers. */
+  ping: () => Promise<void>;
   store: () => Promise<StoreCounts>;
   /**
    * Tasks by state, null while they cannot be counted. `longestWaitSeconds` is the longest wait of the tasks that
@@ -50,6 +52,8 @@ export type Metrics = {
 
 /** How long a rendering waits for the store and the queue. Prometheus must get the rest of the metrics in any case. */
 const COUNT_MS = 700;
+/** If counting takes longer than that, the last figures are shown, but none that are older. */
+const KEPT_MS = 60_000;
 
 /** The metrics of this process. It asks the sources at each rendering, and takes less than a second. */
 export function metrics(sources: MetricSources): Metrics {
@@ -57,14 +61,17 @@ export function metrics(sources: MetricSources): Metrics {
   prometheus.collectDefaultMetrics({ register: registry });
   const counters = countersIn(registry);
   const gauges = gaugesIn(registry);
+  const countStore = keepRecent(sources.store);
+  const countTasks = keepRecent(sources.tasks);
   return {
     onFact(fact) {
       countFact(counters, fact);
     },
     async render() {
-      const [counts, tasks] = await Promise.all([inTime(sources.store), inTime(sources.tasks)]);
+      const [isUp, counts, tasks] = await Promise.all([answersInTime(sources.ping), countStore(), countTasks()]);
       setNodeGauges(gauges, sources.node(), tasks !== null);
-      setStoreGauges(gauges, counts);
+      gauges.store.set(Number(isUp));
+      setStoreGauges(gauges, isUp ? counts : null);
       setTaskGauges(gauges, tasks);
       return registry.metrics();
     },
@@ -72,9 +79,30 @@ export function metrics(sources: MetricSources): Metrics {
   };
 }
 
-/** Null when the source fails or is late: unknown figures are left out. */
-function inTime<T>(count: () => Promise<T | null>): Promise<T | null> {
-  return withTimeout(COUNT_MS, "Counting", count()).catch(() => null);
+function answersInTime(ping: () => Promise<void>): Promise<boolean> {
+  return withTimeout(COUNT_MS, "The store", ping()).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * Counts once at a time. Resolves with the figures if they come in time, else with the last ones, or with null when there
+ * are none, and when counting failed: unknown figures are left out.
+ */
+function keepRecent<T>(count: () => Promise<T | null>): () => Promise<T | null> {
+  let last: { figures: T | null; at: number } | undefined;
+  let running: Promise<void> | undefined;
+  const run = async () => {
+    const figures = await count().catch(() => null);
+    last = { figures, at: clock.monotonic() };
+    running = undefined;
+  };
+  return async () => {
+    running ??= run();
+    await withTimeout(COUNT_MS, "Counting", running).catch(() => undefined);
+    return last && clock.monotonic() - last.at < KEPT_MS ? last.figures : null;
+  };
 }
 
 const name = (what: string) => `email_listener_${what}`;
@@ -166,7 +194,6 @@ function setNodeGauges(
 
 /** A count that is unknown must not look as if it were current. */
 function setStoreGauges(gauges: Gauges, counts: StoreCounts | null): void {
-  gauges.store.set(Number(counts !== null));
   // Reset, so that a status which no mailbox has any more does not keep its last count.
   for (const gauge of [gauges.mailboxes, gauges.kept]) gauge.reset();
   const { mailboxes, deliveries = {}, size, applicationExpires } = counts ?? {};

@@ -150,8 +150,8 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
 
   return {
     description: `rabbitmq ${addresses.map(({ redactedUrl: shown }) => shown).join(", ")}, queue ${queue} (${queueType})`,
-    trouble: () => publishing.trouble() ?? publishing.current()?.blocked ?? null,
-    state: () => ({ sending: toLink(publishing), taking: consuming ? toLink(consuming) : null }),
+    trouble: () => troubleOf(publishing),
+    state: () => ({ sending: toLink(publishing, troubleOf(publishing)), taking: consuming ? toLink(consuming) : null }),
     inspect: async () => inspect(await publishing.ready(READY_MS), queue),
     async ready(ms) {
       await publishing.ready(ms);
@@ -187,8 +187,13 @@ async function inspect({ session, blocked }: PublishChannel, queue: string): Pro
   return { version, blocked, waiting: messageCount, consumers: consumerCount };
 }
 
-function toLink(connection: RabbitConnection<unknown>): BrokerLink {
-  return { problem: connection.trouble(), wasUp: connection.wasUp() };
+function toLink(connection: RabbitConnection<unknown>, problem = connection.trouble()): BrokerLink {
+  return { problem, wasUp: connection.wasUp() };
+}
+
+/** A broker with an alarm is connected, and accepts nothing. */
+function troubleOf(publishing: RabbitConnection<PublishChannel>): Problem | null {
+  return publishing.trouble() ?? publishing.current()?.blocked ?? null;
 }
 
 /** A new message for a task, or for JSON that this version cannot read. */
