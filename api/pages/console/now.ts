@@ -4,7 +4,7 @@ import type { NodeDescription } from "../../../shared/nodes/heartbeats.ts";
 import { type Html, inlineMarkdown } from "../html.ts";
 import { queryOf, table } from "./parts.ts";
 import { toneMark, type ShownState, type Tone } from "./states.ts";
-import { countOf, foreign, relativeTime, spanOf } from "./words.ts";
+import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
 
 /** A row of the work list. `tone` bad: a person is needed; warn: the service goes on by itself. `path` leads to what has it. */
 export type Cause = {
@@ -100,7 +100,7 @@ function numbers(view: Survey): Html {
     <li><b>${listeningCount(view).toLocaleString("en")}</b>listened to, of ${total.toLocaleString("en")}</li>
     <li><b>${rate}</b>delivered per minute (last 10 min)</li>
     <li>
-      <b>${latencyP95 === null ? "none" : spanOf(latencyP95)}</b>
+      <b>${latencyP95 === null ? "none" : durationOf(latencyP95)}</b>
       ${latencyP95 === null ? "delivered in the last hour" : "from server to endpoint (95 of 100, last hour)"}
     </li>
     <li>

@@ -4,7 +4,7 @@ import type { Fact } from "../../../shared/telemetry/events.ts";
 import type { Html } from "../html.ts";
 import { table } from "./parts.ts";
 import { toneMark, type Tone } from "./states.ts";
-import { countOf, foreign, relativeTime, spanOf } from "./words.ts";
+import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
 
 /** `count` facts in a row that say the same; `first` is the oldest of them. */
 type Row = { tone: Tone; kind: string; text: string; at: string; first: string; count: number };
@@ -67,7 +67,7 @@ function describe(fact: Fact): [Tone, string] {
 function describeMail(fact: Fact): [Tone, string] {
   switch (fact.kind) {
     case "mail.delivered":
-      return ["good", `Delivered ${spanOf(fact.ms)} after its arrival, attempt ${fact.attempts}.`];
+      return ["good", `Delivered ${durationOf(fact.ms)} after its arrival, attempt ${fact.attempts}.`];
     case "mail.retrying":
       return ["warn", `Waits for another attempt: ${fact.reason}`];
     case "mail.parked":

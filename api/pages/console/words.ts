@@ -32,6 +32,11 @@ export function spanOf(ms: number): string {
   return `${Math.round(ms / DAY)} days`;
 }
 
+/** How long something took: "32 ms", "5 s". */
+export function durationOf(ms: number): string {
+  return ms < SECOND ? `${Math.round(ms)} ms` : spanOf(ms);
+}
+
 /** "1 mailbox", "4,812 mailboxes". */
 export function countOf(count: number, one: string, many = `${one}s`): string {
   return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
