@@ -91,12 +91,15 @@ describe("backup and restore of the embedded store", () => {
     // As the message says, and as after the loss of a disk.
     await rename(join(dataDir, "email-listener.db"), join(folder, "newer"));
     assert.match(command(dataDir, ["restore", file], otherKey).output, /key "local"/);
+    // A killed process leaves its log, which belongs to the other file.
+    await writeFile(join(dataDir, "email-listener.db-wal"), "a log");
     const restored = command(dataDir, ["restore", file]);
     assert.equal(restored.code, 0, restored.output);
     const left = (await readdir(dataDir)).filter(
       (name) => !/^(encryption-key|email-listener\.db(\.lock)?)$/.test(name),
     );
-    assert.deepEqual(left, []);
+    assert.equal(left.length, 1);
+    assert.match(left[0] ?? "", /^email-listener\.db\.replaced-.*-wal$/);
     await service.start();
     await status(service, "kept", "listening");
     const count = endpoint.received.length;

@@ -230,6 +230,7 @@ type BrowserTest = { skip(message?: string): void };
 async function inBrowser(t: BrowserTest, work: (page: Page) => Promise<void>, options: BrowserContextOptions = {}) {
   if (!chromium) return t.skip("no chromium");
   const context = await chromium.browser.newContext({ baseURL: stage.service.url, ...options });
+  context.setDefaultTimeout(120_000);
   const wrong: string[] = [];
   context.on("request", (request) => {
     if (new URL(request.url()).origin !== stage.service.url) wrong.push(`request to ${request.url()}`);
@@ -253,10 +254,16 @@ async function inBrowser(t: BrowserTest, work: (page: Page) => Promise<void>, op
   }
 }
 
-/** What axe finds on the page, in short. The policy of the page does not bind the debugger that runs it. */
-async function findings(page: Page): Promise<string[]> {
+/**
+ * What axe finds on the page, in short; with `rules` by these alone. The policy of the page does not bind the debugger that
+ * runs it.
+ */
+async function findings(page: Page, rules?: string[]): Promise<string[]> {
   await page.evaluate(axe.source);
-  const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
+  const { violations } = await page.evaluate(
+    (only) => (globalThis as unknown as { axe: typeof axe }).axe.run(only ? { runOnly: only } : {}),
+    rules,
+  );
   return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${page.url()} ${id}: ${html.slice(0, 200)}`));
 }
 
@@ -295,14 +302,16 @@ async function pagesToLookAt(): Promise<string[]> {
 }
 
 describe("in a browser", () => {
-  test("no page has a finding of axe, light or dark, or is wider than a phone", (t) =>
+  test("no page has a finding of axe, light, dark or in forced colours, or is wider than a phone", (t) =>
     inBrowser(t, async (page) => {
       for (const path of await pagesToLookAt()) {
         await page.goto(path);
-        for (const colorScheme of ["light", "dark"] as const) {
-          await page.emulateMedia({ colorScheme });
-          assert.deepEqual(await findings(page), []);
+        assert.deepEqual(await findings(page), []);
+        for (const media of [{ colorScheme: "dark" }, { colorScheme: "light", forcedColors: "active" }] as const) {
+          await page.emulateMedia(media);
+          assert.deepEqual(await findings(page, ["color-contrast"]), []);
         }
+        await page.emulateMedia({ forcedColors: "none" });
         await page.setViewportSize({ width: 320, height: 640 });
         assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 320, path);
         await page.setViewportSize({ width: 1200, height: 900 });

@@ -89,8 +89,11 @@ export async function consolePage(frame: Frame, content: PageContent): Promise<R
           ${content.body}
         </main>
         <footer>
-          Email Listener ${frame.version} · <a href="${base}/docs">API reference</a> ·
-          <a href="${base}/openapi.json">OpenAPI</a>
+          <p>
+            Email Listener ${frame.version} · <a href="${base}/docs">API reference</a> ·
+            <a href="${base}/openapi.json">OpenAPI</a>
+          </p>
+          ${actor && !frame.isOpen ? logOutForm(base, actor) : ""}
         </footer>
       </body>
     </html>`;
@@ -111,7 +114,7 @@ async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200 }
   });
 }
 
-function topOf({ base, path, query, actor, isOpen }: Frame): Html {
+function topOf({ base, path, query }: Frame): Html {
   const isHere = (target: string) => path === target || (target !== "/" && path.startsWith(`${target}/`));
   const wanted = path === "/search" ? (new URLSearchParams(query).get("q") ?? "") : "";
   return html`<header class="top">
@@ -127,14 +130,13 @@ function topOf({ base, path, query, actor, isOpen }: Frame): Html {
       <input id="q" name="q" type="search" value="${wanted}" placeholder="Address, Message-ID, subject, id, host" />
       <button>Search</button>
     </form>
-    ${
-      isOpen
-        ? ""
-        : html`<form class="plain" method="post" action="${base}/logout">
-            <button title="Logged in with the token ${actor?.name ?? ""}">Log out</button>
-          </form>`
-    }
   </header>`;
+}
+
+function logOutForm(base: string, { name }: Actor): Html {
+  return html`<form class="buttons" method="post" action="${base}/logout">
+    <span>Logged in with the token ${name}.</span> <button>Log out</button>
+  </form>`;
 }
 
 function stripsOf({ isOpen }: Frame, actor: Actor): Html {

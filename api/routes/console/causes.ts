@@ -19,7 +19,7 @@ export const TROUBLED: ReadonlySet<ShownState> = new Set([
 /** One row for the mailboxes of one server with one problem. All of them are in trouble. */
 export function mailboxCauses(mailboxes: readonly ShownMailbox[]): Cause[] {
   const groups = Map.groupBy(mailboxes, (one) => `${one.shown}|${one.problem?.code ?? ""}|${placeOf(one)}`);
-  return [...groups.values()].flatMap(mailboxCause).toSorted(byWeight);
+  return [...groups.values()].flatMap(mailboxCause);
 }
 
 function placeOf({ mailbox, problem }: ShownMailbox): string {
@@ -127,8 +127,8 @@ const NODE_CAUSE: Cause = {
   since: null,
   cause: "",
   fix: "",
-  path: "/readyz",
-  link: "Show the checks",
+  path: "/diagnostics",
+  link: "Run the checks",
 };
 
 function oldest(times: (string | null)[]): string | null {
@@ -137,6 +137,7 @@ function oldest(times: (string | null)[]): string | null {
 
 const WEIGHTS: Record<Tone, number> = { bad: 0, off: 1, warn: 2, good: 3 };
 
-function byWeight(a: Cause, b: Cause): number {
+/** What needs a person comes first. */
+export function byWeight(a: Cause, b: Cause): number {
   return WEIGHTS[a.tone] - WEIGHTS[b.tone];
 }

@@ -22,6 +22,8 @@ const MAX_FOUND = 10;
 /** Of the stored messages that wait or are parked, so many are read, for so long. */
 const MAX_LETTERS = 300;
 const LETTERS_MS = 2_000;
+/** To read a header the whole message is decrypted, so large ones are left out. */
+const MAX_LETTER_BYTES = 5_000_000;
 /** As many mailboxes are asked for their filtered and their sent messages. */
 const MAX_ASKED = 100;
 const MAX_FACTS = 200;
@@ -109,6 +111,7 @@ async function findLetters({ store }: ScopedDeps, q: string): Promise<Letters> {
   let count = 0;
   for (const delivery of stored.slice(0, MAX_LETTERS)) {
     if (found.length === MAX_FOUND || clock.monotonic() > until) break;
+    if (delivery.ref.size > MAX_LETTER_BYTES) continue;
     const letter = await readLetter(store, delivery);
     count += 1;
     if (!letter) continue;

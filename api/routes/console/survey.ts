@@ -11,7 +11,7 @@ import {
 } from "../../pages/console/shown-mailbox.ts";
 import type { ShownState } from "../../pages/console/states.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
-import { deliveryCauses, mailboxCauses, nodeCauses, TROUBLED } from "./causes.ts";
+import { byWeight, deliveryCauses, mailboxCauses, nodeCauses, TROUBLED } from "./causes.ts";
 
 const SAMPLE = 200;
 const RATE_MINUTES = 10;
@@ -39,7 +39,7 @@ export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<
       ...nodeCauses(readiness, seesNodes ? deps.subscriptions.unserved() : 0),
       ...mailboxCauses(all.troubled),
       ...deliveryCauses(parked, tasks ?? 0),
-    ],
+    ].toSorted(byWeight),
     deliveredPerMinute: lately.total / RATE_MINUTES,
     latencyP95: percentile95(delivered.items.flatMap(latencyOf)),
     waiting: { count: retrying.total, oldest: oldestOf(retrying.items) },

@@ -82,10 +82,10 @@ export function restoreStore(copy: string, path: string, vault: Vault): Restored
       database.close();
     }
     syncToDisk(incoming);
-    const replaced = existsSync(path)
-      ? `${path}.replaced-${new Date(clock.now()).toISOString().replaceAll(":", "")}`
-      : null;
-    if (replaced !== null) renameSync(path, replaced);
+    const aside = `${path}.replaced-${new Date(clock.now()).toISOString().replaceAll(":", "")}`;
+    const replaced = existsSync(path) ? aside : null;
+    // SQLite would replay the log of another database into the copy. One is left where a killed process had the store.
+    for (const suffix of ["", "-wal", "-shm"]) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
     renameSync(incoming, path);
     syncToDisk(dirname(path));
     return { summary, replaced };
