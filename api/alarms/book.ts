@@ -72,7 +72,11 @@ export function recordLook(
     if (begunAt === null && alarm.begunAt !== null) notices.push(makeNotice("alarm.began", alarm, at, channels));
     return alarm;
   });
-  const missing = book.alarms.filter((alarm) => !seen.has(keyOf(alarm)));
+  // After a pause in which nobody looked, what is not seen may only not have come up again.
+  const paused = book.lookedAt !== null && now - Date.parse(book.lookedAt) >= patience.goneMs;
+  const missing = book.alarms
+    .filter((alarm) => !seen.has(keyOf(alarm)))
+    .map((alarm) => (paused ? { ...alarm, lastSeenAt: at } : alarm));
   const isGone = ({ lastSeenAt }: Alarm) => now - Date.parse(lastSeenAt) >= patience.goneMs;
   for (const alarm of missing.filter(isGone))
     if (alarm.begunAt !== null) notices.push(makeNotice("alarm.ended", alarm, at, channels));
