@@ -56,7 +56,7 @@ const VALID_MS = 30 * 60_000;
 const UNKNOWN = { address: "somebody@example.com", refreshToken: "unknown" };
 
 /**
- * Makes a link that is valid once, for 30 minutes. Throws `invalid` naming the field, and `config` without PUBLIC_URL.
+ * Makes a link that is valid once, for 30 minutes. Throws `invalid` naming the field, and `unavailable` without PUBLIC_URL.
  */
 export async function makeLink(
   deps: LinkDeps,
@@ -147,10 +147,10 @@ export function idOfLink(link: string): string {
   return createHash("sha256").update(link).digest("hex");
 }
 
-/** The service as people reach it. Throws `config` if no setting says where that is. */
+/** The service as people reach it. Throws `unavailable` if no setting says where that is. */
 export function publicBase({ PUBLIC_URL: [first], BASE_PATH }: Pick<Config, "PUBLIC_URL" | "BASE_PATH">): string {
   if (first === undefined)
-    throw new Problem("config", "PUBLIC_URL is not set, and providers send people back to it", {
+    throw new Problem("unavailable", "PUBLIC_URL is not set, and providers send people back to it", {
       fix: "Set PUBLIC_URL to the address under which people reach the service, such as https://mail.example.com.",
       retry: "never",
     });

@@ -27,7 +27,7 @@ export function consentRoutes(deps: ConsentRoutesDeps): Route[] {
         "`returnUrl` must be an http or https address that the service may post to (EGRESS_PRIVATE, EGRESS_PORTS).",
       body: ConsentInput,
       responses: { 201: { description: "The link", schema: ConsentLink } },
-      problems: ["config", "not_found"],
+      problems: ["unavailable", "not_found"],
       async handle({ body, caller, note, signal }) {
         const link = await makeLink(deps, body, { actor: caller.actor, signal: signal(LINK_TIMEOUT_MS) });
         note({ mailbox: link.mailbox });
