@@ -11,8 +11,8 @@ import { factStream } from "../shared/telemetry/events.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
 
-/** The paths that programs call. All others are pages of the console. */
-const OF_PROGRAMS = /^\/(api\/|graph\/|healthz|readyz|metrics|docs|openapi\.json)/;
+/** The paths that programs call. All others are for browsers, or for Graph alone. */
+const OF_PROGRAMS = /^\/(api\/|healthz|readyz|metrics|docs|openapi\.json)/;
 
 let node: ApiNode;
 let document: any;
