@@ -91,7 +91,7 @@ function localFix(call: CheckCall): string {
 function baseOf({ deps: { config } }: CheckCall, address: string): URL {
   const url = new URL(bracketUrl(address));
   const segments = config.CRM_ACCESS.flatMap((one) => (one.kind === "path" ? [`/${one.segment.reveal()}`] : []));
-  let path = url.pathname.replace(/\/api\/listeners.*$/i, "").replace(/\/+$/, "");
+  let path = url.pathname.replace(/\/api\/listeners.*$/i, "").replace(/(?<!\/)\/+$/, "");
   for (const segment of segments) if (path.endsWith(segment)) path = path.slice(0, -segment.length);
   return new URL(`${url.protocol}//${url.host}${path || config.BASE_PATH}/`);
 }

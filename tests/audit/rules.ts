@@ -11,8 +11,6 @@ export const ACCEPTED_LICENCES: ReadonlySet<string> = new Set([
   "ISC",
   "MIT",
   "MIT-0",
-  // It asks to publish changes of its own files. Only the tests use such a package (axe-core), unchanged.
-  "MPL-2.0",
   "Python-2.0",
   "Unlicense",
 ]);

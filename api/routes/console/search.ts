@@ -128,7 +128,7 @@ const NOWHERE: Elsewhere = { sendings: [], leftOut: [] };
 async function findElsewhere(deps: ScopedDeps, q: string): Promise<Elsewhere> {
   const { outbox, facts } = deps.store;
   const sending = q.startsWith("snd_") ? await outbox.get(q) : undefined;
-  if (sending || !/^<?[^\s<>]+@[^\s<>]+>?$/.test(q)) return { ...NOWHERE, sendings: sending ? [sending] : [] };
+  if (sending || !/^<?[^\s<>@]+@[^\s<>]+>?$/.test(q)) return { ...NOWHERE, sendings: sending ? [sending] : [] };
   const messageId = `<${q.replace(/^<|>$/g, "")}>`;
   const found: Elsewhere = { sendings: [], leftOut: [] };
   let asked = 0;
