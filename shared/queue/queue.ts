@@ -16,8 +16,8 @@ export interface TaskSender {
 }
 
 /**
- * The task was not started, because enough tasks wait for the same answer already. The queue gives it out again at
- * `at`, and counts no try.
+ * The task was not started, because enough tasks wait for the same answer already, or because its endpoint is paused.
+ * The queue gives it out again at `at`, and counts no try.
  */
 export type Later = { kind: "later"; at: Date };
 

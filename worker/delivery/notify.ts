@@ -2,6 +2,7 @@
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import { type MessageSent, type Sending, toSendingView } from "../../shared/contract/sending.ts";
 import type { NotifyTask, TaskOutcome } from "../../shared/contract/task.ts";
+import type { Later } from "../../shared/queue/queue.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import type { Backoff } from "../../shared/time.ts";
@@ -30,7 +31,7 @@ export async function notify(
   task: NotifyTask,
   tries: number,
   signal: AbortSignal,
-): Promise<TaskOutcome> {
+): Promise<TaskOutcome | Later> {
   const { outbox, mailboxes } = deps.store;
   const [found, sending] = [await mailboxes.get(task.mailbox), await outbox.get(task.sending)];
   if (!found || !sending || found.mailbox.endpointGone || found.mailbox.deliver.dialect !== "webhook")
@@ -39,7 +40,8 @@ export async function notify(
   const { endpoint: destination } = deps.getDestinations(mailbox);
   const target = { url: mailbox.deliver.url, destination, owner: mailbox.id };
   const permit = await deps.circuitBreakers.acquire(target, signal);
-  if (permit.kind === "rest") return { kind: "again", task, at: permit.until };
+  // A pause is no attempt, else it would lengthen the waits between the attempts.
+  if (permit.kind === "rest") return { kind: "later", at: permit.until };
   let outcome: PostOutcome | undefined;
   try {
     outcome = await deps.post(notificationRequest(mailbox, sending, task), signal);
