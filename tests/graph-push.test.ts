@@ -103,24 +103,38 @@ describe("a mailbox of which Graph notifies", { timeout: 240_000 }, () => {
 });
 
 describe("a mailbox of which Graph cannot notify", { timeout: 120_000 }, () => {
-  test("is polled, and a fact says why", async () => {
-    const env = { FOLDER_POLL_SECONDS: "0.4", PUBLIC_URL: "http://127.0.0.1:9" };
-    const [server, endpoint, service] = await Promise.all([startGraphServer(), startEndpoint(), startService(env)]);
-    try {
-      await server.addUser(ANN);
-      await register(service, graphBody(server, ANN, { id: "ann", deliver: toEndpoint(endpoint) } as object));
-      const fact = await service.until("the fact", () =>
-        service.facts.find(({ kind }) => kind === "mailbox.push_refused"),
-      );
-      assert.match(JSON.stringify(fact["failure"]), /cannot send notifications to http:\/\/127\.0\.0\.1:9/);
-      await status(service, "ann", "polling");
-      await put(server, "polled");
-      await endpoint.waitFor(1);
-    } finally {
-      await service.end();
-      await Promise.all([server.stop(), endpoint.stop()]);
-    }
-  });
+  const refusals: [string, (server: GraphServer) => void, RegExp][] = [
+    ["an address that it cannot reach", () => undefined, /cannot send notifications to http:\/\/127\.0\.0\.1:9/],
+    [
+      "a subscription that it does not find",
+      ({ faults }) => faults.always("createSubscription", { status: 404, code: "ResourceNotFound" }),
+      /no user of this name/,
+    ],
+  ];
+  for (const [what, refuse, words] of refusals)
+    test(`${what}: it is polled, a fact says why, and Graph is seldom asked again`, async () => {
+      const env = { FOLDER_POLL_SECONDS: "0.4", PUBLIC_URL: "http://127.0.0.1:9" };
+      const [server, endpoint, service] = await Promise.all([startGraphServer(), startEndpoint(), startService(env)]);
+      try {
+        await server.addUser(ANN);
+        refuse(server);
+        await register(service, graphBody(server, ANN, { id: "ann", deliver: toEndpoint(endpoint) } as object));
+        const fact = await service.until("the fact", () =>
+          service.facts.find(({ kind }) => kind === "mailbox.push_refused"),
+        );
+        assert.match(JSON.stringify(fact["failure"]), words);
+        await status(service, "ann", "polling");
+        for (const subject of ["first", "second", "third"]) {
+          await put(server, subject);
+          await service.until(subject, () => subjects(endpoint).includes(subject));
+        }
+        const asked = server.requests.filter(({ operation }) => operation === "createSubscription");
+        assert.ok(asked.length <= 10, `${asked.length} requests for a subscription`);
+      } finally {
+        await service.end();
+        await Promise.all([server.stop(), endpoint.stop()]);
+      }
+    });
 });
 
 describe("notifications and two nodes", { timeout: 120_000 }, () => {

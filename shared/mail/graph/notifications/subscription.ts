@@ -27,7 +27,7 @@ export type SubscriptionWish = {
 
 /** Graph allows seven days. A subscription that nobody wants any more ends within a day, and needs no request for that. */
 const LIFE_MS = 24 * 3_600_000;
-/** One that another node has just made is used as it is, until half of this is left. */
+/** One that an earlier watch has left is used as it is while more than this is left of its life. */
 const MIN_LEFT_MS = LIFE_MS / 4;
 
 const Subscription = v.object({ id: v.string(), expirationDateTime: v.string(), notificationUrl: v.string() });
@@ -74,10 +74,12 @@ async function subscribeAndRenew(wish: SubscriptionWish, turns: Turns, signal: A
       const leftMs = Date.parse(expirationDateTime) - clock.now();
       const how = await turns.due.wait(Math.max(0, jitter(leftMs / 2)), signal);
       if (how === "aborted" || turns.isRemoved()) return null;
-      expirationDateTime = await renew(wish.session, id, signal);
+      const renewed = await renew(wish.session, id, signal);
+      if (renewed === undefined) return null;
+      expirationDateTime = renewed;
     }
   } catch (error) {
-    return error instanceof GraphRefusal && error.status === 404 ? null : asProblem(error);
+    return asProblem(error);
   }
 }
 
@@ -94,18 +96,24 @@ async function subscribe({ session, address, resource }: SubscriptionWish, signa
     const present = await session.get("Reading the subscription", `subscriptions/${id}`, Subscription, signal);
     if (present.notificationUrl !== address.notificationUrl) throw takenProblem();
     if (Date.parse(present.expirationDateTime) - clock.now() > MIN_LEFT_MS) return present;
-    return { ...present, expirationDateTime: await renew(session, id, signal) };
+    const renewed = await renew(session, id, signal);
+    if (renewed === undefined) throw new Problem("unavailable", "The subscription at Microsoft Graph has just ended");
+    return { ...present, expirationDateTime: renewed };
   }
 }
 
-async function renew(session: GraphSession, id: string, signal: AbortSignal): Promise<string> {
+/** The new end. Undefined if Graph has no such subscription any more. */
+async function renew(session: GraphSession, id: string, signal: AbortSignal): Promise<string | undefined> {
   const expirationDateTime = inLife();
   const path = `subscriptions/${encodeURIComponent(id)}`;
-  await session.change(
-    { what: "Renewing the subscription", method: "PATCH", path, body: { expirationDateTime } },
-    signal,
-  );
-  return expirationDateTime;
+  const order = { what: "Renewing the subscription", method: "PATCH", path, body: { expirationDateTime } } as const;
+  try {
+    await session.change(order, signal);
+    return expirationDateTime;
+  } catch (error) {
+    if (error instanceof GraphRefusal && error.status === 404) return undefined;
+    throw error;
+  }
 }
 
 function getExistingId({ evidence }: Problem): string | undefined {

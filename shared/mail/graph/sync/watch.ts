@@ -6,7 +6,6 @@
 import { graphRootOf } from "../../../contract/graph.ts";
 import type { Arrival } from "../../../contract/message.ts";
 import type { Problem } from "../../../contract/problem.ts";
-import { asProblem } from "../../../contract/problem.ts";
 import { clock, jitter } from "../../../time.ts";
 import { pollLoop } from "../../poll-loop.ts";
 import { type News, newsOf } from "../notifications/news.ts";
@@ -82,7 +81,7 @@ async function subscribe(
     if (hearing.pushed !== (problem === null)) notifyConnected(context, problem === null);
     hearing.pushed = problem === null;
     if (problem && problem.message !== reported) {
-      const { code, message } = asProblem(problem);
+      const { code, message } = problem;
       emit?.({ kind: "mailbox.push_refused", mailbox: mailbox.id, failure: { code, cause: message } });
     }
     reported = problem?.message;
