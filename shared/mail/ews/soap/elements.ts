@@ -35,7 +35,11 @@ type OpenElement = XmlElement & { pieces: Buffer[]; decoder: Base64Decoder | nul
 const MIB = 1024 * 1024;
 /** The most that one element may hold beside its base64, and what an answer may have between the wanted elements. */
 const MAX_TEXT_BYTES = 32 * MIB;
-/** What an element costs in memory, however short it is. */
+/**
+ * The most elements inside one wanted element. The longest list that is asked for, 512 changes, has about 5,000. Each
+ * costs memory and time of the garbage collector, however short it is.
+ */
+const MAX_ELEMENTS = 10_000;
 const ELEMENT_BYTES = 1_000;
 const MAX_DEPTH = 100;
 /** So many bytes are read before other work has a turn, and so many elements cost as much time as an answer of IMAP. */
@@ -78,10 +82,15 @@ function elementBuilder(filter: ElementFilter, onElement: (element: XmlElement) 
   const open: OpenElement[] = [];
   const outside: string[] = [];
   const maxBase64 = maxContentBytes(filter.announced ?? 0);
-  let [size, base64Size, opened] = [0, 0, 0];
+  let [size, elements, base64Size, opened] = [0, 0, 0, 0];
   const countBytes = (bytes: number) => {
     size += bytes;
     if (size > MAX_TEXT_BYTES) throw excessProblem(`an element of over ${sizeText(MAX_TEXT_BYTES)}`);
+  };
+  const countElement = (attributes: Attributes) => {
+    elements++;
+    if (elements > MAX_ELEMENTS) throw excessProblem(`an element with over ${MAX_ELEMENTS} others inside`);
+    countBytes(ELEMENT_BYTES + attributeBytes(attributes));
   };
   /** Four letters are three bytes. */
   const countBase64 = (letters: number) => {
@@ -109,7 +118,7 @@ function elementBuilder(filter: ElementFilter, onElement: (element: XmlElement) 
         outside.push(name);
         return;
       }
-      countBytes(ELEMENT_BYTES + attributeBytes(attributes));
+      countElement(attributes);
       const decoder = name === filter.base64 ? base64Decoder() : null;
       open.push({ name, attributes, text: "", bytes: null, children: [], pieces: [], decoder });
     },
@@ -132,7 +141,7 @@ function elementBuilder(filter: ElementFilter, onElement: (element: XmlElement) 
       const element = toElement(inner);
       const parent = open.at(-1);
       if (parent) return void parent.children.push(element);
-      [size, base64Size] = [0, 0];
+      [size, elements, base64Size] = [0, 0, 0];
       onElement(element);
     },
   };
