@@ -71,7 +71,15 @@ export async function findExchangeServer(
   signal: AbortSignal,
 ): Promise<URL | undefined> {
   const all = { ...deps, http: deps.stranger };
-  const discovery = { deps: all, isAllowed: hasTls, address, asked: new Set<string>(), hops: 0, reasons: [], refused: false };
+  const discovery = {
+    deps: all,
+    isAllowed: hasTls,
+    address,
+    asked: new Set<string>(),
+    hops: 0,
+    reasons: [],
+    refused: false,
+  };
   for await (const candidate of candidates(discovery, signal)) {
     let next: Candidate | undefined = candidate;
     while (next && discovery.hops <= MAX_HOPS) {
