@@ -88,11 +88,11 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     serve: node.serve,
     preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
   });
-  const { crm, postAlarm, inHand } = localWorker;
+  const { crm, postAlarm, postTest, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
   const records = nameServers(config.DNS_SERVERS);
   const discover: Discover = (address, signal) => discoverMailServers({ ...node.mail, records }, address, signal);
-  const answering = { mail, discover, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
+  const answering = { mail, discover, crm, postAlarm, postTest, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     store,
     tasks: queue,

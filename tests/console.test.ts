@@ -291,6 +291,7 @@ async function pagesToLookAt(): Promise<string[]> {
     "/bulk",
     "/mailboxes/add",
     "/endpoints",
+    `/endpoints/one?url=${encodeURIComponent(stage.endpoint.url)}`,
     "/outgoing",
     "/deliveries?state=parked",
     `/deliveries/${body.items[0].id}`,
@@ -443,6 +444,31 @@ describe("in a browser", () => {
       await page.getByText("It ended in the middle.").waitFor();
       for (let n = 0; n < 150; n++) await stage.service.call("DELETE", `/api/v1/mailboxes/many-${n}`);
     }));
+
+  test("an endpoint is paused, resumed and tested, and gets a new secret, without any script", (t) =>
+    inBrowser(
+      t,
+      async (page) => {
+        await page.goto("/endpoints");
+        await page.getByRole("link", { name: stage.endpoint.url }).click();
+        assert.match((await page.getByRole("button", { name: "Resume" }).textContent()) ?? "", /they are not paused/);
+        await page.getByRole("button", { name: "Pause deliveries" }).click();
+        await page.getByText("API_TOKENS#1 paused the deliveries").waitFor();
+        await page.goto("/endpoints");
+        await page.getByText("paused by a person").waitFor();
+        await page.getByRole("link", { name: stage.endpoint.url }).click();
+        await page.getByRole("button", { name: "Post a test message" }).click();
+        await page.getByText("The endpoint did not accept it.").waitFor();
+        await page.getByText("413").first().waitFor();
+        await page.getByRole("link", { name: "Back to the endpoint" }).click();
+        await page.getByRole("button", { name: "Resume deliveries" }).click();
+        await page.getByText("The deliveries go on.").waitFor();
+        await page.getByRole("button", { name: "Make a new secret" }).click();
+        await page.getByText("mailboxes have the new secret").waitFor();
+        assert.match((await page.locator("pre").textContent()) ?? "", /^whsec_/);
+      },
+      { javaScriptEnabled: false },
+    ));
 
   test("the keyboard alone leads from the login to a parked message and its replay", (t) =>
     inBrowser(t, async (page) => {
