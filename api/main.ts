@@ -43,6 +43,8 @@ type StartOptions = {
   warnings?: readonly string[];
   /** Called with the node's URL once it answers there. */
   onStarted?: (url: string) => void;
+  /** The endpoint that the console offers to somebody who has none. */
+  demoEndpoint?: string;
 };
 
 /**
@@ -52,13 +54,13 @@ type StartOptions = {
 export async function runApiNode(config: Config, stop: AbortSignal, options: StartOptions = {}): Promise<void> {
   const node = await openNode(config, options.warnings ?? []);
   try {
-    await runApi(node, stop, options.onStarted);
+    await runApi(node, stop, options);
   } finally {
     await node.close();
   }
 }
 
-async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
+async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }: StartOptions): Promise<void> {
   const { config, store, queue, facts, backoff, connect, logins, sealing, graphPush } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
@@ -96,6 +98,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     ...countsDeps,
     parked: queue,
     config,
+    demoEndpoint,
     version: manifest.version,
     facts,
     metrics: metricsRegistry,

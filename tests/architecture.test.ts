@@ -182,6 +182,7 @@ const ROOMS: Record<string, string[]> = {
     "api/alarms",
     "api/pages",
     "api/pages/console",
+    "api/consent",
     "api/routes",
   ],
   "api/app.ts": ["shared/*", "api/*"],

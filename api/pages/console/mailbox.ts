@@ -80,7 +80,7 @@ function sentenceOf({ shown, state }: ShownMailbox): Html {
     >`;
 }
 
-function problemNote({ problem, state }: ShownMailbox): Html | string {
+export function problemNote({ problem, state }: ShownMailbox): Html | string {
   if (!problem) return "";
   const { code, cause, fix, evidence, retryAt } = problem;
   return html`<div class="note bad">

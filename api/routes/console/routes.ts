@@ -4,7 +4,7 @@ import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { alarmPageRoutes } from "./alarms.ts";
-import { addRoutes } from "./add.ts";
+import { addRoutes } from "./add/add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
 import { endpointRoutes } from "./endpoints.ts";
