@@ -112,4 +112,6 @@ export type ApiDeps = {
   /** Encrypts what browsers keep for the node, and decrypts it on every node. */
   sealing: Pick<Vault, "seal" | "open">;
   graphHints: HintRelay;
+  /** Called when a bulk action begins. */
+  wakeBulk(): void;
 };

@@ -15,6 +15,7 @@ import { type Node, openNode } from "../shared/node.ts";
 import { findApiFault } from "../shared/queue/broker-state.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { PerformTask } from "../shared/queue/queue.ts";
+import { wakeup } from "../shared/concurrency/wakeup.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { type Metrics, metrics } from "../shared/telemetry/metrics.ts";
@@ -28,6 +29,7 @@ import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
 import { closedMailboxRemover } from "./closed-mailboxes.ts";
+import { bulkRunner } from "./bulk/runner.ts";
 import { alarmWatch } from "./alarms/watch.ts";
 import { hintRelay } from "./hint-relay.ts";
 import { serve } from "./http/server.ts";
@@ -74,7 +76,6 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
   const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, board, backoff, logins };
   const nodeSubscriptions = mailboxSubscriptions({ ...listening, connect, watched, emit });
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
-  const countsDeps = { store, tasks: queue };
   const { unserved } = nodeSubscriptions;
   const metricsRegistry = nodeMetrics(node, () => ({ unserved: unserved(), connections: connections() }));
   facts.subscribe(metricsRegistry.onFact);
@@ -95,7 +96,8 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
   const discover: Discover = (address, signal) => discoverMailServers({ ...node.mail, records }, address, signal);
   const answering = { mail, discover, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
-    ...countsDeps,
+    store,
+    tasks: queue,
     parked: queue,
     config,
     demoEndpoint,
@@ -106,8 +108,8 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
     probes: probesOf(node),
     ready: () => checkReadiness(node),
   };
-  const apiDeps = { ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes };
-  const app = createApp(apiDeps, stop);
+  const subscriptions = { wake, connections, unserved };
+  const { app, parts: watching } = openApp({ ...appDeps, subscriptions, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   reportStart(node, server.url + config.BASE_PATH);
   onStarted?.(server.url + config.BASE_PATH);
@@ -116,7 +118,7 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
     { name: "subscriptions", run: nodeSubscriptions.run },
     taskTaker(node, localWorker.perform, { concurrency: inHand, standIn }),
     ...localWorker.parts,
-    ...watchers(apiDeps),
+    ...watching,
     { name: "trimming", run: (signal) => trimPeriodically(node, signal) },
   ];
   // These parts end last: they record what the others report while they stop, and they hold what the others need
@@ -135,9 +137,13 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
   }
 }
 
-/** The parts that look at the store from time to time. */
-function watchers(deps: ApiDeps): Part[] {
-  return [callbackScheduler(deps), alarmWatch(deps), closedMailboxRemover(deps)];
+/** The app, with the parts that look at the store from time to time. */
+function openApp(deps: Omit<ApiDeps, "wakeBulk">, stop: AbortSignal) {
+  const wake = wakeup();
+  const apiDeps: ApiDeps = { ...deps, wakeBulk: wake.trigger };
+  const app = createApp(apiDeps, stop);
+  const bulk = bulkRunner({ ...deps, wake, callApi: async (actor, request) => app.fetch(request, { actor }) });
+  return { app, parts: [callbackScheduler(apiDeps), alarmWatch(apiDeps), closedMailboxRemover(apiDeps), bulk] };
 }
 
 function probesOf({ config, ...node }: Node): Probes {

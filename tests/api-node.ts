@@ -128,7 +128,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   };
   const push = graphPush({ publicUrls: [], basePath: "", marks: keys.marks, scale: 1 });
   const answering = { ready: async () => node.readiness, sealing: keys, graphHints: hintRelay(push, undefined) };
-  const app = createApp({ ...deps, probes, nodes, ...answering }, stop.signal);
+  const app = createApp({ ...deps, probes, nodes, ...answering, wakeBulk: () => undefined }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();

@@ -69,6 +69,7 @@ const EventsQuery = v.strictObject({
 export function mailboxActionRoutes(deps: MailboxActionRoutesDeps): Route[] {
   return [
     validate(deps),
+    testStored(deps),
     pause(deps, true),
     pause(deps, false),
     resync(deps),
@@ -99,6 +100,24 @@ function validate(deps: MailboxActionRoutesDeps): Route {
       const report = await deps.mail.preflight(mailbox, signal(MAIL_TIMEOUT_MS));
       if (query.folders === "false" || !report.ok) return jsonResponse(report);
       return jsonResponse({ ...report, folders: await deps.mail.listFolders(mailbox, signal(MAIL_TIMEOUT_MS)) });
+    },
+  });
+}
+
+function testStored({ store, mail }: MailboxActionRoutesDeps): Route {
+  return route({
+    method: "post",
+    path: actionPath("test"),
+    tag,
+    scope: "manage",
+    audited: false,
+    summary: "Try a registered mailbox",
+    description: "As `validate` does, with what is stored. Nothing of the mailbox changes.",
+    responses: { 200: { description: "The report, whether or not every step passed", schema: PreflightReportView } },
+    problems: ["not_found"],
+    async handle({ id, signal }) {
+      const { mailbox } = await getMailbox(store, id);
+      return jsonResponse(await mail.preflightStored(mailbox, signal(MAIL_TIMEOUT_MS)));
     },
   });
 }
