@@ -21,6 +21,10 @@ export type Tally = {
 };
 
 export const DELIVERED = "delivered";
+/** Deliveries that wait for another attempt, and parked ones, at the last count in the period. */
+export const WAITING = "waiting";
+export const PARKED = "parked";
+const LISTENING = "listening:";
 const LATENCY = "latency:";
 /** Latencies within so many parts of each other are one count: a twentieth. */
 const STEP = Math.log(1.05);
@@ -48,6 +52,28 @@ export function percentile95(periods: readonly ReadonlyMap<string, number>[]): n
     if (left <= 1e-9) return Math.exp(one * STEP);
   }
   return null;
+}
+
+/** The number under which this run of a node says how many mailboxes it listens to. */
+export const listeningName = (run: string): string => LISTENING + run;
+
+/** The seconds in a period fit into three digits. */
+const SECONDS = 1_000;
+/** A node that has not counted for so long in a period has stopped, and others have its mailboxes. */
+const STOPPED_SECONDS = 120;
+
+/** A number together with the second of the period in which it was counted. */
+export function gaugeOf(n: number, at: number): number {
+  return n * SECONDS + Math.floor((at % PERIOD_MS) / 1000);
+}
+
+/** How many mailboxes all nodes listened to at the end of a period; undefined if none has counted. */
+export function listeningIn(period: ReadonlyMap<string, number>): number | undefined {
+  const gauges = [...period].filter(([name]) => name.startsWith(LISTENING)).map(([, gauge]) => gauge);
+  if (gauges.length === 0) return undefined;
+  const newest = Math.max(...gauges.map((gauge) => gauge % SECONDS));
+  const alive = gauges.filter((gauge) => newest - (gauge % SECONDS) < STOPPED_SECONDS);
+  return alive.reduce((sum, gauge) => sum + Math.floor(gauge / SECONDS), 0);
 }
 
 /** When the period of this time began, both in milliseconds since 1970. */

@@ -5,6 +5,7 @@ import type { Route } from "../../http/route.ts";
 import { bulkBody, type MailboxFilter, mailboxListBody } from "../../pages/console/mailbox-list.ts";
 import { queryOf } from "../../pages/console/parts.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import { measureRows } from "./measured/rows.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 import { includesText, MAX_SCANNED, scanMailboxes } from "./scan.ts";
 
@@ -25,7 +26,8 @@ export function mailboxListRoutes(deps: ConsoleDeps): Route[] {
 
 async function showList(call: ConsoleCall): Promise<Response> {
   const filter = readFilter(call.query);
-  const { items, next, total, scanned } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const { next, total, scanned, ...found } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const items = await measureRows(call.deps, found.items);
   const view = { base: call.base, query: call.query, filter, items, next, total, mayManage: call.may("manage") };
   return call.render({ title: "Mailboxes", isLive: scanned <= MAX_LIVE, body: mailboxListBody(view) });
 }

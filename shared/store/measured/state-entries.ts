@@ -84,7 +84,10 @@ const stateAt = (rank: string): TickState => TICK_STATES[Number(rank)] ?? "nobod
  * of a run that left what another run has, and a report about a tick before the newest. `redis/measured/measures.ts` has
  * the same as a script.
  */
-export function addReport(text: string, { run, report, floor }: { run: string; report: string; floor: string }): string {
+export function addReport(
+  text: string,
+  { run, report, floor }: { run: string; report: string; floor: string },
+): string {
   const newest = text.slice(-ENTRY_CHARACTERS);
   const [tick, isLeaving] = [report.slice(0, 5), report.slice(7) === LEFT];
   if ((isLeaving && newest.slice(8) !== run) || newest.slice(0, 5) > tick) return text;

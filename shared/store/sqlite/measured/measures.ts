@@ -40,7 +40,8 @@ export function sqliteMeasures(db: Database): Measures {
   };
 }
 
-const SET_STATES = "insert into measured (mailbox, states) values (?, ?) on conflict do update set states = excluded.states";
+const SET_STATES =
+  "insert into measured (mailbox, states) values (?, ?) on conflict do update set states = excluded.states";
 const SET_LATENCY =
   "insert into measured (mailbox, latency) values (?, ?) on conflict do update set latency = excluded.latency";
 const ADD = "insert into counts (at, name, n) values (?, ?, ?) on conflict do update set n = n + excluded.n";
@@ -73,5 +74,8 @@ function count(db: Database, { at, add, set, latencies }: Tally): void {
 function readMailbox(db: Database, id: string): MeasuredMailbox {
   const row = db.get("select states, latency from measured where mailbox = ?", id);
   if (row === undefined) return { states: [], latencyMs: null };
-  return { states: decodeEntries(text(row, "states")), latencyMs: row["latency"] === null ? null : integer(row, "latency") };
+  return {
+    states: decodeEntries(text(row, "states")),
+    latencyMs: row["latency"] === null ? null : integer(row, "latency"),
+  };
 }
