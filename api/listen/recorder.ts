@@ -123,7 +123,7 @@ function noteBook(node: string): NoteBook {
         const state = tickStateOf(one, periods);
         if (state) this.note(one.id, state);
       }
-      for (const mailbox of [...known.keys()]) if (!here.has(mailbox)) leave(mailbox);
+      for (const mailbox of known.keys()) if (!here.has(mailbox)) leave(mailbox);
       if (waiting.size > Math.max(MAX_WAITING, 4 * known.size)) this.begin();
     },
     settle(written, until) {

@@ -86,7 +86,7 @@ export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
   return {
     reporter({ mailbox: { id, revision, receive }, state }) {
       const { mode, poll } = receive;
-      const silentSince = new Date().toISOString();
+      const silentSince = new Date(clock.now()).toISOString();
       const own = { ...state, node: deps.node };
       const slot: Slot = { revision, receive: { mode, poll }, state: own, dirty: true, silentSince };
       slots.set(id, slot);
@@ -128,7 +128,7 @@ function stateReporter(emit: Emit, mailbox: string, slot: Slot): StateReporter {
       const changed = status !== slot.state.status || problem?.code !== slot.state.problem?.code;
       slot.silentSince = undefined;
       const shown = problem && { ...problem.view(), retryAt: retryAt?.toISOString() ?? null };
-      set({ status, problem: shown, since: changed ? new Date().toISOString() : slot.state.since });
+      set({ status, problem: shown, since: changed ? new Date(clock.now()).toISOString() : slot.state.since });
       if (!changed) return;
       emit({
         kind: "mailbox.status",
@@ -139,7 +139,7 @@ function stateReporter(emit: Emit, mailbox: string, slot: Slot): StateReporter {
       });
     },
     markVerified() {
-      slot.state = { ...slot.state, lastVerifiedAt: new Date().toISOString() };
+      slot.state = { ...slot.state, lastVerifiedAt: new Date(clock.now()).toISOString() };
     },
     markArrival: () => set({ lastArrivalAt: new Date().toISOString() }),
     clearFailedLogins: () => set({ failedLogins: 0 }),
