@@ -7,12 +7,15 @@ import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { backendServers } from "../shared/backends.ts";
 import { egress, portOfUrl } from "../shared/egress.ts";
+import { discoverMailServers } from "../shared/mail/discovery/discover.ts";
+import { nameServers } from "../shared/mail/discovery/records.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import { findApiFault } from "../shared/queue/broker-state.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { PerformTask } from "../shared/queue/queue.ts";
+import { wakeup } from "../shared/concurrency/wakeup.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { type Metrics, metrics } from "../shared/telemetry/metrics.ts";
@@ -21,13 +24,14 @@ import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
-import type { ApiDeps, Probes, Readiness } from "./deps.ts";
+import type { ApiDeps, Discover, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
 import { stateRecorder } from "./listen/recorder.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
 import { closedMailboxRemover } from "./closed-mailboxes.ts";
+import { bulkRunner } from "./bulk/runner.ts";
 import { alarmWatch } from "./alarms/watch.ts";
 import { hintRelay } from "./hint-relay.ts";
 import { serve } from "./http/server.ts";
@@ -72,7 +76,6 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, board, backoff, logins };
   const nodeSubscriptions = mailboxSubscriptions({ ...listening, connect, watched, emit });
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
-  const countsDeps = { store, tasks: queue };
   const { unserved } = nodeSubscriptions;
   const metricsRegistry = nodeMetrics(node, () => ({ unserved: unserved(), connections: connections() }));
   facts.subscribe(metricsRegistry.onFact);
@@ -89,9 +92,12 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   });
   const { crm, postAlarm, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
-  const answering = { mail, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
+  const records = nameServers(config.DNS_SERVERS);
+  const discover: Discover = (address, signal) => discoverMailServers({ ...node.mail, records }, address, signal);
+  const answering = { mail, discover, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
-    ...countsDeps,
+    store,
+    tasks: queue,
     parked: queue,
     config,
     version: manifest.version,
@@ -101,8 +107,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     probes: probesOf(node),
     ready: () => checkReadiness(node),
   };
-  const apiDeps = { ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes };
-  const app = createApp(apiDeps, stop);
+  const subscriptions = { wake, connections, unserved };
+  const { app, parts: watching } = openApp({ ...appDeps, subscriptions, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   reportStart(node, server.url + config.BASE_PATH);
   onStarted?.(server.url + config.BASE_PATH);
@@ -111,7 +117,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     { name: "subscriptions", run: nodeSubscriptions.run },
     taskTaker(node, localWorker.perform, { concurrency: inHand, standIn }),
     ...localWorker.parts,
-    ...watchers(apiDeps),
+    ...watching,
     { name: "trimming", run: (signal) => trimPeriodically(node, signal) },
   ];
   // These parts end last: they record what the others report while they stop, and they hold what the others need
@@ -132,9 +138,13 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   }
 }
 
-/** The parts that look at the store from time to time. */
-function watchers(deps: ApiDeps): Part[] {
-  return [callbackScheduler(deps), alarmWatch(deps), closedMailboxRemover(deps)];
+/** The app, with the parts that look at the store from time to time. */
+function openApp(deps: Omit<ApiDeps, "wakeBulk">, stop: AbortSignal) {
+  const wake = wakeup();
+  const apiDeps: ApiDeps = { ...deps, wakeBulk: wake.trigger };
+  const app = createApp(apiDeps, stop);
+  const bulk = bulkRunner({ ...deps, wake, callApi: async (actor, request) => app.fetch(request, { actor }) });
+  return { app, parts: [callbackScheduler(apiDeps), alarmWatch(apiDeps), closedMailboxRemover(apiDeps), bulk] };
 }
 
 function probesOf({ config, ...node }: Node): Probes {

@@ -286,13 +286,15 @@ async function pagesToLookAt(): Promise<string[]> {
     `/mailboxes/${shop.id}`,
     `/mailboxes/${(await find(LOCKED)).id}`,
     `/mailboxes/${shop.id}/delete`,
-    "/mailboxes/bulk?do=pause",
+    "/bulk/new?action=pause",
+    "/bulk/new?action=resync",
+    "/bulk",
     "/mailboxes/add",
     "/endpoints",
     "/outgoing",
     "/deliveries?state=parked",
     `/deliveries/${body.items[0].id}`,
-    "/deliveries/replay?state=parked",
+    "/bulk/new?action=replay&state=parked",
     "/search?q=order",
     "/upcoming",
     "/alarms",
@@ -402,18 +404,45 @@ describe("in a browser", () => {
     inBrowser(
       t,
       async (page) => {
+        const reloaded = (text: string) =>
+          eventually(async () => {
+            await page.reload();
+            return (await page.locator("main").textContent())?.includes(text);
+          }, text);
         await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Pause all that match" }).click();
         await page.getByRole("button", { name: "Pause 1 mailbox" }).click();
-        await page.getByText("1 mailbox is paused now.").waitFor();
+        await reloaded("1 of 1 done, 0 failed.");
         assert.equal((await find(SHOP)).state.status, "paused");
+        assert.match((await page.getByRole("button", { name: "Stop" }).textContent()) ?? "", /it has ended/);
+        await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Resume all that match" }).click();
         await page.getByRole("button", { name: "Resume 1 mailbox" }).click();
-        await page.getByText("1 mailbox starts again.").waitFor();
+        await reloaded("1 of 1 done, 0 failed.");
         await stage.service.until("listening", async () => (await find(SHOP)).state.status === "listening");
+        await page.goto("/bulk");
+        assert.equal(await page.locator("tbody tr").count(), 2);
       },
       { javaScriptEnabled: false },
     ));
+
+  test("a bulk action shows its progress while it runs, and a button stops it", (t) =>
+    inBrowser(t, async (page) => {
+      for (let n = 0; n < 150; n++)
+        await stage.service.call(
+          "PUT",
+          `/api/v1/mailboxes/many-${n}`,
+          exampleBody({ address: `many-${n}@example.com` }),
+        );
+      await page.goto("/mailboxes?q=many-");
+      await page.getByRole("link", { name: "Test all that match" }).click();
+      await page.getByRole("button", { name: "Test 150 mailboxes" }).click();
+      await page.waitForURL("**/bulk/bulk_*");
+      assert.equal(await page.getByRole("progressbar").getAttribute("aria-label"), "Progress");
+      await page.getByRole("button", { name: "Stop" }).click();
+      await page.getByText("It ended in the middle.").waitFor();
+      for (let n = 0; n < 150; n++) await stage.service.call("DELETE", `/api/v1/mailboxes/many-${n}`);
+    }));
 
   test("the keyboard alone leads from the login to a parked message and its replay", (t) =>
     inBrowser(t, async (page) => {
@@ -421,9 +450,9 @@ describe("in a browser", () => {
       await press(page, "Show and replay");
       await page.waitForURL("**/deliveries?**");
       await press(page, "Replay all that match…");
-      await page.waitForURL("**/deliveries/replay?**");
+      await page.waitForURL("**/bulk/new?**");
       await press(page, "Replay 1 message");
-      await page.getByText("1 delivery is attempted again now.").waitFor();
+      await page.getByText("1 of 1 done, 0 failed.").waitFor();
       await fact("mail.delivered");
     }));
 

@@ -59,6 +59,7 @@ const EventsQuery = v.strictObject({
 export function mailboxActionRoutes(deps: MailboxActionRoutesDeps): Route[] {
   return [
     validate(deps),
+    testStored(deps),
     pause(deps, true),
     pause(deps, false),
     resync(deps),
@@ -86,6 +87,24 @@ function validate(deps: MailboxActionRoutesDeps): Route {
       const { mailbox } = mailboxFromInput({ ...body, id: undefined });
       await checkApplicationExists(deps, mailbox);
       return jsonResponse(await deps.mail.preflight(mailbox, signal(MAIL_TIMEOUT_MS)));
+    },
+  });
+}
+
+function testStored({ store, mail }: MailboxActionRoutesDeps): Route {
+  return route({
+    method: "post",
+    path: actionPath("test"),
+    tag,
+    scope: "manage",
+    audited: false,
+    summary: "Try a registered mailbox",
+    description: "As `validate` does, with what is stored. Nothing of the mailbox changes.",
+    responses: { 200: { description: "The report, whether or not every step passed", schema: PreflightReportView } },
+    problems: ["not_found"],
+    async handle({ id, signal }) {
+      const { mailbox } = await getMailbox(store, id);
+      return jsonResponse(await mail.preflightStored(mailbox, signal(MAIL_TIMEOUT_MS)));
     },
   });
 }

@@ -104,7 +104,7 @@ async function recordTallies({ facts, count }: TalliesDeps, signal: AbortSignal)
   const write = async (tally: Tally) => withTimeout(WRITE_MS, "Writing the counts of deliveries", count(tally));
   const flush = async () => {
     try {
-      for (const [at, add] of [...waiting]) {
+      for (const [at, add] of waiting) {
         waiting.delete(at);
         const own = [...latencies].slice(0, BATCH).map(([mailbox, ms]) => ({ mailbox, ms }));
         // What was sent is not sent again, also when its answer is lost: a count twice too high misleads more than a gap.

@@ -151,22 +151,25 @@ function lineQueues(now: () => number, ahead: Ahead) {
       start,
       progress,
       end(how) {
+        const wasSilent = from !== undefined && isSilent(from);
         // A stranger that keeps failing shows nothing about its site.
-        end(from && isSilent(from) && how === "failed" ? "unclear" : how);
+        end(wasSilent && how === "failed" ? "unclear" : how);
         line.visits.delete(visit);
-        admitWaiting(line);
+        admitWaiting(line, { silentToo: wasSilent });
       },
     };
   };
 
-  const admitWaiting = (line: Line) => {
-    for (let admitted = true; admitted && line.waiters.size > 0;) {
-      admitted = false;
-      for (const next of line.waiters.heads()) {
-        if (!hasRoom(line, next.about)) continue;
-        next.admit(begin(line, next.about));
-        admitted = true;
-      }
+  /** The end of a visit gives room to its own kind only, so most of the time nobody looks for silent strangers. */
+  const admitWaiting = (line: Line, { silentToo }: { silentToo: boolean }) => {
+    if (line.waiters.owners === 0) return;
+    const room = { silent: silentToo ? roomAt(line, true) : 0, others: roomAt(line, false) };
+    for (const next of line.waiters.heads()) {
+      if (room.silent <= 0 && room.others <= 0) return;
+      const kind = next.about && isSilent(next.about) ? "silent" : "others";
+      if (room[kind] <= 0) continue;
+      room[kind] -= 1;
+      next.admit(begin(line, next.about));
     }
   };
 
@@ -174,9 +177,9 @@ function lineQueues(now: () => number, ahead: Ahead) {
     timer = undefined;
     let left = MOST_SENT_AWAY;
     for (const line of waiting) {
-      admitWaiting(line);
+      admitWaiting(line, { silentToo: true });
       if (line.answers.silentMs() > CLEAR_AFTER_MS) left -= sendAway(line, mostWaiting(line, ahead), left);
-      if (line.waiters.size === 0) waiting.delete(line);
+      if (line.waiters.owners === 0) waiting.delete(line);
     }
     if (waiting.size > 0) timer = setTimeout(check, CHECK_MS).unref();
   };
@@ -184,7 +187,8 @@ function lineQueues(now: () => number, ahead: Ahead) {
   return {
     async enter(line: Line, { from, owner }: Comer, limits: WaitLimits, signal: AbortSignal): Promise<OpenVisit> {
       signal.throwIfAborted();
-      if (line.waiters.waiting(owner) === 0 && hasRoom(line, from)) return begin(line, from);
+      if (line.waiters.waiting(owner) === 0 && roomAt(line, from !== undefined && isSilent(from)) > 0)
+        return begin(line, from);
       const late = () => new LineFull(bookAhead(line, now()));
       const admitted = line.waiters.wait(owner, from, { ...limits, late }, signal);
       waiting.add(line);
@@ -243,18 +247,12 @@ function isSilent(line: Line): boolean {
   return line.answers.standing() === "silent";
 }
 
-/**
- * True if a waiter that comes `from` a stranger's line may start a visit at this site; without `from`, at this
- * stranger.
- */
-function hasRoom(line: Line, from: Line | undefined): boolean {
-  const { answers, bounds, visits } = line;
-  if (from === undefined) return answers.inFlight < answers.limit();
-  const silent = isSilent(from);
-  const most = silent ? Math.max(bounds.min, bounds.max * SILENT_PART) : answers.limit();
+/** How many visits may begin: in the line of a site, of its silent strangers or of its others. */
+function roomAt({ answers, bounds, visits }: Line, forSilent: boolean): number {
+  const most = forSilent ? Math.max(bounds.min, bounds.max * SILENT_PART) : answers.limit();
   let alike = 0;
-  for (const { from: other } of visits) if (other && isSilent(other) === silent) alike += 1;
-  return alike < most;
+  for (const { from } of visits) if ((from !== undefined && isSilent(from)) === forSilent) alike += 1;
+  return most - alike;
 }
 
 /** Returns how many have left. */

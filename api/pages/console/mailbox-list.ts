@@ -101,47 +101,20 @@ export function mailboxTable(items: MeasuredRow[], base: string, caption?: strin
     <p class="soft">${BAR_LEGEND}</p>`;
 }
 
+const BULK_BUTTONS = [
+  ["pause", "Pause all that match…"],
+  ["resume", "Resume all that match…"],
+  ["test", "Test all that match…"],
+  ["resync", "Read all that match again…"],
+] as const;
+
 function bulkButtons({ base, filter, mayManage }: MailboxListView): Html {
-  const link = (change: string, text: string) =>
-    mayManage
-      ? html`<a class="button" href="${base}/mailboxes/bulk${queryOf({ do: change, ...filter })}">${text}</a>`
-      : button({ path: `${base}/mailboxes/bulk`, label: text, may: false });
   return html`<div class="buttons">
-    ${link("pause", "Pause all that match…")} ${link("resume", "Resume all that match…")}
+    ${BULK_BUTTONS.map(([action, text]) =>
+      mayManage
+        ? html`<a class="button" href="${base}/bulk/new${queryOf({ action, ...filter })}">${text}</a>`
+        : button({ path: `${base}/bulk`, label: text, may: false }),
+    )}
+    <a class="button" href="${base}/bulk">Bulk actions</a>
   </div>`;
-}
-
-export type BulkView = {
-  base: string;
-  change: "pause" | "resume";
-  filter: MailboxFilter;
-  count: number;
-  isPart: boolean;
-};
-
-const CHANGES = {
-  pause: {
-    verb: "Pause",
-    about: "Their subscriptions end. Mail that arrives meanwhile is delivered after the resume.",
-  },
-  resume: {
-    verb: "Resume",
-    about: "Paused ones go on from where they stopped. Those that need attention try their login again.",
-  },
-} as const;
-
-/** Asks before something is done with all mailboxes of a filter. */
-export function bulkBody({ base, change, filter, count, isPart }: BulkView): Html {
-  const { verb, about } = CHANGES[change];
-  const chosen = Object.entries(filter).filter(([, value]) => value !== "");
-  const who = chosen.length === 0 ? "of all mailboxes" : `with ${chosen.map((pair) => pair.join(" ")).join(", ")}`;
-  const back = `${base}/mailboxes${queryOf(filter)}`;
-  if (count === 0) return html`<p>No mailbox ${who} can be changed so. <a href="${back}">Back to the list</a></p>`;
-  return html`<p class="verdict">${verb} ${countOf(count, "mailbox", "mailboxes")} ${who}?</p>
-    <p>${about}</p>
-    ${isPart ? html`<p class="note">There are more. These are the first ones; repeat it for the others.</p>` : ""}
-    <div class="buttons">
-      ${button({ path: `${base}/mailboxes/bulk`, label: `${verb} ${countOf(count, "mailbox", "mailboxes")}`, may: true, look: "main", fields: { do: change, ...filter } })}
-      <a class="button" href="${back}">Back to the list</a>
-    </div>`;
 }

@@ -16,7 +16,8 @@ import type { ScopedDeps } from "../../scoped-deps.ts";
 import { readLetter } from "./letters.ts";
 import { measureRows } from "./measured/rows.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
-import { includesText, scanMailboxes } from "./scan.ts";
+import { scanMailboxes } from "./scan.ts";
+import { includesText } from "../../bulk/filters.ts";
 
 const LONGEST_QUERY = 320;
 const MAX_FOUND = 10;
