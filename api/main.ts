@@ -19,12 +19,14 @@ import { wakeup } from "../shared/concurrency/wakeup.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { type Metrics, metrics } from "../shared/telemetry/metrics.ts";
+import { tallies } from "../shared/telemetry/tallies.ts";
 import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
 import type { ApiDeps, Discover, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
+import { stateRecorder } from "./listen/recorder.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
@@ -126,6 +128,8 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
   const outerParts: Part[] = [
     { name: "states", run: board.run },
     history({ facts, append: store.facts.append }),
+    tallies({ facts, count: store.measures.count }),
+    stateRecorder({ ...store, facts, board, node: node.name, periods: config }),
     { name: "readiness", run: node.readiness.run },
     ...ownership.parts,
   ];
