@@ -17,6 +17,7 @@ import { pageRoutes } from "./routes/pages.ts";
 import { errorResponse, problemResponse } from "./http/problems.ts";
 import { checkRoutes } from "./routes/checks.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
+import { discoveryRoutes } from "./routes/discovery/discover.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
@@ -49,6 +50,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...applicationRoutes(deps),
     ...consentRoutes(deps),
     ...moveRoutes(deps),
+    ...discoveryRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),

@@ -7,6 +7,8 @@ import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { backendServers } from "../shared/backends.ts";
 import { egress, portOfUrl } from "../shared/egress.ts";
+import { discoverMailServers } from "../shared/mail/discovery/discover.ts";
+import { nameServers } from "../shared/mail/discovery/records.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
@@ -20,7 +22,7 @@ import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
-import type { ApiDeps, Probes, Readiness } from "./deps.ts";
+import type { ApiDeps, Discover, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
@@ -87,7 +89,9 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   });
   const { crm, postAlarm, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
-  const answering = { mail, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
+  const records = nameServers(config.DNS_SERVERS);
+  const discover: Discover = (address, signal) => discoverMailServers({ ...node.mail, records }, address, signal);
+  const answering = { mail, discover, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     ...countsDeps,
     parked: queue,
