@@ -90,6 +90,8 @@ export type Probes = {
 
 export type ApiDeps = {
   config: Config;
+  /** The endpoint of the demo, while the service runs in it. */
+  demoEndpoint: string | undefined;
   version: string;
   store: Store;
   tasks: TaskSender & Pick<TaskSource, "depth">;
@@ -110,4 +112,6 @@ export type ApiDeps = {
   /** Encrypts what browsers keep for the node, and decrypts it on every node. */
   sealing: Pick<Vault, "seal" | "open">;
   graphHints: HintRelay;
+  /** Called when a bulk action begins. */
+  wakeBulk(): void;
 };

@@ -103,7 +103,16 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const records = nameServers(config.DNS_SERVERS);
   const discover: Discover = (address, signal) => discoverMailServers({ ...mailDeps, records }, address, signal);
   const outgoing = { mail, discover, crm, postAlarm, logins, outbound: mailDeps };
-  const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, ...outgoing };
+  const deps = {
+    config,
+    demoEndpoint: undefined,
+    version: "1.2.3",
+    store,
+    tasks: queue,
+    parked: queue,
+    ...watching,
+    ...outgoing,
+  };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
@@ -119,7 +128,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   };
   const push = graphPush({ publicUrls: [], basePath: "", marks: keys.marks, scale: 1 });
   const answering = { ready: async () => node.readiness, sealing: keys, graphHints: hintRelay(push, undefined) };
-  const app = createApp({ ...deps, probes, nodes, ...answering }, stop.signal);
+  const app = createApp({ ...deps, probes, nodes, ...answering, wakeBulk: () => undefined }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();
