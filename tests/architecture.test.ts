@@ -68,6 +68,7 @@ const ROOMS: Record<string, string[]> = {
   "shared/mail/mime": ["shared/contract", "shared/concurrency"],
   "shared/mail/oauth": MAIL,
   "shared/mail/net": MAIL,
+  "shared/endpoint-head.ts": ["shared/contract", "shared/egress.ts", "shared/mail/net"],
   "shared/mail/http": [...MAIL, "shared/mail/net"],
   "shared/mail/preflight-steps.ts": [...MAIL, ...NET],
   "shared/mail/imap": [...MAIL, ...NET, "shared/mail/preflight-steps.ts"],
