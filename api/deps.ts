@@ -103,6 +103,8 @@ export type Probes = {
 
 export type ApiDeps = {
   config: Config;
+  /** The endpoint of the demo, while the service runs in it. */
+  demoEndpoint: string | undefined;
   version: string;
   store: Store;
   tasks: TaskSender & Pick<TaskSource, "depth">;

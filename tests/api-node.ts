@@ -105,7 +105,16 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const records = nameServers(config.DNS_SERVERS);
   const discover: Discover = (address, signal) => discoverMailServers({ ...mailDeps, records }, address, signal);
   const outgoing = { mail, discover, crm, postAlarm, postTest, logins, outbound: mailDeps };
-  const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, ...outgoing };
+  const deps = {
+    config,
+    demoEndpoint: undefined,
+    version: "1.2.3",
+    store,
+    tasks: queue,
+    parked: queue,
+    ...watching,
+    ...outgoing,
+  };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };

@@ -29,6 +29,7 @@ async function withStage(work: (stage: Scene) => Promise<void>, env: Record<stri
   await work(stage).finally(() => stage.end());
 }
 
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 const ask = (at: Service, what: string, body: object, headers = {}) =>
   at.call("POST", `/api/v1/endpoints/${what}`, body, headers);
 const held = async (at: Service) =>
@@ -66,9 +67,9 @@ describe("a paused endpoint", () => {
       await service.start();
       await mail.append(user, "INBOX", message({ subject: "two" }));
       await service.until("two that wait", async () => (await held(service)).length === 2);
-      const before = Date.parse(waiting.giveUpAt);
+      const first = Date.parse(waiting.giveUpAt);
       await service.until("a later time to give up", async () =>
-        (await held(service)).some((one: any) => one.id === waiting.id && Date.parse(one.giveUpAt) > before),
+        (await held(service)).some((one: any) => one.id === waiting.id && Date.parse(one.giveUpAt) > first),
       );
       assert.equal(endpoint.requests.length, 0);
       assert.equal(expect(await ask(service, "resume", { url: endpoint.url }), 200).waiting, 2);
@@ -88,7 +89,7 @@ describe("a paused endpoint", () => {
       await service.until("one that waits", async () => (await held(service)).length === 1);
       const made = { name: "acme", scopes: ["read", "manage"], mailboxPrefix: one.id.slice(0, 6) };
       const { token } = expect(await service.call("POST", "/api/v1/tokens", made), 201);
-      const asAcme = { authorization: `Bearer ${token}` };
+      const asAcme = bearer(token);
       assert.equal((await ask(service, "resume", { url: `${endpoint.url}one` }, asAcme)).status, 404);
       expect(await ask(service, "pause", { url: endpoint.url }, asAcme), 200);
       await mail.append(other.user, "INBOX", message({ subject: "again" }));
@@ -233,14 +234,13 @@ describe("a new secret", () => {
   test("touches only the mailboxes that a token sees, and a wrong one is refused with its field", async () => {
     const node = await startApi({ API_TOKENS: "admin-0123456789abcdef" });
     try {
-      const as = (token: string) => ({ authorization: `Bearer ${token}` });
-      const admin = as("admin-0123456789abcdef");
+      const admin = bearer("admin-0123456789abcdef");
       for (const id of ["acme-1", "other-1"])
         await node.call("PUT", `/api/v1/mailboxes/${id}`, exampleBody({ address: `${id}@example.com` }), admin);
       const made = { name: "acme", scopes: ["read", "manage"], mailboxPrefix: "acme-" };
       const { token } = (await node.call("POST", "/api/v1/tokens", made, admin)).body;
       const url = "https://crm.example.com/mail";
-      const reply = await node.call("POST", "/api/v1/endpoints/rotate-secret", { url }, as(token));
+      const reply = await node.call("POST", "/api/v1/endpoints/rotate-secret", { url }, bearer(token));
       assert.deepEqual([reply.status, reply.body.mailboxes], [200, 1]);
       const other = await node.store.mailboxes.get("other-1");
       assert.equal(other?.mailbox.oldSecrets, undefined);

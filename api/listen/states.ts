@@ -2,7 +2,7 @@
  * The states that this node's subscriptions report: kept in memory, reported as facts, and written to the store a
  * moment later.
  */
-import type { MailboxState, MailboxStatus } from "../../shared/contract/mailbox.ts";
+import type { MailboxState, MailboxStatus, Receive } from "../../shared/contract/mailbox.ts";
 import type { Problem } from "../../shared/contract/problem.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
 import type { Mailboxes, MailboxWithState } from "../../shared/store/store.ts";
@@ -34,9 +34,14 @@ export interface StateReporter {
   countFailedLogin(times?: number): number;
 }
 
+/** A mailbox of this node. `initializing`, as long as this node has reported nothing about it. */
+export type HeldMailbox = { id: string; receive: Pick<Receive, "mode" | "poll">; state: MailboxState };
+
 export interface MailboxStates {
   /** A reporter for one mailbox in its present revision. It starts with the state that the store has. */
   reporter(of: MailboxWithState): StateReporter;
+  /** The mailboxes whose subscriptions run here. */
+  held(): Iterable<HeldMailbox>;
   /** Stops writing the state of this mailbox. */
   forget(mailbox: string): void;
   /**
@@ -47,7 +52,14 @@ export interface MailboxStates {
 }
 
 type MailboxStatesDeps = { mailboxes: Pick<Mailboxes, "saveStates">; emit: Emit; node: string };
-type Slot = { revision: number; state: MailboxState; dirty: boolean };
+type Slot = {
+  revision: number;
+  receive: HeldMailbox["receive"];
+  state: MailboxState;
+  dirty: boolean;
+  /** When the subscription began here; undefined since it has reported something. */
+  silentSince: string | undefined;
+};
 
 export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
   const slots = new Map<string, Slot>();
@@ -72,10 +84,21 @@ export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
   };
 
   return {
-    reporter({ mailbox: { id, revision }, state }) {
-      const slot: Slot = { revision, state: { ...state, node: deps.node }, dirty: true };
+    reporter({ mailbox: { id, revision, receive }, state }) {
+      const { mode, poll } = receive;
+      const silentSince = new Date(clock.now()).toISOString();
+      const own = { ...state, node: deps.node };
+      const slot: Slot = { revision, receive: { mode, poll }, state: own, dirty: true, silentSince };
       slots.set(id, slot);
       return stateReporter(deps.emit, id, slot);
+    },
+    *held() {
+      for (const [id, { receive, state, silentSince }] of slots)
+        yield {
+          id,
+          receive,
+          state: silentSince === undefined ? state : { ...state, status: "initializing", since: silentSince },
+        };
     },
     forget(mailbox) {
       slots.delete(mailbox);
@@ -103,8 +126,9 @@ function stateReporter(emit: Emit, mailbox: string, slot: Slot): StateReporter {
     setStatus(status, problem, retryAt) {
       if (status === "listening" || status === "polling") connectedStatus = status;
       const changed = status !== slot.state.status || problem?.code !== slot.state.problem?.code;
+      slot.silentSince = undefined;
       const shown = problem && { ...problem.view(), retryAt: retryAt?.toISOString() ?? null };
-      set({ status, problem: shown, since: changed ? new Date().toISOString() : slot.state.since });
+      set({ status, problem: shown, since: changed ? new Date(clock.now()).toISOString() : slot.state.since });
       if (!changed) return;
       emit({
         kind: "mailbox.status",
@@ -115,7 +139,7 @@ function stateReporter(emit: Emit, mailbox: string, slot: Slot): StateReporter {
       });
     },
     markVerified() {
-      slot.state = { ...slot.state, lastVerifiedAt: new Date().toISOString() };
+      slot.state = { ...slot.state, lastVerifiedAt: new Date(clock.now()).toISOString() };
     },
     markArrival: () => set({ lastArrivalAt: new Date().toISOString() }),
     clearFailedLogins: () => set({ failedLogins: 0 }),

@@ -1,24 +1,30 @@
 /** The list of mailboxes, with its filters and what can be done with all that match. */
 import { html } from "hono/html";
 import type { Html } from "../html.ts";
+import { BAR_LEGEND, BAR_SPAN, dayBar, wordsOfDay } from "./measured/bar.ts";
+import type { Tick } from "./measured/day.ts";
 import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { MAILBOX_WORDS, mailboxMark } from "./states.ts";
-import { countOf, foreign, relativeTime } from "./words.ts";
+import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
 
 /** What a list of mailboxes is filtered by. An empty text is no filter. */
 export type MailboxFilter = { state: string; protocol: string; host: string; q: string };
+/** A mailbox with the ticks of its last day and the latency of its last message in milliseconds. */
+export type MeasuredRow = ShownMailbox & { ticks: Tick[]; latencyMs: number | null };
 export type MailboxListView = {
   base: string;
   query: URLSearchParams;
   filter: MailboxFilter;
-  items: ShownMailbox[];
+  items: MeasuredRow[];
   /** The id after which the next page begins. */
   next: string | null;
   /** How many match; undefined if that would mean to read them all. */
   total: number | undefined;
   mayManage: boolean;
 };
+
+const BAR_COLUMN = `State of the ${BAR_SPAN}`;
 
 const PROTOCOLS: [string, string][] = [
   ["imap", "IMAP"],
@@ -64,21 +70,35 @@ function filterForm(base: string, { state, protocol, host, q }: MailboxFilter): 
   </form>`;
 }
 
-export function mailboxTable(items: ShownMailbox[], base: string, caption?: string): Html {
-  const columns = ["Address", "State", "Last verified", "Last mail", "Protocol", "Server", "Endpoint", "Node"];
-  const rows = items.map(({ mailbox, state, shown, problem }) => [
+export function mailboxTable(items: MeasuredRow[], base: string, caption?: string): Html {
+  const columns = [
+    "Address",
+    "State",
+    BAR_COLUMN,
+    "Last verified",
+    "Last mail",
+    "Latency #",
+    "Protocol",
+    "Server",
+    "Endpoint",
+    "Node",
+  ];
+  const rows = items.map(({ mailbox, state, shown, problem, ticks, latencyMs }) => [
     html`<a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">${mailbox.address}</a>${
         mailbox.name ? html` <span class="soft">${foreign(mailbox.name)}</span>` : ""
       }`,
     html`${mailboxMark(shown)}${problem ? html`<div class="soft">${foreign(problem.cause)}</div>` : ""}`,
+    html`${dayBar(ticks)}<span class="words">${wordsOfDay(ticks)}</span>`,
     relativeTime(state.lastVerifiedAt),
     relativeTime(state.lastArrivalAt),
+    latencyMs === null ? "none" : durationOf(latencyMs),
     mailbox.receive.protocol,
     serverHost(mailbox),
     endpointHost(mailbox.deliver.url),
     state.node ?? "none",
   ]);
-  return table(columns, rows, caption);
+  return html`${table(columns, rows, caption)}
+    <p class="soft">${BAR_LEGEND}</p>`;
 }
 
 const BULK_BUTTONS = [

@@ -3,6 +3,7 @@ import { matchesMailbox, storedFilter } from "../../bulk/filters.ts";
 import type { Route } from "../../http/route.ts";
 import { type MailboxFilter, mailboxListBody } from "../../pages/console/mailbox-list.ts";
 import type { ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import { measureRows } from "./measured/rows.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
 import { MAX_SCANNED, scanMailboxes } from "./scan.ts";
 
@@ -16,7 +17,8 @@ export function mailboxListRoutes(deps: ConsoleDeps): Route[] {
 
 async function showList(call: ConsoleCall): Promise<Response> {
   const filter = readFilter(call.query);
-  const { items, next, total, scanned } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const { next, total, scanned, ...found } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const items = await measureRows(call.deps, found.items);
   const view = { base: call.base, query: call.query, filter, items, next, total, mayManage: call.may("manage") };
   return call.render({ title: "Mailboxes", isLive: scanned <= MAX_LIVE, body: mailboxListBody(view) });
 }

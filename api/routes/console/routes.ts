@@ -5,7 +5,7 @@ import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { bulkPageRoutes } from "./actions/bulk.ts";
 import { alarmPageRoutes } from "./alarms.ts";
-import { addRoutes } from "./add.ts";
+import { addRoutes } from "./add/add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
 import { endpointActionRoutes } from "./actions/endpoint.ts";

@@ -118,16 +118,19 @@ export function purgeRemovedMailboxes(db: Database, now: number): void {
   });
 }
 
-const STATE_COLUMNS = "status, since, node, last_verified_at, last_arrival_at, failed_logins, problem";
+const STATE_COLUMNS = "status, since, node, last_verified_at, failed_logins, problem";
 const WRITE_STATE = {
-  insert: `insert into states (${STATE_COLUMNS}, mailbox) values (?, ?, ?, ?, ?, ?, ?, ?)`,
-  update: `update states set (${STATE_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?) where mailbox = ?`,
+  insert: `insert into states (${STATE_COLUMNS}, mailbox) values (?, ?, ?, ?, ?, ?, ?)`,
+  update: `update states set (${STATE_COLUMNS}) = (?, ?, ?, ?, ?, ?) where mailbox = ?`,
 };
+/** Apart, because SQLite would write an index anew for each column that is set, also to the same value. */
+const WRITE_ARRIVAL = "update states set last_arrival_at = ? where mailbox = ? and last_arrival_at is not ?";
 
 function writeState(db: Database, id: string, state: MailboxState, how: keyof typeof WRITE_STATE): void {
   const { status, since, node, lastVerifiedAt, lastArrivalAt, failedLogins } = state;
   const problem = state.problem && JSON.stringify(state.problem);
-  db.run(WRITE_STATE[how], status, since, node, lastVerifiedAt, lastArrivalAt, failedLogins, problem, id);
+  db.run(WRITE_STATE[how], status, since, node, lastVerifiedAt, failedLogins, problem, id);
+  db.run(WRITE_ARRIVAL, lastArrivalAt, id, lastArrivalAt);
 }
 
 function parseState(row: Row): MailboxState {
