@@ -24,7 +24,7 @@ import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
-import type { ApiDeps, Discover, Probes, Readiness } from "./deps.ts";
+import type { ApiDeps, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
 import { stateRecorder } from "./listen/recorder.ts";
 import { mailboxStates } from "./listen/states.ts";
@@ -47,6 +47,8 @@ type StartOptions = {
   warnings?: readonly string[];
   /** Called with the node's URL once it answers there. */
   onStarted?: (url: string) => void;
+  /** The endpoint that the console offers to somebody who has none. */
+  demoEndpoint?: string;
 };
 
 /**
@@ -56,13 +58,13 @@ type StartOptions = {
 export async function runApiNode(config: Config, stop: AbortSignal, options: StartOptions = {}): Promise<void> {
   const node = await openNode(config, options.warnings ?? []);
   try {
-    await runApi(node, stop, options.onStarted);
+    await runApi(node, stop, options);
   } finally {
     await node.close();
   }
 }
 
-async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
+async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }: StartOptions): Promise<void> {
   const { config, store, queue, facts, backoff, connect, logins, sealing, graphPush } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
@@ -84,22 +86,15 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     nodeSubscriptions.wake();
     ownership.announce();
   };
-  const probe: ProbeEndpoint = (mailbox, signal) => probeEndpoint(node.mail, mailbox, signal);
-  const mail = mailVisits({
-    connect,
-    serve: node.serve,
-    preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
-  });
-  const { crm, postAlarm, inHand } = localWorker;
+  const { crm, postAlarm, postTest, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
-  const records = nameServers(config.DNS_SERVERS);
-  const discover: Discover = (address, signal) => discoverMailServers({ ...node.mail, records }, address, signal);
-  const answering = { mail, discover, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
+  const answering = { ...visitsOf(node), crm, postAlarm, postTest, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     store,
     tasks: queue,
     parked: queue,
     config,
+    demoEndpoint,
     version: manifest.version,
     facts,
     metrics: metricsRegistry,
@@ -145,6 +140,20 @@ function openApp(deps: Omit<ApiDeps, "wakeBulk">, stop: AbortSignal) {
   const app = createApp(apiDeps, stop);
   const bulk = bulkRunner({ ...deps, wake, callApi: async (actor, request) => app.fetch(request, { actor }) });
   return { app, parts: [callbackScheduler(apiDeps), alarmWatch(apiDeps), closedMailboxRemover(apiDeps), bulk] };
+}
+
+/** What HTTP requests ask of mail servers. */
+function visitsOf({ config, connect, serve: serveMailbox, mail: deps }: Node): Pick<ApiDeps, "mail" | "discover"> {
+  const probe: ProbeEndpoint = (mailbox, signal) => probeEndpoint(deps, mailbox, signal);
+  const records = nameServers(config.DNS_SERVERS);
+  return {
+    mail: mailVisits({
+      connect,
+      serve: serveMailbox,
+      preflight: (mailbox, signal) => runPreflight({ ...deps, probeEndpoint: probe }, mailbox, signal),
+    }),
+    discover: (address, signal) => discoverMailServers({ ...deps, records }, address, signal),
+  };
 }
 
 function probesOf({ config, ...node }: Node): Probes {

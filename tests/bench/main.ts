@@ -4,7 +4,7 @@
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [notifications] [consoles]
+ *                 [outage] [notifications] [consoles]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
@@ -20,6 +20,7 @@ import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { notifications } from "./notifications.ts";
+import { outage } from "./outage.ts";
 import { parse } from "./parse/parse.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
 import { inParallel, type Runtime } from "./rivals.ts";
@@ -42,6 +43,7 @@ const PARTS: Record<string, Part> = {
   idle: { heads: GOAL, run: idle },
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
+  outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },
   consoles: { heads: GOAL, run: onDovecot(consoles) },

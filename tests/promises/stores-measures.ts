@@ -35,7 +35,7 @@ function toolsOf({ measures }: Store) {
   return { now, thisTick, run, report, tell, entries };
 }
 
-const at = (minute: number) => new Date(Date.UTC(2026, 10, 30, 12, minute)).toISOString();
+const timeAt = (minute: number) => new Date(Date.UTC(2026, 10, 30, 12, minute)).toISOString();
 
 export function measurePromises(make: NewStore): void {
   test("a mailbox without a report has no history, and one report is one entry", () =>
@@ -166,12 +166,12 @@ export function measurePromises(make: NewStore): void {
   test("mailboxes are listed by their state and by their last mail, page by page", () =>
     withStore(make, async ({ mailboxes, orderedMailboxes }) => {
       const states = [
-        { id: "a", status: "listening", lastArrivalAt: at(1) },
+        { id: "a", status: "listening", lastArrivalAt: timeAt(1) },
         { id: "b", status: "throttled", lastArrivalAt: null },
-        { id: "c", status: "needs_attention", lastArrivalAt: at(3) },
-        { id: "d", status: "listening", lastArrivalAt: at(3) },
+        { id: "c", status: "needs_attention", lastArrivalAt: timeAt(3) },
+        { id: "d", status: "listening", lastArrivalAt: timeAt(3) },
         { id: "e", status: "paused", lastArrivalAt: null },
-        { id: "f", status: "reconnecting", lastArrivalAt: at(2) },
+        { id: "f", status: "reconnecting", lastArrivalAt: timeAt(2) },
       ] as const;
       for (const { id } of states) await mailboxes.put(mailboxOf(id));
       const save = (changes: readonly { id: string; lastArrivalAt: string | null; status: MailboxStatus }[]) =>
@@ -196,9 +196,9 @@ export function measurePromises(make: NewStore): void {
         assert.equal(await all("state", limit), "cfbade", `${limit}`);
         assert.equal(await all("lastMail", limit), "dcfaeb", `${limit}`);
       }
-      await save([{ id: "e", status: "paused", lastArrivalAt: at(9) }]);
+      await save([{ id: "e", status: "paused", lastArrivalAt: timeAt(9) }]);
       await mailboxes.remove("c");
-      await mailboxes.put(mailboxOf("g"), { ...initialState({ paused: false }), lastArrivalAt: at(8) });
+      await mailboxes.put(mailboxOf("g"), { ...initialState({ paused: false }), lastArrivalAt: timeAt(8) });
       assert.equal(await all("lastMail", 2), "egdfab");
       await mailboxes.put(mailboxOf("g", { revision: 1 }), initialState({ paused: true }));
       assert.equal(await all("lastMail", 3), "edfagb");

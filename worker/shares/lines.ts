@@ -56,8 +56,8 @@ type Line = {
   /** A waiter is admitted with a visit, or sent away with undefined. */
   waiters: Turns<Line | undefined, OpenVisit | undefined>;
   visits: Set<{ from: Line | undefined }>;
-  /** Until when the stranger's time is assigned to tasks that were told to come again. */
-  bookedUntil: number;
+  /** Until when the stranger's time is assigned to tasks that were told to come again, and how it stood then. */
+  booked: { until: number; whileSilent: boolean };
 };
 
 /**
@@ -220,7 +220,7 @@ function lineBook(now: () => number) {
     sweep();
     const answers = answersOf(bounds, { now, isSite });
     const waiters = turns<Line | undefined, OpenVisit | undefined>();
-    const line: Line = { bounds, answers, waiters, visits: new Set(), bookedUntil: 0 };
+    const line: Line = { bounds, answers, waiters, visits: new Set(), booked: { until: 0, whileSilent: false } };
     lines.set(name, line);
     return line;
   };
@@ -277,13 +277,17 @@ function isShort(line: Line, owner: string, ahead: Ahead): boolean {
   return owners <= most && mine < Math.max(1, most / owners);
 }
 
-/** Books the next free time for a task that is put off. */
+/** Books the next free time for a task that is put off. What was booked during a silence does not count after it. */
 function bookAhead(line: Line, now: number): Date {
   const silentMs = line.answers.silentMs();
-  const { perSecond, soonest, latest: longest } = silentMs > 0 ? OFFERS.silent : OFFERS.usual;
-  const latest = silentMs > 0 ? Math.min(longest, Math.max(2 * soonest, silentMs / 2)) : longest;
-  const free = Math.max(line.bookedUntil, now + soonest);
+  const whileSilent = silentMs > 0;
+  const { perSecond, soonest, latest: longest } = whileSilent ? OFFERS.silent : OFFERS.usual;
+  const latest = whileSilent ? Math.min(longest, Math.max(2 * soonest, silentMs / 2)) : longest;
+  const booked = line.booked.whileSilent === whileSilent ? line.booked.until : 0;
+  const free = Math.max(booked, now + soonest);
   if (free >= now + latest) return new Date(clock.now() + jitter(latest));
-  line.bookedUntil = free + 1_000 / perSecond;
+  // Twice as many as are answered, so that a fast stranger always has somebody to answer.
+  const until = free + 1_000 / Math.max(perSecond, 2 * line.answers.rate());
+  line.booked = { until, whileSilent };
   return new Date(clock.now() + free - now);
 }

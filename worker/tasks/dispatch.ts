@@ -8,6 +8,7 @@ import type { MailConnection } from "../../shared/mail/mail.ts";
 import { mimeParser } from "../../shared/mail/mime/parse.ts";
 import type { PerformTask, TaskSender } from "../../shared/queue/queue.ts";
 import type { Part } from "../../shared/run.ts";
+import { pauseFinder } from "../../shared/store/endpoint-pauses.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import type { Backoff } from "../../shared/time.ts";
@@ -15,20 +16,22 @@ import type { SendingDeps } from "../../shared/mail/sending.ts";
 import { getMaxDurations } from "../../shared/mail/smtp/connect.ts";
 import { copyToSent } from "./copy-to-sent.ts";
 import { alarmPost } from "../alarms.ts";
+import { testPoster } from "../test-post.ts";
 import { type CrmCalls, crmCalls } from "../crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { circuitBreakers } from "../endpoint/circuit-breaker.ts";
+import { knockAtAbsent } from "../endpoint/knocks.ts";
 import { httpPost } from "../endpoint/http.ts";
 import { clusterMessageLock } from "../endpoint/message-lock.ts";
 import { synchronize } from "./synchronize.ts";
 import { notify } from "../delivery/notify.ts";
 import { sweepOverdue } from "./overdue.ts";
 import { type ReaderPool, readerPool } from "../mail/reader-pool.ts";
-import { bringForward } from "../delivery/bring-forward.ts";
+import { bringForward, bringProbesForward } from "../delivery/bring-forward.ts";
 import { redeliver } from "./redeliver.ts";
 import { loginBackoff } from "../mail/login-backoff.ts";
 import { admitInTurn } from "../shares/admission.ts";
-import { strangerLines } from "../shares/lines.ts";
+import { type Lines, strangerLines } from "../shares/lines.ts";
 import { memoryShares } from "../shares/memory.ts";
 import { destinationsOf } from "../shares/strangers.ts";
 import { send, type SendDeps } from "./send.ts";
@@ -57,6 +60,7 @@ export type WorkerDeps = {
 export type Worker = {
   crm: CrmCalls;
   postAlarm: ReturnType<typeof alarmPost>;
+  postTest: ReturnType<typeof testPoster>;
   perform: PerformTask;
   /** How many tasks the queue gives to `perform` at the same time. */
   inHand: number;
@@ -73,17 +77,6 @@ const IN_HAND_FACTOR = 16;
 /** What is needed to perform tasks. The parts run beside the queue. `close` closes what they leave open. */
 export function worker(workerDeps: WorkerDeps): Worker {
   const { config, store, tasks, emit, backoff } = workerDeps;
-  const bringForwardDeps = { deliveries: store.deliveries, tasks, emit };
-  const onRecovered = (endpoint: string) => {
-    bringForward(bringForwardDeps, endpoint).catch((error: unknown) => {
-      const { code, message } = asProblem(error);
-      emit({
-        kind: "service.failed",
-        what: `making the deliveries to ${endpoint} due`,
-        failure: { code, cause: message },
-      });
-    });
-  };
   const parser = mimeParser();
   const post = httpPost({ egress: workerDeps.egress, timeoutMs: config.DELIVERY_TIMEOUT_SECONDS * 1000 });
   const inHand = IN_HAND_FACTOR * workerDeps.concurrency;
@@ -102,6 +95,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     refusals: loginBackoff(backoff),
     slotMs: config.CLAIM_SECONDS * 1000,
   });
+  const endpoints = pausedEndpoints(workerDeps, lines);
   const deps: DeliverDeps = {
     store,
     mailboxes: store.mailboxes,
@@ -111,8 +105,9 @@ export function worker(workerDeps: WorkerDeps): Worker {
     scheduleAfterDelivery: afterDeliveryBatches({ tasks }),
     emit,
     backoff,
-    circuitBreakers: circuitBreakers({ lines, backoff, emit, onRecovered }),
+    circuitBreakers: endpoints.circuitBreakers,
     getDestinations,
+    findPause: pauseFinder(store),
     messageLock: clusterMessageLock(store.connectionSlots),
     parse: parser.parse,
     post,
@@ -125,7 +120,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
   const outgoing = senderPool(workerDeps.mail);
   const claimDurations = getMaxDurations(workerDeps.mail);
   const sending: SendDeps = { ...deps, lines, senders: outgoing, claimDurations };
-  const isPaused = deps.circuitBreakers.isPaused;
+  const { isPaused } = endpoints.circuitBreakers;
   const admission = { mailboxes: store.mailboxes, lines, getDestinations, isPaused, inHand };
   return {
     perform: admitInTurn(admission, dispatcher(deps, sending)),
@@ -133,9 +128,11 @@ export function worker(workerDeps: WorkerDeps): Worker {
     readers: pool,
     crm: crmCalls({ post }),
     postAlarm: alarmPost({ post }),
+    postTest: testPoster({ post, showWords: deps.showWords }),
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "mail senders", run: outgoing.run },
+      endpoints.knocks,
       ...overdueParts(workerDeps),
     ],
     async close() {
@@ -143,6 +140,24 @@ export function worker(workerDeps: WorkerDeps): Worker {
       await parser.close();
     },
   };
+}
+
+/** The pauses of endpoints, and the part that ends them as soon as an absent endpoint is back. */
+function pausedEndpoints({ store, tasks, emit, backoff, egress }: WorkerDeps, lines: Lines) {
+  const makeDue = (bring: typeof bringForward) => (endpoint: string) => {
+    bring({ deliveries: store.deliveries, tasks, emit }, endpoint).catch((error: unknown) => {
+      const { code, message } = asProblem(error);
+      emit({
+        kind: "service.failed",
+        what: `making the deliveries to ${endpoint} due`,
+        failure: { code, cause: message },
+      });
+    });
+  };
+  const breakers = circuitBreakers({ lines, backoff, emit, onRecovered: makeDue(bringForward) });
+  const knocks = { circuitBreakers: breakers, egress, backoff, onReturned: makeDue(bringProbesForward) };
+  const run = (signal: AbortSignal) => knockAtAbsent(knocks, signal);
+  return { circuitBreakers: breakers, knocks: { name: "knocks at absent endpoints", run } };
 }
 
 const SWEEP_LIMIT = 500;

@@ -91,7 +91,7 @@ function dayOf({ ticks, latencyMs }: MeasuredRow): Html {
     <p class="soft">${BAR_LEGEND}</p>`;
 }
 
-function problemNote({ problem, state }: ShownMailbox): Html | string {
+export function problemNote({ problem, state }: ShownMailbox): Html | string {
   if (!problem) return "";
   const { code, cause, fix, evidence, retryAt } = problem;
   return html`<div class="note bad">
