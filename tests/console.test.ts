@@ -415,9 +415,9 @@ describe("in a browser", () => {
         await page.getByLabel("Paused").check();
         await page.getByRole("button", { name: "Save" }).click();
         await page.getByText("The changes are saved.").waitFor();
-        const after = await read();
+        const saved = await read();
         assert.deepEqual(
-          [after.name, after.receive.host, after.receive.folders, after.deliver.url, after.state.status],
+          [saved.name, saved.receive.host, saved.receive.folders, saved.deliver.url, saved.state.status],
           ["<b>Moving</b>", "localhost", ["INBOX"], `${stage.endpoint.url}moved`, "paused"],
         );
         const [entry] = (await stage.service.call("GET", `/api/v1/audit?mailbox=${id}`)).body.items;
