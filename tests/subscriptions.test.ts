@@ -37,6 +37,7 @@ async function listening() {
   const ownership = {
     leases: singleLeases(store.cursors),
     share: (enabled: readonly string[]) => ({ mine: new Set(enabled), surplus: 0, unserved: 0 }),
+    claim: (changed: readonly string[]) => new Set(changed),
     onChange: () => undefined,
     announce: () => undefined,
     nodes: { known: () => [], now: async () => [] },

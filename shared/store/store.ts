@@ -60,8 +60,22 @@ export interface Mailboxes {
    * now: a subscription that is about to stop must not overwrite the state that a pause or new credentials set.
    */
   saveStates(states: ObservedState[]): Promise<void>;
-  /** The id and revision of every mailbox that is not paused. The subscriptions reconcile with this list. */
-  listEnabled(): Promise<{ id: string; revision: number }[]>;
+  /** The id and revision of every mailbox that is not paused. */
+  listEnabled(): Promise<EnabledMailbox[]>;
+  /** Follows which mailboxes are enabled. The subscriptions reconcile with it. */
+  followEnabled(): EnabledFollower;
+}
+
+export type EnabledMailbox = { id: string; revision: number };
+
+/** Reads which mailboxes are enabled once, and then only the changes. It serves one caller. */
+export interface EnabledFollower {
+  /**
+   * The changes since the last call, of any node: each changed mailbox once, with revision 0 if it is not enabled any
+   * more. It costs what has changed, not what there is. With `whole` it lists every enabled mailbox, as at the first
+   * call, with `whole: true`, and also when the store no longer knows the changes since the last call.
+   */
+  next(options?: { whole?: boolean }): Promise<{ whole: boolean; mailboxes: EnabledMailbox[] }>;
 }
 
 /** How far each folder was handed over, guarded by fences. */
