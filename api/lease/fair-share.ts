@@ -109,13 +109,13 @@ export function assignMailboxes(
 type RankedNode = { session: string; capacity: number; hash: number };
 
 /** The node with the highest weight for this mailbox, of those that have room. */
-function heaviestFor<N extends RankedNode>(id: string, nodes: readonly N[], hasRoom = (_: N) => true): N | undefined {
+function heaviestFor<N extends RankedNode>(id: string, nodes: readonly N[], hasRoom?: (node: N) => boolean): N | undefined {
   const hash = hashOf(id);
   let best: N | undefined;
   let bestWeight = -1;
   for (const node of nodes) {
     const weight = mixHash(hash ^ node.hash);
-    if (weight <= bestWeight || !hasRoom(node)) continue;
+    if (weight <= bestWeight || hasRoom?.(node) === false) continue;
     best = node;
     bestWeight = weight;
   }

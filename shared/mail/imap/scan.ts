@@ -66,9 +66,9 @@ export type KnownFolder = { cursor: Cursor | undefined; seen: number; count: num
 export function scanFolder(context: ReconcileContext, known: KnownFolder, signal: AbortSignal): Promise<FolderScan> {
   const { cursor, seen } = known;
   const { session, mailbox, folder } = context;
-  const reset = (box: MailboxObject, epoch: string, known: Cursor) => {
+  const reset = (box: MailboxObject, epoch: string, last: Cursor) => {
     context.emit?.({ kind: "mailbox.reset", mailbox: mailbox.id, folder, epoch });
-    return scanSince(context, createScan(box, epoch, "reset"), getResyncStart(mailbox, known));
+    return scanSince(context, createScan(box, epoch, "reset"), getResyncStart(mailbox, last));
   };
   const look = async (box: MailboxObject): Promise<FolderScan> => {
     const epoch = epochOf(box, cursor?.epoch);
