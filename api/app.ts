@@ -4,6 +4,7 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import type { Actor } from "../shared/contract/token.ts";
+import { bulkRoutes } from "./bulk/routes.ts";
 import { auditChange } from "./http/audit-trail.ts";
 import { authenticator, requireScope, untilRevoked } from "./http/auth.ts";
 import { type Client, clientOf } from "./http/client.ts";
@@ -17,6 +18,7 @@ import { pageRoutes } from "./routes/pages.ts";
 import { errorResponse, problemResponse } from "./http/problems.ts";
 import { checkRoutes } from "./routes/checks.ts";
 import { deliveryRoutes } from "./routes/deliveries.ts";
+import { discoveryRoutes } from "./routes/discovery/discover.ts";
 import { diagnosticRoutes } from "./routes/diagnostics.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { outgoingRoutes } from "./routes/outgoing.ts";
@@ -39,16 +41,17 @@ import type { Caller, Route } from "./http/route.ts";
 import type { ConnectionInfo } from "./http/server.ts";
 
 /** What is one for all routes of the node, whichever mailboxes their callers see. */
-type NodeWide = { startedAt: Date; seats: StreamSeats; checks: CheckRunner };
+type NodeWide = { startedAt: Date; seats: StreamSeats; checks: CheckRunner; jobs: ApiDeps["store"] };
 
 /** Every route of the API. Specific paths come before general ones. */
-function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, stop: AbortSignal): Route[] {
+function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks, jobs }: NodeWide, stop: AbortSignal): Route[] {
   return [
     ...tokenRoutes(deps),
     ...auditRoutes(deps),
     ...applicationRoutes(deps),
     ...consentRoutes(deps),
     ...moveRoutes(deps),
+    ...discoveryRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
     ...mailboxRoutes(deps),
@@ -60,11 +63,12 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks }: NodeWide, sto
     ...diagnosticRoutes(deps, startedAt),
     ...checkRoutes(deps, checks),
     ...alarmRoutes(deps),
+    ...bulkRoutes({ ...deps, jobs }),
     ...healthRoutes(deps),
   ];
 }
 
-/** `actor` is set on calls that the console makes for somebody who is logged in. */
+/** `actor` is set on calls that the service makes itself: of the console for who is logged in, and of a bulk action. */
 type AppEnv = { Bindings: Partial<ConnectionInfo> & { actor?: Actor }; Variables: { actor?: Actor } };
 
 /** The app. When the signal aborts, its streams end and its waits stop. */
@@ -72,7 +76,8 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   const base = deps.config.BASE_PATH;
   const guesses = guessLimiter(deps.facts.emit, deps.store.wrongCredentials);
   const authenticate = authenticator({ config: deps.config, store: deps.store, guesses, emit: deps.facts.emit });
-  const nodeWide = { startedAt: new Date(), seats: createStreamSeats(), checks: checkRunner(deps, signal) };
+  const checks = checkRunner(deps, signal);
+  const nodeWide = { startedAt: new Date(), seats: createStreamSeats(), checks, jobs: deps.store };
   const scopedFor = keepRecent((prefix) => scopedDeps(deps, prefix));
   const routesFor = keepRecent((prefix) => apiRoutes(scopedFor(prefix), nodeWide, signal));
   const api = routesFor("");

@@ -1,5 +1,6 @@
 /** What the HTTP side needs from the rest of the node. The composition root supplies it. */
 import type { Config } from "../shared/config.ts";
+import type { Discovered, Proposal } from "../shared/mail/discovery/proposal.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
 import type { Egress } from "../shared/egress.ts";
@@ -51,6 +52,12 @@ export type CrmCalls = {
   probe(endpoint: string, signal: AbortSignal): Promise<{ ok: boolean; reason: string }>;
 };
 
+/** Finds the mail servers of an address without a login. Rejects only when the signal aborts. */
+export type Discover = (
+  address: string,
+  signal: AbortSignal,
+) => Promise<Pick<Discovered, "steps"> & { proposals: Proposal[] }>;
+
 /** Posts a body to the receiver of alarms. Rejects only with the signal's reason. */
 export type PostAlarm = (
   request: { url: string; secret: Config["ALARM_SECRET"]; id: string; body: string },
@@ -83,6 +90,8 @@ export type Probes = {
 
 export type ApiDeps = {
   config: Config;
+  /** The endpoint of the demo, while the service runs in it. */
+  demoEndpoint: string | undefined;
   version: string;
   store: Store;
   tasks: TaskSender & Pick<TaskSource, "depth">;
@@ -92,6 +101,7 @@ export type ApiDeps = {
   subscriptions: Subscriptions;
   nodes: LiveNodes;
   mail: MailVisits;
+  discover: Discover;
   crm: CrmCalls;
   postAlarm: PostAlarm;
   logins: Pick<LoginGate, "allowRetry">;
@@ -102,4 +112,6 @@ export type ApiDeps = {
   /** Encrypts what browsers keep for the node, and decrypts it on every node. */
   sealing: Pick<Vault, "seal" | "open">;
   graphHints: HintRelay;
+  /** Called when a bulk action begins. */
+  wakeBulk(): void;
 };

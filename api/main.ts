@@ -7,25 +7,31 @@ import { listSettingWarnings } from "../shared/setting-warnings.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { backendServers } from "../shared/backends.ts";
 import { egress, portOfUrl } from "../shared/egress.ts";
+import { discoverMailServers } from "../shared/mail/discovery/discover.ts";
+import { nameServers } from "../shared/mail/discovery/records.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import { findApiFault } from "../shared/queue/broker-state.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { PerformTask } from "../shared/queue/queue.ts";
+import { wakeup } from "../shared/concurrency/wakeup.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { type Metrics, metrics } from "../shared/telemetry/metrics.ts";
+import { tallies } from "../shared/telemetry/tallies.ts";
 import { sleep } from "../shared/time.ts";
 import { worker } from "../worker/tasks/dispatch.ts";
 import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
 import type { ApiDeps, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
+import { stateRecorder } from "./listen/recorder.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
 import { callbackScheduler } from "./routes/creatio/callbacks.ts";
 import { closedMailboxRemover } from "./closed-mailboxes.ts";
+import { bulkRunner } from "./bulk/runner.ts";
 import { alarmWatch } from "./alarms/watch.ts";
 import { hintRelay } from "./hint-relay.ts";
 import { serve } from "./http/server.ts";
@@ -41,6 +47,8 @@ type StartOptions = {
   warnings?: readonly string[];
   /** Called with the node's URL once it answers there. */
   onStarted?: (url: string) => void;
+  /** The endpoint that the console offers to somebody who has none. */
+  demoEndpoint?: string;
 };
 
 /**
@@ -50,13 +58,13 @@ type StartOptions = {
 export async function runApiNode(config: Config, stop: AbortSignal, options: StartOptions = {}): Promise<void> {
   const node = await openNode(config, options.warnings ?? []);
   try {
-    await runApi(node, stop, options.onStarted);
+    await runApi(node, stop, options);
   } finally {
     await node.close();
   }
 }
 
-async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) => void): Promise<void> {
+async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }: StartOptions): Promise<void> {
   const { config, store, queue, facts, backoff, connect, logins, sealing, graphPush } = node;
   const { emit } = facts;
   const watched = new Map<string, MailConnection>();
@@ -70,7 +78,6 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, board, backoff, logins };
   const nodeSubscriptions = mailboxSubscriptions({ ...listening, connect, watched, emit });
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
-  const countsDeps = { store, tasks: queue };
   const { unserved } = nodeSubscriptions;
   const metricsRegistry = nodeMetrics(node, () => ({ unserved: unserved(), connections: connections() }));
   facts.subscribe(metricsRegistry.onFact);
@@ -79,19 +86,15 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     nodeSubscriptions.wake();
     ownership.announce();
   };
-  const probe: ProbeEndpoint = (mailbox, signal) => probeEndpoint(node.mail, mailbox, signal);
-  const mail = mailVisits({
-    connect,
-    serve: node.serve,
-    preflight: (mailbox, signal) => runPreflight({ ...node.mail, probeEndpoint: probe }, mailbox, signal),
-  });
   const { crm, postAlarm, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
-  const answering = { mail, crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
+  const answering = { ...visitsOf(node), crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
-    ...countsDeps,
+    store,
+    tasks: queue,
     parked: queue,
     config,
+    demoEndpoint,
     version: manifest.version,
     facts,
     metrics: metricsRegistry,
@@ -99,8 +102,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     probes: probesOf(node),
     ready: () => checkReadiness(node),
   };
-  const apiDeps = { ...appDeps, subscriptions: { wake, connections, unserved }, nodes: ownership.nodes };
-  const app = createApp(apiDeps, stop);
+  const subscriptions = { wake, connections, unserved };
+  const { app, parts: watching } = openApp({ ...appDeps, subscriptions, nodes: ownership.nodes }, stop);
   const server = await serve(app.fetch, { host: config.HOST, port: config.PORT });
   reportStart(node, server.url + config.BASE_PATH);
   onStarted?.(server.url + config.BASE_PATH);
@@ -109,7 +112,7 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
     { name: "subscriptions", run: nodeSubscriptions.run },
     taskTaker(node, localWorker.perform, { concurrency: inHand, standIn }),
     ...localWorker.parts,
-    ...watchers(apiDeps),
+    ...watching,
     { name: "trimming", run: (signal) => trimPeriodically(node, signal) },
   ];
   // These parts end last: they record what the others report while they stop, and they hold what the others need
@@ -117,6 +120,8 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   const outerParts: Part[] = [
     { name: "states", run: board.run },
     history({ facts, append: store.facts.append }),
+    tallies({ facts, count: store.measures.count }),
+    stateRecorder({ ...store, facts, board, node: node.name, periods: config }),
     { name: "readiness", run: node.readiness.run },
     ...ownership.parts,
   ];
@@ -128,9 +133,27 @@ async function runApi(node: Node, stop: AbortSignal, onStarted?: (url: string) =
   }
 }
 
-/** The parts that look at the store from time to time. */
-function watchers(deps: ApiDeps): Part[] {
-  return [callbackScheduler(deps), alarmWatch(deps), closedMailboxRemover(deps)];
+/** The app, with the parts that look at the store from time to time. */
+function openApp(deps: Omit<ApiDeps, "wakeBulk">, stop: AbortSignal) {
+  const wake = wakeup();
+  const apiDeps: ApiDeps = { ...deps, wakeBulk: wake.trigger };
+  const app = createApp(apiDeps, stop);
+  const bulk = bulkRunner({ ...deps, wake, callApi: async (actor, request) => app.fetch(request, { actor }) });
+  return { app, parts: [callbackScheduler(apiDeps), alarmWatch(apiDeps), closedMailboxRemover(apiDeps), bulk] };
+}
+
+/** What HTTP requests ask of mail servers. */
+function visitsOf({ config, connect, serve: serveMailbox, mail: deps }: Node): Pick<ApiDeps, "mail" | "discover"> {
+  const probe: ProbeEndpoint = (mailbox, signal) => probeEndpoint(deps, mailbox, signal);
+  const records = nameServers(config.DNS_SERVERS);
+  return {
+    mail: mailVisits({
+      connect,
+      serve: serveMailbox,
+      preflight: (mailbox, signal) => runPreflight({ ...deps, probeEndpoint: probe }, mailbox, signal),
+    }),
+    discover: (address, signal) => discoverMailServers({ ...deps, records }, address, signal),
+  };
 }
 
 function probesOf({ config, ...node }: Node): Probes {

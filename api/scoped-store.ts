@@ -6,7 +6,7 @@ import { notFound } from "./http/problems.ts";
 
 /** Methods that concern more than the mailboxes of this prefix reject with `scope`. */
 export function scopedStore(store: Store, prefix: string): Store {
-  const { connectionSlots, refusedLogins, tokens, audit, facts, documents } = store;
+  const { connectionSlots, refusedLogins, tokens, audit, facts, documents, measures } = store;
   return {
     ...store,
     mailboxes: scopedMailboxes(store.mailboxes, prefix),
@@ -16,6 +16,13 @@ export function scopedStore(store: Store, prefix: string): Store {
     deliveries: scopedDeliveries(store.deliveries, prefix),
     outbox: scopedOutbox(store.outbox, prefix),
     facts: only<typeof facts>({ recent: byMailbox(facts, prefix).recent }, prefix),
+    measures: only<typeof measures>(
+      {
+        readMailboxes: async (ids) => measures.readMailboxes(ids.map((id) => owned(id, prefix, id))),
+        listRuns: measures.listRuns,
+      },
+      prefix,
+    ),
     connectionSlots: only<typeof connectionSlots>({}, prefix),
     refusedLogins: only<typeof refusedLogins>({}, prefix),
     tokens: only<typeof tokens>({}, prefix),

@@ -26,6 +26,17 @@ export const portList = v.pipe(
   ),
   v.transform((list) => list.map(Number)),
 );
+/** Addresses of name servers, with or without a port. */
+export const nameServerList = v.pipe(
+  wordList,
+  v.check(
+    (list) =>
+      list.every((one) =>
+        ipaddr.isValid(one.replace(/^\[(.*)\](:\d{1,5})?$/, "$1").replace(/^([\d.]+):\d{1,5}$/, "$1")),
+      ),
+    "must be addresses, such as 10.0.0.53, 10.0.0.53:5353 or [2001:db8::53]:5353",
+  ),
+);
 /** IPv6 prefixes as CIDR. */
 export const nat64Prefixes = v.pipe(
   wordList,

@@ -1,6 +1,7 @@
 /** Every setting: its schema, its default and its meaning. docs/settings.md is made from this. */
 import * as v from "valibot";
-import { ALARM_SETTINGS } from "./alarm-settings.ts";
+import { ALARM_SETTINGS } from "./settings/alarms.ts";
+import { NETWORK_SETTINGS } from "./settings/network.ts";
 import {
   amqpName,
   basePath,
@@ -10,10 +11,8 @@ import {
   encryptionKeys,
   httpUrls,
   integer,
-  nat64Prefixes,
   networks,
   optionalSecret,
-  portList,
   secretList,
   wordList,
 } from "./setting-schemas.ts";
@@ -250,24 +249,7 @@ export const SETTINGS = {
     default: "off",
     about: "`on` logs the shape of each request of a CRM: path, header names, field names and types, but no values.",
   },
-  EGRESS_PRIVATE: {
-    schema: v.picklist(["allow", "deny"]),
-    default: "allow",
-    about:
-      "Whether mail hosts and endpoints may have private addresses and any port. Cloud metadata and the service's own servers are never allowed. Set `deny` where strangers register mailboxes.",
-  },
-  EGRESS_PORTS: {
-    schema: portList,
-    default: "",
-    about:
-      "Ports that `EGRESS_PRIVATE=deny` allows besides 25, 80, 110, 143, 443, 465, 587, 993, 995 and 2525, separated by commas.",
-  },
-  NAT64_PREFIXES: {
-    schema: nat64Prefixes,
-    default: "",
-    about:
-      "Prefixes of your own translators from IPv6 to IPv4, such as 2001:db8:64::/96, separated by commas. The IPv4 address inside decides.",
-  },
+  ...NETWORK_SETTINGS,
   ...ALARM_SETTINGS,
   LOG_LEVEL: {
     schema: v.picklist(["debug", "info", "warn", "error"]),

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createApp } from "../api/app.ts";
 import { collectStoreCounts } from "../api/counts.ts";
-import type { Readiness } from "../api/deps.ts";
+import type { Discover, Readiness } from "../api/deps.ts";
 import { serve } from "../api/http/server.ts";
 import { hintRelay } from "../api/hint-relay.ts";
 import { mailVisits } from "../api/mail-visits.ts";
@@ -11,6 +11,8 @@ import type { Delivery } from "../shared/contract/delivery.ts";
 import type { MessageRef } from "../shared/contract/message.ts";
 import type { Task } from "../shared/contract/task.ts";
 import { egress } from "../shared/egress.ts";
+import { discoverMailServers } from "../shared/mail/discovery/discover.ts";
+import { nameServers } from "../shared/mail/discovery/records.ts";
 import { graphPush } from "../shared/mail/graph/notifications/push.ts";
 import { loginGate } from "../shared/mail/net/login-gate.ts";
 import { oauthTokens } from "../shared/mail/oauth/tokens.ts";
@@ -98,8 +100,19 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const crm = crmCalls({ post });
   const postAlarm = alarmPost({ post });
   const watching = { facts, metrics: measured, subscriptions };
-  const outgoing = { mail, crm, postAlarm, logins, outbound: mailDeps };
-  const deps = { config, version: "1.2.3", store, tasks: queue, parked: queue, ...watching, ...outgoing };
+  const records = nameServers(config.DNS_SERVERS);
+  const discover: Discover = (address, signal) => discoverMailServers({ ...mailDeps, records }, address, signal);
+  const outgoing = { mail, discover, crm, postAlarm, logins, outbound: mailDeps };
+  const deps = {
+    config,
+    demoEndpoint: undefined,
+    version: "1.2.3",
+    store,
+    tasks: queue,
+    parked: queue,
+    ...watching,
+    ...outgoing,
+  };
   const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
@@ -115,7 +128,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   };
   const push = graphPush({ publicUrls: [], basePath: "", marks: keys.marks, scale: 1 });
   const answering = { ready: async () => node.readiness, sealing: keys, graphHints: hintRelay(push, undefined) };
-  const app = createApp({ ...deps, probes, nodes, ...answering }, stop.signal);
+  const app = createApp({ ...deps, probes, nodes, ...answering, wakeBulk: () => undefined }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
   const reference = await (await fetch(`${url}/openapi.json`)).json();

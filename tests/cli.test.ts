@@ -202,6 +202,15 @@ describe("the command line", () => {
     assert.equal((await cli(["application", "ls"])).out, "There are none.");
   });
 
+  test("discover finds the servers of an address, and fails where there are none", async () => {
+    const known = await cli(["mailbox", "discover", "anna@gmail.com"]);
+    assert.equal(known.code, 0, known.err);
+    assert.match(known.out, /found +known(.*\n)+receive +\{"protocol":"imap","host":"imap\.gmail\.com"/);
+    const unknown = await cli(["mailbox", "discover", "anna@nobody.invalid", "--json"]);
+    assert.equal(unknown.code, 1, unknown.err);
+    assert.deepEqual(JSON.parse(unknown.out).proposals, []);
+  });
+
   test("mistakes are named, with an exit code that tells a wrong command from a refusal", async () => {
     const mistakes: [args: string[], code: number, says: RegExp, env?: Record<string, string>][] = [
       [["mailbox", "lss"], 2, /There is no command mailbox lss\.(.*\n)+ +mailbox ls /],

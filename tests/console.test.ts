@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import axe from "axe-core";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { initialState } from "../shared/store/store.ts";
 import { startApi } from "./api-node.ts";
-import { exampleBody, PASSWORD } from "./bodies.ts";
+import { exampleBody } from "./bodies.ts";
 import type { Chromium } from "./servers/chromium.ts";
 import { provide } from "./servers/provide.ts";
 import { eventually } from "./servers/waiting.ts";
+import { type BrowserTest, findings, openConsole } from "./stories/browser.ts";
 import { type Scene, scene } from "./stories/scene.ts";
 import { TOKEN } from "./service.ts";
 
@@ -224,48 +224,9 @@ describe("a list", () => {
   });
 });
 
-type BrowserTest = { skip(message?: string): void };
-
-/** Opens a page that is logged in and does the work. Fails on an error in the console and on a request to another host. */
-async function inBrowser(t: BrowserTest, work: (page: Page) => Promise<void>, options: BrowserContextOptions = {}) {
-  if (!chromium) return t.skip("no chromium");
-  const context = await chromium.browser.newContext({ baseURL: stage.service.url, ...options });
-  context.setDefaultTimeout(120_000);
-  const wrong: string[] = [];
-  context.on("request", (request) => {
-    if (new URL(request.url()).origin !== stage.service.url) wrong.push(`request to ${request.url()}`);
-  });
-  context.on("console", (message) => {
-    // A node that was killed refuses connections, and the browser says so.
-    if (message.type() === "error" && !message.text().includes("ERR_CONNECTION_REFUSED"))
-      wrong.push(`console: ${message.text()}`);
-  });
-  context.on("weberror", (error) => wrong.push(`error: ${error.error().message}`));
-  try {
-    const page = await context.newPage();
-    await page.goto("/login");
-    await page.getByLabel("Token").fill(TOKEN);
-    await page.getByRole("button", { name: "Log in" }).click();
-    await page.waitForURL("**/");
-    await work(page);
-    assert.deepEqual(wrong, []);
-  } finally {
-    await context.close();
-  }
-}
-
-/**
- * What axe finds on the page, in short; with `rules` by these alone. The policy of the page does not bind the debugger that
- * runs it.
- */
-async function findings(page: Page, rules?: string[]): Promise<string[]> {
-  await page.evaluate(axe.source);
-  const { violations } = await page.evaluate(
-    (only) => (globalThis as unknown as { axe: typeof axe }).axe.run(only ? { runOnly: only } : {}),
-    rules,
-  );
-  return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${page.url()} ${id}: ${html.slice(0, 200)}`));
-}
+/** Opens the console and does the work. */
+const inBrowser = (t: BrowserTest, work: (page: Page) => Promise<void>, options: BrowserContextOptions = {}) =>
+  openConsole(t, { chromium, url: stage.service.url, token: TOKEN, work, options });
 
 /** Goes to the element with this name by the Tab key alone, and presses Enter. */
 async function press(page: Page, name: string): Promise<void> {
@@ -286,13 +247,17 @@ async function pagesToLookAt(): Promise<string[]> {
     `/mailboxes/${shop.id}`,
     `/mailboxes/${(await find(LOCKED)).id}`,
     `/mailboxes/${shop.id}/delete`,
-    "/mailboxes/bulk?do=pause",
+    "/bulk/new?action=pause",
+    "/bulk/new?action=resync",
+    "/bulk",
     "/mailboxes/add",
+    "/mailboxes/add?by=hand",
+    `/mailboxes/${shop.id}/added`,
     "/endpoints",
     "/outgoing",
     "/deliveries?state=parked",
     `/deliveries/${body.items[0].id}`,
-    "/deliveries/replay?state=parked",
+    "/bulk/new?action=replay&state=parked",
     "/search?q=order",
     "/upcoming",
     "/alarms",
@@ -373,47 +338,49 @@ describe("in a browser", () => {
       assert.match((await page.locator("tr", { hasText: "login" }).textContent()) ?? "", /failed/);
     }));
 
-  test("a mailbox is added by one form, which shows the step that failed and the secret once", (t) =>
-    inBrowser(t, async (page) => {
-      await stage.mail.addUser("new", PASSWORD);
-      await page.goto("/mailboxes/add");
-      await page.getByLabel("Mail address").fill("new@example.com");
-      await page.getByLabel("Server (empty").fill("127.0.0.1");
-      await page.getByLabel("Port").fill(String(stage.mail.imapPort));
-      await page.getByLabel("TLS").selectOption("none");
-      await page.getByLabel("User").fill("new");
-      await page.getByLabel("Endpoint").fill(stage.endpoint.url);
-      for (const password of ["wrong", PASSWORD]) {
-        await page.getByLabel("Password").fill(password);
-        await page.getByRole("button", { name: "Test, then register" }).click();
-        if (password === PASSWORD) break;
-        await page.getByText("A step failed, so nothing was registered").waitFor();
-        assert.equal(await find("new"), undefined);
-        assert.equal(await page.getByLabel("Mail address").inputValue(), "new@example.com");
-        assert.equal(await page.getByLabel("Password").inputValue(), "");
-      }
-      await page.getByText("The mailbox is registered").waitFor();
-      assert.match((await page.locator("pre").textContent()) ?? "", /^whsec_/);
-      await page.getByRole("link", { name: "Open the mailbox" }).click();
-      await stage.service.until("listening", async () => (await find("new")).state.status === "listening");
-    }));
-
   test("all mailboxes of a filter are paused and resumed without any script", (t) =>
     inBrowser(
       t,
       async (page) => {
+        const reloaded = (text: string) =>
+          eventually(async () => {
+            await page.reload();
+            return (await page.locator("main").textContent())?.includes(text);
+          }, text);
         await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Pause all that match" }).click();
         await page.getByRole("button", { name: "Pause 1 mailbox" }).click();
-        await page.getByText("1 mailbox is paused now.").waitFor();
+        await reloaded("1 of 1 done, 0 failed.");
         assert.equal((await find(SHOP)).state.status, "paused");
+        assert.match((await page.getByRole("button", { name: "Stop" }).textContent()) ?? "", /it has ended/);
+        await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Resume all that match" }).click();
         await page.getByRole("button", { name: "Resume 1 mailbox" }).click();
-        await page.getByText("1 mailbox starts again.").waitFor();
+        await reloaded("1 of 1 done, 0 failed.");
         await stage.service.until("listening", async () => (await find(SHOP)).state.status === "listening");
+        await page.goto("/bulk");
+        assert.equal(await page.locator("tbody tr").count(), 2);
       },
       { javaScriptEnabled: false },
     ));
+
+  test("a bulk action shows its progress while it runs, and a button stops it", (t) =>
+    inBrowser(t, async (page) => {
+      for (let n = 0; n < 150; n++)
+        await stage.service.call(
+          "PUT",
+          `/api/v1/mailboxes/many-${n}`,
+          exampleBody({ address: `many-${n}@example.com` }),
+        );
+      await page.goto("/mailboxes?q=many-");
+      await page.getByRole("link", { name: "Test all that match" }).click();
+      await page.getByRole("button", { name: "Test 150 mailboxes" }).click();
+      await page.waitForURL("**/bulk/bulk_*");
+      assert.equal(await page.getByRole("progressbar").getAttribute("aria-label"), "Progress");
+      await page.getByRole("button", { name: "Stop" }).click();
+      await page.getByText("It ended in the middle.").waitFor();
+      for (let n = 0; n < 150; n++) await stage.service.call("DELETE", `/api/v1/mailboxes/many-${n}`);
+    }));
 
   test("the keyboard alone leads from the login to a parked message and its replay", (t) =>
     inBrowser(t, async (page) => {
@@ -421,9 +388,9 @@ describe("in a browser", () => {
       await press(page, "Show and replay");
       await page.waitForURL("**/deliveries?**");
       await press(page, "Replay all that match…");
-      await page.waitForURL("**/deliveries/replay?**");
+      await page.waitForURL("**/bulk/new?**");
       await press(page, "Replay 1 message");
-      await page.getByText("1 delivery is attempted again now.").waitFor();
+      await page.getByText("1 of 1 done, 0 failed.").waitFor();
       await fact("mail.delivered");
     }));
 

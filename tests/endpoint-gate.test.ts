@@ -40,11 +40,7 @@ function gatesAt(perEndpoint = 2, waitMs = 30) {
     const destination = { own: { name: url, bounds }, site: { name: `site of ${url}`, bounds } };
     return { url, destination, owner: "a mailbox" };
   };
-  const gates: Gates = {
-    acquire: (url, signal) => breakers.acquire(targetOf(url), signal),
-    isPaused: breakers.isPaused,
-    counts: breakers.counts,
-  };
+  const gates: Gates = { ...breakers, acquire: (url, signal) => breakers.acquire(targetOf(url), signal) };
   return { gates, clock, facts, recovered };
 }
 
@@ -127,6 +123,30 @@ describe("The circuit breaker of an endpoint", () => {
     const entry = await gates.acquire(URL_A, never);
     assert.deepEqual(entry, { kind: "rest", until: new Date(clock.now + 20_000), busy: false });
     assert.deepEqual(gates.counts(), { known: 1, resting: 1 });
+  });
+
+  test("an endpoint where nobody was has its pause ended early, but not again and again in vain", async () => {
+    const { gates } = gatesAt();
+    const absent = { ...refused(null), unreached: true } as PostOutcome;
+    const proxy = { ...refused(502) };
+    for (let time = 0; time < 5; time++) await deliver(gates, time % 2 ? absent : proxy);
+    for (let time = 0; time < 5; time++) {
+      assert.deepEqual(gates.listAbsent(), [URL_A]);
+      gates.endPause(URL_A);
+      assert.deepEqual(gates.listAbsent(), []);
+      await deliver(gates, absent);
+    }
+    assert.deepEqual(gates.listAbsent(), []);
+    assert.equal(gates.isPaused(URL_A), true);
+  });
+
+  test("an endpoint that says no, or when to come again, is not asked before its pause ends", async () => {
+    for (const outcome of [refused(500), refused(null), refused(503, new Date(2_000_000)), refused(429)]) {
+      const { gates } = gatesAt();
+      for (let time = 0; time < 5; time++) await deliver(gates, outcome);
+      assert.equal(gates.isPaused(URL_A), true);
+      assert.deepEqual(gates.listAbsent(), []);
+    }
   });
 
   test("lets a single delivery try after the rest, and all in once that one was accepted", async () => {

@@ -17,6 +17,7 @@ import type { ReadinessCheck } from "../shared/readiness.ts";
 import { type Part, runInside, shutdownSignal } from "../shared/run.ts";
 import { history } from "../shared/telemetry/history.ts";
 import { metrics } from "../shared/telemetry/metrics.ts";
+import { tallies } from "../shared/telemetry/tallies.ts";
 import { healthServer } from "./health.ts";
 import { worker } from "./tasks/dispatch.ts";
 
@@ -74,7 +75,8 @@ async function runWorker(node: Node, stop: AbortSignal): Promise<void> {
   ];
   try {
     const looking = { name: "readiness", run: readiness.run };
-    await runInside([history({ facts, append: store.facts.append }), looking, ...cluster.parts], parts, stop);
+    const recording = [history({ facts, append: store.facts.append }), tallies({ facts, count: store.measures.count })];
+    await runInside([...recording, looking, ...cluster.parts], parts, stop);
   } finally {
     await health.close();
     await work.close();

@@ -3,7 +3,7 @@ import { asProblem } from "../../shared/contract/problem.ts";
 import type { Egress } from "../../shared/egress.ts";
 import { semaphore } from "../../shared/concurrency/semaphore.ts";
 import { clock, withTimeout } from "../../shared/time.ts";
-import { askHead } from "../probe-endpoint.ts";
+import { askHead } from "../../shared/endpoint-head.ts";
 import type { Origin } from "./survey.ts";
 
 /** `offsetMs` is how far its clock is ahead, to about a second. Null: unknown. `cause` is null if it answered. */

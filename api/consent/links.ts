@@ -66,7 +66,8 @@ export async function makeLink(
   const base = publicBase(deps.config);
   const application = await deps.store.applications.get(input.application);
   if (!application) throw invalidField("application", "must be the id of a registered application");
-  if (input.returnUrl !== undefined) await checkReturnUrl(deps, input.returnUrl, signal);
+  if (input.returnUrl !== undefined && !isOwnPage(base, input.returnUrl))
+    await checkReturnUrl(deps, input.returnUrl, signal);
   const { generated, ...wanted } = await checkMailbox(deps, application, input);
   const { address, settings, mailbox } = wanted;
   const permissions = listPermissions(application, mailbox);
@@ -140,6 +141,12 @@ async function checkReturnUrl({ outbound }: LinkDeps, returnUrl: string, signal:
     if (!(error instanceof Problem)) throw error;
     throw invalidField("returnUrl", `must be an address that the service may post to: ${error.message}`);
   }
+}
+
+/** True for a page of this service, whose public address `base` is. */
+export function isOwnPage(base: string, address: string): boolean {
+  const url = new URL(address);
+  return `${url.origin}${url.pathname}`.startsWith(`${base}/`);
 }
 
 /** The name under which the link is stored. Whoever reads the store does not learn the link. */

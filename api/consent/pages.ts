@@ -4,6 +4,7 @@ import type { Application } from "../../shared/contract/application.ts";
 import type { Consent } from "../../shared/store/sealed-consents.ts";
 import { isRecord } from "../http/field-errors.ts";
 import { type Html, htmlPage } from "../pages/html.ts";
+import { isOwnPage } from "./links.ts";
 import { PROVIDER_NAMES } from "./provider.ts";
 import { REFUSALS } from "./refusals.ts";
 import type { Connected, OpenLink, Refused } from "./visits.ts";
@@ -48,14 +49,23 @@ function endpointHost({ settings }: Consent): string | undefined {
   return typeof url === "string" && URL.canParse(url) ? new URL(url).host : undefined;
 }
 
-/** The way back to the client if there is one, else a page that says that all is well. */
-export async function connectedPage({ consent, mailbox, address, renewed }: Connected): Promise<Response> {
+/**
+ * The way back to the client if there is one, else a page that says that all is well. The service's own pages are behind a link: a
+ * browser that comes from the provider shows their login (SameSite=Strict) only when somebody follows it.
+ */
+export async function connectedPage(
+  { consent, mailbox, address, renewed }: Connected,
+  base: string,
+): Promise<Response> {
   const result = renewed ? "renewed" : "connected";
-  if (consent.returnUrl !== null) return redirect(returnAddress(consent.returnUrl, { result, mailbox, address }));
+  const back = consent.returnUrl === null ? null : returnAddress(consent.returnUrl, { result, mailbox, address });
+  const isOwn = back !== null && isOwnPage(base, back);
+  if (back !== null && !isOwn) return redirect(back);
   return htmlPage(
     "Connected",
     html`<h1>${renewed ? "The mailbox is connected again" : "The mailbox is connected"}</h1>
-      <p>The service receives the messages of <b>${address}</b> from now on. You can close this page.</p>`,
+      <p>The service receives the messages of <b>${address}</b> from now on. You can close this page.</p>
+      ${isOwn ? html`<p><a href="${back}">Back to the console</a></p>` : ""}`,
   );
 }
 

@@ -109,7 +109,11 @@ export function assignMailboxes(
 type RankedNode = { session: string; capacity: number; hash: number };
 
 /** The node with the highest weight for this mailbox, of those that have room. */
-function heaviestFor<N extends RankedNode>(id: string, nodes: readonly N[], hasRoom?: (node: N) => boolean): N | undefined {
+function heaviestFor<N extends RankedNode>(
+  id: string,
+  nodes: readonly N[],
+  hasRoom?: (node: N) => boolean,
+): N | undefined {
   const hash = hashOf(id);
   let best: N | undefined;
   let bestWeight = -1;

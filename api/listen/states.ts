@@ -4,7 +4,12 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { wakeup } from "../../shared/concurrency/wakeup.ts";
-import type { MailboxState, MailboxStatus } from "../../shared/contract/mailbox.ts";
+import {
+  CONNECTED_STATUSES,
+  type MailboxState,
+  type MailboxStatus,
+  type Receive,
+} from "../../shared/contract/mailbox.ts";
 import type { Problem } from "../../shared/contract/problem.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
 import type { Mailboxes, MailboxWithState } from "../../shared/store/store.ts";
@@ -39,9 +44,17 @@ export interface StateReporter {
   countFailedLogin(times?: number): number;
 }
 
+/** A mailbox of this node. `initializing`, as long as this node has reported nothing about it. */
+export type HeldMailbox = { id: string; receive: Pick<Receive, "mode" | "poll">; state: MailboxState };
+
 export interface MailboxStates {
-  /** A reporter for one mailbox in its present revision. It starts with the state that the store has. */
+  /**
+   * A reporter for one mailbox in its present revision. It starts with the state that the store has. If an earlier
+   * subscription was connected then, it starts as `initializing`.
+   */
   reporter(of: MailboxWithState): StateReporter;
+  /** The mailboxes whose subscriptions run here. */
+  held(): Iterable<HeldMailbox>;
   /** Stops writing the state of this mailbox. */
   forget(mailbox: string): void;
   /**
@@ -52,7 +65,14 @@ export interface MailboxStates {
 }
 
 type MailboxStatesDeps = { mailboxes: Pick<Mailboxes, "saveStates">; emit: Emit; node: string };
-type Slot = { id: string; revision: number; state: MailboxState };
+type Slot = {
+  id: string;
+  revision: number;
+  receive: HeldMailbox["receive"];
+  state: MailboxState;
+  /** When the subscription began here; undefined since it has reported something. */
+  silentSince: string | undefined;
+};
 
 export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
   const slots = new Map<string, Slot>();
@@ -74,11 +94,22 @@ export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
   };
 
   return {
-    reporter({ mailbox: { id, revision }, state }) {
-      const slot: Slot = { id, revision, state: { ...state, node: deps.node } };
+    reporter({ mailbox: { id, revision, receive }, state }) {
+      const { mode, poll } = receive;
+      const silentSince = new Date(clock.now()).toISOString();
+      const own = { ...(isConnected(state) ? { ...state, ...initialStatus(silentSince) } : state), node: deps.node };
+      const slot: Slot = { id, revision, receive: { mode, poll }, state: own, silentSince };
       slots.set(id, slot);
       due.noteChange(slot);
       return stateReporter(deps.emit, slot, due);
+    },
+    *held() {
+      for (const [id, { receive, state, silentSince }] of slots)
+        yield {
+          id,
+          receive,
+          state: silentSince === undefined ? state : { ...state, status: "initializing", since: silentSince },
+        };
     },
     forget(mailbox) {
       slots.delete(mailbox);
@@ -94,6 +125,15 @@ export function mailboxStates(deps: MailboxStatesDeps): MailboxStates {
       for (const batch of due.take(Infinity)) await write(batch);
     },
   };
+}
+
+/** What an earlier subscription said, which has ended. */
+function isConnected({ status }: MailboxState): boolean {
+  return CONNECTED_STATUSES.includes(status);
+}
+
+function initialStatus(since: string): Pick<MailboxState, "status" | "since" | "problem"> {
+  return { status: "initializing", since, problem: null };
 }
 
 /** The slots that must be written: those that changed at once, those that were verified only by a time. */
@@ -147,8 +187,9 @@ function stateReporter(emit: Emit, slot: Slot, due: ReturnType<typeof dueSlots>)
     setStatus(status, problem, retryAt) {
       if (status === "listening" || status === "polling") connectedStatus = status;
       const changed = status !== slot.state.status || problem?.code !== slot.state.problem?.code;
+      slot.silentSince = undefined;
       const shown = problem && { ...problem.view(), retryAt: retryAt?.toISOString() ?? null };
-      set({ status, problem: shown, since: changed ? new Date().toISOString() : slot.state.since });
+      set({ status, problem: shown, since: changed ? new Date(clock.now()).toISOString() : slot.state.since });
       if (!changed) return;
       emit({
         kind: "mailbox.status",
@@ -159,7 +200,7 @@ function stateReporter(emit: Emit, slot: Slot, due: ReturnType<typeof dueSlots>)
       });
     },
     markVerified() {
-      slot.state = { ...slot.state, lastVerifiedAt: new Date().toISOString() };
+      slot.state = { ...slot.state, lastVerifiedAt: new Date(clock.now()).toISOString() };
       due.noteVerified(slot);
     },
     markArrival: () => set({ lastArrivalAt: new Date().toISOString() }),

@@ -48,6 +48,7 @@ export async function watchMailbox(
         mailbox: mailbox.id,
         messages: wanted,
         again: false,
+        seenAt: new Date(clock.now()).toISOString(),
         ...lying,
       } as const;
       await tasks.send(task, {}, lease.signal);

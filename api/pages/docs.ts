@@ -164,6 +164,7 @@ function renderFields(schema: JsonObject): Html {
         <td><code>${path}</code></td>
         <td>${renderType(member)}</td>
         <td>${required ? "required" : ""}</td>
+        <td>${inlineMarkdown(textAt(member, "description"))}</td>
       </tr>`,
   );
   if (rows.length === 0) return html`<p>${renderType(schema)} ${inlineMarkdown(textAt(schema, "description"))}</p>`;
@@ -172,6 +173,7 @@ function renderFields(schema: JsonObject): Html {
       <th>Member</th>
       <th>Type</th>
       <th></th>
+      <th>Meaning</th>
     </tr>
     ${rows}
   </table>`;

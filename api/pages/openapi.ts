@@ -12,6 +12,7 @@ import { MailboxCreated, MailboxView } from "../mailboxes.ts";
 import { ProblemDetails } from "../http/problems.ts";
 import type { ResponseSpec, Route } from "../http/route.ts";
 import { webhookDocs } from "../webhooks.ts";
+import { meaningOf, rootOfRoute, withMeanings } from "./reference/meanings.ts";
 
 export type JsonObject = Record<string, unknown>;
 
@@ -59,7 +60,9 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
     }),
     components: {
       securitySchemes: { bearer: { type: "http", scheme: "bearer", description: SCOPES } },
-      schemas: Object.fromEntries(Object.entries(NAMED_SCHEMAS).map(([name, schema]) => [name, inlineSchema(schema)])),
+      schemas: Object.fromEntries(
+        Object.entries(NAMED_SCHEMAS).map(([name, schema]) => [name, withMeanings(inlineSchema(schema), [name])]),
+      ),
     },
   };
 }
@@ -77,7 +80,9 @@ function operation(route: Route): JsonObject {
     ...(body && {
       requestBody: {
         required: route.bodyOptional !== true,
-        content: Object.fromEntries(types.map((type) => [type, { schema: schemaOrReference(body) }])),
+        content: Object.fromEntries(
+          types.map((type) => [type, { schema: withMeanings(schemaOrReference(body), [rootOfRoute(path)]) }]),
+        ),
       },
     }),
     responses: responses(route),
@@ -96,15 +101,16 @@ function operationId(method: string, path: string): string {
 }
 
 function pathParameters(path: string): JsonObject[] {
-  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
     name,
     in: "path",
     required: true,
+    description: meaningOf([rootOfRoute(path), "path", name]),
     schema: { type: "string" },
   }));
 }
 
-function queryParameters({ query }: Route): JsonObject[] {
+function queryParameters({ path, query }: Route): JsonObject[] {
   const schema = query ? inlineSchema(query) : {};
   const properties = isRecord(schema["properties"]) ? schema["properties"] : {};
   const required = Array.isArray(schema["required"]) ? schema["required"] : [];
@@ -114,7 +120,7 @@ function queryParameters({ query }: Route): JsonObject[] {
       name,
       in: "query",
       required: required.includes(name),
-      ...(description !== undefined && { description }),
+      description: description ?? meaningOf([rootOfRoute(path), "query", name]),
       schema: rest,
     };
   });
@@ -142,7 +148,9 @@ function responses(route: Route): JsonObject {
     ...(route.scope === "public" ? [] : (["unauthorized", "forbidden", "scope", "guesses", "store"] as const)),
     "internal",
   ];
-  const successes = Object.entries(route.responses).map(([status, answer]) => [status, response(answer)] as const);
+  const successes = Object.entries(route.responses).map(
+    ([status, answer]) => [status, response(answer, rootOfRoute(route.path))] as const,
+  );
   const failures = Map.groupBy(new Set(codes), (code) => String(PROBLEMS[code].status));
   const problems = [...failures].map(([status, group]) => {
     const description = group.map((code) => `${PROBLEMS[code].title} (\`${code}\`)`).join("; ");
@@ -154,9 +162,12 @@ function responses(route: Route): JsonObject {
   return Object.fromEntries([...problems, ...successes]);
 }
 
-function response({ description: about, schema, type = "application/json", headers = {} }: ResponseSpec): JsonObject {
-  const content =
-    type === null ? {} : { content: { [type]: { schema: schema ? schemaOrReference(schema) : { type: "string" } } } };
+function response(
+  { description: about, schema, type = "application/json", headers = {} }: ResponseSpec,
+  root: string,
+): JsonObject {
+  const shape = schema ? withMeanings(schemaOrReference(schema), [root]) : { type: "string" };
+  const content = type === null ? {} : { content: { [type]: { schema: shape } } };
   const named = Object.entries(headers).map(([name, description]) => [
     name,
     { description, schema: { type: "string" } },

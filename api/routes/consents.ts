@@ -95,7 +95,7 @@ export function consentPages(deps: VisitDeps & Pick<ApiDeps, "config">): Route[]
       handle: (call) =>
         shown(deps, async () => {
           const ended = await endVisit(deps, visitOf(call), call.signal(VISIT_TIMEOUT_MS));
-          return "refused" in ended ? ended : connectedPage(ended);
+          return "refused" in ended ? ended : connectedPage(ended, publicBase(deps.config));
         }),
     }),
   ];

@@ -34,8 +34,18 @@ const FolderView = v.object({
   selectable: v.boolean(),
   class: v.optional(v.string()),
 });
+const ValidateQuery = v.strictObject({
+  folders: v.optional(
+    v.pipe(
+      v.picklist(["true", "false"]),
+      v.description("`true`: if every step passed, the report has the folders on the mail server too."),
+    ),
+    "false",
+  ),
+});
 export const PreflightReportView = v.object({
   ok: v.boolean(),
+  folders: v.exactOptional(v.array(FolderView)),
   steps: v.array(
     v.object({
       name: v.picklist(["dns", "tcp", "tls", "login", "capabilities", "folders", "idle", "send", "deliver"]),
@@ -59,6 +69,7 @@ const EventsQuery = v.strictObject({
 export function mailboxActionRoutes(deps: MailboxActionRoutesDeps): Route[] {
   return [
     validate(deps),
+    testStored(deps),
     pause(deps, true),
     pause(deps, false),
     resync(deps),
@@ -79,13 +90,34 @@ function validate(deps: MailboxActionRoutesDeps): Route {
     description:
       "Tries name resolution, connection, TLS, login, folders and push with the mail server, step by step. If the mailbox has `send`, it also logs in for sending. With `ok: false` the report names the step that failed and its remedy. Nothing is stored.",
     body: MailboxInput,
+    query: ValidateQuery,
     responses: { 200: { description: "The report, whether or not every step passed", schema: PreflightReportView } },
-    problems: [],
-    async handle({ body, signal }) {
+    problems: MAIL_PROBLEMS,
+    async handle({ body, query, signal }) {
       // Without its id, so that no token of the stored mailbox is used for it.
       const { mailbox } = mailboxFromInput({ ...body, id: undefined });
       await checkApplicationExists(deps, mailbox);
-      return jsonResponse(await deps.mail.preflight(mailbox, signal(MAIL_TIMEOUT_MS)));
+      const report = await deps.mail.preflight(mailbox, signal(MAIL_TIMEOUT_MS));
+      if (query.folders === "false" || !report.ok) return jsonResponse(report);
+      return jsonResponse({ ...report, folders: await deps.mail.listFolders(mailbox, signal(MAIL_TIMEOUT_MS)) });
+    },
+  });
+}
+
+function testStored({ store, mail }: MailboxActionRoutesDeps): Route {
+  return route({
+    method: "post",
+    path: actionPath("test"),
+    tag,
+    scope: "manage",
+    audited: false,
+    summary: "Try a registered mailbox",
+    description: "As `validate` does, with what is stored. Nothing of the mailbox changes.",
+    responses: { 200: { description: "The report, whether or not every step passed", schema: PreflightReportView } },
+    problems: ["not_found"],
+    async handle({ id, signal }) {
+      const { mailbox } = await getMailbox(store, id);
+      return jsonResponse(await mail.preflightStored(mailbox, signal(MAIL_TIMEOUT_MS)));
     },
   });
 }

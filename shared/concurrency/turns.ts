@@ -7,7 +7,7 @@ export interface Turns<A, T> {
   /** How many owners have somebody waiting. */
   readonly owners: number;
   waiting(owner: string): number;
-  /** The first waiter of each owner, in the order of the turns. Admitting it ends its owner's turn. */
+  /** The next waiters in the order of the turns. An owner whose waiter is admitted has its next turn after the others. */
   heads(): Iterable<Waiter<A, T>>;
   /** The last waiter of the owner whose turn comes last. */
   last(): Waiter<A, T> | undefined;
@@ -55,9 +55,8 @@ export function turns<A, T>(onLeave: () => void = () => undefined): Turns<A, T> 
     },
     waiting: (owner) => lines.get(owner)?.size ?? 0,
     *heads() {
-      // Admitting a waiter changes the order of `lines`.
-      const inOrder = Array.from(lines);
-      for (const [owner, line] of inOrder) {
+      // An owner that was served goes to the end of `lines`, so it is reached again after the others.
+      for (const [owner, line] of lines) {
         const first = line.first();
         if (first) yield inTurn(owner, line, first);
       }

@@ -41,5 +41,7 @@ export const Delivery = v.object({
   acceptedParts: v.exactOptional(v.array(v.string())),
   /** What the mail server does not give of the message, in words. The bytes are without it. */
   leftOut: v.exactOptional(v.array(v.string())),
+  /** When a subscription saw the message; unknown of one that a resync found. */
+  seenAt: v.exactOptional(v.string()),
 });
 export type Delivery = v.InferOutput<typeof Delivery>;

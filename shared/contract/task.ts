@@ -12,7 +12,7 @@ export type Tried = v.InferOutput<typeof Tried>;
 
 /**
  * Download these messages (all of one folder) and deliver each. With `again` also those that were delivered before.
- * `backlog` as in an Arrival. `tried` counts by uid.
+ * `backlog` as in an Arrival. `tried` counts by uid. `seenAt` is when a subscription saw the messages.
  */
 export const DeliverTask = v.object({
   version,
@@ -22,6 +22,7 @@ export const DeliverTask = v.object({
   again: v.boolean(),
   backlog: v.exactOptional(Backlog),
   tried: v.exactOptional(v.record(v.string(), Tried)),
+  seenAt: v.exactOptional(v.string()),
 });
 export type DeliverTask = v.InferOutput<typeof DeliverTask>;
 

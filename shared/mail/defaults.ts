@@ -3,7 +3,7 @@ import type { AfterDelivery, Mailbox, MailboxOf, Protocol, Receive } from "../co
 import { Problem } from "../contract/problem.ts";
 
 /** True if the mailbox is polled. Otherwise an open connection waits for new mail. */
-export function isPolled(receive: Receive): boolean {
+export function isPolled(receive: Pick<Receive, "mode">): boolean {
   return receive.mode === "poll";
 }
 

@@ -13,6 +13,7 @@ import type { WrongCredentials } from "./access-rules.ts";
 import type { Documents } from "./documents.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
+import type { Measures } from "./measured/measures.ts";
 import type { Fact } from "../telemetry/events.ts";
 import type { StoreSize } from "./size.ts";
 
@@ -280,6 +281,7 @@ export interface Store {
   readonly outbox: Outbox;
   readonly connectionSlots: ConnectionSlots;
   readonly facts: Facts;
+  readonly measures: Measures;
   readonly tokens: Tokens;
   readonly audit: Audit;
   readonly locks: Locks;

@@ -55,7 +55,8 @@ export type FactBody =
   /** New messages were found and handed over. */
   | { kind: "mail.arrived"; mailbox: string; folder: string; count: number }
   /**
-   * The endpoint accepted a message. `ms` is the time since the mail server received it; `attempts` includes this one.
+   * The endpoint accepted a message. `ms` is the time since the mail server received it, `seenMs` the time since this
+   * service saw it, if that is known; `attempts` includes this one.
    */
   | {
       kind: "mail.delivered";
@@ -65,6 +66,7 @@ export type FactBody =
       uid: number;
       bytes: number;
       ms: number;
+      seenMs?: number;
       attempts: number;
     }
   /** An attempt failed. The message is in the spool and is tried again. */

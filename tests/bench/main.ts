@@ -4,7 +4,7 @@
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [notifications] [density]
+ *                 [outage] [notifications] [density]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
@@ -20,6 +20,7 @@ import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { notifications } from "./notifications.ts";
+import { outage } from "./outage.ts";
 import { parse } from "./parse/parse.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
 import { inParallel, type Runtime } from "./rivals.ts";
@@ -43,6 +44,7 @@ const PARTS: Record<string, Part> = {
   density: { heads: GOAL, run: density },
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
+  outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },
   parse: { heads: ["service", "mailparser"], run: parse },

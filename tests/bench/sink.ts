@@ -18,7 +18,8 @@ export function numberedMail(number: number, bytes: number): Buffer {
   return message({ subject: `bench-${number}-`, messageId: null, bytes });
 }
 
-export async function startSink(): Promise<Sink> {
+/** On this port, or on a free one. */
+export async function startSink(port = 0): Promise<Sink> {
   const at = new Map<number, number>();
   const room = waitingRoom();
   const server = createServer((request, response) => {
@@ -32,11 +33,10 @@ export async function startSink(): Promise<Sink> {
       room.wake();
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   const address = server.address();
-  const port = typeof address === "object" && address ? address.port : 0;
   return {
-    url: `http://127.0.0.1:${port}/`,
+    url: `http://127.0.0.1:${typeof address === "object" && address ? address.port : port}/`,
     at,
     all: async (count, timeoutMs) => {
       await room.until(

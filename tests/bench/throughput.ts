@@ -46,17 +46,12 @@ export async function warmedUp(bench: Bench, rival: Rival, mailboxes: string[]):
 }
 
 /** One burst spread evenly over these mailboxes. */
-export async function burst({ mail, sizes }: Bench, { pids, sink }: Rival, mailboxes: string[]): Promise<Result> {
-  const count = Math.floor(sizes.burst / mailboxes.length) * mailboxes.length;
-  const each = count / mailboxes.length;
+export async function burst(bench: Bench, { pids, sink }: Rival, mailboxes: string[]): Promise<Result> {
   sink.clear();
   for (const pid of pids) process.kill(pid, "SIGSTOP");
+  let count: number;
   try {
-    const jobs = mailboxes.map((user, index) => ({ user, first: index * each }));
-    await inParallel(jobs, 4, async ({ user, first }) => {
-      const mails = Array.from({ length: each }, (_, n) => numberedMail(first + n, sizes.bytes));
-      await mail.server.appendMany(user, "INBOX", mails);
-    });
+    count = await deliverMails(bench, mailboxes, bench.sizes.burst);
     await sleep(NOTIFIED_MS);
   } finally {
     for (const pid of pids) process.kill(pid, "SIGCONT");
@@ -68,4 +63,19 @@ export async function burst({ mail, sizes }: Bench, { pids, sink }: Rival, mailb
   await sleep(SETTLED_MS);
   const cpu = (await cpuSeconds(...pids)) - before;
   return { perSecond: (count * 1000) / (last - began), cpu: (cpu * 1000) / count };
+}
+
+/** Puts numbered mails into these mailboxes, as many into each. Returns how many in all. */
+export async function deliverMails(
+  { mail, sizes }: Pick<Bench, "mail" | "sizes">,
+  mailboxes: string[],
+  about: number,
+): Promise<number> {
+  const each = Math.floor(about / mailboxes.length);
+  const jobs = mailboxes.map((user, index) => ({ user, first: index * each }));
+  await inParallel(jobs, 4, async ({ user, first }) => {
+    const mails = Array.from({ length: each }, (_, n) => numberedMail(first + n, sizes.bytes));
+    await mail.server.appendMany(user, "INBOX", mails);
+  });
+  return each * mailboxes.length;
 }

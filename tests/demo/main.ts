@@ -40,7 +40,9 @@ async function demo(): Promise<void> {
   const ended = new AbortController();
   const started = Promise.withResolvers<string>();
   const over = AbortSignal.any([stop, ended.signal]);
-  const running = runApiNode(config, stop, { onStarted: started.resolve }).finally(() => ended.abort());
+  const running = runApiNode(config, stop, { onStarted: started.resolve, demoEndpoint: inbox.openUrl }).finally(() =>
+    ended.abort(),
+  );
   try {
     // Another program may answer at the same port, and must not get the demo's mailbox: only the node itself says where it is.
     const url = await Promise.race([started.promise, running.then(() => undefined)]);

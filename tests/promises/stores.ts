@@ -9,6 +9,7 @@ import { deliveryPromises } from "./stores-deliveries.ts";
 import { ledgerPromises } from "./stores-ledger.ts";
 import { loginPromises } from "./stores-logins.ts";
 import { mailboxPromises } from "./stores-mailboxes.ts";
+import { measurePromises } from "./stores-measures.ts";
 import { slotPromises } from "./stores-slots.ts";
 import { outboxPromises } from "./outboxes.ts";
 
@@ -46,5 +47,6 @@ export function storePromises(name: string, make: NewStore, pass: Pass): void {
     loginPromises(make);
     accessPromises(make);
     applicationPromises(make);
+    measurePromises(make);
   });
 }

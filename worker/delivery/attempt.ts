@@ -184,14 +184,15 @@ async function recordDelivered(
   delivery: Delivery,
   { bytes, missing }: { bytes: number; missing: string | null },
 ): Promise<void> {
-  const { id, ref, attemptCount } = delivery;
+  const { id, ref, attemptCount, seenAt } = delivery;
   const kept = missing === null || afterDeliveryOf(mailbox.receive) === "leave" ? null : `${KEPT}: ${missing}`;
   if (kept === null) await deps.scheduleAfterDelivery(mailbox, ref);
   const { acceptedParts: _, ...whole } = delivery;
   await deps.deliveries.save({ ...whole, state: "delivered", reason: kept, nextAttemptAt: null, spooled: false });
   const ms = Math.max(0, clock.now() - Date.parse(ref.receivedAt));
+  const seen = seenAt === undefined ? {} : { seenMs: Math.max(0, clock.now() - Date.parse(seenAt)) };
   const where = { mailbox: mailbox.id, folder: ref.folder, uid: ref.uid };
-  deps.emit({ kind: "mail.delivered", ...where, delivery: id, bytes, ms, attempts: attemptCount });
+  deps.emit({ kind: "mail.delivered", ...where, delivery: id, bytes, ms, ...seen, attempts: attemptCount });
   if (kept !== null) deps.emit({ kind: "mail.kept", ...where, reason: kept });
 }
 

@@ -8,7 +8,7 @@ import { clock } from "../../shared/time.ts";
 import type { VisitEnd } from "../shares/answers.ts";
 import { type Destination, LineFull, type Lines, type Visit } from "../shares/lines.ts";
 import type { PostOutcome } from "./endpoint.ts";
-import { isEndpointFailure } from "./outcome.ts";
+import { isAbsent, isEndpointFailure } from "./outcome.ts";
 
 /** The URL of the request, the line to wait in, and the mailbox that waits. */
 export type EndpointTarget = { url: string; destination: Destination; owner: string };
@@ -24,6 +24,10 @@ export interface CircuitBreakers {
   acquire(target: EndpointTarget, signal: AbortSignal): Promise<PermitResult>;
   /** True while the circuit is open. Then nothing is sent to this URL, and nobody waits for it. */
   isPaused(url: string): boolean;
+  /** The URLs that are paused because nobody was there. Their pause may end as soon as somebody is. */
+  listAbsent(): string[];
+  /** Ends the pause, so that one delivery may try the endpoint. */
+  endPause(url: string): void;
   /** The number of known endpoints, and of those paused now. */
   counts(): { known: number; resting: number };
 }
@@ -47,6 +51,10 @@ type Circuit = {
   /** How often it was paused since it last worked. 0 means a closed circuit. */
   rested: number;
   restsUntil: number;
+  /** The last failure was that nobody was there. */
+  absent: boolean;
+  /** How many pauses were ended early since it last worked. */
+  earlyEnds: number;
   probing: boolean;
   usedAt: number;
 };
@@ -58,6 +66,8 @@ const FAILURE_THRESHOLD = 5;
 const WAIT_MS = 30_000;
 const CIRCUIT_TTL_MS = 3_600_000;
 const MIN_SWEEP_SIZE = 100;
+/** After so many early ends in vain its answer to HEAD says nothing about deliveries. */
+const MOST_EARLY_ENDS = 5;
 
 /** The circuit breakers of any number of endpoints. One that was not used for an hour is deleted. */
 export function circuitBreakers({ now = clock.now, waitMs = WAIT_MS, ...deps }: CircuitBreakersDeps): CircuitBreakers {
@@ -79,12 +89,22 @@ export function circuitBreakers({ now = clock.now, waitMs = WAIT_MS, ...deps }: 
       const circuit = context.circuits.get(url);
       return circuit !== undefined && pauseOf(context, circuit) !== undefined;
     },
+    listAbsent: () =>
+      [...context.circuits]
+        .filter(([, { absent, restsUntil, earlyEnds }]) => absent && restsUntil > now() && earlyEnds < MOST_EARLY_ENDS)
+        .map(([url]) => url),
+    endPause(url) {
+      const circuit = context.circuits.get(url);
+      if (circuit) Object.assign(circuit, { restsUntil: now(), earlyEnds: circuit.earlyEnds + 1 });
+    },
     counts: () => {
       const resting = [...context.circuits.values()].filter(({ rested }) => rested > 0).length;
       return { known: context.circuits.size, resting };
     },
   };
 }
+
+const CLOSED = { failures: 0, rested: 0, restsUntil: 0, absent: false, earlyEnds: 0 };
 
 function getCircuit(context: BreakerContext, url: string): Circuit {
   const { circuits, now } = context;
@@ -94,7 +114,7 @@ function getCircuit(context: BreakerContext, url: string): Circuit {
     for (const [name, old] of circuits) if (isExpired(old, now())) circuits.delete(name);
     context.sweepAt = Math.max(MIN_SWEEP_SIZE, circuits.size * 2);
   }
-  const circuit = { inFlight: 0, failures: 0, rested: 0, restsUntil: 0, probing: false, usedAt: now() };
+  const circuit = { inFlight: 0, probing: false, usedAt: now(), ...CLOSED };
   circuits.set(url, circuit);
   return circuit;
 }
@@ -153,7 +173,7 @@ function toVisitEnd(outcome: PostOutcome | undefined): VisitEnd {
 function recordOutcome(context: BreakerContext, { target, circuit, probe }: Permit, outcome: PostOutcome): void {
   const wasOpen = circuit.rested > 0;
   if (!isEndpointFailure(outcome)) {
-    Object.assign(circuit, { failures: 0, rested: 0, restsUntil: 0 });
+    Object.assign(circuit, CLOSED);
     if (wasOpen) context.onRecovered(new URL(target.url).origin);
     return;
   }
@@ -171,6 +191,7 @@ function openCircuit(
   const retryAtMs = outcome.kind === "refused" && outcome.retryAt ? outcome.retryAt.getTime() : 0;
   circuit.rested++;
   circuit.restsUntil = Math.max(now() + backoff.rest(circuit.rested), retryAtMs);
+  circuit.absent = outcome.kind === "refused" && isAbsent(outcome);
   const until = new Date(circuit.restsUntil).toISOString();
   emit({ kind: "endpoint.paused", endpoint: new URL(target.url).origin, until, failures: circuit.failures });
   lines.clear(target.destination);

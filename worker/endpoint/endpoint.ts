@@ -31,6 +31,7 @@ export type Encode = (letter: DeliverableMessage, now: Date) => WireRequest;
 /**
  * The outcome of one POST. `reason` has the service's words only. `words` are the endpoint's own (up to 500
  * characters), for the record of the attempt and nowhere else. `retryAt` is the endpoint's own Retry-After, within bounds.
+ * `unreached`: nobody accepted a connection.
  */
 export type PostOutcome =
   | { kind: "accepted"; status: number; ms: number }
@@ -43,4 +44,5 @@ export type PostOutcome =
       retry: "later" | "never";
       retryAt: Date | null;
       gone: boolean;
+      unreached?: boolean;
     };

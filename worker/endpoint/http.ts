@@ -56,7 +56,8 @@ export function httpPost(deps: HttpPostDeps): Post {
       return outcomeOfResponse(response, given, performance.now() - started, new Date());
     } catch (error) {
       signal.throwIfAborted();
-      return outcomeOfError(error, performance.now() - started);
+      const unreached = error instanceof ConnectError;
+      return outcomeOfError(unreached ? error.cause : error, performance.now() - started, { unreached });
     } finally {
       clearTimeout(timer);
     }
@@ -79,7 +80,7 @@ async function send(client: Client, wire: WireRequest, cancellation: Cancellatio
       return await sendTo(client, { wire, url, address }, last ? undefined : PER_ADDRESS_MS, cancellation);
     } catch (error) {
       if (!(error instanceof ConnectError)) throw error;
-      if (last || cancellation.deadline.aborted) throw error.cause;
+      if (last || cancellation.deadline.aborted) throw error;
     }
   }
   throw new Error(`${url.hostname} has no address`);

@@ -42,6 +42,14 @@ export function isEndpointFailure(outcome: PostOutcome): boolean {
   return outcome.kind === "refused" && !outcome.gone && !MESSAGE_STATUSES.has(outcome.status ?? 0);
 }
 
+/** What a proxy answers while the program behind it is away. */
+const GATEWAY_STATUSES = new Set([502, 503, 504]);
+
+/** Whether nobody was there: no connection, or only a proxy. */
+export function isAbsent(outcome: { status: number | null; unreached?: boolean; retryAt?: Date | null }): boolean {
+  return outcome.unreached === true || (GATEWAY_STATUSES.has(outcome.status ?? 0) && !outcome.retryAt);
+}
+
 /**
  * The outcome of a POST with an answer. Only 2xx accepts. Redirects are refused, because they would leave the checked
  * address.
@@ -62,12 +70,23 @@ export function outcomeOfResponse(response: EndpointResponse, given: Given, ms: 
   };
 }
 
-/** The outcome of a POST without an answer. */
-export function outcomeOfError(error: unknown, ms: number): PostOutcome {
+/** The outcome of a POST without an answer. `unreached`: there was no connection. */
+export function outcomeOfError(error: unknown, ms: number, { unreached }: { unreached: boolean }): PostOutcome {
   const never = error instanceof Problem && error.retry === "never";
   const reason = error instanceof Problem ? error.message : describeNetworkFault(error);
   const retry = never ? "never" : "later";
-  return { kind: "refused", status: null, ms, reason, words: null, retry, retryAt: null, gone: false };
+  const isNameUnknown = error instanceof Problem && error.code === "dns";
+  const outcome = {
+    kind: "refused",
+    status: null,
+    ms,
+    reason,
+    words: null,
+    retry,
+    retryAt: null,
+    gone: false,
+  } as const;
+  return { ...outcome, unreached: unreached || isNameUnknown };
 }
 
 function redirectTarget({ status, headers }: EndpointResponse): string | undefined {

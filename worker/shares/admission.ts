@@ -92,7 +92,6 @@ function expectations({ mailboxes, getDestinations, isPaused }: AdmissionDeps) {
     const found = await getMailbox(task.mailbox);
     if (!found) return [];
     const { to, url } = found;
-    const destinations = destinationsOfTask(to, task);
-    return isPaused(url) ? destinations.filter((one) => one !== to.endpoint) : [...destinations];
+    return destinationsOfTask(to, task, isPaused(url));
   };
 }

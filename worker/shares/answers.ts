@@ -146,7 +146,8 @@ function owedAnswers(now: () => number, patienceMs: () => number) {
     hasAnswered: () => answeredAt !== undefined,
     silentMs(): number {
       if (failingSince !== undefined) return now() - failingSince;
-      return owingMs() > patienceMs() ? owingMs() : 0;
+      const owing = owingMs();
+      return owing > patienceMs() ? owing : 0;
     },
     probes: () => Math.min(MAX_PROBES, Math.floor(Math.log2(1 + owingMs() / patienceMs()))),
     onAnswer(): void {

@@ -56,8 +56,8 @@ type Line = {
   /** A waiter is admitted with a visit, or sent away with undefined. */
   waiters: Turns<Line | undefined, OpenVisit | undefined>;
   visits: Set<{ from: Line | undefined }>;
-  /** Until when the stranger's time is assigned to tasks that were told to come again. */
-  bookedUntil: number;
+  /** Until when the stranger's time is assigned to tasks that were told to come again, and how it stood then. */
+  booked: { until: number; whileSilent: boolean };
 };
 
 /**
@@ -151,22 +151,25 @@ function lineQueues(now: () => number, ahead: Ahead) {
       start,
       progress,
       end(how) {
+        const wasSilent = from !== undefined && isSilent(from);
         // A stranger that keeps failing shows nothing about its site.
-        end(from && isSilent(from) && how === "failed" ? "unclear" : how);
+        end(wasSilent && how === "failed" ? "unclear" : how);
         line.visits.delete(visit);
-        admitWaiting(line);
+        admitWaiting(line, { silentToo: wasSilent });
       },
     };
   };
 
-  const admitWaiting = (line: Line) => {
-    for (let admitted = true; admitted && line.waiters.size > 0;) {
-      admitted = false;
-      for (const next of line.waiters.heads()) {
-        if (!hasRoom(line, next.about)) continue;
-        next.admit(begin(line, next.about));
-        admitted = true;
-      }
+  /** The end of a visit gives room to its own kind only, so most of the time nobody looks for silent strangers. */
+  const admitWaiting = (line: Line, { silentToo }: { silentToo: boolean }) => {
+    if (line.waiters.owners === 0) return;
+    const room = { silent: silentToo ? roomAt(line, true) : 0, others: roomAt(line, false) };
+    for (const next of line.waiters.heads()) {
+      if (room.silent <= 0 && room.others <= 0) return;
+      const kind = next.about && isSilent(next.about) ? "silent" : "others";
+      if (room[kind] <= 0) continue;
+      room[kind] -= 1;
+      next.admit(begin(line, next.about));
     }
   };
 
@@ -174,9 +177,9 @@ function lineQueues(now: () => number, ahead: Ahead) {
     timer = undefined;
     let left = MOST_SENT_AWAY;
     for (const line of waiting) {
-      admitWaiting(line);
+      admitWaiting(line, { silentToo: true });
       if (line.answers.silentMs() > CLEAR_AFTER_MS) left -= sendAway(line, mostWaiting(line, ahead), left);
-      if (line.waiters.size === 0) waiting.delete(line);
+      if (line.waiters.owners === 0) waiting.delete(line);
     }
     if (waiting.size > 0) timer = setTimeout(check, CHECK_MS).unref();
   };
@@ -184,7 +187,8 @@ function lineQueues(now: () => number, ahead: Ahead) {
   return {
     async enter(line: Line, { from, owner }: Comer, limits: WaitLimits, signal: AbortSignal): Promise<OpenVisit> {
       signal.throwIfAborted();
-      if (line.waiters.waiting(owner) === 0 && hasRoom(line, from)) return begin(line, from);
+      if (line.waiters.waiting(owner) === 0 && roomAt(line, from !== undefined && isSilent(from)) > 0)
+        return begin(line, from);
       const late = () => new LineFull(bookAhead(line, now()));
       const admitted = line.waiters.wait(owner, from, { ...limits, late }, signal);
       waiting.add(line);
@@ -216,7 +220,7 @@ function lineBook(now: () => number) {
     sweep();
     const answers = answersOf(bounds, { now, isSite });
     const waiters = turns<Line | undefined, OpenVisit | undefined>();
-    const line: Line = { bounds, answers, waiters, visits: new Set(), bookedUntil: 0 };
+    const line: Line = { bounds, answers, waiters, visits: new Set(), booked: { until: 0, whileSilent: false } };
     lines.set(name, line);
     return line;
   };
@@ -243,18 +247,12 @@ function isSilent(line: Line): boolean {
   return line.answers.standing() === "silent";
 }
 
-/**
- * True if a waiter that comes `from` a stranger's line may start a visit at this site; without `from`, at this
- * stranger.
- */
-function hasRoom(line: Line, from: Line | undefined): boolean {
-  const { answers, bounds, visits } = line;
-  if (from === undefined) return answers.inFlight < answers.limit();
-  const silent = isSilent(from);
-  const most = silent ? Math.max(bounds.min, bounds.max * SILENT_PART) : answers.limit();
+/** How many visits may begin: in the line of a site, of its silent strangers or of its others. */
+function roomAt({ answers, bounds, visits }: Line, forSilent: boolean): number {
+  const most = forSilent ? Math.max(bounds.min, bounds.max * SILENT_PART) : answers.limit();
   let alike = 0;
-  for (const { from: other } of visits) if (other && isSilent(other) === silent) alike += 1;
-  return alike < most;
+  for (const { from } of visits) if ((from !== undefined && isSilent(from)) === forSilent) alike += 1;
+  return most - alike;
 }
 
 /** Returns how many have left. */
@@ -279,13 +277,17 @@ function isShort(line: Line, owner: string, ahead: Ahead): boolean {
   return owners <= most && mine < Math.max(1, most / owners);
 }
 
-/** Books the next free time for a task that is put off. */
+/** Books the next free time for a task that is put off. What was booked during a silence does not count after it. */
 function bookAhead(line: Line, now: number): Date {
   const silentMs = line.answers.silentMs();
-  const { perSecond, soonest, latest: longest } = silentMs > 0 ? OFFERS.silent : OFFERS.usual;
-  const latest = silentMs > 0 ? Math.min(longest, Math.max(2 * soonest, silentMs / 2)) : longest;
-  const free = Math.max(line.bookedUntil, now + soonest);
+  const whileSilent = silentMs > 0;
+  const { perSecond, soonest, latest: longest } = whileSilent ? OFFERS.silent : OFFERS.usual;
+  const latest = whileSilent ? Math.min(longest, Math.max(2 * soonest, silentMs / 2)) : longest;
+  const booked = line.booked.whileSilent === whileSilent ? line.booked.until : 0;
+  const free = Math.max(booked, now + soonest);
   if (free >= now + latest) return new Date(clock.now() + jitter(latest));
-  line.bookedUntil = free + 1_000 / perSecond;
+  // Twice as many as are answered, so that a fast stranger always has somebody to answer.
+  const until = free + 1_000 / Math.max(perSecond, 2 * line.answers.rate());
+  line.booked = { until, whileSilent };
   return new Date(clock.now() + free - now);
 }

@@ -40,29 +40,37 @@ export function destinationsOf({ deliveriesPerEndpoint, readersPerMailbox }: Lim
   const url = { initial: FIRST_DELIVERIES.url, min: Math.min(2, deliveriesPerEndpoint), max: deliveriesPerEndpoint };
   const server = { ...url, initial: FIRST_DELIVERIES.server };
   const mailbox = { initial: 1, min: 1, max: readersPerMailbox + SHARED_READERS };
-  return (of) => {
-    const { origin } = new URL(of.deliver.url);
-    const connections = of.send?.connections ?? DEFAULT_SEND_CONNECTIONS;
-    return {
-      mail: {
+  // Each is computed when it is asked for, because a message needs one or two of them.
+  return (of) => ({
+    get mail() {
+      return {
         own: { name: `mailbox ${of.id}`, bounds: mailbox },
         site: { name: `mail host ${nameMailHost(of)}`, bounds: MAIL_HOST },
-      },
-      endpoint: {
+      };
+    },
+    get endpoint() {
+      return {
         own: { name: `endpoint ${of.deliver.url}`, bounds: url },
-        site: { name: `server ${origin}`, bounds: server },
-      },
-      callbacks: {
+        site: { name: `server ${originOf(of)}`, bounds: server },
+      };
+    },
+    get callbacks() {
+      return {
         own: { name: `callbacks ${of.deliver.url}`, bounds: CALLBACKS },
-        site: { name: `callbacks ${origin}`, bounds: CALLBACKS },
-      },
-      relay: {
+        site: { name: `callbacks ${originOf(of)}`, bounds: CALLBACKS },
+      };
+    },
+    get relay() {
+      const connections = of.send?.connections ?? DEFAULT_SEND_CONNECTIONS;
+      return {
         own: { name: `sender ${of.id}`, bounds: { initial: connections, min: connections, max: connections } },
         site: { name: `relay ${nameRelay(of)}`, bounds: RELAY },
-      },
-    };
-  };
+      };
+    },
+  });
 }
+
+const originOf = ({ deliver }: Mailbox) => new URL(deliver.url).origin;
 
 /**
  * A login by OAuth2 also waits for its token server. So mailboxes with different token servers are at different sites.
@@ -92,7 +100,7 @@ function nameTokenServer(receive: Receive, auth: Auth): string {
   return oauth2 ? ` by ${new URL(oauth2.tokenUrl).origin}` : "";
 }
 
-/** The destinations of each kind of task, in the order of the visits. */
+/** The kinds of destinations of each kind of task, in the order of the visits. */
 const DESTINATIONS: Record<Task["kind"], (keyof Destinations)[]> = {
   deliver: ["mail", "endpoint"],
   redeliver: ["endpoint"],
@@ -104,6 +112,8 @@ const DESTINATIONS: Record<Task["kind"], (keyof Destinations)[]> = {
   notify: ["endpoint"],
 };
 
-export function destinationsOfTask(of: Destinations, { kind }: Task): Destination[] {
-  return DESTINATIONS[kind].map((one) => of[one]);
+/** A task for a paused endpoint does not wait for it. */
+export function destinationsOfTask(of: Destinations, { kind }: Task, isEndpointPaused: boolean): Destination[] {
+  const names = DESTINATIONS[kind].filter((name) => !(isEndpointPaused && name === "endpoint"));
+  return names.map((name) => of[name]);
 }

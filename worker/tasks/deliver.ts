@@ -204,7 +204,7 @@ async function settleGone(deps: DeliverDeps, mailbox: Mailbox, gone: MessageRef[
 async function deliverOne(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { message, task: { again, backlog } }: { message: FetchedMessage; task: DeliverTask },
+  { message, task: { again, backlog, seenAt } }: { message: FetchedMessage; task: DeliverTask },
   signal: AbortSignal,
 ) {
   const { ref, raw, flags, leftOut } = message;
@@ -232,6 +232,7 @@ async function deliverOne(
   const delivery = {
     ...newDelivery(deps, mailbox, { id, ref, flags }),
     ...(leftOut && { leftOut }),
+    ...(seenAt !== undefined && { seenAt }),
     ...(previous && { attempts: previous.attempts, attemptCount: previous.attemptCount }),
   };
   await attempt(deps, mailbox, delivery, raw, signal);

@@ -18,17 +18,18 @@ import { alarmPost } from "../alarms.ts";
 import { type CrmCalls, crmCalls } from "../crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { circuitBreakers } from "../endpoint/circuit-breaker.ts";
+import { knockAtAbsent } from "../endpoint/knocks.ts";
 import { httpPost } from "../endpoint/http.ts";
 import { clusterMessageLock } from "../endpoint/message-lock.ts";
 import { synchronize } from "./synchronize.ts";
 import { notify } from "../delivery/notify.ts";
 import { sweepOverdue } from "./overdue.ts";
 import { type ReaderPool, readerPool } from "../mail/reader-pool.ts";
-import { bringForward } from "../delivery/bring-forward.ts";
+import { bringForward, bringProbesForward } from "../delivery/bring-forward.ts";
 import { redeliver } from "./redeliver.ts";
 import { loginBackoff } from "../mail/login-backoff.ts";
 import { admitInTurn } from "../shares/admission.ts";
-import { strangerLines } from "../shares/lines.ts";
+import { type Lines, strangerLines } from "../shares/lines.ts";
 import { memoryShares } from "../shares/memory.ts";
 import { destinationsOf } from "../shares/strangers.ts";
 import { send, type SendDeps } from "./send.ts";
@@ -73,17 +74,6 @@ const IN_HAND_FACTOR = 16;
 /** What is needed to perform tasks. The parts run beside the queue. `close` closes what they leave open. */
 export function worker(workerDeps: WorkerDeps): Worker {
   const { config, store, tasks, emit, backoff } = workerDeps;
-  const bringForwardDeps = { deliveries: store.deliveries, tasks, emit };
-  const onRecovered = (endpoint: string) => {
-    bringForward(bringForwardDeps, endpoint).catch((error: unknown) => {
-      const { code, message } = asProblem(error);
-      emit({
-        kind: "service.failed",
-        what: `making the deliveries to ${endpoint} due`,
-        failure: { code, cause: message },
-      });
-    });
-  };
   const parser = mimeParser();
   const post = httpPost({ egress: workerDeps.egress, timeoutMs: config.DELIVERY_TIMEOUT_SECONDS * 1000 });
   const inHand = IN_HAND_FACTOR * workerDeps.concurrency;
@@ -102,6 +92,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     refusals: loginBackoff(backoff),
     slotMs: config.CLAIM_SECONDS * 1000,
   });
+  const endpoints = pausedEndpoints(workerDeps, lines);
   const deps: DeliverDeps = {
     store,
     mailboxes: store.mailboxes,
@@ -111,7 +102,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     scheduleAfterDelivery: afterDeliveryBatches({ tasks }),
     emit,
     backoff,
-    circuitBreakers: circuitBreakers({ lines, backoff, emit, onRecovered }),
+    circuitBreakers: endpoints.circuitBreakers,
     getDestinations,
     messageLock: clusterMessageLock(store.connectionSlots),
     parse: parser.parse,
@@ -125,7 +116,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
   const outgoing = senderPool(workerDeps.mail);
   const claimDurations = getMaxDurations(workerDeps.mail);
   const sending: SendDeps = { ...deps, lines, senders: outgoing, claimDurations };
-  const isPaused = deps.circuitBreakers.isPaused;
+  const { isPaused } = endpoints.circuitBreakers;
   const admission = { mailboxes: store.mailboxes, lines, getDestinations, isPaused, inHand };
   return {
     perform: admitInTurn(admission, dispatcher(deps, sending)),
@@ -136,6 +127,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "mail senders", run: outgoing.run },
+      endpoints.knocks,
       ...overdueParts(workerDeps),
     ],
     async close() {
@@ -143,6 +135,24 @@ export function worker(workerDeps: WorkerDeps): Worker {
       await parser.close();
     },
   };
+}
+
+/** The pauses of endpoints, and the part that ends them as soon as an absent endpoint is back. */
+function pausedEndpoints({ store, tasks, emit, backoff, egress }: WorkerDeps, lines: Lines) {
+  const makeDue = (bring: typeof bringForward) => (endpoint: string) => {
+    bring({ deliveries: store.deliveries, tasks, emit }, endpoint).catch((error: unknown) => {
+      const { code, message } = asProblem(error);
+      emit({
+        kind: "service.failed",
+        what: `making the deliveries to ${endpoint} due`,
+        failure: { code, cause: message },
+      });
+    });
+  };
+  const breakers = circuitBreakers({ lines, backoff, emit, onRecovered: makeDue(bringForward) });
+  const knocks = { circuitBreakers: breakers, egress, backoff, onReturned: makeDue(bringProbesForward) };
+  const run = (signal: AbortSignal) => knockAtAbsent(knocks, signal);
+  return { circuitBreakers: breakers, knocks: { name: "knocks at absent endpoints", run } };
 }
 
 const SWEEP_LIMIT = 500;

@@ -53,6 +53,16 @@ export const mailboxCommands: Record<string, Command> = {
       return { json: answer, text: `${String(answer["id"])} is registered${shown}` };
     },
   },
+  "mailbox discover": {
+    usage: "mailbox discover <address>",
+    summary: "Finds the mail servers of an address, without a password.",
+    example: "mailbox discover help@example.com",
+    args: [1, 1],
+    async run({ service, args: [address] }) {
+      const answer = await callService(service, "POST", "/mailboxes/discover", { body: { address } });
+      return { json: answer, text: formatDiscovered(answer), failed: listOf(answer["proposals"]).length === 0 };
+    },
+  },
   "mailbox test": {
     usage: "mailbox test <id> [--mail] | <file>",
     summary:
@@ -129,6 +139,31 @@ function actionCommand(action: "pause" | "resume" | "confirm", summary: string, 
       return { json: await callService(service, "POST", `${pathOf(id)}/${action}`), text: `${id} ${done}` };
     },
   };
+}
+
+const listOf = (value: unknown): Json[] => (Array.isArray(value) ? value.map(recordOf) : []);
+
+function formatDiscovered({ steps, proposals }: Json): string {
+  const asked = listOf(steps).map(({ name, found, ms, detail }) => [
+    found === true ? "found" : "-",
+    name,
+    `${ms} ms`,
+    detail,
+  ]);
+  const found = listOf(proposals).map(({ receive, send, user, logins, notes, origin }) =>
+    formatTable(
+      ["PROPOSAL", ""],
+      [
+        ["receive", JSON.stringify(receive)],
+        ["send", send === null ? "" : JSON.stringify(send)],
+        ["user", user],
+        ["login by", Array.isArray(logins) ? logins.join(" or ") : ""],
+        ["from", origin],
+        ["to do", Array.isArray(notes) ? notes.join(" ") : ""],
+      ],
+    ),
+  );
+  return [formatTable(["", "STEP", "TIME", "DETAIL"], asked), ...found].join("\n\n");
 }
 
 function isFile(word: string): boolean {

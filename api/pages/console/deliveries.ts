@@ -108,9 +108,10 @@ function replayAll({ base, filter, mayManage }: DeliveryListView): Html {
   return html`<div class="buttons">
     ${
       mayManage
-        ? html`<a class="button" href="${base}/deliveries/replay${queryOf(filter)}">${text}</a>`
-        : button({ path: `${base}/deliveries/replay`, label: text, may: false })
+        ? html`<a class="button" href="${base}/bulk/new${queryOf({ action: "replay", ...filter })}">${text}</a>`
+        : button({ path: `${base}/bulk`, label: text, may: false })
     }
+    <a class="button" href="${base}/bulk">Bulk actions</a>
   </div>`;
 }
 
@@ -130,24 +131,6 @@ function taskPart({ base, filter, tasks, mayManage: may }: DeliveryListView): Ht
   return html`<h2 id="tasks">Parked tasks</h2>
     ${table(["Task", "Mailbox", "Reason", "Tries #", "Parked"], rows, "At most 50, the oldest first")}
     ${button({ path: `${base}/deliveries/tasks`, label: "Replay all parked tasks", may })}`;
-}
-
-export type ReplayView = { base: string; filter: DeliveryFilter; count: number; isPart: boolean };
-
-/** Asks before all deliveries of a filter are replayed. */
-export function replayBody({ base, filter, count, isPart }: ReplayView): Html {
-  const back = `${base}/deliveries${queryOf(filter)}`;
-  if (count === 0)
-    return html`<p>Nothing that matches is parked or retrying. <a href="${back}">Back to the list</a></p>`;
-  const what = countOf(count, "message");
-  const fields = { ...filter };
-  return html`<p class="verdict">Replay ${what}?</p>
-    <p>Each is attempted at once, under the same delivery id, and gets all its attempts again.</p>
-    ${isPart ? html`<p class="note">There are more. These are the newest; repeat it for the others.</p>` : ""}
-    <div class="buttons">
-      ${button({ path: `${base}/deliveries/replay`, label: `Replay ${what}`, may: true, look: "main", fields })}
-      <a class="button" href="${back}">Back to the list</a>
-    </div>`;
 }
 
 /** What the header of a stored message says. */

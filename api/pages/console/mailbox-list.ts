@@ -1,24 +1,30 @@
 /** The list of mailboxes, with its filters and what can be done with all that match. */
 import { html } from "hono/html";
 import type { Html } from "../html.ts";
+import { BAR_LEGEND, BAR_SPAN, dayBar, wordsOfDay } from "./measured/bar.ts";
+import type { Tick } from "./measured/day.ts";
 import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { MAILBOX_WORDS, mailboxMark } from "./states.ts";
-import { countOf, foreign, relativeTime } from "./words.ts";
+import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
 
 /** What a list of mailboxes is filtered by. An empty text is no filter. */
 export type MailboxFilter = { state: string; protocol: string; host: string; q: string };
+/** A mailbox with the ticks of its last day and the latency of its last message in milliseconds. */
+export type MeasuredRow = ShownMailbox & { ticks: Tick[]; latencyMs: number | null };
 export type MailboxListView = {
   base: string;
   query: URLSearchParams;
   filter: MailboxFilter;
-  items: ShownMailbox[];
+  items: MeasuredRow[];
   /** The id after which the next page begins. */
   next: string | null;
   /** How many match; undefined if that would mean to read them all. */
   total: number | undefined;
   mayManage: boolean;
 };
+
+const BAR_COLUMN = `State of the ${BAR_SPAN}`;
 
 const PROTOCOLS: [string, string][] = [
   ["imap", "IMAP"],
@@ -64,64 +70,51 @@ function filterForm(base: string, { state, protocol, host, q }: MailboxFilter): 
   </form>`;
 }
 
-export function mailboxTable(items: ShownMailbox[], base: string, caption?: string): Html {
-  const columns = ["Address", "State", "Last verified", "Last mail", "Protocol", "Server", "Endpoint", "Node"];
-  const rows = items.map(({ mailbox, state, shown, problem }) => [
+export function mailboxTable(items: MeasuredRow[], base: string, caption?: string): Html {
+  const columns = [
+    "Address",
+    "State",
+    BAR_COLUMN,
+    "Last verified",
+    "Last mail",
+    "Latency #",
+    "Protocol",
+    "Server",
+    "Endpoint",
+    "Node",
+  ];
+  const rows = items.map(({ mailbox, state, shown, problem, ticks, latencyMs }) => [
     html`<a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">${mailbox.address}</a>${
         mailbox.name ? html` <span class="soft">${foreign(mailbox.name)}</span>` : ""
       }`,
     html`${mailboxMark(shown)}${problem ? html`<div class="soft">${foreign(problem.cause)}</div>` : ""}`,
+    html`${dayBar(ticks)}<span class="words">${wordsOfDay(ticks)}</span>`,
     relativeTime(state.lastVerifiedAt),
     relativeTime(state.lastArrivalAt),
+    latencyMs === null ? "none" : durationOf(latencyMs),
     mailbox.receive.protocol,
     serverHost(mailbox),
     endpointHost(mailbox.deliver.url),
     state.node ?? "none",
   ]);
-  return table(columns, rows, caption);
+  return html`${table(columns, rows, caption)}
+    <p class="soft">${BAR_LEGEND}</p>`;
 }
+
+const BULK_BUTTONS = [
+  ["pause", "Pause all that match…"],
+  ["resume", "Resume all that match…"],
+  ["test", "Test all that match…"],
+  ["resync", "Read all that match again…"],
+] as const;
 
 function bulkButtons({ base, filter, mayManage }: MailboxListView): Html {
-  const link = (change: string, text: string) =>
-    mayManage
-      ? html`<a class="button" href="${base}/mailboxes/bulk${queryOf({ do: change, ...filter })}">${text}</a>`
-      : button({ path: `${base}/mailboxes/bulk`, label: text, may: false });
   return html`<div class="buttons">
-    ${link("pause", "Pause all that match…")} ${link("resume", "Resume all that match…")}
+    ${BULK_BUTTONS.map(([action, text]) =>
+      mayManage
+        ? html`<a class="button" href="${base}/bulk/new${queryOf({ action, ...filter })}">${text}</a>`
+        : button({ path: `${base}/bulk`, label: text, may: false }),
+    )}
+    <a class="button" href="${base}/bulk">Bulk actions</a>
   </div>`;
-}
-
-export type BulkView = {
-  base: string;
-  change: "pause" | "resume";
-  filter: MailboxFilter;
-  count: number;
-  isPart: boolean;
-};
-
-const CHANGES = {
-  pause: {
-    verb: "Pause",
-    about: "Their subscriptions end. Mail that arrives meanwhile is delivered after the resume.",
-  },
-  resume: {
-    verb: "Resume",
-    about: "Paused ones go on from where they stopped. Those that need attention try their login again.",
-  },
-} as const;
-
-/** Asks before something is done with all mailboxes of a filter. */
-export function bulkBody({ base, change, filter, count, isPart }: BulkView): Html {
-  const { verb, about } = CHANGES[change];
-  const chosen = Object.entries(filter).filter(([, value]) => value !== "");
-  const who = chosen.length === 0 ? "of all mailboxes" : `with ${chosen.map((pair) => pair.join(" ")).join(", ")}`;
-  const back = `${base}/mailboxes${queryOf(filter)}`;
-  if (count === 0) return html`<p>No mailbox ${who} can be changed so. <a href="${back}">Back to the list</a></p>`;
-  return html`<p class="verdict">${verb} ${countOf(count, "mailbox", "mailboxes")} ${who}?</p>
-    <p>${about}</p>
-    ${isPart ? html`<p class="note">There are more. These are the first ones; repeat it for the others.</p>` : ""}
-    <div class="buttons">
-      ${button({ path: `${base}/mailboxes/bulk`, label: `${verb} ${countOf(count, "mailbox", "mailboxes")}`, may: true, look: "main", fields: { do: change, ...filter } })}
-      <a class="button" href="${back}">Back to the list</a>
-    </div>`;
 }

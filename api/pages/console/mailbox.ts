@@ -11,17 +11,19 @@ import type { Page } from "../../../shared/store/store.ts";
 import type { Fact } from "../../../shared/telemetry/events.ts";
 import { type Html, inlineMarkdown } from "../html.ts";
 import { deliveryTable } from "./deliveries.ts";
+import type { MeasuredRow } from "./mailbox-list.ts";
+import { BAR_LEGEND, BAR_SPAN, dayBar, wordsOfDay } from "./measured/bar.ts";
 import { button, type Cell, doneNote, table, textInput } from "./parts.ts";
 import { serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { sendingTable } from "./outgoing.ts";
 import { mailboxMark, type ShownState, toneMark } from "./states.ts";
 import { timeline } from "./timeline.ts";
-import { countOf, foreign, relativeTime } from "./words.ts";
+import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
 
 export type MailboxPageView = {
   base: string;
   query: URLSearchParams;
-  item: ShownMailbox;
+  item: MeasuredRow;
   facts: Fact[];
   deliveries: Page<Delivery>;
   parked: number;
@@ -37,7 +39,7 @@ export function mailboxBody(view: MailboxPageView): Html {
   return html`${doneNote(query)}
     <div id="state" data-live>
       <p class="verdict">${mailboxMark(item.shown)} ${sentenceOf(item)}</p>
-      ${problemNote(item)} ${parked > 0 ? parkedNote(base, id, parked) : ""}
+      ${dayOf(item)} ${problemNote(item)} ${parked > 0 ? parkedNote(base, id, parked) : ""}
     </div>
     <div id="buttons" data-live>${buttons(view, `${base}/mailboxes/${id}`)}</div>
     ${otherForms(view, `${base}/mailboxes/${id}`)}
@@ -80,7 +82,16 @@ function sentenceOf({ shown, state }: ShownMailbox): Html {
     >`;
 }
 
-function problemNote({ problem, state }: ShownMailbox): Html | string {
+function dayOf({ ticks, latencyMs }: MeasuredRow): Html {
+  const latency =
+    latencyMs === null ? "" : ` The last message took ${durationOf(latencyMs)} from being seen to being accepted.`;
+  return html`<p class="day-of">
+      ${dayBar(ticks)} <span>State of the ${BAR_SPAN}: ${wordsOfDay(ticks)}.${latency}</span>
+    </p>
+    <p class="soft">${BAR_LEGEND}</p>`;
+}
+
+export function problemNote({ problem, state }: ShownMailbox): Html | string {
   if (!problem) return "";
   const { code, cause, fix, evidence, retryAt } = problem;
   return html`<div class="note bad">

@@ -2,6 +2,7 @@
 import { html } from "hono/html";
 import type { NodeDescription } from "../../../shared/nodes/heartbeats.ts";
 import { type Html, inlineMarkdown } from "../html.ts";
+import { sparkline } from "./measured/bar.ts";
 import { queryOf, table } from "./parts.ts";
 import { toneMark, type ShownState, type Tone } from "./states.ts";
 import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
@@ -27,6 +28,12 @@ export type SickEndpoint = {
   nextAttemptAt: string | null;
 };
 
+/** One number for each period of the last hours, the oldest first; null where nothing was counted. */
+export type Points = readonly (number | null)[];
+export type NumberHistory = Record<"listening" | "deliveredPerMinute" | "latencyP95" | "waiting" | "parked", Points> & {
+  latencyP95LastHour: number | null;
+};
+
 /** How everything is. `isWhole` is false if there are more mailboxes or deliveries than were looked at. */
 export type Survey = {
   total: number;
@@ -34,8 +41,10 @@ export type Survey = {
   byState: Partial<Record<ShownState, number>>;
   causes: Cause[];
   deliveredPerMinute: number;
-  /** Milliseconds from the mail server to the endpoint; null without deliveries in the last hour. */
+  /** Milliseconds from being seen to being accepted; null without deliveries in the last hour. */
   latencyP95: number | null;
+  /** Undefined for those who see only some mailboxes. */
+  history: NumberHistory | undefined;
   waiting: { count: number; oldest: string | null };
   parked: { deliveries: number; tasks: number | undefined };
   endpoints: SickEndpoint[];
@@ -93,22 +102,43 @@ function workList(causes: Cause[], base: string): Html | string {
 }
 
 function numbers(view: Survey): Html {
-  const { total, deliveredPerMinute, latencyP95, waiting, parked } = view;
-  const rate = deliveredPerMinute.toLocaleString("en", { maximumFractionDigits: 1 });
+  const { total, deliveredPerMinute, latencyP95, waiting, parked, history } = view;
+  const rate = rateOf(deliveredPerMinute);
   const tasks = parked.tasks ? `, ${countOf(parked.tasks, "task")}` : "";
+  const line = (name: Exclude<keyof NumberHistory, "latencyP95LastHour">, what: string, shown = wholeOf) =>
+    history ? sparkline(history[name], wordsOfPoints(history[name], what, shown)) : "";
   return html`<ul class="numbers" aria-label="Numbers">
-    <li><b>${listeningCount(view).toLocaleString("en")}</b>listened to, of ${total.toLocaleString("en")}</li>
-    <li><b>${rate}</b>delivered per minute (last 10 min)</li>
-    <li>
-      <b>${latencyP95 === null ? "none" : durationOf(latencyP95)}</b>
-      ${latencyP95 === null ? "delivered in the last hour" : "from server to endpoint (95 of 100, last hour)"}
-    </li>
-    <li>
-      <b>${waiting.count.toLocaleString("en")}</b>waiting for another
-      attempt${waiting.oldest ? html`, the oldest from ${relativeTime(waiting.oldest)}` : ""}
-    </li>
-    <li><b>${parked.deliveries.toLocaleString("en")}</b>parked${tasks}</li>
-  </ul>`;
+      <li>
+        <b>${wholeOf(listeningCount(view))}</b>listened to, of ${wholeOf(total)} ${line("listening", "Listened to")}
+      </li>
+      <li>
+        <b>${rate}</b>delivered per minute (last 10 min) ${line("deliveredPerMinute", "Delivered per minute", rateOf)}
+      </li>
+      <li>
+        <b>${latencyP95 === null ? "none" : durationOf(latencyP95)}</b>
+        ${latencyP95 === null ? "delivered in the last hour" : "from seen to accepted (95 of 100, last hour)"}
+        ${line("latencyP95", "From seen to accepted, 95 of 100", durationOf)}
+      </li>
+      <li>
+        <b>${wholeOf(waiting.count)}</b>waiting for another
+        attempt${waiting.oldest ? html`, the oldest from ${relativeTime(waiting.oldest)}` : ""}
+        ${line("waiting", "Waiting for another attempt")}
+      </li>
+      <li><b>${wholeOf(parked.deliveries)}</b>parked${tasks} ${line("parked", "Parked")}</li>
+    </ul>
+    ${history ? html`<p class="soft">Lines: last 6 h, 5 min per point, each from 0 to its highest point.</p>` : ""}`;
+}
+
+const wholeOf = (n: number) => n.toLocaleString("en");
+const rateOf = (n: number) => n.toLocaleString("en", { maximumFractionDigits: 1 });
+
+/** "Parked, last 6 h: between 0 and 12, 4 at the end". */
+function wordsOfPoints(points: Points, what: string, shown: (value: number) => string): string {
+  const known = points.filter((point) => point !== null);
+  const last = known.at(-1);
+  if (last === undefined) return `${what}, last 6 h: nothing counted yet`;
+  const [least, most] = [Math.min(...known), Math.max(...known)];
+  return `${what}, last 6 h: between ${shown(least)} and ${shown(most)}, ${shown(last)} at the end`;
 }
 
 function endpointsTable(endpoints: SickEndpoint[], base: string): Html | string {

@@ -4,7 +4,7 @@ import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
 import type { Html } from "../html.ts";
 import { deliveryTable, type Letter } from "./deliveries.ts";
-import { mailboxTable } from "./mailbox-list.ts";
+import { type MeasuredRow, mailboxTable } from "./mailbox-list.ts";
 import { sendingTable } from "./outgoing.ts";
 import { queryOf, table } from "./parts.ts";
 import type { ShownMailbox } from "./shown-mailbox.ts";
@@ -24,7 +24,7 @@ export type SearchView = {
   /** Mailboxes with this very address or id. */
   exact: MailboxAnswer[];
   /** Other mailboxes, by a part of their address, name, id, server or endpoint. */
-  similar: ShownMailbox[];
+  similar: MeasuredRow[];
   delivery: Delivery | undefined;
   sendings: Sending[];
   letters: FoundLetter[];
@@ -114,7 +114,7 @@ function mailboxAnswer({ item, gaps, newest }: MailboxAnswer, base: string): Htm
     </p>`;
 }
 
-function similarPart(similar: ShownMailbox[], base: string, q: string): Html {
+function similarPart(similar: MeasuredRow[], base: string, q: string): Html {
   return html`<h2>Mailboxes</h2>
     ${mailboxTable(similar, base)}
     <p>

@@ -1,21 +1,12 @@
 /** How the console shows a mailbox: its state as far as it is known, its problem, and its servers. */
-import type { Config } from "../../../shared/config.ts";
-import type { Mailbox, MailboxState } from "../../../shared/contract/mailbox.ts";
+import type { Mailbox } from "../../../shared/contract/mailbox.ts";
 import { PROBLEMS, type ProblemView } from "../../../shared/contract/problem.ts";
-import { isPolled } from "../../../shared/mail/defaults.ts";
-import { nextRun } from "../../../shared/mail/schedule.ts";
+import { claimsToListen, isVerified, type Periods } from "../../../shared/mail/verified.ts";
 import { findUnreadableSecret } from "../../../shared/store/sealed-mailboxes.ts";
 import type { MailboxWithState } from "../../../shared/store/store.ts";
-import { clock } from "../../../shared/time.ts";
 import type { ShownState } from "./states.ts";
 
 export type ShownMailbox = MailboxWithState & { shown: ShownState; problem: ProblemView | null };
-type Periods = Pick<Config, "PROBE_SECONDS" | "FOLDER_POLL_SECONDS">;
-
-/** So late the store may know of a verification. */
-const WRITE_DELAY_MS = 60_000;
-/** Folders of Graph that are quiet are asked four times as seldom as FOLDER_POLL_SECONDS says. */
-const SLOWEST_FOLDER = 4;
 
 /** A mailbox counts as listened to only if its server answered within twice the time in which the service asks it. */
 export function showMailbox(item: MailboxWithState, periods: Periods): ShownMailbox {
@@ -28,32 +19,7 @@ export function showMailbox(item: MailboxWithState, periods: Periods): ShownMail
 function shownState({ mailbox, state }: MailboxWithState, problem: ProblemView | null, periods: Periods): ShownState {
   if (mailbox.paused) return "paused";
   if (problem?.code === "endpoint_gone" || problem?.code === "config") return "needs_attention";
-  return claimsToListen(state) && !isVerified(mailbox, state, periods) ? "unverified" : state.status;
-}
-
-function claimsToListen({ status }: MailboxState): boolean {
-  return status === "listening" || status === "polling";
-}
-
-function isVerified({ receive }: Mailbox, { lastVerifiedAt }: MailboxState, periods: Periods): boolean {
-  const verifiedAt = Date.parse(lastVerifiedAt ?? "");
-  if (Number.isNaN(verifiedAt)) return false;
-  const periodMs = isPolled(receive) ? nextRun(receive.poll, verifiedAt) - verifiedAt : watchPeriodMs(periods);
-  return clock.now() - verifiedAt <= 2 * periodMs + WRITE_DELAY_MS;
-}
-
-function watchPeriodMs({ PROBE_SECONDS, FOLDER_POLL_SECONDS }: Periods): number {
-  return 1000 * Math.max(PROBE_SECONDS, SLOWEST_FOLDER * FOLDER_POLL_SECONDS);
-}
-
-/** The interval of most polled mailboxes. */
-const USUAL_POLL_MS = 60_000;
-
-/** True if the state is too old for a usual mailbox. Only `showMailbox` knows how often this one is verified. */
-export function isPerhapsUnverified(state: MailboxState, periods: Periods): boolean {
-  const periodMs = state.status === "polling" ? USUAL_POLL_MS : watchPeriodMs(periods);
-  const ageMs = clock.now() - Date.parse(state.lastVerifiedAt ?? "");
-  return claimsToListen(state) && !(ageMs <= 2 * periodMs + WRITE_DELAY_MS);
+  return claimsToListen(state) && !isVerified(mailbox.receive, state, periods) ? "unverified" : state.status;
 }
 
 function goneView({ deliver }: Mailbox): ProblemView {

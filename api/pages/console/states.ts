@@ -56,6 +56,8 @@ const TONE_MARKS: Record<Tone, Omit<Mark, "word">> = {
 /** The states that a list of mailboxes can be filtered by, and their words. */
 export const MAILBOX_WORDS = Object.entries(MAILBOX_MARKS).map(([state, { word }]) => ({ state, word }));
 
+/** The word of a state. */
+export const wordOf = (state: ShownState): string => MAILBOX_MARKS[state].word;
 export const mailboxMark = (state: ShownState): Html => markOf(MAILBOX_MARKS[state]);
 export const deliveryMark = (state: DeliveryState): Html => markOf(DELIVERY_MARKS[state]);
 export const sendMark = (state: SendState): Html => markOf(SEND_MARKS[state]);

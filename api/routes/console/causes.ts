@@ -2,6 +2,7 @@
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import { PROBLEMS } from "../../../shared/contract/problem.ts";
 import type { Page } from "../../../shared/store/store.ts";
+import { reasonOf } from "../../bulk/filters.ts";
 import type { Readiness } from "../../deps.ts";
 import type { Cause } from "../../pages/console/now.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
@@ -95,11 +96,6 @@ function taskCause(tasks: number): Cause {
     path: "/deliveries?state=parked#tasks",
     link: "Show and replay",
   };
-}
-
-/** The reason without the number of attempts before it, so that equal reasons are one. */
-export function reasonOf({ reason }: Pick<Delivery, "reason">): string {
-  return (reason ?? "no reason is known").replace(/^given up after \d+ attempts: /, "");
 }
 
 /** What is wrong with the nodes themselves. */

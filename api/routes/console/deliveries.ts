@@ -1,8 +1,9 @@
-/** /deliveries: the list with its filters in the URL, one delivery, and replays of one or of all that match. */
+/** /deliveries: the list with its filters in the URL, and one delivery with its replay. */
 import * as v from "valibot";
 import { type Delivery, DeliveryState } from "../../../shared/contract/delivery.ts";
 import { asProblem } from "../../../shared/contract/problem.ts";
 import type { ParkedTask } from "../../../shared/queue/queue.ts";
+import { matchesDelivery as matches, reasonOf } from "../../bulk/filters.ts";
 import { notFound } from "../../http/problems.ts";
 import type { Route } from "../../http/route.ts";
 import {
@@ -10,29 +11,22 @@ import {
   type DeliveryGroup,
   deliveryBody,
   deliveryListBody,
-  replayBody,
 } from "../../pages/console/deliveries.ts";
 import { queryOf } from "../../pages/console/parts.ts";
 import { endpointHost } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
-import { reasonOf } from "./causes.ts";
 import { readLetter } from "./letters.ts";
-import { changeEach } from "./mailbox-list.ts";
-import { includesText } from "./scan.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
 const PAGE_SIZE = 50;
 /** As many deliveries are read for one page at most. */
 const MAX_SCANNED = 2_000;
-const MAX_REPLAYED = 1_000;
 const GROUPED = 200;
 const SHOWN_TASKS = 50;
 
 export function deliveryRoutes(deps: ConsoleDeps): Route[] {
   return [
     page(deps, "/deliveries", showList),
-    page(deps, "/deliveries/replay", askReplay),
-    action(deps, "/deliveries/replay", replayAll),
     action(deps, "/deliveries/tasks", replayTasks),
     page(deps, "/deliveries/{id}", showOne),
     page(deps, "/deliveries/{id}/raw", ({ api, id }) => api("GET", `/api/v1/messages/${encodeURIComponent(id)}/raw`)),
@@ -95,10 +89,6 @@ function listStored({ deps }: ConsoleCall, filter: DeliveryFilter, page_: { limi
   });
 }
 
-function matches(delivery: Delivery, { host, reason }: DeliveryFilter): boolean {
-  return includesText([endpointHost(delivery.endpoint)], host) && includesText([reasonOf(delivery)], reason);
-}
-
 async function groupByReason(call: ConsoleCall, filter: DeliveryFilter): Promise<DeliveryGroup[]> {
   const { items } = await listStored(call, filter, { limit: GROUPED, cursor: null });
   const groups = Map.groupBy(
@@ -141,33 +131,6 @@ async function replayOne(call: ConsoleCall): Promise<Response> {
   const id = encodeURIComponent(call.id);
   await call.api("POST", `/api/v1/deliveries/${id}/replay`);
   return seeOther(`${call.base}/deliveries/${id}${queryOf({ done: "replay" })}`);
-}
-
-/** The parked and retrying deliveries of the filter, the newest first, at most MAX_REPLAYED. */
-async function findReplayable(call: ConsoleCall, filter: DeliveryFilter): Promise<{ ids: string[]; isPart: boolean }> {
-  const wanted = { ...filter, state: filter.state === "retrying" ? "retrying" : "parked" };
-  const ids: string[] = [];
-  let cursor: string | null = null;
-  do {
-    const found = await listStored(call, wanted, { limit: MAX_REPLAYED, cursor });
-    for (const one of found.items) if (matches(one, wanted)) ids.push(one.id);
-    cursor = found.next;
-  } while (cursor !== null && ids.length < MAX_REPLAYED);
-  return { ids: ids.slice(0, MAX_REPLAYED), isPart: cursor !== null || ids.length > MAX_REPLAYED };
-}
-
-async function askReplay(call: ConsoleCall): Promise<Response> {
-  const filter = readFilter(call.query);
-  const { ids, isPart } = await findReplayable(call, filter);
-  return call.render({ title: "Replay", body: replayBody({ base: call.base, filter, count: ids.length, isPart }) });
-}
-
-async function replayAll(call: ConsoleCall): Promise<Response> {
-  const filter = readFilter(call.form);
-  const { ids } = await findReplayable(call, filter);
-  const failed = await changeEach(call, ids, (id) => `/api/v1/deliveries/${encodeURIComponent(id)}/replay`);
-  const done = { done: "replay", n: String(ids.length - failed), failed: String(failed) };
-  return seeOther(`${call.base}/deliveries${queryOf({ ...filter, ...done })}`);
 }
 
 const Replayed = v.object({ replayed: v.number() });

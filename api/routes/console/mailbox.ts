@@ -1,13 +1,15 @@
 /** /mailboxes/{id}: one mailbox, and what its buttons do by calls of the API. */
 import * as v from "valibot";
 import { clock } from "../../../shared/time.ts";
-import { requireScope } from "../../http/auth.ts";
 import { MAIL_TIMEOUT_MS } from "../../http/mail-problems.ts";
+import { notFound } from "../../http/problems.ts";
 import type { Route } from "../../http/route.ts";
 import { deleteBody, lookBody, mailboxBody, testBody } from "../../pages/console/mailbox.ts";
 import { queryOf } from "../../pages/console/parts.ts";
 import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import { PreflightReportView } from "../mailbox-actions.ts";
 import { getMailbox } from "../mailboxes.ts";
+import { measureRows } from "./measured/rows.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
 const SHOWN_FACTS = 200;
@@ -43,7 +45,8 @@ async function findMailbox({ deps, id }: ConsoleCall): Promise<ShownMailbox> {
 }
 
 async function showOne(call: ConsoleCall): Promise<Response> {
-  const item = await findMailbox(call);
+  const [item] = await measureRows(call.deps, [await findMailbox(call)]);
+  if (!item) throw notFound("mailbox", call.id);
   const { id } = item.mailbox;
   const { facts, deliveries, cursors, outbox } = call.deps.store;
   const [recent, newest, parked, known, outgoing] = await Promise.all([
@@ -74,9 +77,8 @@ async function remove(call: ConsoleCall): Promise<Response> {
 
 /** The preflight of the mailbox as it is stored. Nothing is changed. */
 async function testOne(call: ConsoleCall): Promise<Response> {
-  requireScope(call.actor, "manage");
   const item = await findMailbox(call);
-  const report = await call.deps.mail.preflightStored(item.mailbox, call.signal(MAIL_TIMEOUT_MS));
+  const report = v.parse(PreflightReportView, await (await call.api("POST", `${apiPath(call)}/test`)).json());
   return call.render({ title: `Test of ${item.mailbox.address}`, body: testBody(call.base, item, report) });
 }
 

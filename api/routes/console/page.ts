@@ -1,4 +1,5 @@
 /** What pages and actions of the console have in common: the login, the frame, the answers to problems, and calls of the API. */
+import * as v from "valibot";
 import type { Emit } from "../../../shared/telemetry/events.ts";
 import { asProblem, Problem, type ProblemCode, PROBLEMS } from "../../../shared/contract/problem.ts";
 import type { Actor, TokenScope } from "../../../shared/contract/token.ts";
@@ -195,11 +196,14 @@ async function callApi(
   throw toProblem(await answer.json());
 }
 
+const FieldErrors = v.array(v.object({ path: v.string(), message: v.string() }));
+
 /** The problem that the API answered. */
 function toProblem(answered: unknown): Problem {
-  const { code, detail, fix } = isRecord(answered) ? answered : {};
+  const { code, detail, fix, errors } = isRecord(answered) ? answered : {};
   if (!isProblemCode(code)) return new Problem("internal", "The API answered something unexpected");
-  return new Problem(code, String(detail), { fix: String(fix) });
+  const named = v.safeParse(FieldErrors, errors);
+  return new Problem(code, String(detail), { fix: String(fix), ...(named.success && { errors: named.output }) });
 }
 
 function isProblemCode(code: unknown): code is ProblemCode {

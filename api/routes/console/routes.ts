@@ -3,8 +3,9 @@ import type { ApiDeps } from "../../deps.ts";
 import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
+import { bulkPageRoutes } from "./actions/bulk.ts";
 import { alarmPageRoutes } from "./alarms.ts";
-import { addRoutes } from "./add.ts";
+import { addRoutes } from "./add/add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
 import { endpointRoutes } from "./endpoints.ts";
@@ -29,6 +30,7 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...loginRoutes(deps),
     ...nowRoutes(deps),
     ...mailboxListRoutes(deps),
+    ...bulkPageRoutes(deps),
     ...addRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),

@@ -23,8 +23,3 @@ export async function* scanMailboxes(
     cursor = page.next;
   } while (cursor !== null && scanned < MAX_SCANNED);
 }
-
-/** Whether one of the texts has this part, whatever its case. */
-export function includesText(texts: (string | undefined)[], part: string): boolean {
-  return texts.some((text) => text?.toLowerCase().includes(part.toLowerCase()));
-}

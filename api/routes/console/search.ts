@@ -14,8 +14,10 @@ import {
 import { endpointHost, serverHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
 import { readLetter } from "./letters.ts";
+import { measureRows } from "./measured/rows.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
-import { includesText, scanMailboxes } from "./scan.ts";
+import { scanMailboxes } from "./scan.ts";
+import { includesText } from "../../bulk/filters.ts";
 
 const LONGEST_QUERY = 320;
 const MAX_FOUND = 10;
@@ -42,7 +44,8 @@ async function search(call: ConsoleCall): Promise<Response> {
   ]);
   const isFound = delivery !== undefined || letters.found.length > 0;
   const elsewhere = isFound ? NOWHERE : await findElsewhere(deps, q);
-  const found = { ...mailboxes, ...elsewhere, delivery, letters: letters.found, read: letters.read };
+  const similar = await measureRows(deps, mailboxes.similar);
+  const found = { ...mailboxes, similar, ...elsewhere, delivery, letters: letters.found, read: letters.read };
   return call.render({ title: "Search", body: searchBody({ base, q, ...found }) });
 }
 

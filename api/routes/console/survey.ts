@@ -1,16 +1,14 @@
 /** How everything is now, for the first view: counts, and one row for each cause of trouble. */
 import type { Delivery } from "../../../shared/contract/delivery.ts";
+import type { Page } from "../../../shared/store/store.ts";
+import { isPerhapsUnverified } from "../../../shared/mail/verified.ts";
 import { clock } from "../../../shared/time.ts";
 import type { Readiness } from "../../deps.ts";
 import type { SickEndpoint, Survey } from "../../pages/console/now.ts";
-import {
-  endpointHost,
-  isPerhapsUnverified,
-  showMailbox,
-  type ShownMailbox,
-} from "../../pages/console/shown-mailbox.ts";
+import { endpointHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import type { ShownState } from "../../pages/console/states.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
+import { readNumberHistory } from "./measured/numbers.ts";
 import { byWeight, deliveryCauses, mailboxCauses, nodeCauses, TROUBLED } from "./causes.ts";
 
 const SAMPLE = 200;
@@ -21,15 +19,17 @@ const LATENCY_MS = 3_600_000;
 export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<Survey> {
   const { deliveries } = deps.store;
   const since = new Date(clock.now() - RATE_MINUTES * 60_000).toISOString();
-  const [all, parked, retrying, delivered, lately, tasks, nodes, readiness] = await Promise.all([
+  const [all, parked, retrying, delivered, lately, tasks, nodes, readiness, history] = await Promise.all([
     collectMailboxes(deps),
     deliveries.list({ state: "parked", limit: SAMPLE }),
     deliveries.list({ state: "retrying", limit: SAMPLE }),
-    deliveries.list({ state: "delivered", limit: SAMPLE }),
+    // The counts of all mailboxes have the latency of all.
+    deps.mailboxPrefix === "" ? NONE : deliveries.list({ state: "delivered", limit: SAMPLE }),
     deliveries.list({ state: "delivered", limit: 1, since }),
     deps.countParkedTasks(),
     seesNodes ? deps.nodes.now() : undefined,
     seesNodes ? deps.ready() : ALL_WELL,
+    readNumberHistory(deps),
   ]);
   return {
     total: all.total,
@@ -41,7 +41,8 @@ export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<
       ...deliveryCauses(parked, tasks ?? 0),
     ].toSorted(byWeight),
     deliveredPerMinute: lately.total / RATE_MINUTES,
-    latencyP95: percentile95(delivered.items.flatMap(latencyOf)),
+    latencyP95: history ? history.latencyP95LastHour : percentile95(delivered.items.flatMap(latencyOf)),
+    history,
     waiting: { count: retrying.total, oldest: oldestOf(retrying.items) },
     parked: { deliveries: parked.total, tasks },
     endpoints: sickEndpoints(retrying.items),
@@ -49,6 +50,7 @@ export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<
   };
 }
 
+const NONE: Pick<Page<Delivery>, "items"> = { items: [] };
 const ALL_WELL: Readiness = { ok: true, checks: [] };
 
 /** Mailboxes in trouble whose servers are looked up, at most. Each has to be decrypted. */
@@ -86,11 +88,11 @@ async function collectMailboxes({ store, config }: ScopedDeps): Promise<Mailboxe
   return { byState: Object.fromEntries(counts), total, troubled, isWhole };
 }
 
-/** Of a message with a date of its server, delivered within the last hour. */
-function latencyOf({ ref, updatedAt }: Delivery): number[] {
+/** Of a message that a subscription saw, delivered within the last hour. */
+function latencyOf({ seenAt, updatedAt }: Delivery): number[] {
   const at = Date.parse(updatedAt);
   const isLate = clock.now() - at > LATENCY_MS;
-  return isLate || ref.undated ? [] : [Math.max(0, at - Date.parse(ref.receivedAt))];
+  return isLate || seenAt === undefined ? [] : [Math.max(0, at - Date.parse(seenAt))];
 }
 
 function percentile95(values: number[]): number | null {

@@ -8,6 +8,7 @@ import { type RedisConnection, redisScript } from "./connection/client.ts";
 import type { RedisKeys } from "./keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "./connection/reply.ts";
 import { LUA_CLOCK } from "./lua.ts";
+import { LUA_FORGET_MEASURED } from "./measured/measures.ts";
 
 /** A change that was recorded but not indexed for this long was interrupted by a crash. */
 const INTERRUPTED_AFTER_MS = 30_000;
@@ -22,6 +23,7 @@ const NOTE_PENDING_CHANGE = redisScript(LUA_CLOCK, "return redis.call('ZADD', ba
  */
 const INDEX = redisScript(
   LUA_CLOCK,
+  LUA_FORGET_MEASURED,
   `
   local id, stamp, revision, paused, address, status, state, afresh = unpack(ARGV)
   redis.call('ZREM', base .. 'touched', id)
@@ -30,6 +32,7 @@ const INDEX = redisScript(
   if old then oldStamp, oldRevision, oldPaused, oldAddress = old:match('^(%d+) (%d+) (%d) (.*)$') end
   if tonumber(oldStamp) >= tonumber(stamp) then return 0 end
   local lives = revision ~= '0'
+  if not lives or oldRevision == '0' then forgetMeasured(id) end
   if oldAddress ~= address then redis.call('ZREM', base .. 'addresses', oldAddress .. '\\0' .. id) end
   if not lives or oldRevision == '0' or afresh == '1' then
     local known = redis.call('HGET', base .. 'states', id)

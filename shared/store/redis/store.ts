@@ -17,6 +17,7 @@ import { redisDeliveryIndex } from "./deliveries/indexes.ts";
 import { redisFacts } from "./facts.ts";
 import { redisKeys } from "./keys.ts";
 import { redisLedger } from "./ledger.ts";
+import { redisMeasures } from "./measured/measures.ts";
 import { redisMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { pruneSent, redisOutbox } from "./outbox.ts";
 import { redisOutboxIndex } from "./outbox-index.ts";
@@ -95,6 +96,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<RedisStore
       outbox: redisOutbox(outbox),
       connectionSlots: endpointSlots,
       facts: redisFacts(redis, keys, windowDays * DAY_MS),
+      measures: redisMeasures(redis, keys),
       tokens,
       audit: redisAudit(redis, keys),
       locks: redisLocks(redis, keys),

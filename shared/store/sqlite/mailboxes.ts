@@ -76,7 +76,9 @@ export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxe
       }),
     async saveStates(states) {
       db.transact(() => {
-        for (const { id, revision, state } of states) db.run(SAVE_STATE, ...stateValues(state), id, id, revision);
+        for (const { id, revision, state } of states)
+          if (db.run(SAVE_STATE, ...stateValues(state), id, id, revision) > 0 && state.lastArrivalAt !== null)
+            db.run(WRITE_ARRIVAL, state.lastArrivalAt, id, state.lastArrivalAt);
       });
     },
     listEnabled: async () => listEnabled(),
@@ -174,20 +176,23 @@ export function purgeRemovedMailboxes(db: Database, now: number): void {
   });
 }
 
-const STATE_COLUMNS = "status, since, node, last_verified_at, last_arrival_at, failed_logins, problem";
+const STATE_COLUMNS = "status, since, node, last_verified_at, failed_logins, problem";
 const WRITE_STATE = {
-  insert: `insert into states (${STATE_COLUMNS}, mailbox) values (?, ?, ?, ?, ?, ?, ?, ?)`,
-  update: `update states set (${STATE_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?) where mailbox = ?`,
+  insert: `insert into states (${STATE_COLUMNS}, mailbox) values (?, ?, ?, ?, ?, ?, ?)`,
+  update: `update states set (${STATE_COLUMNS}) = (?, ?, ?, ?, ?, ?) where mailbox = ?`,
 };
+/** Apart, because SQLite would write an index anew for each column that is set, also to the same value. */
+const WRITE_ARRIVAL = "update states set last_arrival_at = ? where mailbox = ? and last_arrival_at is not ?";
 
 const SAVE_STATE = `${WRITE_STATE.update} and exists (select 1 from mailboxes where id = ? and revision = ?)`;
 
 function writeState(db: Database, id: string, state: MailboxState, how: keyof typeof WRITE_STATE): void {
   db.run(WRITE_STATE[how], ...stateValues(state), id);
+  db.run(WRITE_ARRIVAL, state.lastArrivalAt, id, state.lastArrivalAt);
 }
 
-function stateValues({ status, since, node, lastVerifiedAt, lastArrivalAt, failedLogins, problem }: MailboxState) {
-  return [status, since, node, lastVerifiedAt, lastArrivalAt, failedLogins, problem && JSON.stringify(problem)];
+function stateValues({ status, since, node, lastVerifiedAt, failedLogins, problem }: MailboxState) {
+  return [status, since, node, lastVerifiedAt, failedLogins, problem && JSON.stringify(problem)];
 }
 
 function parseState(row: Row): MailboxState {

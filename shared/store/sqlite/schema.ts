@@ -18,6 +18,7 @@ export const OWNED_TABLES = [
   "facts",
   "outbox",
   "automatic",
+  "measured",
 ] as const;
 
 const initialSchema = `
@@ -234,6 +235,16 @@ const consents = `
   ) without rowid;
 `;
 
+/** How each mailbox was in the last day, when each node was there, and what was counted. See `measured/` in the store. */
+const measured = `
+  create table measured (mailbox text primary key, states text not null default '', latency integer) without rowid;
+  create table node_runs (
+    id text primary key, node text not null, from_at integer not null, until_at integer not null
+  ) without rowid;
+  create table counts (at integer not null, name text not null, n integer not null, primary key (at, name)) without rowid;
+  create index states_arrival on states (last_arrival_at, mailbox);
+`;
+
 /** The n-th entry migrates a file from version n to n + 1. A released entry never changes; new ones are only added. */
 export const MIGRATIONS: readonly string[] = [
   initialSchema,
@@ -245,4 +256,5 @@ export const MIGRATIONS: readonly string[] = [
   perhapsKnown,
   applications,
   consents,
+  measured,
 ];

@@ -16,6 +16,7 @@ import { sqliteLedger } from "./ledger.ts";
 import { memoryConnectionSlots } from "../memory/connection-slots.ts";
 import { memoryRefusedLogins } from "../memory/refused-logins.ts";
 import { processLocks } from "../../concurrency/locks.ts";
+import { sqliteMeasures } from "./measured/measures.ts";
 import { sqliteOutbox } from "./outbox.ts";
 import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
@@ -72,6 +73,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     outbox: sqliteOutbox(database, spoolBytes, vault),
     connectionSlots: memoryConnectionSlots(),
     facts: sqliteFacts(database),
+    measures: sqliteMeasures(database),
     tokens: sqliteTokens(database, vault),
     audit: sqliteAudit(database),
     locks: processLocks(),

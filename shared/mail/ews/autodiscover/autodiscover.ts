@@ -61,6 +61,41 @@ export async function discover(
   }
 }
 
+/**
+ * The first Exchange server for an address, as the URL that asks for a login. Undefined if there is none. It shows no login, so it
+ * follows redirects to any host with TLS.
+ */
+export async function findExchangeServer(
+  deps: Omit<AutodiscoverDeps, "http">,
+  address: string,
+  signal: AbortSignal,
+): Promise<URL | undefined> {
+  const all = { ...deps, http: deps.stranger };
+  const discovery = {
+    deps: all,
+    isAllowed: hasTls,
+    address,
+    asked: new Set<string>(),
+    hops: 0,
+    reasons: [],
+    refused: false,
+  };
+  for await (const candidate of candidates(discovery, signal)) {
+    let next: Candidate | undefined = candidate;
+    while (next && discovery.hops <= MAX_HOPS) {
+      const probed = await probe(discovery, next.url, signal);
+      if (!("status" in probed)) break;
+      if (probed.status === 401 && isExchangeServer(probed)) return next.url;
+      next = followRedirect(discovery, next.url, locationOf(probed));
+    }
+  }
+  return undefined;
+}
+
+function hasTls({ protocol }: URL): boolean {
+  return protocol === "https:";
+}
+
 async function followAddresses(discovery: Discovery, signal: AbortSignal): Promise<ServiceUrl> {
   const addresses = new Set<string>();
   while (!addresses.has(discovery.address.toLowerCase())) {

@@ -1,6 +1,6 @@
 /** The settings of alarms, a part of settings.ts. */
 import * as v from "valibot";
-import { optionalSecret, webhookSecret, wordList } from "./setting-schemas.ts";
+import { optionalSecret, webhookSecret, wordList } from "../setting-schemas.ts";
 
 const optionalUrl = v.pipe(
   v.string(),
