@@ -12,6 +12,8 @@ import { MailboxCreated, MailboxView } from "../mailboxes.ts";
 import { ProblemDetails } from "../http/problems.ts";
 import type { ResponseSpec, Route } from "../http/route.ts";
 import { webhookDocs } from "../webhooks.ts";
+import { curlOfExample, exampleOf } from "./reference/examples.ts";
+import { linksOf } from "./reference/links.ts";
 import { meaningOf, rootOfRoute, withMeanings } from "./reference/meanings.ts";
 
 export type JsonObject = Record<string, unknown>;
@@ -70,22 +72,26 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
 function operation(route: Route): JsonObject {
   const { method, path, tag, scope, summary, description: about, body, bodyTypes = [] } = route;
   const types = ["application/json", ...bodyTypes];
+  const example = exampleOf(route);
+  const given = example?.body === undefined ? {} : { example: example.body };
+  const sample = example && curlOfExample(method, path, example, scope === "public");
   return {
     operationId: operationId(method, path),
     tags: [tag],
     summary,
     ...(about && { description: about }),
     security: scope === "public" ? [] : [{ bearer: [scope] }],
-    parameters: [...pathParameters(path), ...queryParameters(route), ...headerParameters(route)],
+    parameters: [...pathParameters(route), ...queryParameters(route), ...headerParameters(route)],
     ...(body && {
       requestBody: {
         required: route.bodyOptional !== true,
         content: Object.fromEntries(
-          types.map((type) => [type, { schema: withMeanings(schemaOrReference(body), [rootOfRoute(path)]) }]),
+          types.map((type) => [type, { schema: withMeanings(schemaOrReference(body), [rootOfRoute(path)]), ...given }]),
         ),
       },
     }),
     responses: responses(route),
+    ...(sample !== undefined && { "x-codeSamples": [{ lang: "Shell", source: sample }] }),
   };
 }
 
@@ -100,17 +106,22 @@ function operationId(method: string, path: string): string {
   );
 }
 
-function pathParameters(path: string): JsonObject[] {
+function pathParameters(route: Route): JsonObject[] {
+  const { path } = route;
+  const example = exampleOf(route)?.id;
   return [...path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
     name,
     in: "path",
     required: true,
     description: meaningOf([rootOfRoute(path), "path", name]),
+    ...(example !== undefined && { example }),
     schema: { type: "string" },
   }));
 }
 
-function queryParameters({ path, query }: Route): JsonObject[] {
+function queryParameters(route: Route): JsonObject[] {
+  const { path, query } = route;
+  const examples = exampleOf(route)?.query ?? {};
   const schema = query ? inlineSchema(query) : {};
   const properties = isRecord(schema["properties"]) ? schema["properties"] : {};
   const required = Array.isArray(schema["required"]) ? schema["required"] : [];
@@ -121,6 +132,7 @@ function queryParameters({ path, query }: Route): JsonObject[] {
       in: "query",
       required: required.includes(name),
       description: description ?? meaningOf([rootOfRoute(path), "query", name]),
+      ...(examples[name] !== undefined && { example: examples[name] }),
       schema: rest,
     };
   });
@@ -148,9 +160,11 @@ function responses(route: Route): JsonObject {
     ...(route.scope === "public" ? [] : (["unauthorized", "forbidden", "scope", "guesses", "store"] as const)),
     "internal",
   ];
-  const successes = Object.entries(route.responses).map(
-    ([status, answer]) => [status, response(answer, rootOfRoute(route.path))] as const,
-  );
+  const name = operationId(route.method, route.path);
+  const successes = Object.entries(route.responses).map(([status, answer]) => {
+    const links = linksOf(name, status);
+    return [status, { ...response(answer, rootOfRoute(route.path)), ...(links && { links }) }] as const;
+  });
   const failures = Map.groupBy(new Set(codes), (code) => String(PROBLEMS[code].status));
   const problems = [...failures].map(([status, group]) => {
     const description = group.map((code) => `${PROBLEMS[code].title} (\`${code}\`)`).join("; ");
