@@ -8,9 +8,10 @@ import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
 import type { Applications } from "../../shared/store/sealed-applications.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
-import { clock, sleep } from "../../shared/time.ts";
+import { sleep } from "../../shared/time.ts";
 import type { Ownership } from "../lease/acquire.ts";
 import type { Lease } from "../lease/lease.ts";
+import { type Changes, followChanges } from "./changes.ts";
 import { ANY_APPLICATION, runSubscription, type RunSubscriptionDeps } from "./subscription.ts";
 
 export interface MailboxSubscriptions {
@@ -39,21 +40,64 @@ type RunningSubscription = {
 /** How often it looks for changes without an event, and how often while it releases mailboxes to other nodes. */
 const LOOK_EVERY_MS = 15_000;
 const LOOK_SOON_MS = 500;
-/** How often it compares all mailboxes, in case that a change was missed. */
-const COMPARE_ALL_EVERY_MS = 600_000;
 /** How long it waits before it restarts a subscription whose store failed. */
 const RESTART_AFTER_MS = 2_000;
 
-export function mailboxSubscriptions(given: MailboxSubscriptionsDeps): MailboxSubscriptions {
+export function mailboxSubscriptions(deps: MailboxSubscriptionsDeps): MailboxSubscriptions {
+  const changes = followChanges(deps);
+  const subscriptions = runningSubscriptions(deps, changes);
+  const wakeups = wakeup();
+  let [unserved, surplus] = [0, 0];
+
+  const compareAll = (signal: AbortSignal) => {
+    const { enabled } = changes;
+    const share = deps.ownership.share([...enabled.keys()], subscriptions.ids());
+    if (share.unserved > 0 !== unserved > 0) emitUnserved(deps, share.unserved);
+    unserved = share.unserved;
+    surplus = share.surplus;
+    subscriptions.compare([...subscriptions.ids(), ...enabled.keys()], share.mine, signal);
+  };
+
+  /** Resolves with the time until the next look. */
+  const reconcile = async (signal: AbortSignal): Promise<number> => {
+    await changes.read();
+    const changed = [...changes.changed];
+    const mine = changes.concernAll || surplus > 0 ? undefined : deps.ownership.claim(changed);
+    if (mine) subscriptions.compare(changed, mine, signal);
+    else compareAll(signal);
+    changes.settle();
+    return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
+  };
+
+  return {
+    async run(signal) {
+      deps.ownership.onChange(wakeups.trigger);
+      while (!signal.aborted) {
+        const wait = await reconcile(signal).catch((error: unknown) => {
+          reportFailure(deps, "reading which mailboxes are enabled", error);
+          return RESTART_AFTER_MS;
+        });
+        await wakeups.wait(wait, signal);
+      }
+      await subscriptions.awaitEnd();
+    },
+    wake: wakeups.trigger,
+    connections: () => ({
+      subscriptions: subscriptions.count,
+      open: [...deps.watched.values()].filter((connection) => connection.open).length,
+    }),
+    unserved: () => unserved,
+  };
+}
+
+/** The subscriptions that run, each with what it began with. */
+function runningSubscriptions(given: MailboxSubscriptionsDeps, changes: Changes) {
   /** The applications that mailboxes of running subscriptions name. */
   const applicationOf = new Map<string, string>();
   const deps = { ...given, noteApplication: (id: string, name: string) => void applicationOf.set(id, name) };
   const running = new Map<string, RunningSubscription>();
   /** Stopped subscriptions that are closing their connections. Only the end of the process waits for them. */
   const ending = new Set<Promise<void>>();
-  const wakeups = wakeup();
-  const changes = followChanges(given);
-  let [unserved, surplus] = [0, 0];
 
   const start = (id: string, of: Pick<RunningSubscription, "revision" | "applications">, signal: AbortSignal) => {
     const stop = new AbortController();
@@ -94,88 +138,17 @@ export function mailboxSubscriptions(given: MailboxSubscriptionsDeps): MailboxSu
     return name !== undefined && changes.applications.get(name) !== one.applications.get(name);
   };
 
-  const compareAll = (signal: AbortSignal) => {
-    const { enabled } = changes;
-    const share = deps.ownership.share([...enabled.keys()], new Set(running.keys()));
-    if (share.unserved > 0 !== unserved > 0) emitUnserved(deps, share.unserved);
-    unserved = share.unserved;
-    surplus = share.surplus;
-    compare(new Set([...running.keys(), ...enabled.keys()]), share.mine, signal);
-  };
-
-  /** Resolves with the time until the next look. */
-  const reconcile = async (signal: AbortSignal): Promise<number> => {
-    await changes.read();
-    const changed = [...changes.changed];
-    const mine = changes.concernAll || surplus > 0 ? undefined : deps.ownership.claim(changed);
-    if (mine) compare(changed, mine, signal);
-    else compareAll(signal);
-    changes.settle();
-    return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
-  };
-
   return {
-    async run(signal) {
-      deps.ownership.onChange(wakeups.trigger);
-      while (!signal.aborted) {
-        const wait = await reconcile(signal).catch((error: unknown) => {
-          reportFailure(deps, "reading which mailboxes are enabled", error);
-          return RESTART_AFTER_MS;
-        });
-        await wakeups.wait(wait, signal);
-      }
+    get count() {
+      return running.size;
+    },
+    /** The mailboxes with a subscription. */
+    ids: () => new Set(running.keys()),
+    /** Begins and ends subscriptions of these mailboxes, so that those run that are enabled and `mine`, as they are now. */
+    compare,
+    async awaitEnd() {
       await Promise.all([...running.values()].map(({ ended }) => ended));
       await Promise.all(ending);
-    },
-    wake: wakeups.trigger,
-    connections: () => ({
-      subscriptions: running.size,
-      open: [...deps.watched.values()].filter((connection) => connection.open).length,
-    }),
-    unserved: () => unserved,
-  };
-}
-
-/** Knows which mailboxes are enabled, and what has changed about them and the applications since the last comparison. */
-function followChanges({ mailboxes, applications }: Pick<MailboxSubscriptionsDeps, "mailboxes" | "applications">) {
-  const follower = mailboxes.followEnabled();
-  const enabled = new Map<string, number>();
-  const changed = new Set<string>();
-  let versions: ReadonlyMap<string, string> = new Map();
-  let concernAll = true;
-  let allAt = 0;
-  return {
-    /** The revision of each enabled mailbox. */
-    enabled: enabled as ReadonlyMap<string, number>,
-    /** The mailboxes that changed and were not compared yet. */
-    changed: changed as ReadonlySet<string>,
-    get applications() {
-      return versions;
-    },
-    /** Whether any mailbox may be concerned. */
-    get concernAll() {
-      return concernAll;
-    },
-    async read() {
-      const found = await follower.next({ whole: clock.now() >= allAt });
-      if (found.whole) {
-        enabled.clear();
-        concernAll = true;
-        allAt = clock.now() + COMPARE_ALL_EVERY_MS;
-      }
-      for (const { id, revision } of found.mailboxes) {
-        if (revision > 0) enabled.set(id, revision);
-        else enabled.delete(id);
-        if (!concernAll) changed.add(id);
-      }
-      const present = await applications.listVersions();
-      concernAll ||= !isDeepStrictEqual(present, versions);
-      versions = present;
-    },
-    /** Everything that was read has been compared. */
-    settle() {
-      changed.clear();
-      concernAll = false;
     },
   };
 }

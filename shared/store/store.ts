@@ -11,6 +11,7 @@ import type { AuditEntry, Token } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
 import type { WrongCredentials } from "./access-rules.ts";
 import type { Documents } from "./documents.ts";
+import type { EnabledFollower, EnabledMailbox } from "./enabled.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
 import type { Measures } from "./measured/measures.ts";
@@ -65,18 +66,6 @@ export interface Mailboxes {
   listEnabled(): Promise<EnabledMailbox[]>;
   /** Follows which mailboxes are enabled. The subscriptions reconcile with it. */
   followEnabled(): EnabledFollower;
-}
-
-export type EnabledMailbox = { id: string; revision: number };
-
-/** Reads which mailboxes are enabled once, and then only the changes. It serves one caller. */
-export interface EnabledFollower {
-  /**
-   * The changes since the last call, of any node: each changed mailbox once, with revision 0 if it is not enabled any
-   * more. It costs what has changed, not what there is. With `whole` it lists every enabled mailbox, as at the first
-   * call, with `whole: true`, and also when the store no longer knows the changes since the last call.
-   */
-  next(options?: { whole?: boolean }): Promise<{ whole: boolean; mailboxes: EnabledMailbox[] }>;
 }
 
 /** How far each folder was handed over, guarded by fences. */

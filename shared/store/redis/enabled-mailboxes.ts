@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { Problem } from "../../contract/problem.ts";
-import type { EnabledFollower, EnabledMailbox } from "../store.ts";
+import type { EnabledFollower, EnabledMailbox } from "../enabled.ts";
 import type { RedisRegistry } from "./registry.ts";
 
 type EnabledFollowerDeps = { registry: RedisRegistry; repairIndex: (ids: string[]) => Promise<void> };

@@ -8,14 +8,8 @@ import type { Database } from "./database.ts";
 import { paginate, decodePageToken } from "../page-token.ts";
 import { integer, json, readInBatches, type Row, text, textOrNull } from "./row.ts";
 import { OWNED_TABLES } from "./schema.ts";
-import {
-  type EnabledMailbox,
-  initialState,
-  type Mailboxes,
-  type MailboxQuery,
-  type MailboxWithState,
-  type Page,
-} from "../store.ts";
+import { initialState, type Mailboxes, type MailboxQuery, type MailboxWithState, type Page } from "../store.ts";
+import type { EnabledMailbox } from "../enabled.ts";
 import type { MailboxSealing } from "../mailbox-sealing.ts";
 import { cachingMailboxReader } from "../sealed-mailboxes.ts";
 
