@@ -31,7 +31,7 @@ export type MailboxQuery = {
 export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
 export type StateOfMailbox = { id: string; state: MailboxState };
 /** The state that a subscription observed while the mailbox had this revision. */
-export type ObservedState = { id: string; revision: number; state: MailboxState };
+export type ObservedState = StateOfMailbox & { revision: number };
 
 /** The registered mailboxes. Their secrets are encrypted before anything is written. */
 export interface Mailboxes {
@@ -52,10 +52,7 @@ export interface Mailboxes {
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
   /** Lists the states alone, in the order of ids. That costs little, because no secret is decrypted. */
   listStates(query: Pick<MailboxQuery, "limit" | "cursor" | "prefix">): Promise<Omit<Page<StateOfMailbox>, "total">>;
-  /**
-   * Removes a mailbox with everything that belongs to it: state, cursors, ledger, deliveries, facts. False if there was
-   * none.
-   */
+  /** Removes a mailbox with all that belongs to it: state, cursors, ledger, deliveries, facts. False if there was none. */
   remove(id: string): Promise<boolean>;
   /**
    * Writes the states that subscriptions report. Ignores a state when the mailbox is gone or has another revision by
