@@ -1,6 +1,4 @@
-/**
- * What all nodes must agree on and what must survive a restart: one small interface for each concern, behind one Store.
- */
+/** What all nodes must agree on and what must survive a restart: one small interface for each concern, behind one Store. */
 import type { Delivery, DeliveryState } from "../contract/delivery.ts";
 import type { Locks } from "../concurrency/locks.ts";
 import type { RefusedLogins } from "../contract/login.ts";
@@ -14,6 +12,7 @@ import type { Documents } from "./documents.ts";
 import type { EnabledFollower, EnabledMailbox } from "./enabled.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
+import type { OrderedMailboxes } from "./measured/mailbox-order.ts";
 import type { Measures } from "./measured/measures.ts";
 import type { Fact } from "../telemetry/events.ts";
 import type { StoreSize } from "./size.ts";
@@ -268,6 +267,7 @@ export interface Store {
   readonly connectionSlots: ConnectionSlots;
   readonly facts: Facts;
   readonly measures: Measures;
+  readonly orderedMailboxes: OrderedMailboxes;
   readonly tokens: Tokens;
   readonly audit: Audit;
   readonly locks: Locks;

@@ -4,12 +4,13 @@
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [outage] [notifications] [density]
+ *                 [outage] [notifications] [consoles] [density]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
+import { consoles } from "./consoles.ts";
 import { cluster } from "./cluster.ts";
 import { density } from "./density.ts";
 import { failover, idle } from "./held.ts";
@@ -47,6 +48,7 @@ const PARTS: Record<string, Part> = {
   outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },
+  consoles: { heads: GOAL, run: onDovecot(consoles) },
   parse: { heads: ["service", "mailparser"], run: parse },
 };
 
