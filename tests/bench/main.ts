@@ -4,12 +4,13 @@
  * writes nothing. Figures of two machines cannot be compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [outage] [notifications]
+ *                 [big] [outage] [notifications]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
+import { big } from "./big.ts";
 import { cluster } from "./cluster.ts";
 import { failover, idle } from "./held.ts";
 import { exchange } from "./exchange.ts";
@@ -42,6 +43,7 @@ const PARTS: Record<string, Part> = {
   idle: { heads: GOAL, run: idle },
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
+  big: { heads: GOAL, run: onDovecot(big) },
   outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },
