@@ -1,11 +1,11 @@
 /**
  * The bench: the service beside a bare imapflow loop on the same Dovecot, its Exchange mailboxes beside its IMAP ones, and many nodes
- * beside one, each in one run. Prints tables and
- * writes nothing. Figures of two machines cannot be compared, the ratios can.
+ * beside one, each in one run. Prints tables; with --write it also puts them into docs/performance.md. Figures of two machines cannot be
+ * compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
  *                 [big] [outage] [notifications]
- *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls]
+ *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls] [--write]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
@@ -20,6 +20,7 @@ import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { notifications } from "./notifications.ts";
+import { writeSection } from "./page.ts";
 import { outage } from "./outage.ts";
 import { parse } from "./parse/parse.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
@@ -29,6 +30,7 @@ import { throughput } from "./throughput.ts";
 
 type Part = { heads: [string, string]; run: (setup: Setup) => Promise<Row[]> };
 
+const RUNTIME_NAMES: Record<Runtime, string> = { bun: "Bun", node: "Node.js" };
 const PASSWORD = "only for the bench";
 const BARE: [string, string] = ["service", "bare loop"];
 const GOAL: [string, string] = ["measured", "goal"];
@@ -61,9 +63,10 @@ const { values, positionals } = parseArgs({
     held: { type: "string", default: "500" },
     runtime: { type: "string", default: "bun" },
     tls: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
   },
 });
-const { tls, ...numbers } = values;
+const { tls, write, ...numbers } = values;
 const runtime: Runtime = values.runtime === "node" ? "node" : "bun";
 const sizes = {
   mailboxes: Number(numbers.mailboxes),
@@ -81,10 +84,15 @@ if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}:
 
 for (const name of chosen) {
   const part = PARTS[name];
-  const load = loadavg()[0]?.toFixed(1);
-  console.log(`${name}, on ${runtime}${tls ? ", TLS" : ""}, ${cpus().length} CPUs, load ${load} ...`);
+  const load = loadavg()[0]?.toFixed(1) ?? "";
+  const title = `${name}, on ${RUNTIME_NAMES[runtime]}${tls ? ", TLS" : ""}`;
+  console.log(`${title}, ${cpus().length} CPUs, load ${load} ...`);
   const rows = (await part?.run({ sizes, runtime })) ?? [];
-  if (part && rows.length > 0) console.log(`\n${table(rows, part.heads)}\n`);
+  if (!part || rows.length === 0) continue;
+  console.log(`\n${table(rows, part.heads)}\n`);
+  const options = process.argv.slice(2).filter((word) => !positionals.includes(word));
+  const command = ["bun run bench", name, ...options].join(" ");
+  if (write) await writeSection({ name: title, heads: part.heads, rows, command, load });
 }
 
 /** Runs with a Dovecot that has as many users as the part may want. */
