@@ -4,6 +4,7 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import type { Actor } from "../shared/contract/token.ts";
+import { endpointRoutes } from "./endpoints/routes.ts";
 import { bulkRoutes } from "./bulk/routes.ts";
 import { auditChange } from "./http/audit-trail.ts";
 import { authenticator, requireScope, untilRevoked } from "./http/auth.ts";
@@ -64,6 +65,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks, jobs }: NodeWid
     ...checkRoutes(deps, checks),
     ...alarmRoutes(deps),
     ...bulkRoutes({ ...deps, jobs }),
+    ...endpointRoutes({ ...deps, all: jobs }),
     ...healthRoutes(deps),
   ];
 }

@@ -58,6 +58,19 @@ export type Discover = (
   signal: AbortSignal,
 ) => Promise<Pick<Discovered, "steps"> & { proposals: Proposal[] }>;
 
+/** Posts a signed test message to the endpoint of a mailbox, and reports the answer. */
+export type PostTest = (
+  mailbox: Mailbox,
+  signal: AbortSignal,
+) => Promise<{
+  id: string;
+  ok: boolean;
+  status: number | null;
+  ms: number;
+  reason: string | null;
+  words: string | null;
+}>;
+
 /** Posts a body to the receiver of alarms. Rejects only with the signal's reason. */
 export type PostAlarm = (
   request: { url: string; secret: Config["ALARM_SECRET"]; id: string; body: string },
@@ -104,6 +117,7 @@ export type ApiDeps = {
   discover: Discover;
   crm: CrmCalls;
   postAlarm: PostAlarm;
+  postTest: PostTest;
   logins: Pick<LoginGate, "allowRetry">;
   /** Requests to providers, while a person connects a mailbox. */
   outbound: GraphDeps;

@@ -1,7 +1,9 @@
 /** What every change of a mailbox has in common, whoever makes it. */
 import type { Mailbox, MailboxState, MailboxStatus } from "../shared/contract/mailbox.ts";
 import { credentialsLock } from "../shared/mail/oauth/tokens.ts";
-import { findUnreadableSecret } from "../shared/store/sealed-mailboxes.ts";
+import type { Secret } from "../shared/contract/secret.ts";
+import { findUnreadableSecret, UnreadableSecret } from "../shared/store/sealed-mailboxes.ts";
+import { clock } from "../shared/time.ts";
 import type { ApiDeps } from "./deps.ts";
 
 const LOCK_MS = 60_000;
@@ -37,4 +39,24 @@ export async function allowLoginRetry(
   const { receive, send } = mailbox;
   for (const auth of [receive.auth, ...(send?.auth ? [send.auth] : [])])
     if ("password" in auth) await logins.allowRetry(auth);
+}
+
+/** Keeps what belongs to the mailbox as it was and still holds: the way before the move to Graph, and old webhook secrets. */
+export function keepFormer(mailbox: Mailbox, previous: Mailbox): void {
+  const { former, oldSecrets, deliver, address } = previous;
+  if (former && mailbox.receive.protocol === "graph" && address === mailbox.address) mailbox.former = former;
+  const isSameOrigin = new URL(deliver.url).origin === new URL(mailbox.deliver.url).origin;
+  if (oldSecrets && isSameOrigin && isSameSecret(deliver.secret, mailbox.deliver.secret))
+    mailbox.oldSecrets = oldSecrets;
+}
+
+function isSameSecret(one: Secret | undefined, other: Secret | undefined): boolean {
+  if (!one || !other || one instanceof UnreadableSecret || other instanceof UnreadableSecret) return false;
+  return one.reveal() === other.reveal();
+}
+
+/** Until when an old webhook secret signs beside the present one, for the answer about a mailbox. */
+export function overlapView({ oldSecrets }: Pick<Mailbox, "oldSecrets">): { oldSecretUntil?: string } {
+  const until = oldSecrets?.last.until;
+  return until !== undefined && Date.parse(until) > clock.now() ? { oldSecretUntil: until } : {};
 }

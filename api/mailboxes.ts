@@ -11,6 +11,7 @@ import { Problem, type ProblemView } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { afterDeliveryOf } from "../shared/mail/defaults.ts";
 import { portOf } from "../shared/places.ts";
+import { keepFormer, overlapView } from "./mailbox-changes.ts";
 import { compilePattern } from "../shared/mail/ews/autodiscover/pattern.ts";
 import { validateSchedule } from "../shared/mail/schedule.ts";
 import { validateSending } from "../shared/mail/sending.ts";
@@ -84,6 +85,7 @@ const viewEntries = {
   receive: ReceiveView,
   send: v.optional(SendView),
   deliver: v.object(deliverShown),
+  oldSecretUntil: v.optional(v.pipe(v.string(), v.description("Until then the secret before it signs too."))),
   revision: v.number(),
   createdAt: v.string(),
   updatedAt: v.string(),
@@ -118,6 +120,7 @@ export function toMailboxView(
   const problem = unreadable ?? state.problem ?? toDownloadProblem(mailbox);
   const answer = v.parse(MailboxView, {
     ...withoutSecrets,
+    ...overlapView(mailbox),
     state: { ...state, status, problem, ...parkedView(parked) },
   });
   return generated ? { ...answer, deliver: { ...answer.deliver, secret: generated.reveal() } } : answer;
@@ -160,8 +163,7 @@ export function mailboxFromInput(input: MailboxInput, previous?: Mailbox): { mai
     createdAt: previous?.createdAt ?? now,
     updatedAt: now,
   });
-  if (previous?.former && mailbox.receive.protocol === "graph" && previous.address === mailbox.address)
-    mailbox.former = previous.former;
+  if (previous) keepFormer(mailbox, previous);
   if (previous && differs(previous.deliver, mailbox.deliver)) mailbox.endpointGone = false;
   if (existingSecret !== undefined || secretText === undefined) return { mailbox };
   return { mailbox, generated: new Secret(secretText) };
@@ -173,14 +175,11 @@ function readableSecret(stored: Secret | undefined): string | undefined {
 }
 
 /** Standard Webhooks: 24 to 64 bytes in base64 after `whsec_`. Checked here, not only at the first delivery. */
-function checkSecret(given: string | undefined): void {
+export function checkSecret(given: string | undefined, path = "deliver.secret"): void {
   if (given === undefined) return;
   const bytes = Buffer.from(given.slice(6), "base64").length;
   if (/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(given) && bytes >= 24 && bytes <= 64) return;
-  throw invalidField(
-    "deliver.secret",
-    "must be whsec_ and 24 to 64 bytes in base64; without it the service generates one",
-  );
+  throw invalidField(path, "must be whsec_ and 24 to 64 bytes in base64; without it the service generates one");
 }
 
 /**

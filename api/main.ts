@@ -86,9 +86,9 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
     nodeSubscriptions.wake();
     ownership.announce();
   };
-  const { crm, postAlarm, inHand } = localWorker;
+  const { crm, postAlarm, postTest, inHand } = localWorker;
   const graphHints = hintRelay(graphPush, ownership.hints);
-  const answering = { ...visitsOf(node), crm, postAlarm, logins, outbound: node.mail, sealing, graphHints };
+  const answering = { ...visitsOf(node), crm, postAlarm, postTest, logins, outbound: node.mail, sealing, graphHints };
   const appDeps = {
     store,
     tasks: queue,

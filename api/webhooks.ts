@@ -7,10 +7,22 @@ const HEADERS = {
     "The delivery id. It stays the same over retries and replays, so you can recognise a message that you have received before.",
   "webhook-timestamp": "When this attempt was signed, in seconds since 1970.",
   "webhook-signature":
-    "`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}` under the mailbox's secret, in base64 (Standard Webhooks 1.0.0).",
+    "`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}` under the mailbox's secret, in base64 (Standard Webhooks 1.0.0). While a secret is changed there are several, with spaces between them: one that is right is enough.",
 };
 
 type Schema = Record<string, unknown>;
+
+const TEXT = { type: "string" };
+const ABOUT = { type: "object", properties: { id: TEXT, address: TEXT }, required: ["id", "address"] };
+const TEST_BODY: Schema = {
+  type: "object",
+  properties: {
+    type: { const: "endpoint.test" },
+    timestamp: TEXT,
+    data: { type: "object", properties: { mailbox: ABOUT }, required: ["mailbox"] },
+  },
+  required: ["type", "timestamp", "data"],
+};
 
 /** The `webhooks` section. `message`, `part` and `sent` are the schemas of the bodies. */
 export function webhookDocs({
@@ -38,6 +50,13 @@ export function webhookDocs({
         "If the request or the mailbox asks for it (`notify`): one POST when a sending has ended (`message.sent`, `message.failed`, `message.unknown`), and one for each " +
         "recipient whose message is returned later (`message.bounced`). `data` is the sending at the time of the POST.",
       content: { "application/json": { schema: sent } },
+    }),
+    endpointTest: webhookOperation({
+      operationId: "endpointTest",
+      summary: "A person tests the endpoint",
+      description:
+        "One POST by `POST /api/v1/endpoints/test`, with `type: endpoint.test` and the mailbox whose secret signs it. It is not repeated. Answer 2xx.",
+      content: { "application/json": { schema: TEST_BODY } },
     }),
     messagePart: webhookOperation({
       operationId: "messagePart",

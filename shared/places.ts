@@ -41,7 +41,7 @@ export function listSecretPlaces(mailbox: Placed): SecretPlaces[] {
 
 function placesOf(mailbox: Placed, [part, kind]: (typeof SECRET_PATHS)[number]): Place[] {
   const { receive, send, deliver } = mailbox;
-  if (part === "deliver") return [{ origin: originOf(deliver.url) }];
+  if (part === "deliver" || part === "oldSecrets") return [{ origin: originOf(deliver.url) }];
   if (kind === "dkim") return [{ domain: send?.dkim?.domain ?? null, selector: send?.dkim?.selector ?? null }];
   if (part === "former") return formerPlaces(mailbox);
   if (part === "send") return [{ ...sendingServer(mailbox), ...accountOf(mailbox, send?.auth ?? receive.auth) }];

@@ -29,6 +29,7 @@ import { type Fact, type Facts, factStream } from "../shared/telemetry/events.ts
 import { metrics } from "../shared/telemetry/metrics.ts";
 import { backoffs } from "../shared/time.ts";
 import { alarmPost } from "../worker/alarms.ts";
+import { testPoster } from "../worker/test-post.ts";
 import { crmCalls } from "../worker/crm.ts";
 import { httpPost } from "../worker/endpoint/http.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -99,10 +100,11 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const post = httpPost({ egress: egress("allow"), timeoutMs: 5000 });
   const crm = crmCalls({ post });
   const postAlarm = alarmPost({ post });
+  const postTest = testPoster({ post, showWords: true });
   const watching = { facts, metrics: measured, subscriptions };
   const records = nameServers(config.DNS_SERVERS);
   const discover: Discover = (address, signal) => discoverMailServers({ ...mailDeps, records }, address, signal);
-  const outgoing = { mail, discover, crm, postAlarm, logins, outbound: mailDeps };
+  const outgoing = { mail, discover, crm, postAlarm, postTest, logins, outbound: mailDeps };
   const deps = {
     config,
     demoEndpoint: undefined,

@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { createApp } from "../api/app.ts";
 import type { ApiDeps } from "../api/deps.ts";
+import { keyOfField, MEANINGS, rootOfRoute } from "../api/pages/reference/meanings.ts";
 import { readConfig } from "../shared/config.ts";
 import { PROBLEMS } from "../shared/contract/problem.ts";
 import { factStream } from "../shared/telemetry/events.ts";
@@ -26,6 +27,30 @@ const operations = () =>
   Object.entries<any>(document.paths).flatMap(([path, methods]) =>
     Object.entries<any>(methods).map(([method, operation]) => ({ path, method, operation })),
   );
+
+type Field = { path: string[]; field: any };
+
+/** Every field and parameter of the document, with its path. */
+function* fieldsOf(whole: any): Generator<Field> {
+  for (const [name, schema] of Object.entries<any>(whole.components.schemas)) yield* membersOf(schema, [name]);
+  for (const { path, operation } of operations()) {
+    const root = rootOfRoute(path);
+    for (const one of operation.parameters) yield { path: [root, one.in, one.name], field: one };
+    const answers = Object.values<any>(operation.responses);
+    for (const { content = {} } of [operation.requestBody ?? {}, ...answers])
+      for (const { schema } of Object.values<any>(content)) yield* membersOf(schema, [root]);
+  }
+}
+
+function* membersOf(schema: any, at: string[]): Generator<Field> {
+  for (const [name, field] of Object.entries<any>(schema.properties ?? {})) {
+    const path = [...at, name];
+    yield { path, field };
+    yield* membersOf(field, path);
+  }
+  const inner = [schema.anyOf, schema.oneOf, schema.allOf, schema.items, schema.additionalProperties].flat();
+  for (const one of inner) if (one) yield* membersOf(one, at);
+}
 
 describe("openapi.json", () => {
   test("is a valid OpenAPI 3.1 document", async () => {
@@ -60,6 +85,23 @@ describe("openapi.json", () => {
     }
   });
 
+  test("says of every field what it means, and has no meaning that is no field's", () => {
+    const used = new Set<string>();
+    const fields = [...fieldsOf(document)];
+    assert.ok(fields.length > 1000);
+    const silent = fields.filter(({ path, field }) => {
+      const key = keyOfField(path);
+      if (key !== undefined && MEANINGS.get(key) === field.description) used.add(key);
+      return !field.description;
+    });
+    assert.deepEqual([...new Set(silent.map(({ path }) => path.join(".")))], []);
+    assert.deepEqual(
+      [...MEANINGS.keys()].filter((key) => !used.has(key)),
+      [],
+    );
+    for (const meaning of MEANINGS.values()) assert.match(meaning, /\.$/, meaning);
+  });
+
   test("leaves no reference open", () => {
     const names = [...JSON.stringify(document).matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)].map(
       ([, name]) => name,
@@ -91,8 +133,8 @@ describe("openapi.json", () => {
     const { MailboxInput, Mailbox } = document.components.schemas;
     assert.deepEqual(MailboxInput.required, ["address", "receive", "deliver"]);
     const shown = JSON.stringify(Mailbox);
-    for (const secret of ["password", "accessToken", "clientSecret", "refreshToken", '"secret"']) {
-      assert.ok(!shown.includes(secret), secret);
+    for (const secret of ["password", "accessToken", "clientSecret", "refreshToken", "secret"]) {
+      assert.ok(!shown.includes(`"${secret}":`), secret);
     }
     const made = await node.call("POST", "/api/v1/mailboxes", exampleBody({ name: "Help" }));
     for (const member of Object.keys(made.body)) assert.ok(Mailbox.properties[member], member);

@@ -254,6 +254,7 @@ async function pagesToLookAt(): Promise<string[]> {
     "/mailboxes/add?by=hand",
     `/mailboxes/${shop.id}/added`,
     "/endpoints",
+    `/endpoints/one?url=${encodeURIComponent(stage.endpoint.url)}`,
     "/outgoing",
     "/deliveries?state=parked",
     `/deliveries/${body.items[0].id}`,
@@ -345,14 +346,14 @@ describe("in a browser", () => {
         const reloaded = (text: string) =>
           eventually(async () => {
             await page.reload();
-            return (await page.locator("main").textContent())?.includes(text);
+            const shown = (await page.locator("main").textContent()) ?? "";
+            return shown.includes(text) && shown.includes("it has ended");
           }, text);
         await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Pause all that match" }).click();
         await page.getByRole("button", { name: "Pause 1 mailbox" }).click();
         await reloaded("1 of 1 done, 0 failed.");
         assert.equal((await find(SHOP)).state.status, "paused");
-        assert.match((await page.getByRole("button", { name: "Stop" }).textContent()) ?? "", /it has ended/);
         await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Resume all that match" }).click();
         await page.getByRole("button", { name: "Resume 1 mailbox" }).click();
@@ -381,6 +382,31 @@ describe("in a browser", () => {
       await page.getByText("It ended in the middle.").waitFor();
       for (let n = 0; n < 150; n++) await stage.service.call("DELETE", `/api/v1/mailboxes/many-${n}`);
     }));
+
+  test("an endpoint is paused, resumed and tested, and gets a new secret, without any script", (t) =>
+    inBrowser(
+      t,
+      async (page) => {
+        await page.goto("/endpoints");
+        await page.getByRole("link", { name: stage.endpoint.url }).click();
+        assert.match((await page.getByRole("button", { name: "Resume" }).textContent()) ?? "", /they are not paused/);
+        await page.getByRole("button", { name: "Pause deliveries" }).click();
+        await page.getByText("API_TOKENS#1 paused the deliveries").waitFor();
+        await page.goto("/endpoints");
+        await page.getByText("paused by a person").waitFor();
+        await page.getByRole("link", { name: stage.endpoint.url }).click();
+        await page.getByRole("button", { name: "Post a test message" }).click();
+        await page.getByText("The endpoint did not accept it.").waitFor();
+        await page.getByText("413").first().waitFor();
+        await page.getByRole("link", { name: "Back to the endpoint" }).click();
+        await page.getByRole("button", { name: "Resume deliveries" }).click();
+        await page.getByText("The deliveries go on.").waitFor();
+        await page.getByRole("button", { name: "Make a new secret" }).click();
+        await page.getByText("mailboxes have the new secret").waitFor();
+        assert.match((await page.locator("pre").textContent()) ?? "", /^whsec_/);
+      },
+      { javaScriptEnabled: false },
+    ));
 
   test("the keyboard alone leads from the login to a parked message and its replay", (t) =>
     inBrowser(t, async (page) => {

@@ -42,6 +42,7 @@ test("attempts are counted until the endpoint is paused, and none while it is", 
     const deps = {
       store,
       circuitBreakers: breakers,
+      findPause: async () => undefined,
       getDestinations: destinationsOf({ deliveriesPerEndpoint: 16, readersPerMailbox: 2 }),
       post: async () => (posts++, refused),
       emit: () => undefined,

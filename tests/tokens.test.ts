@@ -76,6 +76,10 @@ const BODIES: Record<string, (id: string) => unknown> = {
   "POST /api/v1/consents": (id) => ({ application: OWN, mailbox: { id: id === OWN ? `${id}-2` : id, ...CONSENTED } }),
   "POST /api/v1/mailboxes/{id}/move-to-graph": () => ({ dryRun: true }),
   "POST /api/v1/diagnostics/checks": (id) => ({ mailbox: id }),
+  "POST /api/v1/endpoints/pause": () => ({ url: "https://crm.example.com/mail" }),
+  "POST /api/v1/endpoints/resume": () => ({ url: "https://crm.example.com/mail" }),
+  "POST /api/v1/endpoints/test": (id) => ({ url: "https://crm.example.com/mail", mailbox: id }),
+  "POST /api/v1/endpoints/rotate-secret": () => ({ url: "https://crm.example.com/mail" }),
   "POST /api/v1/bulk": (id) => ({ action: "replay", filter: { mailbox: id } }),
   "POST /api/v1/bulk/count": (id) => ({ action: "replay", filter: { mailbox: id } }),
 };

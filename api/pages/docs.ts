@@ -20,6 +20,9 @@ export function renderDocs(document: JsonObject, base: string): Html {
     ${textAt(info, "description")
       .split("\n\n")
       .map((paragraph) => html`<p>${inlineMarkdown(paragraph)}</p>`)}
+    <p class="soft">
+      The examples are for a shell: <code>URL</code> is the address of the service, <code>TOKEN</code> your token.
+    </p>
     <nav>
       ${[...tags, "Webhooks", "Schemas", "Problems"].map((tag) => html`<a href="#${tag.toLowerCase()}">${tag}</a>`)}
     </nav>
@@ -56,7 +59,8 @@ function renderOperation({ method, path, spec }: Operation): Html {
       <span class="verb">${method}</span> <code>${path}</code> <span class="soft">${textAt(spec, "summary")}</span>
     </summary>
     ${about ? html`<p>${inlineMarkdown(about)}</p>` : ""}${scope}
-    ${renderParameters(spec)}${renderRequestBody(spec)}${renderResponses(recordAt(spec, "responses"))}
+    ${renderParameters(spec)}${renderRequestBody(spec)}${renderSample(spec)}
+    ${renderResponses(recordAt(spec, "responses"))}
   </details>`;
 }
 
@@ -101,6 +105,29 @@ function renderRequestBody(spec: JsonObject): Html | string {
     ${renderSchema(recordAt(isRecord(first[1]) ? first[1] : {}, "schema"))}`;
 }
 
+/** The example as a command. A line above it says what it needs once, for the whole page. */
+function renderSample(spec: JsonObject): Html | string {
+  const [sample] = Array.isArray(spec["x-codeSamples"]) ? spec["x-codeSamples"].filter(isRecord) : [];
+  if (!sample) return "";
+  return html`<h3>Example</h3>
+    <pre tabindex="0"><code>${textAt(sample, "source")}</code></pre>`;
+}
+
+/** What to ask next, over all answers; each operation once. */
+function renderLinks(responses: JsonObject): Html | string {
+  const links = Object.values(responses).flatMap((answer) => Object.values(recordAt(toRecord(answer), "links")));
+  const next = new Map(links.map((link) => [textAt(toRecord(link), "operationId"), toRecord(link)]));
+  if (next.size === 0) return "";
+  return html`<h3>Next</h3>
+    <ul>
+      ${[...next].map(([id, link]) => html`<li><a href="#${id}">${textAt(link, "description")}</a></li>`)}
+    </ul>`;
+}
+
+function toRecord(value: unknown): JsonObject {
+  return isRecord(value) ? value : {};
+}
+
 function renderResponses(responses: JsonObject): Html {
   const rows = Object.entries(responses).map(([status, answer]) => {
     const spec = isRecord(answer) ? answer : {};
@@ -122,7 +149,8 @@ function renderResponses(responses: JsonObject): Html {
         <th>Schema</th>
       </tr>
       ${rows}
-    </table>`;
+    </table>
+    ${renderLinks(responses)}`;
 }
 
 /** Renders a named schema as a link, and any other in short: its type, its choices, its bounds and default. */
@@ -164,6 +192,7 @@ function renderFields(schema: JsonObject): Html {
         <td><code>${path}</code></td>
         <td>${renderType(member)}</td>
         <td>${required ? "required" : ""}</td>
+        <td>${inlineMarkdown(textAt(member, "description"))}</td>
       </tr>`,
   );
   if (rows.length === 0) return html`<p>${renderType(schema)} ${inlineMarkdown(textAt(schema, "description"))}</p>`;
@@ -172,6 +201,7 @@ function renderFields(schema: JsonObject): Html {
       <th>Member</th>
       <th>Type</th>
       <th></th>
+      <th>Meaning</th>
     </tr>
     ${rows}
   </table>`;

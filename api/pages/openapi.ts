@@ -12,6 +12,9 @@ import { MailboxCreated, MailboxView } from "../mailboxes.ts";
 import { ProblemDetails } from "../http/problems.ts";
 import type { ResponseSpec, Route } from "../http/route.ts";
 import { webhookDocs } from "../webhooks.ts";
+import { curlOfExample, exampleOf } from "./reference/examples.ts";
+import { linksOf } from "./reference/links.ts";
+import { meaningOf, rootOfRoute, withMeanings } from "./reference/meanings.ts";
 
 export type JsonObject = Record<string, unknown>;
 
@@ -59,7 +62,9 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
     }),
     components: {
       securitySchemes: { bearer: { type: "http", scheme: "bearer", description: SCOPES } },
-      schemas: Object.fromEntries(Object.entries(NAMED_SCHEMAS).map(([name, schema]) => [name, inlineSchema(schema)])),
+      schemas: Object.fromEntries(
+        Object.entries(NAMED_SCHEMAS).map(([name, schema]) => [name, withMeanings(inlineSchema(schema), [name])]),
+      ),
     },
   };
 }
@@ -67,20 +72,26 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
 function operation(route: Route): JsonObject {
   const { method, path, tag, scope, summary, description: about, body, bodyTypes = [] } = route;
   const types = ["application/json", ...bodyTypes];
+  const example = exampleOf(route);
+  const given = example?.body === undefined ? {} : { example: example.body };
+  const sample = example && curlOfExample(method, path, example, scope === "public");
   return {
     operationId: operationId(method, path),
     tags: [tag],
     summary,
     ...(about && { description: about }),
     security: scope === "public" ? [] : [{ bearer: [scope] }],
-    parameters: [...pathParameters(path), ...queryParameters(route), ...headerParameters(route)],
+    parameters: [...pathParameters(route), ...queryParameters(route), ...headerParameters(route)],
     ...(body && {
       requestBody: {
         required: route.bodyOptional !== true,
-        content: Object.fromEntries(types.map((type) => [type, { schema: schemaOrReference(body) }])),
+        content: Object.fromEntries(
+          types.map((type) => [type, { schema: withMeanings(schemaOrReference(body), [rootOfRoute(path)]), ...given }]),
+        ),
       },
     }),
     responses: responses(route),
+    ...(sample !== undefined && { "x-codeSamples": [{ lang: "Shell", source: sample }] }),
   };
 }
 
@@ -95,16 +106,22 @@ function operationId(method: string, path: string): string {
   );
 }
 
-function pathParameters(path: string): JsonObject[] {
-  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+function pathParameters(route: Route): JsonObject[] {
+  const { path } = route;
+  const example = exampleOf(route)?.id;
+  return [...path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => ({
     name,
     in: "path",
     required: true,
+    description: meaningOf([rootOfRoute(path), "path", name]),
+    ...(example !== undefined && { example }),
     schema: { type: "string" },
   }));
 }
 
-function queryParameters({ query }: Route): JsonObject[] {
+function queryParameters(route: Route): JsonObject[] {
+  const { path, query } = route;
+  const examples = exampleOf(route)?.query ?? {};
   const schema = query ? inlineSchema(query) : {};
   const properties = isRecord(schema["properties"]) ? schema["properties"] : {};
   const required = Array.isArray(schema["required"]) ? schema["required"] : [];
@@ -114,7 +131,8 @@ function queryParameters({ query }: Route): JsonObject[] {
       name,
       in: "query",
       required: required.includes(name),
-      ...(description !== undefined && { description }),
+      description: description ?? meaningOf([rootOfRoute(path), "query", name]),
+      ...(examples[name] !== undefined && { example: examples[name] }),
       schema: rest,
     };
   });
@@ -142,7 +160,11 @@ function responses(route: Route): JsonObject {
     ...(route.scope === "public" ? [] : (["unauthorized", "forbidden", "scope", "guesses", "store"] as const)),
     "internal",
   ];
-  const successes = Object.entries(route.responses).map(([status, answer]) => [status, response(answer)] as const);
+  const name = operationId(route.method, route.path);
+  const successes = Object.entries(route.responses).map(([status, answer]) => {
+    const links = linksOf(name, status);
+    return [status, { ...response(answer, rootOfRoute(route.path)), ...(links && { links }) }] as const;
+  });
   const failures = Map.groupBy(new Set(codes), (code) => String(PROBLEMS[code].status));
   const problems = [...failures].map(([status, group]) => {
     const description = group.map((code) => `${PROBLEMS[code].title} (\`${code}\`)`).join("; ");
@@ -154,9 +176,12 @@ function responses(route: Route): JsonObject {
   return Object.fromEntries([...problems, ...successes]);
 }
 
-function response({ description: about, schema, type = "application/json", headers = {} }: ResponseSpec): JsonObject {
-  const content =
-    type === null ? {} : { content: { [type]: { schema: schema ? schemaOrReference(schema) : { type: "string" } } } };
+function response(
+  { description: about, schema, type = "application/json", headers = {} }: ResponseSpec,
+  root: string,
+): JsonObject {
+  const shape = schema ? withMeanings(schemaOrReference(schema), [root]) : { type: "string" };
+  const content = type === null ? {} : { content: { [type]: { schema: shape } } };
   const named = Object.entries(headers).map(([name, description]) => [
     name,
     { description, schema: { type: "string" } },

@@ -31,6 +31,12 @@ const Creatio = v.strictObject({
   subscribed: v.optional(v.boolean(), true),
 });
 
+/** What names an endpoint: its URL without login, query and fragment. A query may hold a key. */
+export function endpointOf(address: string): string {
+  const url = URL.parse(address);
+  return url ? url.origin + url.pathname : address;
+}
+
 type Login<S> = { user: string; password: S };
 
 /** A URL without its login, and the login, if it has one. */

@@ -199,12 +199,16 @@ const storedEntries = mailboxEntries(v.instance(Secret), {
   TokenUrl: HttpUrl,
 });
 
+const OldSecret = v.object({ secret: v.instance(Secret), until: v.string() });
+
 /** A registered mailbox inside the service. Its secrets cannot be printed. `revision` grows with every change. */
 export const Mailbox = v.object({
   id: MailboxId,
   ...storedEntries,
   /** How the mailbox was received before it moved to Graph, so that it can go back. */
   former: v.exactOptional(v.object({ receive: storedEntries.receive })),
+  /** Webhook secrets that were replaced. Each signs beside the new one until its time. */
+  oldSecrets: v.exactOptional(v.object({ last: OldSecret, earlier: v.exactOptional(OldSecret) })),
   paused: v.boolean(),
   /** The endpoint answered 410. Nothing is posted until `deliver` changes. */
   endpointGone: v.boolean(),
@@ -247,6 +251,8 @@ export const SECRET_PATHS = [
   ["send", "dkim", "privateKey"],
   ["deliver", "auth", "password"],
   ["deliver", "secret"],
+  ["oldSecrets", "last", "secret"],
+  ["oldSecrets", "earlier", "secret"],
 ] as const;
 
 /** The status that the mailbox's subscription reported last. */

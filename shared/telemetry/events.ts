@@ -16,6 +16,9 @@ export type FactBody =
   | { kind: "service.warned"; about: string }
   /** A part of the node failed, and no other fact reports it. */
   | { kind: "service.failed"; what: string; failure: Failure }
+  /** A person paused the deliveries to an endpoint, or resumed them; `waiting` go out at once. */
+  | { kind: "endpoint.held"; endpoint: string; by: string }
+  | { kind: "endpoint.released"; endpoint: string; waiting: number }
   | { kind: "mailbox.registered"; mailbox: string; address: string }
   | { kind: "mailbox.changed"; mailbox: string; revision: number }
   | { kind: "mailbox.removed"; mailbox: string }

@@ -49,6 +49,8 @@ const LEVELS: Record<Fact["kind"], Level> = {
   "endpoint.paused": "warn",
   "endpoint.recovered": "info",
   "endpoint.gone": "error",
+  "endpoint.held": "warn",
+  "endpoint.released": "info",
   "task.failed": "warn",
   "queue.connection_failed": "warn",
   "queue.recovered": "info",

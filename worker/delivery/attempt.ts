@@ -6,6 +6,7 @@ import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { ParsedMessage } from "../../shared/contract/received.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import type { Deliveries, Mailboxes, Outbox } from "../../shared/store/store.ts";
+import { HELD_BY_PERSON, type pauseFinder } from "../../shared/store/endpoint-pauses.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import { afterDeliveryOf } from "../../shared/mail/defaults.ts";
 import type { Backoff } from "../../shared/time.ts";
@@ -31,6 +32,7 @@ export type AttemptDeps = {
   circuitBreakers: CircuitBreakers;
   getDestinations: GetDestinations;
   messageLock: MessageLock;
+  findPause: ReturnType<typeof pauseFinder>;
   parse: (raw: Uint8Array, limits: { maxAttachmentBytes: number }, signal: AbortSignal) => Promise<ParsedMessage>;
   post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
   /** Whether the record of an attempt has what the endpoint said. */
@@ -47,6 +49,8 @@ const LAST_ATTEMPTS = 45;
 const GRACE_MS = 5_000;
 /** So much of an endpoint's words is kept. */
 const MAX_WORDS = 200;
+/** A paused endpoint is looked at again after the longest rest of a failing one. */
+const LONGEST_REST = 6;
 const ENDPOINT_PAUSED = "the endpoint is paused after several failures in a row";
 const DUPLICATE_IN_FLIGHT = "another copy of this message is on its way to the endpoint";
 const KEPT = "accepted, but left as it is on the mail server";
@@ -68,6 +72,7 @@ export async function attempt(
     return park(deps, delivery, raw, "the endpoint answered 410 Gone; set a new deliver.url and replay");
   const closedUntil = getClosedUntil(mailbox);
   if (closedUntil) return postpone(deps, delivery, raw, closedUntil, "the CRM closed the mailbox");
+  if (await deps.findPause(mailbox)) return holdBack(deps, delivery, raw);
   const key = DIALECT_HOOKS[mailbox.deliver.dialect]?.lockKey(mailbox, raw);
   const lock = key === undefined ? undefined : await deps.messageLock.tryAcquire(key);
   if (lock?.kind === "wait") return postpone(deps, delivery, raw, lock.until, DUPLICATE_IN_FLIGHT);
@@ -116,6 +121,16 @@ async function attemptNow(
   const backoffAt = new Date(clock.now() + deps.backoff.redeliver(tried.attemptCount));
   const at = outcome.retryAt && outcome.retryAt > backoffAt ? outcome.retryAt : backoffAt;
   return postpone(deps, tried, raw, at, outcome.reason);
+}
+
+/**
+ * Lets a delivery wait while a person has paused its endpoint. That is no attempt, and its time to give up moves with it. Without `raw`
+ * the spool has the message.
+ */
+export async function holdBack(deps: AttemptDeps, delivery: Delivery, raw?: Uint8Array): Promise<void> {
+  const waitMs = deps.backoff.rest(LONGEST_REST);
+  const giveUpAt = new Date(Date.parse(delivery.giveUpAt) + waitMs).toISOString();
+  await postpone(deps, { ...delivery, giveUpAt }, raw, new Date(clock.now() + waitMs), HELD_BY_PERSON);
 }
 
 /** What the mail server does not give is missing for the endpoint as what a limit left out is. */
@@ -203,7 +218,7 @@ async function recordDelivered(
 async function postpone(
   deps: AttemptDeps,
   delivery: Delivery,
-  raw: Uint8Array,
+  raw: Uint8Array | undefined,
   at: Date,
   reason: string,
 ): Promise<void> {
@@ -212,6 +227,8 @@ async function postpone(
   const retryAt = at.toISOString();
   const waiting: Delivery = { ...delivery, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
   await deps.deliveries.save(waiting, delivery.spooled ? undefined : raw);
+  // A pause by a person is checked again and again, and tells nothing new.
+  if (reason === HELD_BY_PERSON && delivery.reason === reason) return;
   deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
 }
 

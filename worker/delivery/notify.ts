@@ -16,11 +16,15 @@ export type NotifyDeps = {
   store: Pick<Store, "outbox" | "mailboxes">;
   circuitBreakers: CircuitBreakers;
   getDestinations: GetDestinations;
+  findPause: (mailbox: Mailbox) => Promise<unknown>;
   post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
   emit: Emit;
   backoff: Backoff;
   retryHours: number;
 };
+
+/** While a person has paused the endpoint, it is looked at again after the longest rest of a failing one. */
+const PAUSE_CHECK = 6;
 
 /**
  * Posts the event once. The task repeats on the schedule of deliveries until the endpoint accepts the event or
@@ -37,6 +41,8 @@ export async function notify(
   if (!found || !sending || found.mailbox.endpointGone || found.mailbox.deliver.dialect !== "webhook")
     return { kind: "done" };
   const { mailbox } = found;
+  if (await deps.findPause(mailbox))
+    return { kind: "later", at: new Date(clock.now() + deps.backoff.rest(PAUSE_CHECK)) };
   const { endpoint: destination } = deps.getDestinations(mailbox);
   const target = { url: mailbox.deliver.url, destination, owner: mailbox.id };
   const permit = await deps.circuitBreakers.acquire(target, signal);

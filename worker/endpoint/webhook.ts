@@ -34,13 +34,22 @@ export const encodeWebhook: Encode = async (message, now) => {
   return signRequest(message.mailbox, { id: webhookId(message), contentType, headers, body }, now);
 };
 
-/** Makes any body a Standard Webhooks request to the mailbox's endpoint. Without a secret there is no signature. */
+type Mailbox = DeliverableMessage["mailbox"];
+type Signer = { deliver: Pick<Mailbox["deliver"], "url" | "auth" | "secret"> } & Pick<Mailbox, "oldSecrets">;
+
+/**
+ * Makes any body a Standard Webhooks request to the mailbox's endpoint. Without a secret there is no signature. For some hours
+ * after a change of the secret there is one by the old secret too.
+ */
 export async function signRequest(
-  { deliver }: { deliver: Pick<DeliverableMessage["mailbox"]["deliver"], "url" | "auth" | "secret"> },
+  { deliver, oldSecrets }: Signer,
   { id, contentType, headers, body }: EncodedBody & { id: string },
   now: Date,
 ): Promise<WireRequest> {
   const timestamp = String(Math.floor(now.getTime() / 1000));
+  const old = [oldSecrets?.last, oldSecrets?.earlier].filter((one) => one && Date.parse(one.until) > now.getTime());
+  const secrets = [deliver.secret, ...old.map((one) => one?.secret)].filter((secret) => secret !== undefined);
+  const signatures = await Promise.all(secrets.map((secret) => sign(secret, [id, timestamp], body)));
   return {
     url: urlWithLogin(deliver),
     headers: {
@@ -49,7 +58,7 @@ export async function signRequest(
       "user-agent": USER_AGENT,
       "webhook-id": id,
       "webhook-timestamp": timestamp,
-      ...(deliver.secret && { "webhook-signature": await sign(deliver.secret, [id, timestamp], body) }),
+      ...(deliver.secret && { "webhook-signature": signatures.join(" ") }),
     },
     body,
   };

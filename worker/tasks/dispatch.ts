@@ -8,6 +8,7 @@ import type { MailConnection } from "../../shared/mail/mail.ts";
 import { mimeParser } from "../../shared/mail/mime/parse.ts";
 import type { PerformTask, TaskSender } from "../../shared/queue/queue.ts";
 import type { Part } from "../../shared/run.ts";
+import { pauseFinder } from "../../shared/store/endpoint-pauses.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import type { Backoff } from "../../shared/time.ts";
@@ -15,6 +16,7 @@ import type { SendingDeps } from "../../shared/mail/sending.ts";
 import { getMaxDurations } from "../../shared/mail/smtp/connect.ts";
 import { copyToSent } from "./copy-to-sent.ts";
 import { alarmPost } from "../alarms.ts";
+import { testPoster } from "../test-post.ts";
 import { type CrmCalls, crmCalls } from "../crm.ts";
 import { deliver, type DeliverDeps } from "./deliver.ts";
 import { circuitBreakers } from "../endpoint/circuit-breaker.ts";
@@ -58,6 +60,7 @@ export type WorkerDeps = {
 export type Worker = {
   crm: CrmCalls;
   postAlarm: ReturnType<typeof alarmPost>;
+  postTest: ReturnType<typeof testPoster>;
   perform: PerformTask;
   /** How many tasks the queue gives to `perform` at the same time. */
   inHand: number;
@@ -104,6 +107,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     backoff,
     circuitBreakers: endpoints.circuitBreakers,
     getDestinations,
+    findPause: pauseFinder(store),
     messageLock: clusterMessageLock(store.connectionSlots),
     parse: parser.parse,
     post,
@@ -124,6 +128,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     readers: pool,
     crm: crmCalls({ post }),
     postAlarm: alarmPost({ post }),
+    postTest: testPoster({ post, showWords: deps.showWords }),
     parts: [
       { name: "mail readers", run: pool.run },
       { name: "mail senders", run: outgoing.run },

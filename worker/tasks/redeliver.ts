@@ -4,7 +4,7 @@ import { asProblem } from "../../shared/contract/problem.ts";
 import type { RedeliverTask, TaskOutcome } from "../../shared/contract/task.ts";
 import { isAbortError } from "../../shared/run.ts";
 import { clock } from "../../shared/time.ts";
-import { attempt } from "../delivery/attempt.ts";
+import { attempt, holdBack } from "../delivery/attempt.ts";
 import { MEMORY_LIMITS } from "../shares/memory.ts";
 import type { DeliverDeps } from "./deliver.ts";
 import { withClaimHeartbeat, recheckDelayMs } from "../delivery/claim-heartbeat.ts";
@@ -30,6 +30,7 @@ export async function redeliver(
   if (!delivery) return handleUnclaimed(deps, task, tries);
   const work = async (): Promise<TaskOutcome> => {
     const { mailbox } = found;
+    if (await deps.findPause(mailbox)) return holdBack(deps, delivery).then(() => ({ kind: "done" as const }));
     const { endpoint } = deps.getDestinations(mailbox);
     const request = { owner: mailbox.id, bytes: delivery.ref.size, heldFor: endpoint };
     using _ = await deps.memory.acquire(request, MEMORY_LIMITS, signal);

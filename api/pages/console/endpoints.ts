@@ -5,6 +5,7 @@ import { type Cell, queryOf, table } from "./parts.ts";
 import { toneMark } from "./states.ts";
 import { countOf, foreign, relativeTime } from "./words.ts";
 
+export type EndpointPause = { url: string; mailboxPrefix: string; pausedAt: string; pausedBy: string };
 /** `last` is the newest attempt among the deliveries that were looked at. `isGone`: it answered 410 to one of its mailboxes. */
 export type EndpointRow = {
   url: string;
@@ -15,15 +16,17 @@ export type EndpointRow = {
   parked: number;
   oldest: string | null;
   last: { at: string; status: number | null; problem: string | null } | undefined;
+  /** A person has paused the deliveries to it. */
+  pause?: EndpointPause;
 };
 
 export function endpointsBody(base: string, rows: EndpointRow[], isWhole: boolean): Html {
   if (rows.length === 0) return html`<p>No endpoint yet: no mailbox is registered.</p>`;
   const columns = ["Endpoint", "State", "Mailboxes #", "Retrying #", "Parked #", "Oldest waiting", "Newest attempt"];
   const cells = rows.map((row): Cell[] => [
-    html`<a href="${base}/mailboxes${queryOf({ host: row.host })}">${row.url}</a>`,
-    stateOf(row),
-    row.mailboxes.toLocaleString("en"),
+    html`<a href="${base}/endpoints/one${queryOf({ url: row.url })}">${row.url}</a>`,
+    endpointMark(row),
+    html`<a href="${base}/mailboxes${queryOf({ host: row.host })}">${row.mailboxes.toLocaleString("en")}</a>`,
     row.retrying > 0
       ? html`<a href="${base}/deliveries${queryOf({ state: "retrying", host: row.host })}">${row.retrying}</a>`
       : "0",
@@ -40,7 +43,8 @@ export function endpointsBody(base: string, rows: EndpointRow[], isWhole: boolea
   return html`<div id="endpoints" data-live>${table(columns, cells, about)}</div>`;
 }
 
-function stateOf({ isGone, retrying, parked, last }: EndpointRow): Html {
+export function endpointMark({ isGone, retrying, parked, last, pause }: EndpointRow): Html {
+  if (pause) return toneMark("warn", "paused by a person");
   if (isGone) return toneMark("bad", "gone");
   if (retrying > 0) return toneMark("warn", "being retried");
   if (last === undefined) return toneMark("off", "not used yet");

@@ -8,7 +8,9 @@ import { alarmPageRoutes } from "./alarms.ts";
 import { addRoutes } from "./add/add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
-import { endpointRoutes } from "./endpoints.ts";
+import { endpointActionRoutes } from "./actions/endpoint.ts";
+import { collectEndpoints, endpointRoutes } from "./endpoints.ts";
+import { keepFresh } from "./fresh.ts";
 import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
 import { mailboxListRoutes } from "./mailbox-list.ts";
@@ -25,6 +27,7 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
   const { config, version, facts } = node;
   const sessions = consoleSessions({ ...node, authenticate });
   const deps = { ...more, config, version, emit: facts.emit, sessions, assets: consoleAssets(config.BASE_PATH) };
+  const endpointsOf = keepFresh(collectEndpoints);
   return [
     ...assetRoutes(deps),
     ...loginRoutes(deps),
@@ -34,7 +37,8 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...addRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
-    ...endpointRoutes(deps),
+    ...endpointRoutes(deps, endpointsOf),
+    ...endpointActionRoutes(deps, endpointsOf),
     ...outgoingRoutes(deps),
     ...searchRoutes(deps),
     ...diagnosticPageRoutes(deps),
