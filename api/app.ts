@@ -181,9 +181,10 @@ function extraPaths({ path }: Route, base: string): string[] {
 
 /** 405 with Allow if the path exists for other methods, else 404. */
 function unmatchedResponse(routes: Route[], base: string, { req }: Context): Response {
-  const methods = routes
-    .filter((route) => matches(base + route.path, req.path))
-    .map((route) => route.method.toUpperCase());
+  const matching = routes.filter((route) => matches(base + route.path, req.path));
+  // A path without a parameter is a resource of its own, and not an id in the path beside it.
+  const exact = matching.filter((route) => base + route.path === req.path);
+  const methods = (exact.length > 0 ? exact : matching).map((route) => route.method.toUpperCase());
   if (methods.length === 0) {
     return problemResponse(new Problem("not_found", `There is no route ${req.path}.`, { retry: "never" }), base);
   }

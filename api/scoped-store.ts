@@ -6,7 +6,7 @@ import { notFound } from "./http/problems.ts";
 
 /** Methods that concern more than the mailboxes of this prefix reject with `scope`. */
 export function scopedStore(store: Store, prefix: string): Store {
-  const { connectionSlots, refusedLogins, tokens, audit, facts, documents, measures } = store;
+  const { connectionSlots, refusedLogins, tokens, audit, facts, documents, measures, orderedMailboxes } = store;
   return {
     ...store,
     mailboxes: scopedMailboxes(store.mailboxes, prefix),
@@ -23,6 +23,7 @@ export function scopedStore(store: Store, prefix: string): Store {
       },
       prefix,
     ),
+    orderedMailboxes: only<typeof orderedMailboxes>({}, prefix),
     connectionSlots: only<typeof connectionSlots>({}, prefix),
     refusedLogins: only<typeof refusedLogins>({}, prefix),
     tokens: only<typeof tokens>({}, prefix),

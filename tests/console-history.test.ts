@@ -20,6 +20,7 @@ import {
   type TickState,
 } from "../shared/store/measured/state-entries.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
+import { initialState } from "../shared/store/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { factStream } from "../shared/telemetry/events.ts";
 import { latencyName, periodOf, tallies } from "../shared/telemetry/tallies.ts";
@@ -320,6 +321,45 @@ describe("the pages", () => {
     }
   });
 
+  test("list mailboxes by state and by last mail, page by page, also with a filter", async () => {
+    const node = await startApi();
+    try {
+      const ids = Array.from({ length: 120 }, (_, n) => `m${100 + n}`);
+      for (const id of ids) await node.call("PUT", `/api/v1/mailboxes/${id}`, exampleBody({ address: `${id}@x.de` }));
+      const state = { ...initialState({ paused: false }), node: "here" };
+      await node.store.mailboxes.saveStates(
+        ids.map((id, n) => ({
+          id,
+          revision: 1,
+          state: {
+            ...state,
+            status: n === 119 ? "throttled" : "listening",
+            lastArrivalAt: n % 2 === 0 ? new Date(Date.UTC(2026, 10, 1, 0, n)).toISOString() : null,
+          },
+        })),
+      );
+      const all = async (path: string) => {
+        const found: string[] = [];
+        for (let next: string | undefined = path; next !== undefined;) {
+          const { text, status } = await node.call("GET", next);
+          assert.equal(status, 200);
+          found.push(...[...text.matchAll(/href="\/mailboxes\/(m\d+)"/g)].map(([, id = ""]) => id));
+          next = /href="([^"]+)">Next page/.exec(text)?.[1]?.replaceAll("&amp;", "&");
+        }
+        return found;
+      };
+      const byMail = await all("/mailboxes?sort=lastMail");
+      assert.deepEqual([byMail.length, byMail[0], byMail[59], byMail[60]], [120, "m218", "m100", "m219"]);
+      const byState = await all("/mailboxes?sort=state");
+      assert.deepEqual([byState.length, byState[0], byState[1]], [120, "m219", "m100"]);
+      assert.deepEqual(await all("/mailboxes?sort=state&q=m21"), ["m219", ...ids.slice(110, 119)]);
+      assert.equal((await all("/mailboxes?sort=lastMail&state=throttled")).join(), "m219");
+      assert.equal((await all("/mailboxes?sort=none")).length, 120);
+    } finally {
+      await node.close();
+    }
+  });
+
   test("show nothing of others to a token with a prefix", async () => {
     const node = await startApi();
     try {
@@ -338,6 +378,8 @@ describe("the pages", () => {
       assert.ok(!text.includes('class="line"'), "the lines count the mailboxes of all");
       const list = await (await fetch(`${node.url}/mailboxes`, { headers: { cookie } })).text();
       assert.match(list, /no record 24 h/);
+      assert.ok(!list.includes("Sort by"), "the store has an order of all mailboxes only");
+      assert.equal((await fetch(`${node.url}/mailboxes?sort=state`, { headers: { cookie } })).status, 200);
     } finally {
       await node.close();
     }

@@ -6,6 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { redisConnection } from "../shared/store/redis/connection/client.ts";
+import { initialState } from "../shared/store/store.ts";
 import { redisStore } from "../shared/store/redis/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { cursorOf, deliveryOf, mailboxOf, printOf, refOf } from "./promises/samples.ts";
@@ -36,7 +37,28 @@ function open(url: string, settings: Partial<StoreSettings> = {}, prefix: string
 storePromises("redis", (settings) => open(redis.url, settings), sleep);
 storePromises("redis cluster", (settings) => open(cluster.url, settings), sleep);
 
+/** The state of a mailbox that got mail in this minute. */
+const arrivedAt = (minute: number) => ({
+  ...initialState({ paused: false }),
+  lastArrivalAt: new Date(Date.UTC(2026, 10, 30, 12, minute)).toISOString(),
+});
+
 describe("redis, among several nodes", () => {
+  test("the order by last mail is right again after a node wrote states without it", async () => {
+    const store = await open(redis.url, {}, "ordered");
+    for (const [n, id] of ["a", "b", "c"].entries()) await store.mailboxes.put(mailboxOf(id), arrivedAt(n));
+    const list = async () =>
+      (await store.orderedMailboxes.list({ order: "lastMail", limit: 9 })).map(({ id }) => id).join("");
+    assert.equal(await list(), "cba");
+    await store.redis.send("del", ["ordered:{*}:arrivals"]);
+    assert.equal(await list(), "cba", "as in a store of an older version");
+    await store.redis.send("hset", ["ordered:{*}:states", "a", `initializing ${JSON.stringify(arrivedAt(9))}`]);
+    await store.redis.send("zadd", ["ordered:{*}:arrivals", 0, "2026-11-30T12:59:00.000Z\0gone"]);
+    await list();
+    assert.equal(await list(), "acb");
+    await store.close();
+  });
+
   test("two nodes that claim the same messages share them, each message once", async () => {
     const prefix = randomUUID();
     const stores = await Promise.all([open(redis.url, {}, prefix), open(redis.url, {}, prefix)]);

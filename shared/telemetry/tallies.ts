@@ -1,6 +1,6 @@
 /**
  * What this node counts of deliveries, in periods of five minutes. It takes bounded memory, and the store gets it in
- * batches. So all nodes show the same numbers, and a restart loses a minute of them at most.
+ * batches. So all nodes show the same numbers, and a killed node loses some seconds of them.
  */
 import { asProblem } from "../contract/problem.ts";
 import { clock, sleep, withTimeout } from "../time.ts";
@@ -81,7 +81,7 @@ export function periodOf(at: number): number {
   return at - (at % PERIOD_MS);
 }
 
-const WRITE_EVERY_MS = 60_000;
+const WRITE_EVERY_MS = 10_000;
 const WRITE_MS = 10_000;
 /** Periods that may wait while the store does not answer: two hours. Older ones are lost. */
 const MAX_PERIODS = 24;
@@ -91,7 +91,7 @@ const BATCH = 1_000;
 
 type TalliesDeps = { facts: Facts; count: (tally: Tally) => Promise<void> };
 
-/** A part that counts deliveries until the signal aborts, and writes the counts once a minute and at the end. */
+/** A part that counts deliveries until the signal aborts, and writes the counts every few seconds and at the end. */
 export function tallies(deps: TalliesDeps): { name: string; run: (signal: AbortSignal) => Promise<void> } {
   return { name: "tallies", run: (signal) => recordTallies(deps, signal) };
 }

@@ -4,14 +4,17 @@
  * compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [big] [outage] [notifications]
- *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--runtime bun|node] [--tls] [--write]
+ *                 [big] [outage] [notifications] [consoles] [density]
+ *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000]
+ *                 [--runtime bun|node] [--tls] [--write]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
 import { big } from "./big.ts";
+import { consoles } from "./consoles.ts";
 import { cluster } from "./cluster.ts";
+import { density } from "./density.ts";
 import { failover, idle } from "./held.ts";
 import { exchange } from "./exchange.ts";
 import { graph } from "./graph.ts";
@@ -43,12 +46,14 @@ const PARTS: Record<string, Part> = {
   graph: { heads: ["Graph", "IMAP"], run: onDovecot(graph) },
   cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
   idle: { heads: GOAL, run: idle },
+  density: { heads: GOAL, run: density },
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
   big: { heads: GOAL, run: onDovecot(big) },
   outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },
+  consoles: { heads: GOAL, run: onDovecot(consoles) },
   parse: { heads: ["service", "mailparser"], run: parse },
 };
 
@@ -61,6 +66,7 @@ const { values, positionals } = parseArgs({
     bytes: { type: "string", default: "10000" },
     idle: { type: "string", default: "1000" },
     held: { type: "string", default: "500" },
+    dense: { type: "string", default: "16000" },
     runtime: { type: "string", default: "bun" },
     tls: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
@@ -75,6 +81,7 @@ const sizes = {
   bytes: Number(numbers.bytes),
   idle: Number(numbers.idle),
   held: Number(numbers.held),
+  dense: Number(numbers.dense),
 };
 if (values.runtime !== runtime) throw new Error("--runtime must be bun or node");
 for (const [name, size] of Object.entries(sizes)) if (!(size >= 1)) throw new Error(`--${name} must be a number`);

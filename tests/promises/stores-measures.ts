@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type StateReport, type TickState, tickOf } from "../../shared/store/measured/state-entries.ts";
-import type { Store } from "../../shared/store/store.ts";
+import type { MailboxStatus } from "../../shared/contract/mailbox.ts";
+import type { MailboxOrder } from "../../shared/store/measured/mailbox-order.ts";
+import { initialState, type Store } from "../../shared/store/store.ts";
 import { latencyName, PERIOD_MS, percentile95, periodOf } from "../../shared/telemetry/tallies.ts";
 import { mailboxOf } from "./samples.ts";
 import { type NewStore, withStore } from "./stores.ts";
@@ -32,6 +34,8 @@ function toolsOf({ measures }: Store) {
   const entries = async (mailbox = "a") => (await measures.readMailboxes([mailbox]))[0]?.states ?? [];
   return { now, thisTick, run, report, tell, entries };
 }
+
+const timeAt = (minute: number) => new Date(Date.UTC(2026, 10, 30, 12, minute)).toISOString();
 
 export function measurePromises(make: NewStore): void {
   test("a mailbox without a report has no history, and one report is one entry", () =>
@@ -157,5 +161,48 @@ export function measurePromises(make: NewStore): void {
         (await measures.readMailboxes(["b", "a"])).map(({ latencyMs }) => latencyMs),
         [null, 80],
       );
+    }));
+
+  test("mailboxes are listed by their state and by their last mail, page by page", () =>
+    withStore(make, async ({ mailboxes, orderedMailboxes }) => {
+      const states = [
+        { id: "a", status: "listening", lastArrivalAt: timeAt(1) },
+        { id: "b", status: "throttled", lastArrivalAt: null },
+        { id: "c", status: "needs_attention", lastArrivalAt: timeAt(3) },
+        { id: "d", status: "listening", lastArrivalAt: timeAt(3) },
+        { id: "e", status: "paused", lastArrivalAt: null },
+        { id: "f", status: "reconnecting", lastArrivalAt: timeAt(2) },
+      ] as const;
+      for (const { id } of states) await mailboxes.put(mailboxOf(id));
+      const save = (changes: readonly { id: string; lastArrivalAt: string | null; status: MailboxStatus }[]) =>
+        mailboxes.saveStates(
+          changes.map(({ id, ...more }) => ({
+            id,
+            revision: 1,
+            state: { ...initialState({ paused: false }), ...more },
+          })),
+        );
+      await save(states);
+      const all = async (order: MailboxOrder, limit: number) => {
+        const ids: string[] = [];
+        for (let after: string | undefined; ;) {
+          const page = await orderedMailboxes.list({ order, limit, ...(after !== undefined && { after }) });
+          ids.push(...page.map(({ id }) => id));
+          after = page.at(-1)?.place;
+          if (page.length < limit || after === undefined) return ids.join("");
+        }
+      };
+      for (const limit of [1, 2, 3, 4, 10]) {
+        assert.equal(await all("state", limit), "cfbade", `${limit}`);
+        assert.equal(await all("lastMail", limit), "dcfaeb", `${limit}`);
+      }
+      await save([{ id: "e", status: "paused", lastArrivalAt: timeAt(9) }]);
+      await mailboxes.remove("c");
+      await mailboxes.put(mailboxOf("g"), { ...initialState({ paused: false }), lastArrivalAt: timeAt(8) });
+      assert.equal(await all("lastMail", 2), "egdfab");
+      await mailboxes.put(mailboxOf("g", { revision: 1 }), initialState({ paused: true }));
+      assert.equal(await all("lastMail", 3), "edfagb");
+      assert.equal(await all("state", 3), "fbadeg");
+      await assert.rejects(orderedMailboxes.list({ order: "state", limit: 1, after: "x" }), { code: "invalid" });
     }));
 }

@@ -1,5 +1,6 @@
 /** The list of mailboxes, with its filters and what can be done with all that match. */
 import { html } from "hono/html";
+import type { MailboxOrder } from "../../../shared/store/measured/mailbox-order.ts";
 import type { Html } from "../html.ts";
 import { BAR_LEGEND, BAR_SPAN, dayBar, wordsOfDay } from "./measured/bar.ts";
 import type { Tick } from "./measured/day.ts";
@@ -16,8 +17,12 @@ export type MailboxListView = {
   base: string;
   query: URLSearchParams;
   filter: MailboxFilter;
+  /** Undefined: by id. */
+  order: MailboxOrder | undefined;
+  /** False for those who see only some mailboxes: the store has no order of those. */
+  mayOrder: boolean;
   items: MeasuredRow[];
-  /** The id after which the next page begins. */
+  /** Where the next page begins. */
   next: string | null;
   /** How many match; undefined if that would mean to read them all. */
   total: number | undefined;
@@ -25,6 +30,11 @@ export type MailboxListView = {
 };
 
 const BAR_COLUMN = `State of the ${BAR_SPAN}`;
+
+const ORDERS: [MailboxOrder, string][] = [
+  ["state", "state, those that need you first"],
+  ["lastMail", "last mail, the newest first"],
+];
 
 const PROTOCOLS: [string, string][] = [
   ["imap", "IMAP"],
@@ -34,11 +44,11 @@ const PROTOCOLS: [string, string][] = [
 ];
 
 export function mailboxListBody(view: MailboxListView): Html {
-  const { base, filter, items, next, total, query } = view;
+  const { base, filter, order, items, next, total, query } = view;
   const isFiltered = Object.values(filter).some((value) => value !== "");
   return html`${doneNote(query)}
     <p><a class="button" href="${base}/mailboxes/add">Add a mailbox</a></p>
-    ${filterForm(base, filter)}
+    ${filterForm(view)}
     <div id="mailboxes" data-live>
       ${
         items.length === 0
@@ -49,7 +59,7 @@ export function mailboxListBody(view: MailboxListView): Html {
               total === undefined ? `${items.length} shown` : countOf(total, "mailbox", "mailboxes"),
             )
       }
-      ${pager(`${base}/mailboxes`, filter, next)}
+      ${pager(`${base}/mailboxes`, { ...filter, sort: order }, next)}
     </div>
     ${items.length === 0 ? "" : bulkButtons(view)}`;
 }
@@ -60,11 +70,13 @@ function emptySentence(isFiltered: boolean, next: string | null): string {
   return `No mailbox matches these filters${where}. Clear them to see all.`;
 }
 
-function filterForm(base: string, { state, protocol, host, q }: MailboxFilter): Html {
+function filterForm({ base, filter, order, mayOrder }: MailboxListView): Html {
+  const { state, protocol, host, q } = filter;
   return html`<form class="row" action="${base}/mailboxes">
     ${select({ name: "state", label: "State", any: "any state", value: state, options: MAILBOX_WORDS.map((one) => [one.state, one.word]) })}
     ${select({ name: "protocol", label: "Protocol", any: "any protocol", value: protocol, options: PROTOCOLS })}
     ${textInput("host", "Server or endpoint", host)} ${textInput("q", "Address, id or name", q)}
+    ${mayOrder ? select({ name: "sort", label: "Sort by", any: "id", value: order, options: ORDERS }) : ""}
     <button>Filter</button>
     <a class="button" href="${base}/mailboxes">Clear</a>
   </form>`;

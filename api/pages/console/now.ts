@@ -30,8 +30,11 @@ export type SickEndpoint = {
 
 /** One number for each period of the last hours, the oldest first; null where nothing was counted. */
 export type Points = readonly (number | null)[];
-export type NumberHistory = Record<"listening" | "deliveredPerMinute" | "latencyP95" | "waiting" | "parked", Points> & {
+type NumberName = "listening" | "deliveredPerMinute" | "latencyP95" | "waiting" | "parked";
+/** The latency is in milliseconds. */
+export type NumberHistory = Record<NumberName, Points> & {
   latencyP95LastHour: number | null;
+  deliveredPerMinuteNow: number;
 };
 
 /** How everything is. `isWhole` is false if there are more mailboxes or deliveries than were looked at. */
@@ -105,7 +108,7 @@ function numbers(view: Survey): Html {
   const { total, deliveredPerMinute, latencyP95, waiting, parked, history } = view;
   const rate = rateOf(deliveredPerMinute);
   const tasks = parked.tasks ? `, ${countOf(parked.tasks, "task")}` : "";
-  const line = (name: Exclude<keyof NumberHistory, "latencyP95LastHour">, what: string, shown = wholeOf) =>
+  const line = (name: NumberName, what: string, shown = wholeOf) =>
     history ? sparkline(history[name], wordsOfPoints(history[name], what, shown)) : "";
   return html`<ul class="numbers" aria-label="Numbers">
       <li>

@@ -1,11 +1,12 @@
 /** /mailboxes: the list with its filters in the URL. */
 import { matchesMailbox, storedFilter } from "../../bulk/filters.ts";
+import { MAILBOX_ORDERS, type MailboxOrder } from "../../../shared/store/measured/mailbox-order.ts";
 import type { Route } from "../../http/route.ts";
 import { type MailboxFilter, mailboxListBody } from "../../pages/console/mailbox-list.ts";
 import type { ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import { measureRows } from "./measured/rows.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
-import { MAX_SCANNED, scanMailboxes } from "./scan.ts";
+import { MAX_SCANNED, scanInOrder, scanMailboxes } from "./scan.ts";
 
 const PAGE_SIZE = 50;
 /** A page for which more mailboxes had to be read is not renewed by itself. */
@@ -17,9 +18,22 @@ export function mailboxListRoutes(deps: ConsoleDeps): Route[] {
 
 async function showList(call: ConsoleCall): Promise<Response> {
   const filter = readFilter(call.query);
-  const { next, total, scanned, ...found } = await findPage(call, filter, call.query.get("after") ?? undefined);
+  const mayOrder = call.deps.mailboxPrefix === "";
+  const order = mayOrder ? MAILBOX_ORDERS.find((one) => one === call.query.get("sort")) : undefined;
+  const after = call.query.get("after") ?? undefined;
+  const { next, total, scanned, ...found } = await findPage(call, filter, { after, order });
   const items = await measureRows(call.deps, found.items);
-  const view = { base: call.base, query: call.query, filter, items, next, total, mayManage: call.may("manage") };
+  const view = {
+    base: call.base,
+    query: call.query,
+    filter,
+    order,
+    mayOrder,
+    items,
+    next,
+    total,
+    mayManage: call.may("manage"),
+  };
   return call.render({ title: "Mailboxes", isLive: scanned <= MAX_LIVE, body: mailboxListBody(view) });
 }
 
@@ -30,16 +44,20 @@ function readFilter(given: URLSearchParams): MailboxFilter {
 
 type FoundPage = { items: ShownMailbox[]; next: string | null; total: number | undefined; scanned: number };
 
-async function findPage({ deps }: ConsoleCall, filter: MailboxFilter, after: string | undefined): Promise<FoundPage> {
+type Wanted = { after: string | undefined; order: MailboxOrder | undefined };
+
+async function findPage({ deps }: ConsoleCall, filter: MailboxFilter, { after, order }: Wanted): Promise<FoundPage> {
   const stored = storedFilter(filter);
   const isStored = filter.protocol === "" && filter.host === "" && (filter.q === "" || "address" in stored);
   const items: ShownMailbox[] = [];
   let last: string | null = null;
   let scanned = 0;
-  for await (const one of scanMailboxes(deps, stored, { after, ...(isStored && { pageSize: PAGE_SIZE + 1 }) })) {
+  const isOneRead = isStored && (order === undefined || Object.keys(stored).length === 0);
+  const options = { after, ...(isOneRead && { pageSize: PAGE_SIZE + 1 }) };
+  for await (const { one, place } of order ? scanInOrder(deps, order, options) : scanById(deps, stored, options)) {
     if (items.length === PAGE_SIZE) return { items, next: last, total: await totalOf(), scanned };
     scanned += 1;
-    last = one.mailbox.id;
+    last = place;
     if (matchesMailbox(one, filter)) items.push(one);
   }
   return { items, next: scanned >= MAX_SCANNED ? last : null, total: await totalOf(), scanned };
@@ -48,4 +66,8 @@ async function findPage({ deps }: ConsoleCall, filter: MailboxFilter, after: str
     const isExact = isStored && (filter.state === "" || "status" in stored);
     return isExact ? (await deps.store.mailboxes.list({ ...stored, limit: 1 })).total : undefined;
   }
+}
+
+async function* scanById(...given: Parameters<typeof scanMailboxes>) {
+  for await (const one of scanMailboxes(...given)) yield { one, place: one.mailbox.id };
 }

@@ -1,4 +1,5 @@
 /** Reads mailboxes page by page, at most so many for one page of the console. */
+import type { MailboxOrder } from "../../../shared/store/measured/mailbox-order.ts";
 import { encodePageToken } from "../../../shared/store/page-token.ts";
 import type { MailboxQuery } from "../../../shared/store/store.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
@@ -22,4 +23,26 @@ export async function* scanMailboxes(
     scanned += page.items.length;
     cursor = page.next;
   } while (cursor !== null && scanned < MAX_SCANNED);
+}
+
+/**
+ * The mailboxes in an order of the store, each with the place after which the list goes on. Only for those who see all
+ * mailboxes.
+ */
+export async function* scanInOrder(
+  { store, config }: Pick<ScopedDeps, "store" | "config">,
+  order: MailboxOrder,
+  { after: start, pageSize = PAGE_SIZE }: { after?: string | undefined; pageSize?: number } = {},
+): AsyncGenerator<{ one: ShownMailbox; place: string }, void, undefined> {
+  let after = start;
+  for (let scanned = 0; scanned < MAX_SCANNED; scanned += pageSize) {
+    const page = await store.orderedMailboxes.list({ order, limit: pageSize, ...(after !== undefined && { after }) });
+    const items = await Promise.all(page.map(({ id }) => store.mailboxes.get(id)));
+    for (const [n, { place }] of page.entries()) {
+      const item = items[n];
+      if (item) yield { one: showMailbox(item, config), place };
+    }
+    after = page.at(-1)?.place;
+    if (page.length < pageSize) return;
+  }
 }

@@ -9,6 +9,7 @@ import type { RedisKeys } from "./keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "./connection/reply.ts";
 import { LUA_CLOCK } from "./lua.ts";
 import { LUA_FORGET_MEASURED } from "./measured/measures.ts";
+import { LUA_ARRIVALS } from "./measured/order.ts";
 
 /** A change that was recorded but not indexed for this long was interrupted by a crash. */
 const INTERRUPTED_AFTER_MS = 30_000;
@@ -24,6 +25,7 @@ const NOTE_PENDING_CHANGE = redisScript(LUA_CLOCK, "return redis.call('ZADD', ba
 const INDEX = redisScript(
   LUA_CLOCK,
   LUA_FORGET_MEASURED,
+  LUA_ARRIVALS,
   `
   local id, stamp, revision, paused, address, status, state, afresh = unpack(ARGV)
   redis.call('ZREM', base .. 'touched', id)
@@ -37,6 +39,7 @@ const INDEX = redisScript(
   if not lives or oldRevision == '0' or afresh == '1' then
     local known = redis.call('HGET', base .. 'states', id)
     if known then redis.call('ZREM', base .. 'status:' .. known:match('^[%l_]+'), id) end
+    moveArrival(id, known, false)
     redis.call('HDEL', base .. 'states', id)
   end
   if lives then
@@ -45,6 +48,7 @@ const INDEX = redisScript(
     redis.call('ZREM', base .. 'removed', id)
     if redis.call('HSETNX', base .. 'states', id, status .. ' ' .. state) == 1 then
       redis.call('ZADD', base .. 'status:' .. status, 0, id)
+      moveArrival(id, false, state)
     end
   else
     redis.call('ZREM', base .. 'ids', id)
@@ -57,10 +61,11 @@ const INDEX = redisScript(
   return 1`,
 );
 
-/** Two commands, and two more for each mailbox whose status changed. Most states only update `lastVerifiedAt`. */
+/** Two commands, and two more for each change of a status or a last message. Most states only update `lastVerifiedAt`. */
 const SAVE_STATES = redisScript(
+  "local base = KEYS[1]",
+  LUA_ARRIVALS,
   `
-  local base = KEYS[1]
   local ids, fresh = {}, {}
   for i = 1, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
   local states = redis.call('HMGET', base .. 'states', unpack(ids))
@@ -74,6 +79,7 @@ const SAVE_STATES = redisScript(
         redis.call('ZREM', base .. 'status:' .. before, id)
         redis.call('ZADD', base .. 'status:' .. status, 0, id)
       end
+      moveArrival(id, known, state)
       fresh[#fresh + 1] = id
       fresh[#fresh + 1] = status .. ' ' .. state
     end

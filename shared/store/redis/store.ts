@@ -18,6 +18,7 @@ import { redisFacts } from "./facts.ts";
 import { redisKeys } from "./keys.ts";
 import { redisLedger } from "./ledger.ts";
 import { redisMeasures } from "./measured/measures.ts";
+import { redisOrderedMailboxes } from "./measured/order.ts";
 import { redisMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { pruneSent, redisOutbox } from "./outbox.ts";
 import { redisOutboxIndex } from "./outbox-index.ts";
@@ -97,6 +98,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<RedisStore
       connectionSlots: endpointSlots,
       facts: redisFacts(redis, keys, windowDays * DAY_MS),
       measures: redisMeasures(redis, keys),
+      orderedMailboxes: redisOrderedMailboxes(redis, keys),
       tokens,
       audit: redisAudit(redis, keys),
       locks: redisLocks(redis, keys),

@@ -17,6 +17,7 @@ import { memoryConnectionSlots } from "../memory/connection-slots.ts";
 import { memoryRefusedLogins } from "../memory/refused-logins.ts";
 import { processLocks } from "../../concurrency/locks.ts";
 import { sqliteMeasures } from "./measured/measures.ts";
+import { sqliteOrderedMailboxes } from "./measured/order.ts";
 import { sqliteOutbox } from "./outbox.ts";
 import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
@@ -74,6 +75,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     connectionSlots: memoryConnectionSlots(),
     facts: sqliteFacts(database),
     measures: sqliteMeasures(database),
+    orderedMailboxes: sqliteOrderedMailboxes(database),
     tokens: sqliteTokens(database, vault),
     audit: sqliteAudit(database),
     locks: processLocks(),

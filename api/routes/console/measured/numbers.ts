@@ -38,5 +38,14 @@ export async function readNumberHistory({
     waiting: points((values) => values.get(WAITING)),
     parked: points((values) => values.get(PARKED)),
     latencyP95LastHour: percentile95(lastHour.map(([, values]) => values)),
+    deliveredPerMinuteNow: currentRate(current, (at) => periods.get(at)?.get(DELIVERED) ?? 0),
   };
+}
+
+/** Deliveries per minute of the last ten minutes: of the oldest period only the part that is not older counts. */
+function currentRate(current: number, deliveredIn: (at: number) => number): number {
+  const left = 1 - (clock.now() - current) / PERIOD_MS;
+  const delivered =
+    deliveredIn(current) + deliveredIn(current - PERIOD_MS) + left * deliveredIn(current - 2 * PERIOD_MS);
+  return (delivered * 60_000) / (2 * PERIOD_MS);
 }
