@@ -1,7 +1,15 @@
 /** What a part of the bench gets and gives, and how it is printed. */
 import type { Mail, Runtime } from "./rivals.ts";
 
-type Sizes = { mailboxes: number; mails: number; burst: number; bytes: number; idle: number; held: number };
+type Sizes = {
+  mailboxes: number;
+  mails: number;
+  burst: number;
+  bytes: number;
+  idle: number;
+  held: number;
+  dense: number;
+};
 export type Setup = { sizes: Sizes; runtime: Runtime };
 /** For what needs a Dovecot. */
 export type Bench = Setup & {

@@ -1,0 +1,56 @@
+/** docs/performance.md: one section for each part of the bench and each way it was run, written by `--write`. */
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { fileURLToPath } from "node:url";
+import { format, resolveConfig } from "prettier";
+import type { Row } from "./report.ts";
+
+const FILE = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
+const INTRODUCTION = `# Performance
+
+\`bun run bench\` measures the service beside a reference in the same run, and \`bun run bench --write\` writes this page. Figures of two
+machines, or of two sections, cannot be compared; the last column can. The reference of a mail table is a bare loop: imapflow in IDLE
+that fetches what is new and posts it raw, with no store, no retries and no parsing. Unless a table says otherwise, mails have 10 KB and
+Dovecot holds the mailboxes on the same machine, so its time and the endpoint's are part of every figure.
+`;
+
+export type Section = {
+  /** The part, with the runtime and, if so, TLS. */
+  name: string;
+  heads: readonly [string, string];
+  rows: Row[];
+  /** The command line that repeats it. */
+  command: string;
+  /** The load of the machine before the part began. */
+  load: string;
+};
+
+/** Replaces the section of that name, or adds it at the end. */
+export async function writeSection(section: Section): Promise<void> {
+  const text = existsSync(FILE) ? readFileSync(FILE, "utf8") : "";
+  const sections = new Map(
+    text
+      .split(/^(?=## )/m)
+      .slice(1)
+      .map((one) => [one.slice("## ".length, one.indexOf("\n")), one.trimEnd()]),
+  );
+  sections.set(section.name, render(section));
+  const page = [INTRODUCTION.trimEnd(), ...sections.values()].join("\n\n");
+  writeFileSync(FILE, await format(`${page}\n`, { ...(await resolveConfig(FILE)), parser: "markdown" }));
+}
+
+function render({ name, heads, rows, command, load }: Section): string {
+  const folder = fileURLToPath(new URL(".", import.meta.url));
+  const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: folder, encoding: "utf8" }).trim();
+  const machine = `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? "unknown"})`;
+  const date = new Date().toISOString().slice(0, 10);
+  const lines = [["", ...heads, "compared"], ["---", "---:", "---:", "---:"], ...rows.map(toCells)];
+  return [
+    `## ${name}`,
+    `Measured on ${date} at commit ${commit}, on ${machine}, load ${load} before, by \`${command}\`.`,
+    lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n"),
+  ].join("\n\n");
+}
+
+const toCells = ({ what, ours, bare, compared }: Row) => [what, ours, bare, compared];
