@@ -90,7 +90,7 @@ const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
 // Asked before the first section makes the work tree dirty.
-const run = write ? describeRun() : "";
+const measuredAt = write ? describeRun() : "";
 for (const name of chosen) {
   const part = PARTS[name];
   const load = loadavg()[0]?.toFixed(1) ?? "";
@@ -101,7 +101,7 @@ for (const name of chosen) {
   console.log(`\n${table(rows, part.heads)}\n`);
   const options = process.argv.slice(2).filter((word) => !positionals.includes(word));
   const command = ["bun run bench", name, ...options].join(" ");
-  if (write) await writeSection({ name: title, heads: part.heads, rows, command, run, load });
+  if (write) await writeSection({ name: title, heads: part.heads, rows, command, run: measuredAt, load });
 }
 
 /** Runs with a Dovecot that has as many users as the part may want. */
