@@ -5,6 +5,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { asProblem, Problem } from "../shared/contract/problem.ts";
 import type { Actor } from "../shared/contract/token.ts";
 import { endpointRoutes } from "./endpoints/routes.ts";
+import { recordRoutes } from "./records/routes.ts";
 import { bulkRoutes } from "./bulk/routes.ts";
 import { auditChange } from "./http/audit-trail.ts";
 import { authenticator, requireScope, untilRevoked } from "./http/auth.ts";
@@ -66,6 +67,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks, jobs }: NodeWid
     ...alarmRoutes(deps),
     ...bulkRoutes({ ...deps, jobs }),
     ...endpointRoutes({ ...deps, all: jobs }),
+    ...recordRoutes({ ...deps, all: jobs }),
     ...healthRoutes(deps),
   ];
 }

@@ -11,6 +11,7 @@ import { discoverMailServers } from "../shared/mail/discovery/discover.ts";
 import { nameServers } from "../shared/mail/discovery/records.ts";
 import type { MailConnection } from "../shared/mail/mail.ts";
 import { type ProbeEndpoint, runPreflight } from "../shared/mail/open.ts";
+import { purgeRecords } from "../shared/record/stored.ts";
 import { type Node, openNode } from "../shared/node.ts";
 import { findApiFault } from "../shared/queue/broker-state.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
@@ -210,7 +211,9 @@ async function checkReadiness({ readiness, queue }: Node): Promise<Readiness> {
 
 async function trimPeriodically({ store, facts }: Node, signal: AbortSignal): Promise<void> {
   while (await sleep(TRIM_EVERY_MS, signal)) {
-    await store.trim(new Date()).catch((error: unknown) => {
+    const isThere = async (id: string) => (await store.mailboxes.get(id)) !== undefined;
+    const trimming = store.trim(new Date()).then(() => purgeRecords(store, isThere));
+    await trimming.catch((error: unknown) => {
       const { code, message } = asProblem(error);
       facts.emit({ kind: "service.failed", what: "trimming the store", failure: { code, cause: message } });
     });

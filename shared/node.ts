@@ -22,6 +22,7 @@ import { type MailDeps, openMailbox } from "./mail/open.ts";
 import { isSameLoginPlace } from "./places.ts";
 import { SEND_TOKEN_SUFFIX } from "./mail/smtp/connect.ts";
 import type { SendingDeps } from "./mail/sending.ts";
+import { createRecorder } from "./record/recorder.ts";
 import { type ServeMailbox, serveByDomain, servedMailboxes } from "./served-mailboxes.ts";
 import type { Mailboxes, Store } from "./store/store.ts";
 import { type Facts, factStream } from "./telemetry/events.ts";
@@ -82,6 +83,8 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     marks: backends.sealing.marks,
     scale: config.BACKOFF_SCALE,
   });
+  const name = config.NODE_NAME || hostname();
+  const recorder = createRecorder(backends.store, name, emit);
   const mail: MailDeps & SendingDeps = {
     egress: egressGuard,
     tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens, findApplication }),
@@ -100,12 +103,13 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     findApplication,
     notifications: notificationPool(),
     graphPush: push,
+    openTap: recorder.openTap,
   };
   const serve = serveByDomain(applications);
   const served = { ...backends.store, mailboxes: servedMailboxes(mailboxes, serve) };
   const connect = (mailbox: Mailbox) => openMailbox[mailbox.receive.protocol](mail, mailbox);
-  const name = config.NODE_NAME || hostname();
   const close = async () => {
+    await recorder.close();
     await backends.close();
     void removeExitListener();
   };

@@ -248,6 +248,7 @@ async function pagesToLookAt(): Promise<string[]> {
     `/mailboxes/${(await find(LOCKED)).id}`,
     `/mailboxes/${shop.id}/delete`,
     `/mailboxes/${shop.id}/edit`,
+    `/mailboxes/${shop.id}/record`,
     "/bulk/new?action=pause",
     "/bulk/new?action=resync",
     "/bulk",
@@ -436,6 +437,30 @@ describe("in a browser", () => {
       { javaScriptEnabled: false },
     ));
 
+  test("the record of a mailbox is begun, read, downloaded and stopped without any script", (t) =>
+    inBrowser(
+      t,
+      async (page) => {
+        await page.goto(`/mailboxes/${shop.id}`);
+        await page.getByRole("link", { name: "Protocol record" }).click();
+        await page.getByText("Nothing has been recorded.").waitFor();
+        await page.getByRole("button", { name: "Begin" }).click();
+        await page.getByText("It is on.").waitFor();
+        await eventually(async () => {
+          await stage.service.call("POST", `/api/v1/mailboxes/${shop.id}/test`);
+          await page.reload();
+          return (await page.locator("pre").count()) > 0;
+        }, "lines");
+        assert.match((await page.locator("pre").textContent()) ?? "", /imap-[0-9a-f]{4} [CS]: /);
+        const download = page.waitForEvent("download");
+        await page.getByRole("link", { name: "Download" }).click();
+        assert.equal((await download).suggestedFilename(), `record-${shop.id}.txt`);
+        await page.getByRole("button", { name: "Stop" }).click();
+        await page.getByText("It is off.").waitFor();
+      },
+      { javaScriptEnabled: false },
+    ));
+
   test("an endpoint is paused, resumed and tested, and gets a new secret, without any script", (t) =>
     inBrowser(
       t,
@@ -446,7 +471,7 @@ describe("in a browser", () => {
         await page.getByRole("button", { name: "Pause deliveries" }).click();
         await page.getByText("API_TOKENS#1 paused the deliveries").waitFor();
         await page.goto("/endpoints");
-        await page.getByText("paused by a person").waitFor();
+        await page.getByText("paused by a person").first().waitFor();
         await page.getByRole("link", { name: stage.endpoint.url, exact: true }).click();
         await page.getByRole("button", { name: "Post a test message" }).click();
         await page.getByText("The endpoint did not accept it.").waitFor();

@@ -5,6 +5,7 @@ import { Problem } from "../shared/contract/problem.ts";
 import type { BulkJob } from "../api/bulk/book.ts";
 import { generateToken } from "../api/http/token-form.ts";
 import type { Task } from "../shared/contract/task.ts";
+import { beginRecord } from "../shared/record/stored.ts";
 import type { SqliteStore } from "../shared/store/sqlite/store.ts";
 import { type ApiNode, delivery, type Reply, startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
@@ -117,6 +118,7 @@ async function fill(node: ApiNode): Promise<void> {
     await node.store.outbox.accept(sendingOf(`snd_of-${id}`, { mailbox: id, key: "key" }), Buffer.from(id), 500);
     await node.store.facts.append([{ at: "2026-11-22T05:00:00.000Z", kind: "mailbox.removed", mailbox: id }]);
     await node.queue.send({ version: 1, kind: "callback", mailbox: id });
+    await beginRecord(node.store, id);
   }
   const jobs = [OWN, FOREIGN].map(jobOf);
   const { revision } = (await node.store.documents.read("bulk")) ?? { revision: 0 };

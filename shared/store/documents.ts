@@ -10,4 +10,6 @@ export interface Documents {
    * False if somebody else changed it meanwhile.
    */
   write(name: string, document: StoredDocument): Promise<boolean>;
+  /** Does nothing if there is none of this name. */
+  remove(name: string): Promise<void>;
 }

@@ -86,6 +86,10 @@ export function accessPromises(make: NewStore): void {
       assert.equal(await documents.write("alarms", { revision: 1, text: "late" }), false);
       assert.deepEqual(await documents.read("alarms"), { revision: 2, text: "a b\nc \u{1f600}" });
       assert.equal(await documents.read("other"), undefined);
+      await documents.remove("alarms");
+      await documents.remove("other");
+      assert.equal(await documents.read("alarms"), undefined);
+      assert.ok(await documents.write("alarms", { revision: 0, text: "anew" }));
     }));
 
   test("a link for consent changes once for each revision, and is forgotten a day after it expired", () =>

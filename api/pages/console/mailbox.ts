@@ -121,6 +121,7 @@ function buttons({ item, mayManage: may, base }: MailboxPageView, path: string):
     ${button({ path: `${path}/resume`, label: "Resume", may, because: needsResume ? undefined : "it is not paused" })}
     ${asks ? button({ path: `${path}/confirm`, label: "Deliver what it asks about", may }) : ""}
     <a class="button" href="${base}/diagnostics?mailbox=${encodeURIComponent(id)}">Diagnostics</a>
+    <a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/record">Protocol record</a>
     ${
       may
         ? html`<a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/edit">Edit…</a>`

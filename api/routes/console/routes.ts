@@ -5,6 +5,7 @@ import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { editRoutes } from "./actions/edit.ts";
 import { bodyRoutes } from "./actions/body.ts";
+import { recordPageRoutes } from "./actions/record.ts";
 import { bulkPageRoutes } from "./actions/bulk.ts";
 import { alarmPageRoutes } from "./alarms.ts";
 import { addRoutes } from "./add/add.ts";
@@ -37,6 +38,7 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...mailboxListRoutes(deps),
     ...bulkPageRoutes(deps),
     ...editRoutes(deps),
+    ...recordPageRoutes(deps),
     ...addRoutes(deps),
     ...mailboxRoutes(deps),
     ...bodyRoutes(deps),

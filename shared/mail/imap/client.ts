@@ -17,6 +17,7 @@ import { withIdleTimeout } from "../net/idle-timeout.ts";
 import { type Session, createSession } from "./session.ts";
 import { upgradeToTls, startTls } from "../net/tls.ts";
 import { createIntake, type Intake } from "../net/intake.ts";
+import { hideLogins, type OpenTap, type Tap } from "../net/tap.ts";
 import { createGate, type Gate } from "./wire/gate.ts";
 
 /** What an IMAP connection needs. Times in milliseconds. `command` is how long the server may be silent at any step. */
@@ -32,6 +33,8 @@ export type ImapDeps = LoginRateDeps &
     /** How often other folders are polled, and all folders of a server that cannot push. */
     folderPollMs: number;
     emit?: Emit;
+    /** Hears what is said on each connection. */
+    openTap?: OpenTap;
   };
 
 type ImapMailbox = MailboxOf<"imap">;
@@ -100,7 +103,8 @@ export async function logIn(
   const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
   const throttleHook: { throttled?: (ms: number) => void } = {};
   const line = openLine(deps, mailbox.receive, login);
-  const client = new ImapFlow(getClientOptions(deps, mailbox.receive, { auth, line }, throttleHook));
+  const tap = deps.openTap && hideLogins(deps.openTap(mailbox, "imap", secrets), LOGINS);
+  const client = new ImapFlow(getClientOptions(deps, mailbox.receive, { auth, line, tap }, throttleHook));
   // Until the session listens: an error without a listener would end the process.
   client.on("error", () => undefined);
   const idleMs = deps.timeouts.command;
@@ -142,7 +146,7 @@ function createThrottleError(ms: number): Error {
 function getClientOptions(
   deps: ImapDeps,
   receive: ImapMailbox["receive"],
-  { auth, line }: { auth: Credentials; line: Line },
+  { auth, line, tap }: { auth: Credentials; line: Line; tap: Tap | undefined },
   throttleHook: { throttled?: (ms: number) => void },
 ): ImapFlowOptions {
   return {
@@ -153,7 +157,7 @@ function getClientOptions(
     ...(receive.tls === "implicit" ? {} : { doSTARTTLS: receive.tls === "starttls" }),
     transport: line.transport,
     auth,
-    logger: createThrottleLogger(throttleHook),
+    logger: createLogger(throttleHook, tap),
     clientInfo: { name: "Email Listener", version: manifest.version, vendor: "Email Listener", "support-url": false },
     disableAutoIdle: true,
     // A hostile server could send a decompression bomb.
@@ -204,20 +208,37 @@ function openLine(
   };
 }
 
+/** The commands that log in, with their tag. */
+const LOGINS = /^\S+ (LOGIN|AUTHENTICATE \S+)(?= |$)/i;
+
 /**
  * The library waits out throttling by itself and mentions it only in its log. The subscription must know it and close
- * the connection.
+ * the connection. The library also tells each command and answer there, with the size in the place of each literal.
  */
-function createThrottleLogger(throttleHook: { throttled?: (ms: number) => void }): Logger {
+function createLogger(throttleHook: { throttled?: (ms: number) => void }, tap: Tap | undefined): Logger {
+  const tell = ({ src, msg }: { src?: unknown; msg?: unknown }) => {
+    if (typeof msg !== "string" || (src !== "c" && src !== "s")) return;
+    tap?.line(src === "c" ? "C" : "S", withoutValues(msg));
+  };
   return {
     warn: (entry: { throttleDelay?: unknown }) => {
       if (typeof entry.throttleDelay === "number") throttleHook.throttled?.(entry.throttleDelay);
     },
-    debug: noop,
+    // The library prepares answers about messages for the log only if there is such a method.
+    get trace() {
+      return tap?.isOn() ? tell : undefined;
+    },
+    debug: tell,
     info: noop,
     error: noop,
     fatal: noop,
   };
+}
+
+/** An answer about messages may quote their subjects and texts, so each value becomes its size. */
+function withoutValues(line: string): string {
+  if (!/^\* \d+ FETCH /i.test(line)) return line;
+  return line.replaceAll(/"(?:[^"\\]|\\.)*"/g, (value) => `[${value.length - 2} characters]`);
 }
 
 const noop = () => undefined;

@@ -12,9 +12,10 @@ import { type Credentials, withCredentials } from "../oauth/credentials.ts";
 import { portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
 import type { Intake } from "../net/intake.ts";
+import { hideLogins, type OpenTap } from "../net/tap.ts";
 import { upgradeToTls } from "../net/tls.ts";
 import { toProblem } from "../problems.ts";
-import { type LineStream, createLineStream } from "./stream.ts";
+import { type LineStream, createLineStream, tapped } from "./stream.ts";
 import {
   readResponse,
   sendCommand,
@@ -33,10 +34,14 @@ export type Pop3Deps = LoginRateDeps &
     intake?: Intake;
     timeouts: { command: number };
     emit?: Emit;
+    /** Hears what is said on each connection. */
+    openTap?: OpenTap;
   };
 
 export type Pop3Mailbox = MailboxOf<"pop3">;
 
+/** The commands that log in. */
+const LOGINS = /^(PASS|APOP|AUTH \S+)(?= |$)/i;
 const GREETING = { protocol: "POP3", starts: ["+OK", "-ERR"], port: "995 with TLS, 110 with STLS" };
 
 /** Connects and logs in. Throws the Problem of the failed step; then nothing stays open. */
@@ -77,8 +82,10 @@ export async function logIn(
 ): Promise<Session> {
   const secrets = ["pass" in login.auth ? login.auth.pass : login.auth.accessToken];
   const streams: LineStream[] = [];
+  const tap = deps.openTap && hideLogins(deps.openTap(mailbox, "pop3", secrets), LOGINS);
   const createConnection = (socket: Socket): Pop3Connection => {
-    const stream = createLineStream(socket, deps.intake);
+    const plain = createLineStream(socket, deps.intake);
+    const stream = tap ? tapped(plain, tap) : plain;
     streams.push(stream);
     return { stream, idleMs: deps.timeouts.command, secrets };
   };

@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import { Problem } from "../../contract/problem.ts";
 import { excessProblem, sizeText } from "../net/excess.ts";
 import { createIntake, type Intake } from "../net/intake.ts";
+import type { Tap } from "../net/tap.ts";
 import { toProblem } from "../problems.ts";
 
 /**
@@ -120,6 +121,32 @@ export function createLineStream(socket: Socket, intake: Intake = createIntake()
     },
     destroy,
   };
+}
+
+/** The same stream, with its lines told to the tap, and its blocks by their size. */
+export function tapped(stream: LineStream, tap: Tap): LineStream {
+  return Object.create(stream, {
+    send: {
+      value(text: string) {
+        if (tap.isOn()) for (const line of text.replace(/\r\n$/, "").split("\r\n")) tap.line("C", line);
+        stream.send(text);
+      },
+    },
+    readLine: {
+      async value() {
+        const line = await stream.readLine();
+        if (tap.isOn()) tap.line("S", line);
+        return line;
+      },
+    },
+    readBlock: {
+      async value(mostBytes: number) {
+        const block = await stream.readBlock(mostBytes);
+        if (tap.isOn()) tap.line("S", `[${block.length} bytes]`);
+        return block;
+      },
+    },
+  }) as LineStream;
 }
 
 /** The answer that is being read, and the bytes that came before anybody asked for them. */

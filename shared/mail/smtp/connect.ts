@@ -12,6 +12,7 @@ import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
 import type { Credentials } from "../oauth/credentials.ts";
 import type { TokenLogin, Tokens } from "../oauth/tokens.ts";
 import type { SendSession } from "../outgoing.ts";
+import { hideLogins, type OpenTap, type Tap } from "../net/tap.ts";
 import { checkPinnedCertificate, upgradeToTls, getTlsOptions } from "../net/tls.ts";
 import { getTlsSocket } from "./library.ts";
 import { LOGIN_HANDLERS } from "./login.ts";
@@ -27,6 +28,8 @@ export type SmtpDeps = LoginRateDeps &
     timeouts: { command: number };
     /** The name for EHLO. If absent or empty, the service chooses one. */
     ehloName?: string | undefined;
+    /** Hears what is said on each connection. */
+    openTap?: OpenTap;
   };
 
 /**
@@ -83,7 +86,8 @@ async function openWith(deps: SmtpDeps, { mailbox, server, auth }: Login, signal
   const socket = server.tls === "implicit" ? await upgradeToTls(raw, server, timeouts.step, signal) : raw;
   const name = deps.ehloName || getEhloName(hostname(), mailbox.address);
   const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
-  const connection = await greet({ socket, place: server, timeouts, name, secrets }, signal);
+  const tap = deps.openTap && hideLogins(deps.openTap(mailbox, "smtp", secrets), LOGINS);
+  const connection = await greet({ socket, place: server, timeouts, name, secrets, tap }, signal);
   try {
     return await openSmtpSession(connection, auth, timeouts, signal);
   } catch (error) {
@@ -150,7 +154,15 @@ async function greet(
     timeouts,
     name,
     secrets,
-  }: { socket: Socket; place: SmtpServer; timeouts: SmtpTimeouts; name: string; secrets: string[] },
+    tap,
+  }: {
+    socket: Socket;
+    place: SmtpServer;
+    timeouts: SmtpTimeouts;
+    name: string;
+    secrets: string[];
+    tap: Tap | undefined;
+  },
   signal: AbortSignal,
 ): Promise<SMTPConnection> {
   const { host, port, tls } = server;
@@ -171,7 +183,8 @@ async function greet(
     connectionTimeout: 2 * timeouts.step,
     socketCloseTimeout: 1000,
     maxResponseSize: MAX_REPLY_BYTES,
-    logger: injectionLogger(reject),
+    transactionLog: tap !== undefined,
+    logger: createLogger(reject, tap),
   });
   // The listener stays, because an error without a listener would end the process.
   connection.on("error", reject);
@@ -193,15 +206,25 @@ async function greet(
   }
 }
 
-/** The library drops what came between the reply to STARTTLS and TLS, and mentions it only in its log. */
-function injectionLogger(onInjection: (problem: Problem) => void) {
+/** The command that logs in. */
+const LOGINS = /^AUTH \S+(?= |$)/i;
+
+/**
+ * The library drops what came between the reply to STARTTLS and TLS, and mentions it only in its log. It also tells each command
+ * and reply there, and of a message its size.
+ */
+function createLogger(onInjection: (problem: Problem) => void, tap: Tap | undefined) {
+  const tell = (entry: unknown, text: unknown) => {
+    if (typeof entry !== "object" || entry === null || !("tnx" in entry) || typeof text !== "string") return;
+    if (entry.tnx === "client" || entry.tnx === "server") tap?.line(entry.tnx === "client" ? "C" : "S", text);
+  };
   const warn = (entry: unknown) => {
     if (typeof entry === "object" && entry !== null && "discarded" in entry)
       onInjection(
         new Problem("starttls", "Somebody injected text into the connection before TLS began", { retry: "never" }),
       );
   };
-  return { trace: noop, debug: noop, info: noop, warn, error: noop, fatal: noop };
+  return { trace: noop, debug: tap ? tell : noop, info: noop, warn, error: noop, fatal: noop };
 }
 
 const noop = () => undefined;

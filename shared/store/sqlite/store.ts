@@ -120,6 +120,9 @@ function sqliteDocuments(db: Database): Documents {
         db.run("insert or replace into meta values (?, ?)", `document ${name}`, stored);
         return true;
       }),
+    async remove(name) {
+      await db.transactGrouped(() => db.run("delete from meta where name = ?", `document ${name}`));
+    },
   };
 }
 

@@ -23,5 +23,8 @@ export function redisDocuments(redis: RedisConnection, { globalPrefix }: RedisKe
     },
     write: async (name, { revision, text }) =>
       numberOf(await redis.run(WRITE, globalPrefix, [name, revision, text])) === 1,
+    async remove(name) {
+      await redis.send("hdel", [`${globalPrefix}documents`, name]);
+    },
   };
 }
