@@ -41,6 +41,17 @@ describe("a body that is not valid", () => {
     });
   });
 
+  test("that is a list is refused, also where no field is needed", async () => {
+    assert.equal((await post([])).status, 422);
+    const made = await post(exampleBody({ id: "listed" }));
+    assert.equal(made.status, 201);
+    const reply = await node.call("PATCH", "/api/v1/mailboxes/listed", [null], { "if-match": '"99"' });
+    assert.deepEqual(
+      [reply.status, reply.body.errors],
+      [422, [{ path: "", message: "must be an object, not a list" }]],
+    );
+  });
+
   test("has each unknown field named, with the field it was meant to be, and read-only ones told apart", async () => {
     const receive = { ...exampleBody().receive, hots: "x", Folders: [] };
     assert.deepEqual(await errorsOf(exampleBody({ receive, nmae: "x", shoe: 1, state: {} })), {
@@ -127,6 +138,9 @@ describe("an address that leads nowhere", () => {
     assert.deepEqual([list.status, list.headers.get("allow")], [405, "GET, HEAD, POST"]);
     const one = await node.call("OPTIONS", "/api/v1/mailboxes/x");
     assert.deepEqual([one.status, one.headers.get("allow")], [405, "GET, HEAD, PUT, PATCH, DELETE"]);
+    // A delivery cannot have this id.
+    const replay = await node.call("PUT", "/api/v1/deliveries/replay", {});
+    assert.deepEqual([replay.status, replay.headers.get("allow")], [405, "POST"]);
   });
 
   test("includes unknown query members and limits out of range", async () => {

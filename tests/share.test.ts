@@ -53,6 +53,25 @@ describe("fair share", () => {
     for (const part of parts.values()) assert.ok(part.length > 1_300 && part.length < 1_700, `${part.length}`);
   });
 
+  test("a node claims of some mailboxes those that it has of all, until nodes change or one of them is full", () => {
+    let cluster = { nodes, own: nodes[0]?.session };
+    const share = fairShare({ cluster: () => cluster, releasesPerSecond: 20 });
+    assert.equal(share.claim(["one"]), undefined, "nothing was assigned yet");
+    share.assign(ids, new Set());
+    const more = Array.from({ length: 300 }, (_, n) => `more-${n}`);
+    const claimed = share.claim(more);
+    const { mine } = share.assign([...ids, ...more], new Set());
+    assert.deepEqual(
+      [...(claimed ?? [])],
+      more.filter((id) => mine.has(id)),
+    );
+    cluster = { ...cluster, nodes: nodes.slice(0, 2) };
+    assert.equal(share.claim(["one"]), undefined, "a node has gone");
+    cluster = { ...cluster, nodes: nodes.map((node) => ({ ...node, capacity: 1_050 })) };
+    share.assign(ids, new Set());
+    assert.equal(share.claim(more), undefined, "there is not room for all of them");
+  });
+
   test("a full node's overflow goes to the next in rank, and what nobody has room for is counted", () => {
     const [one = nodeOf(""), ...others] = nodes;
     const { parts, unserved } = assignMailboxes(ids, [{ ...one, capacity: 100 }, ...others]);

@@ -1,4 +1,4 @@
-/** The subscriptions of a node: one that ends slowly keeps no other mailbox waiting. */
+/** The subscriptions of a node: what changes is compared, and nothing else; one that ends slowly keeps no other mailbox waiting. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { singleLeases } from "../api/lease/single.ts";
@@ -15,6 +15,7 @@ import { backoffs } from "../shared/time.ts";
 import { PASSWORD } from "./bodies.ts";
 import { depsFor, mailboxOn } from "./promises/mailbox-rig.ts";
 import { startImapServer } from "./servers/imap/server.ts";
+import { movableClock } from "./clock.ts";
 import { eventually } from "./servers/waiting.ts";
 
 /** A node that listens to the mailboxes of its store; what is in `holding` does not come to its end before that is resolved. */
@@ -37,6 +38,7 @@ async function listening() {
   const ownership = {
     leases: singleLeases(store.cursors),
     share: (enabled: readonly string[]) => ({ mine: new Set(enabled), surplus: 0, unserved: 0 }),
+    claim: (changed: readonly string[]) => new Set(changed),
     onChange: () => undefined,
     announce: () => undefined,
     nodes: { known: () => [], now: async () => [] },
@@ -62,7 +64,17 @@ async function listening() {
   const subscriptions = mailboxSubscriptions(deps);
   const stop = new AbortController();
   const running = [subscriptions.run(stop.signal), board.run(stop.signal)];
+  /** How many rows of mailboxes were read by lists, over all statements so far. */
+  const rows = { read: 0 };
+  const { all } = store.database;
+  store.database.all = (sql, ...values) => {
+    const found = all(sql, ...values);
+    if (sql.includes("from mailboxes")) rows.read += found.length;
+    return found;
+  };
   return {
+    store,
+    rows,
     facts,
     holding,
     subscriptions,
@@ -108,6 +120,47 @@ test("while a subscription ends slowly the others are begun, ended and begun ane
     await eventually(async () => (await node.status("box-slow")) === "listening", "its state to be written");
   } finally {
     slowly.resolve();
+    await node.end();
+  }
+});
+
+test("a registration, a change and a removal read the mailbox that changed, and none of the others", async () => {
+  const node = await listening();
+  try {
+    const users = Array.from({ length: 30 }, (_, n) => `user-${n}`);
+    for (const user of users) await node.save(user);
+    await eventually(async () => (await node.status("box-user-29")) === "listening", "all to be listened to");
+    node.rows.read = 0;
+    await node.save("new");
+    await eventually(async () => (await node.status("box-new")) === "listening", "the new one");
+    assert.equal(node.rows.read, 1);
+    await node.save("new", { paused: true });
+    const said = () => node.facts.some((fact) => fact.kind === "mailbox.status" && fact.status === "paused");
+    await eventually(said, "the paused one to have ended");
+    assert.equal(node.subscriptions.connections().subscriptions, 30);
+    await node.store.mailboxes.remove("box-user-0");
+    node.subscriptions.wake();
+    await eventually(() => node.subscriptions.connections().subscriptions === 29, "the removed one to have ended");
+    assert.equal(node.rows.read, 1, "what is paused or removed has no row to read");
+  } finally {
+    await node.end();
+  }
+});
+
+test("a change that nobody reported is found by the comparison of all", async () => {
+  using time = movableClock();
+  const node = await listening();
+  try {
+    const ids = [await node.save("one"), await node.save("other")];
+    for (const id of ids) await eventually(async () => (await node.status(id)) === "listening", `${id}`);
+    node.store.database.run("update mailboxes set paused = 1 where id = ?", "box-one");
+    node.subscriptions.wake();
+    await node.save("third");
+    await eventually(async () => (await node.status("box-third")) === "listening", "the third one");
+    assert.equal(node.subscriptions.connections().subscriptions, 3, "no other change finds it");
+    await time.advance(600_000);
+    await eventually(() => node.subscriptions.connections().subscriptions === 2, "the paused one to have ended");
+  } finally {
     await node.end();
   }
 });

@@ -120,7 +120,18 @@ async function readInput(request: Request, types: string[], { bodyOptional, maxB
   const { headers } = request;
   const isLeftOut = !headers.has("content-type") && Number(headers.get("content-length") ?? 0) === 0;
   if (bodyOptional && isLeftOut && !headers.has("transfer-encoding")) return {};
-  return readJson(request, types, maxBodyBytes);
+  const input = await readJson(request, types, maxBodyBytes);
+  // A schema of an object without members of its own takes a list too.
+  if (Array.isArray(input)) throw listProblem();
+  return input;
+}
+
+function listProblem(): Problem {
+  const message = "must be an object, not a list";
+  return new Problem("invalid", `Not valid: the request ${message}`, {
+    retry: "never",
+    errors: [{ path: "", message }],
+  });
 }
 
 /** The ids of mailboxes in a request: in its path, in its query and in its body. */

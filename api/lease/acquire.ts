@@ -20,6 +20,11 @@ export interface Ownership {
     wanted: readonly string[],
     held: ReadonlySet<string>,
   ): { mine: ReadonlySet<string>; surplus: number; unserved: number };
+  /**
+   * Which of these mailboxes this node should hold, whatever became of the others since the last `share`. Undefined if
+   * only another `share` can tell, because nodes started or stopped, or one of them is full.
+   */
+  claim(changed: readonly string[]): ReadonlySet<string> | undefined;
   /** Calls `changed` when nodes start or stop, or when another node changed mailboxes. */
   onChange(changed: () => void): void;
   /** Tells the other nodes that mailboxes changed. */
@@ -50,6 +55,7 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
     return {
       leases: singleLeases(store.cursors),
       share: assignAll,
+      claim: (changed) => new Set(changed),
       onChange: () => undefined,
       announce: () => undefined,
       hints: undefined,
@@ -69,6 +75,7 @@ export async function openOwnership(node: Node, mailboxes: () => number): Promis
   return {
     leases,
     share: share.assign,
+    claim: share.claim,
     onChange(changed) {
       sessions.onChange(changed);
       news.subscribe(({ kind }) => kind === "mailboxes" && changed());

@@ -18,6 +18,11 @@ export interface FairShare {
    * is released.
    */
   assign(enabled: readonly string[], held: ReadonlySet<string>): Assignment;
+  /**
+   * This node's part of some mailboxes, as the last `assign` would have it. Undefined if that takes another `assign`:
+   * the nodes are others than then, or one of them may be full.
+   */
+  claim(changed: readonly string[]): ReadonlySet<string> | undefined;
 }
 
 type FairShareDeps = {
@@ -39,13 +44,33 @@ export function fairShare({
   let lastAt = now();
   let allowance = 0;
   let unserved = 0;
+  let last: { nodes: string; room: Map<string, number> } | undefined;
   return {
+    claim(changed) {
+      const { nodes, own } = known();
+      if (own === undefined || last?.nodes !== keyOf(nodes)) return undefined;
+      const ranked = hashedByName(nodes);
+      const mine = new Set<string>();
+      for (const id of changed) {
+        const best = heaviestFor(id, ranked);
+        const room = best && last.room.get(best.session);
+        // What was removed counts too. At worst the next comparison of all comes too early.
+        if (best === undefined || room === undefined || room <= 0) return undefined;
+        last.room.set(best.session, room - 1);
+        if (best.session === own) mine.add(id);
+      }
+      return mine;
+    },
     assign(enabled, held) {
       const { nodes, own } = known();
       // Without a session this node cannot acquire anything and knows nothing new. Its leases end by themselves.
       if (own === undefined) return { mine: new Set(enabled.filter((id) => held.has(id))), surplus: 0, unserved };
       const { parts, ...left } = assignMailboxes(enabled, nodes);
       unserved = left.unserved;
+      const room = nodes.map(
+        ({ session, capacity }) => [session, capacity - (parts.get(session)?.length ?? 0)] as const,
+      );
+      last = { nodes: keyOf(nodes), room: new Map(room) };
       const mine = new Set(parts.get(own));
       const surplus = enabled.filter((id) => held.has(id) && !mine.has(id));
       const elapsedSeconds = (now() - lastAt) / 1_000;
@@ -71,30 +96,48 @@ export function assignMailboxes(
   enabled: readonly string[],
   nodes: readonly LiveNode[],
 ): { parts: Map<string, string[]>; unserved: number } {
-  const ranked = hashedByName(nodes.filter(({ capacity }) => capacity > 0));
-  const parts = new Map(ranked.map(({ session }) => [session, new Array<string>()]));
+  const ranked = hashedByName(nodes).map((node) => ({ ...node, part: new Array<string>() }));
   let unserved = 0;
   for (const id of enabled) {
-    const hash = hashOf(id);
-    let best: string[] | undefined;
-    let bestWeight = -1;
-    for (const node of ranked) {
-      const part = parts.get(node.session);
-      const weight = mixHash(hash ^ node.hash);
-      if (weight <= bestWeight || part === undefined || part.length >= node.capacity) continue;
-      best = part;
-      bestWeight = weight;
-    }
-    if (best) best.push(id);
+    const best = heaviestFor(id, ranked, ({ part, capacity }) => part.length < capacity);
+    if (best) best.part.push(id);
     else unserved += 1;
   }
-  return { parts, unserved };
+  return { parts: new Map(ranked.map(({ session, part }) => [session, part])), unserved };
 }
 
-/** A node is known by its name, so it gets the same mailboxes after a restart. Nodes of the same name are numbered. */
-function hashedByName(nodes: readonly LiveNode[]): { session: string; capacity: number; hash: number }[] {
+type RankedNode = { session: string; capacity: number; hash: number };
+
+/** The node with the highest weight for this mailbox, of those that have room. */
+function heaviestFor<N extends RankedNode>(
+  id: string,
+  nodes: readonly N[],
+  hasRoom?: (node: N) => boolean,
+): N | undefined {
+  const hash = hashOf(id);
+  let best: N | undefined;
+  let bestWeight = -1;
+  for (const node of nodes) {
+    const weight = mixHash(hash ^ node.hash);
+    if (weight <= bestWeight || hasRoom?.(node) === false) continue;
+    best = node;
+    bestWeight = weight;
+  }
+  return best;
+}
+
+function keyOf(nodes: readonly LiveNode[]): string {
+  return JSON.stringify(nodes.map(({ session, name, capacity }) => [session, name, capacity]).toSorted());
+}
+
+/**
+ * The nodes that hold mailboxes. A node is known by its name, so it gets the same mailboxes after a restart. Nodes of the
+ * same name are numbered.
+ */
+function hashedByName(nodes: readonly LiveNode[]): RankedNode[] {
   const seen = new Map<string, number>();
   return nodes
+    .filter(({ capacity }) => capacity > 0)
     .toSorted((a, b) => (a.session < b.session ? -1 : 1))
     .map(({ session, capacity, name }) => {
       const before = seen.get(name) ?? 0;

@@ -1,6 +1,6 @@
 /**
- * The subscriptions of this node. It compares the enabled mailboxes with the running subscriptions whenever something
- * changes.
+ * The subscriptions of this node. Whenever a mailbox changes, it compares this mailbox with its running subscription. A
+ * comparison of all is rare.
  */
 import { isDeepStrictEqual } from "node:util";
 import { childSignal } from "../../shared/concurrency/abort.ts";
@@ -11,12 +11,13 @@ import type { Mailboxes } from "../../shared/store/store.ts";
 import { sleep } from "../../shared/time.ts";
 import type { Ownership } from "../lease/acquire.ts";
 import type { Lease } from "../lease/lease.ts";
+import { type Changes, followChanges } from "./changes.ts";
 import { ANY_APPLICATION, runSubscription, type RunSubscriptionDeps } from "./subscription.ts";
 
 export interface MailboxSubscriptions {
   /** Keeps a subscription for each mailbox of this node until the signal aborts, then closes all connections. */
   run(signal: AbortSignal): Promise<void>;
-  /** The mailboxes changed: compares at once. */
+  /** A mailbox or an application changed: looks for changes at once. */
   wake(): void;
   connections(): { subscriptions: number; open: number };
   /** How many enabled mailboxes had no node at the last comparison, because all nodes are full. */
@@ -25,7 +26,7 @@ export interface MailboxSubscriptions {
 
 type MailboxSubscriptionsDeps = RunSubscriptionDeps & {
   ownership: Ownership;
-  mailboxes: Pick<Mailboxes, "get" | "listEnabled">;
+  mailboxes: Pick<Mailboxes, "get" | "followEnabled">;
   applications: Pick<Applications, "listVersions">;
 };
 /** `applications` are the versions of all applications when it began. */
@@ -36,21 +37,67 @@ type RunningSubscription = {
   ended: Promise<void>;
 };
 
-/** How often it compares without an event, and how often while it releases mailboxes to other nodes. */
-const RECONCILE_EVERY_MS = 15_000;
-const RECONCILE_SOON_MS = 500;
+/** How often it looks for changes without an event, and how often while it releases mailboxes to other nodes. */
+const LOOK_EVERY_MS = 15_000;
+const LOOK_SOON_MS = 500;
 /** How long it waits before it restarts a subscription whose store failed. */
 const RESTART_AFTER_MS = 2_000;
 
-export function mailboxSubscriptions(given: MailboxSubscriptionsDeps): MailboxSubscriptions {
+export function mailboxSubscriptions(deps: MailboxSubscriptionsDeps): MailboxSubscriptions {
+  const changes = followChanges(deps);
+  const subscriptions = runningSubscriptions(deps, changes);
+  const wakeups = wakeup();
+  let [unserved, surplus] = [0, 0];
+
+  const compareAll = (signal: AbortSignal) => {
+    const { enabled } = changes;
+    const share = deps.ownership.share([...enabled.keys()], subscriptions.ids());
+    if (share.unserved > 0 !== unserved > 0) emitUnserved(deps, share.unserved);
+    unserved = share.unserved;
+    surplus = share.surplus;
+    subscriptions.compare([...subscriptions.ids(), ...enabled.keys()], share.mine, signal);
+  };
+
+  /** Resolves with the time until the next look. */
+  const reconcile = async (signal: AbortSignal): Promise<number> => {
+    await changes.read();
+    const changed = [...changes.changed];
+    const mine = changes.concernAll || surplus > 0 ? undefined : deps.ownership.claim(changed);
+    if (mine) subscriptions.compare(changed, mine, signal);
+    else compareAll(signal);
+    changes.settle();
+    return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
+  };
+
+  return {
+    async run(signal) {
+      deps.ownership.onChange(wakeups.trigger);
+      while (!signal.aborted) {
+        const wait = await reconcile(signal).catch((error: unknown) => {
+          reportFailure(deps, "reading which mailboxes are enabled", error);
+          return RESTART_AFTER_MS;
+        });
+        await wakeups.wait(wait, signal);
+      }
+      await subscriptions.awaitEnd();
+    },
+    wake: wakeups.trigger,
+    connections: () => ({
+      subscriptions: subscriptions.count,
+      open: [...deps.watched.values()].filter((connection) => connection.open).length,
+    }),
+    unserved: () => unserved,
+  };
+}
+
+/** The subscriptions that run, each with what it began with. */
+function runningSubscriptions(given: MailboxSubscriptionsDeps, changes: Changes) {
   /** The applications that mailboxes of running subscriptions name. */
   const applicationOf = new Map<string, string>();
   const deps = { ...given, noteApplication: (id: string, name: string) => void applicationOf.set(id, name) };
   const running = new Map<string, RunningSubscription>();
   /** Stopped subscriptions that are closing their connections. Only the end of the process waits for them. */
   const ending = new Set<Promise<void>>();
-  const wakeups = wakeup();
-  let unserved = 0;
 
   const start = (id: string, of: Pick<RunningSubscription, "revision" | "applications">, signal: AbortSignal) => {
     const stop = new AbortController();
@@ -73,46 +120,36 @@ export function mailboxSubscriptions(given: MailboxSubscriptionsDeps): MailboxSu
     ending.add(done);
   };
 
-  /** Resolves with the time until the next comparison. */
-  const reconcile = async (signal: AbortSignal): Promise<number> => {
-    const enabled = new Map((await deps.mailboxes.listEnabled()).map(({ id, revision }) => [id, revision]));
-    const applications = await deps.applications.listVersions();
-    const isOutdated = (id: string, one: RunningSubscription) => {
-      const name = applicationOf.get(id);
-      if (name === ANY_APPLICATION) return !isDeepStrictEqual(applications, one.applications);
-      return name !== undefined && applications.get(name) !== one.applications.get(name);
-    };
-    const { mine, surplus, ...left } = deps.ownership.share([...enabled.keys()], new Set(running.keys()));
-    if (left.unserved > 0 !== unserved > 0) emitUnserved(deps, left.unserved);
-    unserved = left.unserved;
-    const obsolete = [...running].filter(
-      ([id, one]) => enabled.get(id) !== one.revision || !mine.has(id) || isOutdated(id, one),
-    );
-    for (const [id, one] of obsolete) end(id, one, enabled.has(id));
-    for (const id of mine)
-      if (!running.has(id) && !signal.aborted) start(id, { revision: enabled.get(id) ?? 0, applications }, signal);
-    return surplus > 0 ? RECONCILE_SOON_MS : RECONCILE_EVERY_MS;
+  const compare = (ids: Iterable<string>, mine: ReadonlySet<string>, signal: AbortSignal) => {
+    for (const id of ids) {
+      const one = running.get(id);
+      const revision = changes.enabled.get(id);
+      const isWanted = revision !== undefined && mine.has(id);
+      const isOutdated = one !== undefined && (one.revision !== revision || usesOtherApplication(id, one));
+      if (one && (!isWanted || isOutdated)) end(id, one, revision !== undefined);
+      if (isWanted && !running.has(id) && !signal.aborted)
+        start(id, { revision, applications: changes.applications }, signal);
+    }
+  };
+
+  const usesOtherApplication = (id: string, one: RunningSubscription) => {
+    const name = applicationOf.get(id);
+    if (name === ANY_APPLICATION) return !isDeepStrictEqual(changes.applications, one.applications);
+    return name !== undefined && changes.applications.get(name) !== one.applications.get(name);
   };
 
   return {
-    async run(signal) {
-      deps.ownership.onChange(wakeups.trigger);
-      while (!signal.aborted) {
-        const wait = await reconcile(signal).catch((error: unknown) => {
-          reportFailure(deps, "reading the list of enabled mailboxes", error);
-          return RESTART_AFTER_MS;
-        });
-        await wakeups.wait(wait, signal);
-      }
+    get count() {
+      return running.size;
+    },
+    /** The mailboxes with a subscription. */
+    ids: () => new Set(running.keys()),
+    /** Begins and ends subscriptions of these mailboxes, so that those run that are enabled and `mine`, as they are now. */
+    compare,
+    async awaitEnd() {
       await Promise.all([...running.values()].map(({ ended }) => ended));
       await Promise.all(ending);
     },
-    wake: wakeups.trigger,
-    connections: () => ({
-      subscriptions: running.size,
-      open: [...deps.watched.values()].filter((connection) => connection.open).length,
-    }),
-    unserved: () => unserved,
   };
 }
 

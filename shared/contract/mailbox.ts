@@ -268,6 +268,9 @@ export const MailboxStatus = v.picklist([
 ]);
 export type MailboxStatus = v.InferOutput<typeof MailboxStatus>;
 
+/** The statuses of a mailbox whose subscription is connected. They end with its process. */
+export const CONNECTED_STATUSES: readonly MailboxStatus[] = ["listening", "polling", "syncing"];
+
 /**
  * The state of a mailbox as the API shows it. Dates are ISO 8601 UTC. `failedLogins` counts since the last success or
  * change.

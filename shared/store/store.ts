@@ -9,6 +9,7 @@ import type { AuditEntry, Token } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
 import type { WrongCredentials } from "./access-rules.ts";
 import type { Documents } from "./documents.ts";
+import type { EnabledFollower, EnabledMailbox } from "./enabled.ts";
 import type { Consents } from "./sealed-consents.ts";
 import type { TokenList } from "./sealed-tokens.ts";
 import type { OrderedMailboxes } from "./measured/mailbox-order.ts";
@@ -29,7 +30,7 @@ export type MailboxQuery = {
 export type MailboxWithState = { mailbox: Mailbox; state: MailboxState };
 export type StateOfMailbox = { id: string; state: MailboxState };
 /** The state that a subscription observed while the mailbox had this revision. */
-export type ObservedState = { id: string; revision: number; state: MailboxState };
+export type ObservedState = StateOfMailbox & { revision: number };
 
 /** The registered mailboxes. Their secrets are encrypted before anything is written. */
 export interface Mailboxes {
@@ -50,18 +51,17 @@ export interface Mailboxes {
   list(query: MailboxQuery): Promise<Page<MailboxWithState>>;
   /** Lists the states alone, in the order of ids. That costs little, because no secret is decrypted. */
   listStates(query: Pick<MailboxQuery, "limit" | "cursor" | "prefix">): Promise<Omit<Page<StateOfMailbox>, "total">>;
-  /**
-   * Removes a mailbox with everything that belongs to it: state, cursors, ledger, deliveries, facts. False if there was
-   * none.
-   */
+  /** Removes a mailbox with all that belongs to it: state, cursors, ledger, deliveries, facts. False if there was none. */
   remove(id: string): Promise<boolean>;
   /**
    * Writes the states that subscriptions report. Ignores a state when the mailbox is gone or has another revision by
    * now: a subscription that is about to stop must not overwrite the state that a pause or new credentials set.
    */
   saveStates(states: ObservedState[]): Promise<void>;
-  /** The id and revision of every mailbox that is not paused. The subscriptions reconcile with this list. */
-  listEnabled(): Promise<{ id: string; revision: number }[]>;
+  /** The id and revision of every mailbox that is not paused. */
+  listEnabled(): Promise<EnabledMailbox[]>;
+  /** Follows which mailboxes are enabled. The subscriptions reconcile with it. */
+  followEnabled(): EnabledFollower;
 }
 
 /** How far each folder was handed over, guarded by fences. */

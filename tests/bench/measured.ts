@@ -30,6 +30,11 @@ export async function settledMemory(pid: number): Promise<number> {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
 }
 
+/** How many files this process and those that it starts may have open, connections among them. */
+export async function openFilesLimit(): Promise<number> {
+  return Number(/^Max open files\s+(\d+)/m.exec(await readFile("/proc/self/limits", "utf8"))?.[1]);
+}
+
 /** The value below which this share of the sorted values lies. */
 export function quantile(values: number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);

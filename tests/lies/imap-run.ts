@@ -140,7 +140,7 @@ async function renumber(scene: Scene, folder: string): Promise<void> {
 async function untilLookedAt({ user, mailbox }: Scene): Promise<void> {
   if (!["past", "any"].includes(mailbox.liar.traits.dates)) return;
   const { looks } = mailbox;
-  await eventually(() => mailbox.looks >= looks + 2 * mailbox.folders.size + 2, `${user} to be looked at`);
+  await eventually(() => mailbox.looks >= looks + 4 * (mailbox.folders.size + 1), `${user} to be looked at`);
 }
 
 function ledgerOf({ world, user, mailbox, sent }: Scene): Ledger {

@@ -14,7 +14,7 @@ export type LiarMailbox = {
   folders: Map<string, StoredFolder>;
   liar: Liar;
   expunged: string[];
-  /** How often a folder was listed. */
+  /** How often a folder was selected or listed. A look at it does both, or one of them. */
   looks: number;
   connections: Set<Connection>;
 };
@@ -136,6 +136,7 @@ const HANDLERS: Record<string, Handler> = {
   },
   LSUB: (connection, { tag }) => write(connection, `${tag} OK\r\n`),
   SELECT: (connection, { tag, rest }, mailbox) => {
+    mailbox.looks++;
     const name = unquoted(rest);
     const folder = mailbox.folders.get(name);
     if (!folder || mailbox.liar.traits.locked === name) return write(connection, `${tag} NO [NOPERM] closed\r\n`);

@@ -118,6 +118,36 @@ export function mailboxPromises(make: NewStore): void {
       ]);
     }));
 
+  test("who follows the enabled mailboxes reads all of them once, and then each change", () =>
+    withStore(make, async ({ mailboxes }) => {
+      const a = await mailboxes.put(mailboxOf("a"));
+      const b = await mailboxes.put(mailboxOf("b"));
+      const follower = mailboxes.followEnabled();
+      const next = async (options?: { whole: boolean }) => {
+        const found = await follower.next(options);
+        return { ...found, mailboxes: found.mailboxes.toSorted((one, other) => (one.id < other.id ? -1 : 1)) };
+      };
+      const both = [
+        { id: "a", revision: 1 },
+        { id: "b", revision: 1 },
+      ];
+      assert.deepEqual(await next(), { whole: true, mailboxes: both });
+      assert.deepEqual(await next(), { whole: false, mailboxes: [] });
+      await mailboxes.put(mailboxOf("c"));
+      assert.deepEqual(await next(), { whole: false, mailboxes: [{ id: "c", revision: 1 }] });
+      await mailboxes.put({ ...a, paused: true });
+      await mailboxes.put(await mailboxes.put(b));
+      await mailboxes.remove("c");
+      const changes = [
+        { id: "a", revision: 0 },
+        { id: "b", revision: 3 },
+        { id: "c", revision: 0 },
+      ];
+      assert.deepEqual(await next(), { whole: false, mailboxes: changes });
+      assert.deepEqual(await next({ whole: true }), { whole: true, mailboxes: [{ id: "b", revision: 3 }] });
+      assert.deepEqual(await next(), { whole: false, mailboxes: [] });
+    }));
+
   test("pages over 1,000 mailboxes show each once in the order of ids, also while some are added and removed", () =>
     withStore(make, async ({ mailboxes }) => {
       const ids = Array.from({ length: 1000 }, (_, n) => `m${String(n).padStart(4, "0")}`);

@@ -57,7 +57,7 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
     stateOf,
     async *look(session, folder, signal, { afresh = false, current = false } = {}) {
       const state = stateOf(folder);
-      const reconciling = { session, mailbox, folder, emit: context.deps.emit, start: context.start };
+      const reconciling = { session, mailbox, folder, emit: context.deps.emit, start: context.start, isAfresh: afresh };
       try {
         if (afresh || current) await session.runInFolder(folder, `SELECT ${folder}`, noop, signal, { afresh, current });
         yield* reconcile(reconciling, state, onResponse, signal);

@@ -9,6 +9,7 @@ import {
   createScan,
   type FolderContext,
   type FolderScan,
+  type KnownFolder,
   listInBatches,
   MAX_LISTING_MS,
   type ReconcileContext,
@@ -17,15 +18,11 @@ import {
 } from "./scan.ts";
 
 /**
- * What is known of a watched folder. `cursor` is how far it was handed over without a gap. `seen` is the highest uid
- * that was compared. `gaps` are the uids up to it that are still missing. `count` is how many messages the folder had
- * then.
+ * What is known of a watched folder. `cursor` is how far it was handed over without a gap. `gaps` are the uids up to
+ * `seen` that are still missing.
  */
-export type FolderState = {
-  cursor: Cursor | undefined;
-  seen: number;
+export type FolderState = KnownFolder & {
   gaps: Gap[];
-  count: number | null;
   /** When the gaps were last asked for, as performance.now() counts. */
   checkedAt: number;
 };
@@ -33,7 +30,7 @@ export type FolderState = {
 /** The state of a folder before its first comparison. */
 export function folderState(cursor: Cursor | undefined): FolderState {
   const { seen = 0, gaps = [] } = parseGaps(cursor?.state ?? null) ?? {};
-  return { cursor, seen: Math.max(seen, cursor?.uid ?? 0), gaps, count: null, checkedAt: 0 };
+  return { cursor, seen: Math.max(seen, cursor?.uid ?? 0), gaps, count: null, listedAt: 0, checkedAt: 0 };
 }
 
 /**
@@ -62,6 +59,7 @@ export async function* reconcile(
     yield { messages: [], cursor: advance([], scan.highestUid) };
   state.seen = Math.max(state.seen, scan.highestUid);
   state.count = scan.count;
+  if (scan.isListed) state.listedAt = performance.now();
 }
 
 /** Advances the state past messages, and returns the new cursor. */

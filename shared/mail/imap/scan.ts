@@ -21,13 +21,18 @@ const MAX_DIRECT_SPAN = 1000;
 export const MAX_LISTING_MS = 10 * MINUTE;
 /** So many uids at the end of a folder are asked for one by one, beside what SEARCH names. */
 const LAST_SPAN = 200;
+/** How long a folder without news is believed to have none without asking for rows. */
+const MAX_BELIEVED_MS = 10 * MINUTE;
 /** So many messages of a renumbered folder are looked at where no date is recent. */
 const MAX_DOUBTFUL = 10;
 
 export type FolderContext = { session: Session; mailbox: Mailbox; folder: string; emit?: Emit | undefined };
 
-/** `start` is what "now" means for a folder without a cursor, in milliseconds. */
-export type ReconcileContext = FolderContext & { start: number };
+/**
+ * `start` is what "now" means for a folder without a cursor, in milliseconds. `isAfresh` says that the folder was just
+ * selected, so that what the server said of it then is true now.
+ */
+export type ReconcileContext = FolderContext & { start: number; isAfresh: boolean };
 
 /** The result of a scan. */
 export type FolderScan = {
@@ -45,20 +50,25 @@ export type FolderScan = {
   missing: UidRange[];
   uidNext: number | null;
   count: number;
+  /** Whether the rows after the known ones were asked for. */
+  isListed: boolean;
   /** `first`: the folder had no cursor. `reset`: its server renumbered it. */
   kind: "first" | "reset" | "next";
 };
 
-/** Scans the folder once, in one turn on the connection. `seen` is the highest uid that was compared before. */
-export function scanFolder(
-  context: ReconcileContext,
-  { cursor, seen }: { cursor: Cursor | undefined; seen: number },
-  signal: AbortSignal,
-): Promise<FolderScan> {
+/**
+ * What is known of a folder before a scan. `seen` is the highest uid that was compared, `count` how many messages there
+ * were then, and `listedAt` when rows were last asked for, as performance.now() counts.
+ */
+export type KnownFolder = { cursor: Cursor | undefined; seen: number; count: number | null; listedAt: number };
+
+/** Scans the folder once, in one turn on the connection. */
+export function scanFolder(context: ReconcileContext, known: KnownFolder, signal: AbortSignal): Promise<FolderScan> {
+  const { cursor, seen } = known;
   const { session, mailbox, folder } = context;
-  const reset = (box: MailboxObject, epoch: string, known: Cursor) => {
+  const reset = (box: MailboxObject, epoch: string, last: Cursor) => {
     context.emit?.({ kind: "mailbox.reset", mailbox: mailbox.id, folder, epoch });
-    return scanSince(context, createScan(box, epoch, "reset"), getResyncStart(mailbox, known));
+    return scanSince(context, createScan(box, epoch, "reset"), getResyncStart(mailbox, last));
   };
   const look = async (box: MailboxObject): Promise<FolderScan> => {
     const epoch = epochOf(box, cursor?.epoch);
@@ -68,12 +78,21 @@ export function scanFolder(
     }
     if (cursor.epoch !== epoch) return reset(box, epoch, cursor);
     const scan = createScan(box, epoch, "next");
+    if (context.isAfresh && isUnchanged(scan, known)) return { ...scan, isListed: false };
     if (scan.uidNext === null || scan.uidNext > cursor.uid) return scanAfter(context, scan, seen);
     const uidNext = await verifyUidNext(context, scan.uidNext, cursor);
     if (uidNext === "back") return reset(box, nextGeneration(epoch), cursor);
     return scanAfter(context, { ...scan, uidNext, highestUid: (uidNext ?? 1) - 1 }, seen);
   };
   return session.runInFolder(folder, `Comparing ${folder}`, look, signal, { capMs: MAX_LISTING_MS });
+}
+
+/**
+ * The server says that nothing came and nothing went. An UIDNEXT may be wrong, and one message may have come while another
+ * one went, so this is believed for some minutes only.
+ */
+function isUnchanged({ uidNext, count }: FolderScan, known: KnownFolder): boolean {
+  return uidNext === known.seen + 1 && count === known.count && performance.now() < known.listedAt + MAX_BELIEVED_MS;
 }
 
 /** What is known of the selected folder before any request. */
@@ -89,6 +108,7 @@ export function createScan(box: MailboxObject, epoch: string, kind: FolderScan["
     missing: [],
     uidNext,
     count: box.exists,
+    isListed: true,
     kind,
     doubtful: new Set(),
   };

@@ -20,6 +20,8 @@ import type { Session } from "./session.ts";
 const RELIST_MS = 10 * 60 * 1000;
 /** How long the first comparison of the folders may delay IDLE on the first one. */
 const FIRST_LOOK_MS = 3_000;
+/** Probes that are due within this time begin at the same moment. */
+const PROBE_TOGETHER_MS = 1_000;
 /** How often the service asks for missing uids of the first folder. */
 const GAP_CHECK_MS = 10_000;
 
@@ -75,7 +77,7 @@ async function* watchLoop(
   const isLookedAt = ({ folder }: WatchedFolder) =>
     folders.isAway(folder) || folders.stateOf(folder).cursor !== undefined;
   let pollAt = watched.every(isLookedAt) ? performance.now() + deps.folderPollMs : 0;
-  let probeAt = performance.now() + jitter(deps.probeMs);
+  let probeAt = nextProbe(deps);
   while (!signal.aborted) {
     folders.report(watched.map(({ folder }) => folder));
     const first = watched.find(({ folder }) => !folders.isAway(folder))?.folder;
@@ -93,7 +95,7 @@ async function* watchLoop(
       if (late && !slowPush) notify({ kind: "slowPush", folder: first });
       slowPush ||= late;
     }
-    if (now >= probeAt) probeAt = performance.now() + jitter(deps.probeMs);
+    if (now >= probeAt) probeAt = nextProbe(deps);
     if (!polls || now < pollAt) continue;
     if (mailbox.receive.folders === "all" && now - listedAt >= RELIST_MS) {
       watched = await watchedFolders(session, mailbox, signal);
@@ -103,6 +105,15 @@ async function* watchLoop(
     yield* pollRound({ session, folders, listener, notify }, { polled, first }, signal);
     pollAt = performance.now() + deps.folderPollMs;
   }
+}
+
+/**
+ * When to probe next, as performance.now() counts. Connections probe together: a process that works a little all the time
+ * takes several times the CPU time of one that does the same work at once.
+ */
+function nextProbe({ probeMs }: ImapDeps): number {
+  const together = Math.min(PROBE_TOGETHER_MS, probeMs / 10);
+  return Math.ceil((performance.now() + jitter(probeMs)) / together) * together;
 }
 
 /**

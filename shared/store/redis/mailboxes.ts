@@ -9,7 +9,7 @@ import { LUA_FORGET_OUTBOX } from "./outbox-scripts.ts";
 import { LUA_FINGERPRINTS, type FingerprintWindow } from "./fingerprints.ts";
 import type { RedisRegistry } from "./registry.ts";
 import { listOf, numberOf, textOf, textOrNull, textsOf } from "./connection/reply.ts";
-import { enabledMailboxesReader } from "./enabled-mailboxes.ts";
+import { enabledFollower, enabledLister } from "./enabled-mailboxes.ts";
 import { initialState, type Mailboxes, type MailboxWithState } from "../store.ts";
 import type { Canary, MailboxSealing } from "../mailbox-sealing.ts";
 import { cachingMailboxReader, findUnreadableSecret } from "../sealed-mailboxes.ts";
@@ -107,7 +107,7 @@ const MAX_AMEND_TRIES = 20;
 export function redisMailboxes(deps: RedisMailboxesDeps): Mailboxes {
   const { redis, keys, sealing, registry } = deps;
   const open = cachingMailboxReader(sealing.open);
-  const listEnabled = enabledMailboxesReader({ registry, repairIndex: (ids) => repairIndex(deps, ids) });
+  const followEnabled = () => enabledFollower({ registry, repairIndex: (ids) => repairIndex(deps, ids) });
   return {
     put: (mailbox, state) => put(deps, mailbox, state),
     async amend({ id, revision }, change) {
@@ -153,7 +153,8 @@ export function redisMailboxes(deps: RedisMailboxesDeps): Mailboxes {
         states.map(({ id, revision, state }) => ({ id, revision, status: state.status, state: JSON.stringify(state) })),
       );
     },
-    listEnabled,
+    listEnabled: enabledLister(followEnabled()),
+    followEnabled,
   };
 }
 

@@ -4,6 +4,7 @@
 import { mkdirSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { CONNECTED_STATUSES } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import { protectFile, protectFolder } from "../../private-files.ts";
 import { KEY_FILE } from "../encryption-keys.ts";
@@ -43,8 +44,8 @@ export type Database = {
 
 /**
  * Opens or creates the file and its directory, or a database in memory for the path `:memory:`. Claims of an earlier
- * process become free. Throws `store` when another process has the file, when a newer version of the service wrote it,
- * or when it cannot be used.
+ * process become free, and mailboxes that it listened to are `initializing`. Throws `store` when another process has the
+ * file, when a newer version of the service wrote it, or when it cannot be used.
  *
  * synchronous = NORMAL: with a write-ahead log, a power cut can undo the newest transactions but never one in the
  * middle, and kill -9 undoes nothing. The service repeats undone work from the mail server, because a cursor moves only
@@ -62,7 +63,7 @@ export function openDatabase(path: string): Database {
     db.exec("pragma busy_timeout = 2000; pragma journal_size_limit = 67108864");
     const database = wrapDatabase(db, { path, unlock, disk: path === ":memory:" ? noDisk : walOnDisk(path) });
     migrate(db, database);
-    releaseClaims(database);
+    endEarlierProcess(database);
     return database;
   } catch (error) {
     if (db?.isOpen) db.close();
@@ -191,8 +192,15 @@ function readSchemaVersion(database: Database): number {
   return integer(database.get("pragma user_version"), "user_version");
 }
 
-function releaseClaims(database: Database): void {
+/** Claims become free, and no mailbox is listened to any more. */
+function endEarlierProcess(database: Database): void {
+  const ended = CONNECTED_STATUSES.map((status) => `'${status}'`).join(", ");
+  const now = new Date().toISOString();
   database.transact(() => {
+    database.run(
+      `update states set status = 'initializing', since = ?, node = null, problem = null where status in (${ended})`,
+      now,
+    );
     database.run("update messages set state = ? where state = ?", FREE, CLAIMED);
     database.run("delete from prints where state = 1");
     database.run("update deliveries set taken_until = 0 where state = 'retrying' and taken_until > 0");

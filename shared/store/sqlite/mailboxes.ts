@@ -9,6 +9,7 @@ import { paginate, decodePageToken } from "../page-token.ts";
 import { integer, json, readInBatches, type Row, text, textOrNull } from "./row.ts";
 import { OWNED_TABLES } from "./schema.ts";
 import { initialState, type Mailboxes, type MailboxQuery, type MailboxWithState, type Page } from "../store.ts";
+import type { EnabledMailbox } from "../enabled.ts";
 import type { MailboxSealing } from "../mailbox-sealing.ts";
 import { cachingMailboxReader } from "../sealed-mailboxes.ts";
 
@@ -17,15 +18,21 @@ const SELECT_WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s
 const LAST_ID = "~";
 
 export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxes {
+  const changes = changeLog();
+  const listEnabled = () => toEnabled(db.all("select id, revision from mailboxes where paused = 0 order by id"));
   const read = cachingMailboxReader(sealing.open);
   const toMailboxWithState = (row: Row): MailboxWithState => ({
     mailbox: read(text(row, "doc")),
     state: parseState(row),
   });
   return {
-    put: async (mailbox, state) => db.transactDurably(() => put(db, sealing, mailbox, state)),
-    amend: async ({ id, revision }, change) =>
-      db.transactDurably(() => {
+    put: (mailbox, state) =>
+      db.transactGroupedDurably(() => {
+        changes.add(mailbox.id);
+        return put(db, sealing, mailbox, state);
+      }),
+    amend: ({ id, revision }, change) =>
+      db.transactGroupedDurably(() => {
         const row = db.get(
           "select doc from mailboxes where id = ? and revision = coalesce(?, revision)",
           id,
@@ -53,8 +60,9 @@ export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxe
         next,
       };
     },
-    remove: async (id) =>
-      db.transactDurably(() => {
+    remove: (id) =>
+      db.transactGroupedDurably(() => {
+        changes.add(id);
         deleteOwnedRows(db, id);
         db.run("delete from fences where mailbox = ?", id);
         db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, clock.now());
@@ -62,17 +70,61 @@ export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxe
       }),
     async saveStates(states) {
       db.transact(() => {
-        for (const { id, revision, state } of states) {
-          if (db.get("select 1 from mailboxes where id = ? and revision = ?", id, revision))
-            writeState(db, id, state, "update");
-        }
+        for (const { id, revision, state } of states)
+          if (db.run(SAVE_STATE, ...stateValues(state), id, id, revision) > 0 && state.lastArrivalAt !== null)
+            db.run(WRITE_ARRIVAL, state.lastArrivalAt, id, state.lastArrivalAt);
       });
     },
-    async listEnabled() {
-      const rows = db.all("select id, revision from mailboxes where paused = 0 order by id");
-      return rows.map((row) => ({ id: text(row, "id"), revision: integer(row, "revision") }));
+    listEnabled: async () => listEnabled(),
+    followEnabled() {
+      let position: number | undefined;
+      return {
+        async next({ whole = false } = {}) {
+          const since = whole || position === undefined ? undefined : changes.since(position);
+          position = changes.position;
+          return since
+            ? { whole: false, mailboxes: readEnabled(db, since) }
+            : { whole: true, mailboxes: listEnabled() };
+        },
+      };
     },
   };
+}
+
+/** So many changes are kept. Whoever is further behind reads the whole list. */
+const MAX_CHANGES = 10_000;
+
+/**
+ * The ids of the mailboxes that were registered, changed or removed in this process, in order. No other process may do
+ * that. A change that was rolled back may be among them.
+ */
+function changeLog() {
+  let ids: string[] = [];
+  let dropped = 0;
+  return {
+    get position() {
+      return dropped + ids.length;
+    },
+    add(id: string) {
+      ids.push(id);
+      if (ids.length < 2 * MAX_CHANGES) return;
+      dropped += MAX_CHANGES;
+      ids = ids.slice(MAX_CHANGES);
+    },
+    /** Undefined if some are no longer known. */
+    since: (position: number) => (position < dropped ? undefined : new Set(ids.slice(position - dropped))),
+  };
+}
+
+function readEnabled(db: Database, ids: ReadonlySet<string>): EnabledMailbox[] {
+  if (ids.size === 0) return [];
+  const sql = "select id, revision from mailboxes where paused = 0 and id in (select value from json_each(?))";
+  const revisions = new Map(toEnabled(db.all(sql, JSON.stringify([...ids]))).map(({ id, revision }) => [id, revision]));
+  return [...ids].map((id) => ({ id, revision: revisions.get(id) ?? 0 }));
+}
+
+function toEnabled(rows: Row[]): EnabledMailbox[] {
+  return rows.map((row) => ({ id: text(row, "id"), revision: integer(row, "revision") }));
 }
 
 function put(db: Database, sealing: MailboxSealing, mailbox: Mailbox, state: MailboxState | undefined): Mailbox {
@@ -126,11 +178,15 @@ const WRITE_STATE = {
 /** Apart, because SQLite would write an index anew for each column that is set, also to the same value. */
 const WRITE_ARRIVAL = "update states set last_arrival_at = ? where mailbox = ? and last_arrival_at is not ?";
 
+const SAVE_STATE = `${WRITE_STATE.update} and exists (select 1 from mailboxes where id = ? and revision = ?)`;
+
 function writeState(db: Database, id: string, state: MailboxState, how: keyof typeof WRITE_STATE): void {
-  const { status, since, node, lastVerifiedAt, lastArrivalAt, failedLogins } = state;
-  const problem = state.problem && JSON.stringify(state.problem);
-  db.run(WRITE_STATE[how], status, since, node, lastVerifiedAt, failedLogins, problem, id);
-  db.run(WRITE_ARRIVAL, lastArrivalAt, id, lastArrivalAt);
+  db.run(WRITE_STATE[how], ...stateValues(state), id);
+  db.run(WRITE_ARRIVAL, state.lastArrivalAt, id, state.lastArrivalAt);
+}
+
+function stateValues({ status, since, node, lastVerifiedAt, failedLogins, problem }: MailboxState) {
+  return [status, since, node, lastVerifiedAt, failedLogins, problem && JSON.stringify(problem)];
 }
 
 function parseState(row: Row): MailboxState {

@@ -1,0 +1,44 @@
+/** The lean IMAP server of the bench, as its parts use it. */
+import { eventually } from "../../servers/waiting.ts";
+import { startProgram } from "../program.ts";
+import { command, file } from "../rivals.ts";
+
+/** Mail for users of the server, base64. Every order is answered with the counts after it. */
+export type LeanOrder = { deliver?: { user: string; mail: string }[] };
+/** Connections that are open, those of them that wait in IDLE, and how many there have ever been. */
+export type LeanCounts = { open: number; idling: number; accepted: number };
+export type LeanStart = { port: number; ca: string };
+
+export type LeanServer = {
+  counts(): Promise<LeanCounts>;
+  deliver(mails: { user: string; raw: Buffer }[]): Promise<void>;
+  /** Resolves once so many connections wait in IDLE. */
+  untilIdling(count: number, ms: number): Promise<void>;
+  /** How a user's mailbox is received. */
+  receive(user: string): object;
+  end(): Promise<void>;
+};
+
+/** Starts the server on Bun, which holds a TLS connection in half of Node's memory. */
+export async function startLeanServer(): Promise<LeanServer> {
+  const program = startProgram([...command("bun"), file("./lean/program.ts")]);
+  const { port, ca } = JSON.parse(await program.order()) as LeanStart;
+  const order = async (what: LeanOrder) => JSON.parse(await program.order(what)) as LeanCounts;
+  return {
+    counts: () => order({}),
+    deliver: async (mails) =>
+      void (await order({ deliver: mails.map(({ user, raw }) => ({ user, mail: raw.toString("base64") })) })),
+    async untilIdling(count, ms) {
+      await eventually(async () => (await order({})).idling >= count, `${count} connections to wait in IDLE`, ms, 100);
+    },
+    receive: (user) => ({
+      protocol: "imap",
+      host: "localhost",
+      port,
+      tls: "implicit",
+      ca,
+      auth: { user, password: "only for the bench" },
+    }),
+    end: program.end,
+  };
+}
