@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { initialState } from "../shared/store/store.ts";
 import { startApi } from "./api-node.ts";
-import { exampleBody } from "./bodies.ts";
+import { exampleBody, PASSWORD } from "./bodies.ts";
 import type { Chromium } from "./servers/chromium.ts";
 import { provide } from "./servers/provide.ts";
 import { eventually } from "./servers/waiting.ts";
@@ -247,6 +247,7 @@ async function pagesToLookAt(): Promise<string[]> {
     `/mailboxes/${shop.id}`,
     `/mailboxes/${(await find(LOCKED)).id}`,
     `/mailboxes/${shop.id}/delete`,
+    `/mailboxes/${shop.id}/edit`,
     "/bulk/new?action=pause",
     "/bulk/new?action=resync",
     "/bulk",
@@ -382,6 +383,58 @@ describe("in a browser", () => {
       await page.getByText("It ended in the middle.").waitFor();
       for (let n = 0; n < 150; n++) await stage.service.call("DELETE", `/api/v1/mailboxes/many-${n}`);
     }));
+
+  test("a mailbox is edited by one form, which asks for its secret again when its server changes", (t) =>
+    inBrowser(
+      t,
+      async (page) => {
+        await stage.mail.addUser("moving", PASSWORD);
+        const { id } = await stage.mailbox({ user: "moving", known: true });
+        const read = async () => (await stage.service.call("GET", `/api/v1/mailboxes/${id}`)).body;
+        await page.goto(`/mailboxes/${id}`);
+        await page.getByRole("link", { name: "Edit…" }).click();
+        await page.getByLabel("Name").fill("<b>Moving</b>");
+        await page.getByLabel("Server").fill("localhost");
+        await page.getByLabel("Port").fill("99999");
+        await page.getByRole("button", { name: "Save" }).click();
+        assert.match((await page.locator("[id='receive.port-error']").textContent()) ?? "", /It must be/);
+        await page.getByLabel("Port").fill(String(stage.mail.imapPort));
+        await page.getByRole("button", { name: "Save" }).click();
+        const needed = page.locator("[id='receive.auth.password-error']");
+        assert.match((await needed.textContent()) ?? "", /must be given again/);
+        const password = page.getByLabel("New password for receiving");
+        assert.equal(await password.getAttribute("aria-invalid"), "true");
+        assert.deepEqual(
+          [await password.inputValue(), await page.getByLabel("Server").inputValue()],
+          ["", "localhost"],
+        );
+        assert.equal((await read()).receive.host, "127.0.0.1");
+        await password.fill(PASSWORD);
+        await page.getByLabel("Folders").fill("INBOX\n");
+        await page.getByLabel("Endpoint").fill(`${stage.endpoint.url}moved`);
+        await page.getByLabel("Paused").check();
+        await page.getByRole("button", { name: "Save" }).click();
+        await page.getByText("The changes are saved.").waitFor();
+        const saved = await read();
+        assert.deepEqual(
+          [saved.name, saved.receive.host, saved.receive.folders, saved.deliver.url, saved.state.status],
+          ["<b>Moving</b>", "localhost", ["INBOX"], `${stage.endpoint.url}moved`, "paused"],
+        );
+        const [entry] = (await stage.service.call("GET", `/api/v1/audit?mailbox=${id}`)).body.items;
+        assert.equal(entry.route, "/api/v1/mailboxes/{id}/pause");
+        await page.goto(`/mailboxes/${id}/edit`);
+        await stage.service.call("PATCH", `/api/v1/mailboxes/${id}`, { name: "theirs" });
+        await page.getByLabel("Name").fill("mine");
+        await page.getByRole("button", { name: "Save" }).click();
+        await page.getByText("Nothing was changed.").waitFor();
+        assert.equal((await read()).name, "theirs");
+        await page.goto(`/mailboxes/${id}/edit`);
+        await page.getByLabel("Paused").uncheck();
+        await page.getByRole("button", { name: "Save" }).click();
+        await stage.service.until("listening", async () => (await read()).state.status === "listening");
+      },
+      { javaScriptEnabled: false },
+    ));
 
   test("an endpoint is paused, resumed and tested, and gets a new secret, without any script", (t) =>
     inBrowser(

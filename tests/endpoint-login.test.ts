@@ -62,12 +62,12 @@ describe("The login at an endpoint", () => {
     assert.equal((await stored(id))?.auth, undefined);
   });
 
-  test("is in the request, in whatever dialect", () => {
+  test("is in the request, in whatever dialect", async () => {
     const deliver = { url: URL_ONLY, auth: { user: "ann", password: new Secret("p@ss/word") } };
     const whole = { ...mailboxOf("a"), deliver: { ...mailboxOf("a").deliver, ...deliver } };
     assert.match(mailboxStateRequest(whole, null).url, /^https:\/\/ann:p%40ss%2Fword@crm\.example\.com\//);
     const body = { id: "d", contentType: "text/plain", headers: {}, body: "x" };
-    assert.equal(signRequest(whole, body, new Date()).url, WITH_LOGIN);
+    assert.equal((await signRequest(whole, body, new Date())).url, WITH_LOGIN);
   });
 
   test("of a URL that 0.1 stored is read, and sealed with the next write once no node of 0.1 is there", () => {

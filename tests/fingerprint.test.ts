@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
-import { deliveryId, fingerprint } from "../shared/mail/fingerprint.ts";
+import { deliveryId, fingerprint, fingerprintInTurns } from "../shared/mail/fingerprint.ts";
 import { message, numbered } from "./servers/mail.ts";
 import { rewrapped } from "./servers/graph/mail/value.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
@@ -55,6 +55,33 @@ describe("The fingerprint of a message", () => {
     assert.notEqual(fingerprint(rewrapped(other), { ignoresBoundaries: true }), prints[0]);
     const plain = Buffer.from("Subject: boundary=\r\n\r\nNo parts\r\n");
     assert.equal(fingerprint(plain, { ignoresBoundaries: true }), fingerprint(plain));
+  });
+
+  test("of a large message is the same when other work goes on meanwhile, whatever its lines are", async () => {
+    const boundary = "=_0123456789abcdef";
+    const lines = `x\r\n--${boundary}\r\n`.repeat(450_000);
+    const head = `Content-Type: multipart/mixed; boundary="${boundary}"\r\n\r\n`;
+    for (const body of [
+      lines,
+      lines.replaceAll("\r\n", "\n"),
+      "x".repeat(9_000_000),
+      `${"y".repeat(5_000_000)}\r\nz`,
+    ]) {
+      const large = Buffer.from(head + body, "latin1");
+      for (const options of [{}, { ignoresBoundaries: true }]) {
+        let turns = 0;
+        const counting = setInterval(() => void turns++, 0);
+        const print = await fingerprintInTurns(large, options);
+        clearInterval(counting);
+        assert.equal(print, fingerprint(large, options));
+        if (body === lines) assert.ok(turns > 0);
+      }
+      const other = Buffer.from(large);
+      other[other.length - 1] = 0x77;
+      assert.notEqual(await fingerprintInTurns(other), fingerprint(large));
+    }
+    const withBareEnds = fingerprint(Buffer.from(head + lines.replaceAll("\r\n", "\n"), "latin1"));
+    assert.equal(fingerprint(Buffer.from(head + lines, "latin1")), withBareEnds);
   });
 
   test("ignores the case of header names and empty lines at the end", () => {

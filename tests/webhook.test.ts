@@ -65,7 +65,7 @@ async function letterFor(
   };
 }
 
-function encode(letter: DeliverableMessage, now = new Date()): WireRequest {
+async function encode(letter: DeliverableMessage, now = new Date()): Promise<WireRequest> {
   return ENCODERS.webhook(letter, now);
 }
 
@@ -100,7 +100,7 @@ describe("The webhook dialect", () => {
   test("arrives as JSON of the documented shape, signed so that an independent verifier accepts it", async () => {
     const endpoint = await started();
     const letter = await letterFor({ url: `${endpoint.url}mail?x=1`, secret: new Secret(endpoint.secret) });
-    const outcome = await client()(encode(letter), never);
+    const outcome = await client()(await encode(letter), never);
     assert.deepEqual([outcome.kind, outcome.status], ["accepted", 200]);
     const [request] = endpoint.received;
     assert.equal(request?.verified, true);
@@ -117,12 +117,32 @@ describe("The webhook dialect", () => {
     assert.equal(received.data.attachments[0]?.content, Buffer.from("abc").toString("base64"));
   });
 
+  test("large files arrive whole, between small ones, under a signature that an independent verifier accepts", async () => {
+    const endpoint = await started();
+    const secret = new Secret(endpoint.secret);
+    const contents = [5, 7_000_000, 200_000, 300_000].map((bytes) => randomBytes(bytes).toString("base64"));
+    const letter = await letterFor({ url: endpoint.url, secret });
+    const [file] = letter.parsed.attachments;
+    assert.ok(file);
+    const attachments: (typeof file)[] = contents.map((content, n) => ({
+      ...file,
+      filename: `file "${n}" ü`,
+      content,
+    }));
+    attachments.splice(2, 0, { ...file, content: null });
+    await client()(await encode({ ...letter, parsed: { ...letter.parsed, attachments } }), never);
+    const [request] = endpoint.received;
+    assert.equal(request?.verified, true);
+    assert.deepEqual(v.parse(MessageReceived, request?.json).data.attachments, attachments);
+  });
+
   test("keeps its id over attempts while timestamp and signature are each attempt's own", async () => {
     const letter = await letterFor({
       url: "http://x.example/",
       secret: new Secret("whsec_MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0"),
     });
-    const [one, two] = [encode(letter, new Date(1_700_000_000_999)), encode(letter, new Date(1_700_000_060_000))];
+    const one = await encode(letter, new Date(1_700_000_000_999));
+    const two = await encode(letter, new Date(1_700_000_060_000));
     assert.equal(one.headers["webhook-id"], two.headers["webhook-id"]);
     assert.deepEqual(
       [one.headers["webhook-timestamp"], two.headers["webhook-timestamp"]],
@@ -132,7 +152,7 @@ describe("The webhook dialect", () => {
   });
 
   test("leaves text, HTML and contents out in format headers, and keeps the rest", async () => {
-    const { body } = encode(await letterFor({ url: "http://x.example/", format: "headers" }));
+    const { body } = await encode(await letterFor({ url: "http://x.example/", format: "headers" }));
     const { data } = v.parse(MessageReceived, JSON.parse(String(body)));
     assert.deepEqual([data.text, data.html, data.attachments[0]?.content], [null, null, null]);
     assert.deepEqual([data.attachments[0]?.filename, data.attachments[0]?.size], ["a", 3]);
@@ -144,7 +164,7 @@ describe("The webhook dialect", () => {
     const raw = Buffer.concat([message({ subject: "8-bit" }), Buffer.from([0xff, 0xfe, 0x00, 0x0d, 0x0a])]);
     const key = randomBytes(32);
     const secret = new Secret(`whsec_${key.toString("base64")}`);
-    await client()(encode(await letterFor({ url: endpoint.url, format: "raw", secret }, raw)), never);
+    await client()(await encode(await letterFor({ url: endpoint.url, format: "raw", secret }, raw)), never);
     const request = endpoint.requests[0];
     assert.ok(request?.raw.equals(raw));
     const headers = request?.headers ?? {};

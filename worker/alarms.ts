@@ -14,7 +14,8 @@ export function alarmPost({ post }: AlarmPostDeps) {
     const { url, login } = splitLogin(address);
     const auth = login && { user: login.user, password: new Secret(login.password) };
     const content = { id, contentType: "application/json", headers: {}, body };
-    const outcome = await post(signRequest({ deliver: { url, auth, secret } }, content, new Date()), signal);
+    const request = await signRequest({ deliver: { url, auth, secret } }, content, new Date());
+    const outcome = await post(request, signal);
     return outcome.kind === "accepted" ? { ok: true, reason: "" } : { ok: false, reason: outcome.reason };
   };
 }

@@ -39,7 +39,7 @@ export function testPoster({ post, showWords }: TestPostDeps) {
     const data = { mailbox: { id: mailbox.id, address: mailbox.address } };
     const body = JSON.stringify({ type: "endpoint.test", timestamp: now.toISOString(), data });
     const content = { id, contentType: "application/json", headers: {}, body };
-    const outcome = await post(signRequest(mailbox, content, now), signal);
+    const outcome = await post(await signRequest(mailbox, content, now), signal);
     const { status } = outcome;
     const ms = Math.round(outcome.ms);
     if (outcome.kind === "accepted") return { id, ok: true, status, ms, reason: null, words: null };

@@ -1,15 +1,17 @@
 /**
  * The bench: the service beside a bare imapflow loop on the same Dovecot, its Exchange mailboxes beside its IMAP ones, and many nodes
- * beside one, each in one run. Prints tables and
- * writes nothing. Figures of two machines cannot be compared, the ratios can.
+ * beside one, each in one run. Prints tables; with --write it also puts them into docs/performance.md. Figures of two machines cannot be
+ * compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [outage] [notifications] [consoles] [density]
- *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000] [--runtime bun|node] [--tls]
+ *                 [big] [outage] [notifications] [consoles] [density]
+ *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000]
+ *                 [--runtime bun|node] [--tls] [--write]
  */
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
+import { big } from "./big.ts";
 import { consoles } from "./consoles.ts";
 import { cluster } from "./cluster.ts";
 import { density } from "./density.ts";
@@ -21,6 +23,7 @@ import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { notifications } from "./notifications.ts";
+import { describeRun, writeSection } from "./page.ts";
 import { outage } from "./outage.ts";
 import { parse } from "./parse/parse.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
@@ -30,6 +33,7 @@ import { throughput } from "./throughput.ts";
 
 type Part = { heads: [string, string]; run: (setup: Setup) => Promise<Row[]> };
 
+const RUNTIME_NAMES: Record<Runtime, string> = { bun: "Bun", node: "Node.js" };
 const PASSWORD = "only for the bench";
 const BARE: [string, string] = ["service", "bare loop"];
 const GOAL: [string, string] = ["measured", "goal"];
@@ -45,6 +49,7 @@ const PARTS: Record<string, Part> = {
   density: { heads: GOAL, run: density },
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
+  big: { heads: GOAL, run: onDovecot(big) },
   outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },
@@ -64,9 +69,10 @@ const { values, positionals } = parseArgs({
     dense: { type: "string", default: "16000" },
     runtime: { type: "string", default: "bun" },
     tls: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
   },
 });
-const { tls, ...numbers } = values;
+const { tls, write, ...numbers } = values;
 const runtime: Runtime = values.runtime === "node" ? "node" : "bun";
 const sizes = {
   mailboxes: Number(numbers.mailboxes),
@@ -83,12 +89,19 @@ const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
 const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
+// Asked before the first section makes the work tree dirty.
+const measuredAt = write ? describeRun() : "";
 for (const name of chosen) {
   const part = PARTS[name];
-  const load = loadavg()[0]?.toFixed(1);
-  console.log(`${name}, on ${runtime}${tls ? ", TLS" : ""}, ${cpus().length} CPUs, load ${load} ...`);
+  const load = loadavg()[0]?.toFixed(1) ?? "";
+  const title = `${name}, on ${RUNTIME_NAMES[runtime]}${tls ? ", TLS" : ""}`;
+  console.log(`${title}, ${cpus().length} CPUs, load ${load} ...`);
   const rows = (await part?.run({ sizes, runtime })) ?? [];
-  if (part && rows.length > 0) console.log(`\n${table(rows, part.heads)}\n`);
+  if (!part || rows.length === 0) continue;
+  console.log(`\n${table(rows, part.heads)}\n`);
+  const options = process.argv.slice(2).filter((word) => !positionals.includes(word));
+  const command = ["bun run bench", name, ...options].join(" ");
+  if (write) await writeSection({ name: title, heads: part.heads, rows, command, run: measuredAt, load });
 }
 
 /** Runs with a Dovecot that has as many users as the part may want. */

@@ -63,11 +63,16 @@ export async function startListening(
 }
 
 /** Nodes of the service as one rival: the first is asked, all are measured. */
-export async function asRival(name: string, nodes: [Service, ...Service[]], receive: Receive): Promise<Rival> {
+export async function asRival(
+  name: string,
+  nodes: [Service, ...Service[]],
+  receive: Receive,
+  deliver: object = {},
+): Promise<Rival> {
   const [service] = nodes;
   const sink = await startSink();
   const register = async (user: string) => {
-    const body = { address: `${user}@example.com`, receive: receive(user), deliver: { url: sink.url } };
+    const body = { address: `${user}@example.com`, receive: receive(user), deliver: { url: sink.url, ...deliver } };
     const answer = await service.call("POST", "/api/v1/mailboxes", body);
     if (answer.status !== 201) throw new Error(`Not registered: ${JSON.stringify(answer.body)}`);
   };

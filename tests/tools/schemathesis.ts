@@ -13,7 +13,7 @@ const ENDING_MS = 60_000;
 const PACKAGE = "schemathesis==4.32.5";
 /** A stream that does not end, and what waits for other servers. */
 const SLOW_PATHS =
-  /^\/api\/v1\/(events|diagnostics\/checks|alarms\/test|mailboxes\/(validate|discover)|mailboxes\/\{id\}\/(folders|resync|test))$/;
+  /^\/api\/v1\/(events|endpoints\/test|diagnostics\/checks|alarms\/test|mailboxes\/(validate|discover)|mailboxes\/\{id\}\/(folders|resync|test))$/;
 /** CRMs call it by every method. */
 const CRM_PATHS = /^\/api\/listeners\/status$/;
 /** Rules between two fields, and ids and page tokens that must exist, are no part of a schema. */

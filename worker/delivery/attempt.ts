@@ -180,7 +180,7 @@ async function completeWithoutPost(deps: AttemptDeps, delivery: Delivery, parsed
 /** One POST. If the endpoint refuses the message as too large and the dialect has a smaller form, a second POST. */
 async function postOne(deps: AttemptDeps, message: DeliverableMessage, signal: AbortSignal): Promise<PostedMessage> {
   const { dialect } = message.mailbox.deliver;
-  const request = ENCODERS[dialect](message, new Date());
+  const request = await ENCODERS[dialect](message, new Date());
   const outcome = await deps.post(request, signal);
   const smaller = DIALECT_HOOKS[dialect]?.smallerRequest(message, request, outcome);
   if (!smaller) return { ...outcome, shortened: false };

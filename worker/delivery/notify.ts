@@ -50,7 +50,7 @@ export async function notify(
   if (permit.kind === "rest") return { kind: "later", at: permit.until };
   let outcome: PostOutcome | undefined;
   try {
-    outcome = await deps.post(notificationRequest(mailbox, sending, task), signal);
+    outcome = await deps.post(await notificationRequest(mailbox, sending, task), signal);
   } finally {
     permit.release(outcome);
   }
@@ -65,7 +65,7 @@ export async function notify(
   return givenUp ? { kind: "done" } : { kind: "again", task, at };
 }
 
-function notificationRequest(mailbox: Mailbox, sending: Sending, task: NotifyTask): WireRequest {
+function notificationRequest(mailbox: Mailbox, sending: Sending, task: NotifyTask): Promise<WireRequest> {
   const { event, recipient, at } = task;
   const body: MessageSent = {
     type: `message.${event}`,

@@ -26,7 +26,7 @@ export type DeliverableMessage = {
 /** A request of a dialect. Header names are in lower case. */
 export type WireRequest = { url: string; headers: Record<string, string>; body: Uint8Array | string };
 
-export type Encode = (letter: DeliverableMessage, now: Date) => WireRequest;
+export type Encode = (letter: DeliverableMessage, now: Date) => WireRequest | Promise<WireRequest>;
 
 /**
  * The outcome of one POST. `reason` has the service's words only. `words` are the endpoint's own (up to 500

@@ -1,10 +1,12 @@
 /** The webhook dialect: one message as JSON or as raw bytes, signed as Standard Webhooks 1.0.0 says. */
 import { urlWithLogin } from "../../shared/contract/endpoint.ts";
-import { createHmac, createSecretKey, type KeyObject } from "node:crypto";
+import { createHmac, createSecretKey, type Hmac, type KeyObject } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import manifest from "../../package.json" with { type: "json" };
 import type { MessagePart, MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
 import type { Encode, DeliverableMessage, WireRequest } from "./endpoint.ts";
+import { encodeJson } from "./json-body.ts";
 import { webhookId } from "./multipart.ts";
 
 /** The User-Agent that endpoints get. */
@@ -14,7 +16,7 @@ type EncodedBody = { contentType: string; headers: Record<string, string>; body:
 
 const FORMATS: Record<
   DeliverableMessage["mailbox"]["deliver"]["format"],
-  (letter: DeliverableMessage, now: Date) => EncodedBody
+  (letter: DeliverableMessage, now: Date) => EncodedBody | Promise<EncodedBody>
 > = {
   full: (letter, now) => asJson(letter, letter.parsed, now),
   headers: (letter, now) => asJson(letter, withoutContent(letter.parsed), now),
@@ -26,9 +28,9 @@ const FORMATS: Record<
  * attempt. `webhook-timestamp` and the signature over `id.timestamp.body` are new in each attempt. Without a secret
  * there is no signature.
  */
-export const encodeWebhook: Encode = (message, now) => {
+export const encodeWebhook: Encode = async (message, now) => {
   const { deliver } = message.mailbox;
-  const { contentType, headers, body } = FORMATS[deliver.format](message, now);
+  const { contentType, headers, body } = await FORMATS[deliver.format](message, now);
   return signRequest(message.mailbox, { id: webhookId(message), contentType, headers, body }, now);
 };
 
@@ -39,15 +41,15 @@ type Signer = { deliver: Pick<Mailbox["deliver"], "url" | "auth" | "secret"> } &
  * Makes any body a Standard Webhooks request to the mailbox's endpoint. Without a secret there is no signature. For some hours
  * after a change of the secret there is one by the old secret too.
  */
-export function signRequest(
+export async function signRequest(
   { deliver, oldSecrets }: Signer,
   { id, contentType, headers, body }: EncodedBody & { id: string },
   now: Date,
-): WireRequest {
+): Promise<WireRequest> {
   const timestamp = String(Math.floor(now.getTime() / 1000));
   const old = [oldSecrets?.last, oldSecrets?.earlier].filter((one) => one && Date.parse(one.until) > now.getTime());
   const secrets = [deliver.secret, ...old.map((one) => one?.secret)].filter((secret) => secret !== undefined);
-  const signatures = secrets.map((secret) => sign(secret, [id, timestamp], body));
+  const signatures = await Promise.all(secrets.map((secret) => sign(secret, [id, timestamp], body)));
   return {
     url: urlWithLogin(deliver),
     headers: {
@@ -62,13 +64,13 @@ export function signRequest(
   };
 }
 
-function asJson(
+async function asJson(
   { deliveryId, mailbox, ref, flags, raw, part }: DeliverableMessage,
   parsed: ParsedMessage,
   now: Date,
-): EncodedBody {
+): Promise<EncodedBody> {
   const timestamp = now.toISOString();
-  const data: MessageReceived["data"] = {
+  const data = (base64: (text: string) => string): MessageReceived["data"] => ({
     deliveryId,
     mailbox: { id: mailbox.id, address: mailbox.address },
     folder: ref.folder,
@@ -79,12 +81,17 @@ function asJson(
     size: raw.byteLength,
     flags,
     ...parsed,
-  };
-  const message: MessageReceived | MessagePart = part
-    ? { type: "message.part", timestamp, part: part.about, data }
-    : { type: "message.received", timestamp, data };
+    attachments: parsed.attachments.map((file) =>
+      file.content === null ? file : { ...file, content: base64(file.content) },
+    ),
+  });
   // Bytes from the start: signing, counting and sending would each encode a string again.
-  return { contentType: "application/json", headers: {}, body: Buffer.from(JSON.stringify(message)) };
+  const body = await encodeJson((base64): MessageReceived | MessagePart =>
+    part
+      ? { type: "message.part", timestamp, part: part.about, data: data(base64) }
+      : { type: "message.received", timestamp, data: data(base64) },
+  );
+  return { contentType: "application/json", headers: {}, body };
 }
 
 function withoutContent(parsed: ParsedMessage): ParsedMessage {
@@ -112,9 +119,22 @@ function headerValue(value: string): string {
   return value.toWellFormed().replace(/[^\x20-\x7e]|%|^ | $/gu, encodeURIComponent);
 }
 
-function sign(secret: Secret, [id, timestamp]: [string, string], body: Uint8Array | string): string {
+async function sign(secret: Secret, [id, timestamp]: [string, string], body: Uint8Array | string): Promise<string> {
   const hmac = createHmac("sha256", getSigningKey(secret)).update(`${id}.${timestamp}.`);
-  return `v1,${hmac.update(body).digest("base64")}`;
+  const rest = typeof body === "string" || body.length <= SIGNED_AT_ONCE ? body : await signInTurns(hmac, body);
+  return `v1,${hmac.update(rest).digest("base64")}`;
+}
+
+const SIGNED_AT_ONCE = 4 * 1024 * 1024;
+
+/** Returns the last part, which is not signed yet. */
+async function signInTurns(hmac: Hmac, body: Uint8Array): Promise<Uint8Array> {
+  let at = 0;
+  for (; body.length - at > SIGNED_AT_ONCE; at += SIGNED_AT_ONCE) {
+    hmac.update(body.subarray(at, at + SIGNED_AT_ONCE));
+    await setImmediate();
+  }
+  return body.subarray(at);
 }
 
 /** On Node.js half of the time of a signature would be spent on making the key. */

@@ -4,7 +4,7 @@ import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { FetchedMessage, MessageRef } from "../../shared/contract/message.ts";
 import type { DeliverTask, TaskOutcome, Tried } from "../../shared/contract/task.ts";
 import { isAbortError } from "../../shared/run.ts";
-import { deliveryId, fingerprint } from "../../shared/mail/fingerprint.ts";
+import { deliveryId, fingerprintInTurns } from "../../shared/mail/fingerprint.ts";
 import type { Identity, Store } from "../../shared/store/store.ts";
 import { clock } from "../../shared/time.ts";
 import { findAgeReason } from "../delivery/age.ts";
@@ -219,7 +219,7 @@ async function deliverOne(
   if (await filterAfterDownload(deps, mailbox, message, signal)) return true;
   // Graph makes the boundaries between the parts anew at each download.
   const ignoresBoundaries = mailbox.receive.protocol === "graph";
-  const contentFingerprint = fingerprint(raw, { ignoresBoundaries });
+  const contentFingerprint = await fingerprintInTurns(raw, { ignoresBoundaries });
   const { kind, sharesContent: twin } = await identify(deps, mailbox, { ref, raw, contentFingerprint });
   if (kind === "busy") return false;
   if (kind === "duplicate" && !again) {
@@ -250,7 +250,8 @@ async function identify(
   { ref, raw, contentFingerprint }: { ref: MessageRef; raw: Uint8Array; contentFingerprint: string },
 ): Promise<Identity> {
   const identity = await store.ledger.identify(id, ref, contentFingerprint, CONTENT_CLAIM_MS);
-  const atGraph = receive.protocol === "ews" ? fingerprint(raw, { ignoresBoundaries: true }) : contentFingerprint;
+  const atGraph =
+    receive.protocol === "ews" ? await fingerprintInTurns(raw, { ignoresBoundaries: true }) : contentFingerprint;
   if (identity.kind !== "new" || atGraph === contentFingerprint) return identity;
   const { kind } = await store.ledger.identify(id, ref, atGraph, CONTENT_CLAIM_MS);
   return { ...identity, kind };

@@ -123,6 +123,11 @@ function buttons({ item, mayManage: may, base }: MailboxPageView, path: string):
     <a class="button" href="${base}/diagnostics?mailbox=${encodeURIComponent(id)}">Diagnostics</a>
     ${
       may
+        ? html`<a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/edit">Edit…</a>`
+        : button({ path: `${path}/edit`, label: "Edit…", may })
+    }
+    ${
+      may
         ? html`<a class="button" href="${base}/mailboxes/${encodeURIComponent(id)}/delete">Delete…</a>`
         : button({ path: `${path}/delete`, label: "Delete…", may })
     }

@@ -133,6 +133,7 @@ const DONE: Record<string, (count: number) => string> = {
   hold: () => "The deliveries to this endpoint are paused. All nodes notice it within a second.",
   release: (count) =>
     `The deliveries go on. ${countOf(count, "message")} that waited ${count === 1 ? "goes" : "go"} out at once.`,
+  edit: () => "The changes are saved.",
   confirm: () => "The mailbox goes on and delivers what it asked about.",
   remove: () => "The mailbox and everything about it is deleted. Nothing changed on the mail server.",
   replay: (count) => `${countOf(count, "delivery is", "deliveries are")} attempted again now.`,

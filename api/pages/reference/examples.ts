@@ -19,16 +19,18 @@ const SENDING = "snd_7f31b2";
 const TOKEN = "4f1d0c9a2b7e6583";
 const BULK = "blk_52d09e";
 
+const ENDPOINT = { url: "https://crm.example.com/mail" };
+
 const MAILBOX = {
   address: "sales@example.com",
   receive: { protocol: "imap", host: "imap.example.com", auth: { user: "sales@example.com", password: "..." } },
-  deliver: { url: "https://crm.example.com/mail" },
+  deliver: ENDPOINT,
 };
 const NEW_MAILBOX = {
   id: "support",
   address: "support@example.com",
   receive: { protocol: "imap", host: "imap.example.com", auth: { user: "support@example.com", password: "..." } },
-  deliver: { url: "https://crm.example.com/mail" },
+  deliver: ENDPOINT,
 };
 
 /** By method and path. What one example makes, a later one may use; what removes something comes last. */
@@ -80,6 +82,11 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   "GET /api/v1/bulk": { status: 200 },
   "GET /api/v1/bulk/{id}": { id: BULK, status: 200 },
   "POST /api/v1/bulk/{id}/stop": { id: BULK, status: 202 },
+  "GET /api/v1/endpoints": { status: 200 },
+  "POST /api/v1/endpoints/pause": { body: ENDPOINT, status: 200 },
+  "POST /api/v1/endpoints/resume": { body: ENDPOINT, status: 200 },
+  "POST /api/v1/endpoints/test": { body: { ...ENDPOINT, mailbox: "sales" }, status: 200 },
+  "POST /api/v1/endpoints/rotate-secret": { body: { ...ENDPOINT, overlapHours: 48 }, status: 200 },
   "GET /api/v1/applications": { status: 200 },
   "POST /api/v1/applications": { body: { id: "contoso", ...CONTOSO }, status: 201 },
   "PUT /api/v1/applications/{id}": { id: "contoso", body: CONTOSO, status: 200 },
@@ -88,7 +95,7 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     body: {
       application: "contoso",
       address: "anna@contoso.com",
-      mailbox: { id: "anna", deliver: { url: "https://crm.example.com/mail" } },
+      mailbox: { id: "anna", deliver: ENDPOINT },
     },
     status: 201,
   },

@@ -79,6 +79,9 @@ export const LINKS: Readonly<Record<string, Readonly<Record<number, readonly Lin
       },
     ],
   },
+  postEndpointsPause: {
+    200: [{ name: "resume", operation: "postEndpointsResume", about: "Go on." }],
+  },
   postTokens: { 201: [{ name: "revoke", operation: "deleteTokensId", parameters: ID, about: "Revoke the token." }] },
   postBulk: { 202: OF_BULK },
 };

@@ -41,7 +41,7 @@ export type ConsoleCall = {
   /** Aborts when the client goes away, the node stops, or after `ms`. */
   signal(ms: number): AbortSignal;
   /** Calls the API as this actor. Throws the problem that the API answers. */
-  api(method: string, path: string, body?: unknown): Promise<Response>;
+  api(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
   render(content: PageContent): Promise<Response>;
   /** Whether the actor may do what needs this scope. */
   may(scope: TokenScope): boolean;
@@ -117,7 +117,8 @@ async function answerCaller(
       form: await readForm(request),
       request,
       signal,
-      api: (method, path, body) => callApi(deps, { actor, address: caller.address, request }, { method, path, body }),
+      api: (method, path, body, headers = {}) =>
+        callApi(deps, { actor, address: caller.address, request }, { method, path, body, headers }),
       render: (content) => consolePage(frame, content),
       may: (scope) => hasScope(actor, scope),
     });
@@ -181,16 +182,16 @@ function problemPage(deps: ConsoleDeps, request: Request, problem: Problem, acto
   return consolePage(frameOf(deps, request, actor), problemContent(problem));
 }
 
-type ApiCall = { method: string; path: string; body?: unknown };
+type ApiCall = { method: string; path: string; body?: unknown; headers: Record<string, string> };
 
 async function callApi(
   deps: ConsoleDeps,
   { actor, address, request }: { actor: Actor; address: string; request: Request },
-  { method, path, body }: ApiCall,
+  { method, path, body, headers }: ApiCall,
 ): Promise<Response> {
   const url = new URL(deps.config.BASE_PATH + path, request.url).href;
-  const sent =
-    body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  const type = { "content-type": "application/json" };
+  const sent = body === undefined ? { headers } : { body: JSON.stringify(body), headers: { ...headers, ...type } };
   const answer = await deps.callApi(actor, address, new Request(url, { method, signal: request.signal, ...sent }));
   if (answer.ok) return answer;
   throw toProblem(await answer.json());

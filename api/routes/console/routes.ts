@@ -3,6 +3,7 @@ import type { ApiDeps } from "../../deps.ts";
 import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
+import { editRoutes } from "./actions/edit.ts";
 import { bulkPageRoutes } from "./actions/bulk.ts";
 import { alarmPageRoutes } from "./alarms.ts";
 import { addRoutes } from "./add/add.ts";
@@ -34,6 +35,7 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...nowRoutes(deps),
     ...mailboxListRoutes(deps),
     ...bulkPageRoutes(deps),
+    ...editRoutes(deps),
     ...addRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),

@@ -5,10 +5,10 @@ import type { PreflightReport } from "../../../../shared/mail/mail.ts";
 import type { Html } from "../../html.ts";
 import { deliveryTable } from "../deliveries.ts";
 import { preflightTable, problemNote } from "../mailbox.ts";
-import { hiddenFields } from "../parts.ts";
+import { button, hiddenFields } from "../parts.ts";
 import type { ShownMailbox } from "../shown-mailbox.ts";
 import { mailboxMark, toneMark } from "../states.ts";
-import { foreign } from "../words.ts";
+import { durationOf, foreign } from "../words.ts";
 import { secretPart } from "./find.ts";
 
 export type FolderChoice = { path: string; selectable: boolean };
@@ -62,20 +62,28 @@ function folderBox(path: string): Html {
   </label>`;
 }
 
-type AddedView = {
+/** What the endpoint did with a test message. */
+type EndpointTest = { ok: boolean; status: number | null; ms: number; reason: string | null };
+
+export type AddedView = {
   base: string;
+  may: boolean;
   item: ShownMailbox;
   /** Shown only in the answer to the registration. */
   secret?: string | undefined;
   newest: Delivery | undefined;
+  endpointTest?: EndpointTest | undefined;
 };
 
 /** The page after the registration. Its live part shows the first mail when it is there. */
-export function addedBody({ base, item, secret, newest }: AddedView): Html {
+export function addedBody({ base, may, item, secret, newest, endpointTest }: AddedView): Html {
   const { mailbox, problem } = item;
   const id = encodeURIComponent(mailbox.id);
   return html`<p class="verdict">${toneMark("good", `${mailbox.address} is registered.`)}</p>
-    ${secretPart(secret)}
+    ${secretPart(secret)} ${endpointTest ? endpointNote(endpointTest) : ""}
+    <div class="buttons">
+      ${button({ path: `${base}/mailboxes/${id}/added`, label: "Post a test to the endpoint", may, fields: { do: "ping" } })}
+    </div>
     <div id="first-mail" data-live>
       <p>${mailboxMark(item.shown)}</p>
       ${problem ? problemNote(item) : ""}
@@ -91,4 +99,14 @@ export function addedBody({ base, item, secret, newest }: AddedView): Html {
       <a class="button" href="${base}/mailboxes/${id}/added">Look again</a>
       <a class="button" href="${base}/mailboxes/add">Add another mailbox</a>
     </div>`;
+}
+
+function endpointNote({ ok, status, ms, reason }: EndpointTest): Html {
+  const words = ok
+    ? `The endpoint accepted a test message with ${status} after ${durationOf(ms)}.`
+    : "The endpoint did not accept a test message.";
+  return html`<div class="note ${ok ? "good" : "bad"}" role="status">
+    <p>${words}</p>
+    ${reason === null ? "" : html`<p>${foreign(reason)}</p>`}
+  </div>`;
 }

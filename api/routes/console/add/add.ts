@@ -5,7 +5,7 @@ import { Discovered } from "../../../../shared/mail/discovery/proposal.ts";
 import { publicBase } from "../../../consent/links.ts";
 import type { Route } from "../../../http/route.ts";
 import { consentBody, findBody, proposalBody } from "../../../pages/console/add/find.ts";
-import { addedBody, foldersBody } from "../../../pages/console/add/finish.ts";
+import { addedBody, type AddedView, foldersBody } from "../../../pages/console/add/finish.ts";
 import { addBody, type AddFields, type AddView } from "../../../pages/console/add/form.ts";
 import { showMailbox } from "../../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../../mailbox-actions.ts";
@@ -20,7 +20,7 @@ export function addRoutes(deps: ConsoleDeps): Route[] {
     page(deps, "/mailboxes/add", (call) => (call.query.get("by") === "hand" ? renderForm(call, {}) : renderFind(call))),
     action(deps, "/mailboxes/add", act),
     page(deps, "/mailboxes/{id}/added", comeBack),
-    action(deps, "/mailboxes/{id}/added", register),
+    action(deps, "/mailboxes/{id}/added", (call) => (call.form.get("do") === "ping" ? ping(call) : register(call))),
   ];
 }
 
@@ -131,7 +131,7 @@ async function register(call: ConsoleCall): Promise<Response> {
       const body = draft === null ? typed(call).body : withChoices(openDraft(call, draft), call.form);
       const answer = await call.api("POST", "/api/v1/mailboxes", body);
       const { id, deliver } = v.parse(Registered, await answer.json());
-      return renderAdded(call, id, deliver.secret);
+      return renderAdded(call, id, { secret: deliver.secret });
     },
     (refusal) => (call.form.has("draft") ? renderFind(call, refusal) : renderForm(call, { refusal }, 422)),
   );
@@ -148,6 +148,21 @@ function withChoices(body: Record<string, unknown>, form: URLSearchParams): Reco
   return { ...body, receive };
 }
 
+const EndpointTested = v.object({
+  ok: v.boolean(),
+  status: v.nullable(v.number()),
+  ms: v.number(),
+  reason: v.nullable(v.string()),
+});
+
+/** Posts a test message to the endpoint of the mailbox. */
+async function ping(call: ConsoleCall): Promise<Response> {
+  const { mailbox } = await getMailbox(call.deps.store, call.id);
+  const wanted = { url: mailbox.deliver.url, mailbox: mailbox.id };
+  const answer = await call.api("POST", "/api/v1/endpoints/test", wanted);
+  return renderAdded(call, mailbox.id, { endpointTest: v.parse(EndpointTested, await answer.json()) });
+}
+
 /** From the page of a consent, or by a look again. A consent that was refused registered nothing. */
 async function comeBack(call: ConsoleCall): Promise<Response> {
   if (call.query.get("result") !== "refused") return renderAdded(call, call.id);
@@ -155,12 +170,12 @@ async function comeBack(call: ConsoleCall): Promise<Response> {
 }
 
 /** The page that waits for the first mail. It renews itself, and keeps the secret that only the registration shows. */
-async function renderAdded(call: ConsoleCall, id: string, secret?: string): Promise<Response> {
+async function renderAdded(call: ConsoleCall, id: string, more: Partial<AddedView> = {}): Promise<Response> {
   const { store, config } = call.deps;
   const [item, deliveries] = await Promise.all([
     getMailbox(store, id),
     store.deliveries.list({ mailbox: id, limit: 1 }),
   ]);
-  const view = { base: call.base, item: showMailbox(item, config), newest: deliveries.items[0], secret };
-  return call.render({ title: TITLE, isLive: true, body: addedBody(view) });
+  const view = { base: call.base, item: showMailbox(item, config), newest: deliveries.items[0] };
+  return call.render({ title: TITLE, isLive: true, body: addedBody({ ...view, may: call.may("manage"), ...more }) });
 }
