@@ -42,6 +42,8 @@ const anna = (password = PASSWORD) => {
   return JSON.stringify(imapBody(mail, "anna", { id: "anna", receive, deliver: toEndpoint(endpoint) }));
 };
 
+const line = (id: string, address = `${id}@example.com`) => JSON.stringify(imapBody(mail, id, { id, address }));
+
 /** Waits until the mailbox listens: mail that came before is not new. */
 async function untilListening(): Promise<void> {
   await service.until("listening", async () =>
@@ -212,7 +214,6 @@ describe("the command line", () => {
   });
 
   test("a file of mailboxes is imported, again without a change, and says which lines are refused", async () => {
-    const line = (id: string, address = `${id}@example.com`) => JSON.stringify(imapBody(mail, id, { id, address }));
     const input = [line("many-1"), line("many-2"), line("many-3", "nobody")].join("\n");
     const first = await cli(["mailbox", "import", "-"], { input });
     assert.equal(first.code, 1, first.err);
