@@ -12,7 +12,7 @@ import { type Client, clientOf } from "./http/client.ts";
 import { guessLimiter } from "./http/guesses.ts";
 import { createStreamSeats, type StreamSeats } from "./http/stream-seats.ts";
 import type { ApiDeps } from "./deps.ts";
-import { importRoutes } from "./import/routes.ts";
+import { importRoutes } from "./registration/routes.ts";
 import { consoleRoutes } from "./routes/console/routes.ts";
 import type { CallApi } from "./routes/console/page.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";

@@ -2,9 +2,9 @@
 import { MailboxInput } from "../../shared/contract/mailbox.ts";
 import { checkContentType } from "../http/body.ts";
 import { route, type Route } from "../http/route.ts";
-import type { SaveMailboxDeps } from "../mailbox-changes.ts";
 import { importMailboxes, ImportResult, MAX_LINES } from "./import.ts";
 import { readLines } from "./lines.ts";
+import type { SaveMailboxDeps } from "./save.ts";
 
 const LINES = "application/x-ndjson";
 const IMPORT_MS = 1_800_000;

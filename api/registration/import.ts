@@ -11,9 +11,9 @@ import { parseJson } from "../http/body.ts";
 import { isRecord } from "../http/field-errors.ts";
 import { notFound } from "../http/problems.ts";
 import { type Caller, parseInput } from "../http/route.ts";
-import { changeMailbox, createMailbox, type SaveMailboxDeps } from "../mailbox-changes.ts";
 import { listChanges, mailboxFromInput } from "../mailboxes.ts";
 import { type Line, MAX_LINE_BYTES } from "./lines.ts";
+import { changeMailbox, createMailbox, type SaveMailboxDeps } from "./save.ts";
 
 const base = { line: v.number(), id: v.nullable(v.string()) };
 
