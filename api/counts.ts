@@ -2,16 +2,17 @@
 import { MailboxStatus } from "../shared/contract/mailbox.ts";
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { ApiDeps } from "./deps.ts";
-import { firstExpirySeconds } from "./expiry.ts";
+import { firstExpirySeconds, firstTokenEndSeconds } from "./expiry.ts";
 
 /** Mailboxes by status and deliveries by state, as the store has them now. */
 export async function collectStoreCounts(store: ApiDeps["store"]) {
-  const [all, enabled, deliveries, size, applications, ...byStatus] = await Promise.all([
+  const [all, enabled, deliveries, size, applications, { tokens }, ...byStatus] = await Promise.all([
     store.mailboxes.list({ limit: 1 }),
     store.mailboxes.listEnabled(),
     store.deliveries.getCounts(),
     store.measure(),
     store.applications.list(),
+    store.tokens.list(),
     ...MailboxStatus.options.map(async (status) => {
       const { total } = await store.mailboxes.list({ limit: 1, status });
       return [status, total] as const;
@@ -26,6 +27,7 @@ export async function collectStoreCounts(store: ApiDeps["store"]) {
     deliveries,
     size,
     applicationExpires: firstExpirySeconds(applications),
+    tokenExpires: firstTokenEndSeconds(tokens),
   };
 }
 

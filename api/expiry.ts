@@ -1,6 +1,7 @@
 /** When certificates expire. */
 import { X509Certificate } from "node:crypto";
 import type { Application } from "../shared/contract/application.ts";
+import type { Token } from "../shared/contract/token.ts";
 
 /** When a certificate in PEM expires. Null if it cannot be read. */
 export function expiryOf(pem: string): Date | null {
@@ -15,6 +16,12 @@ export function expiryOf(pem: string): Date | null {
 /** Only Microsoft takes a certificate in place of a client secret. */
 export function certificateOf(application: Application): string | undefined {
   return application.provider === "microsoft" ? application.certificate : undefined;
+}
+
+/** When the first of these tokens ends, in seconds since 1970. Null if none has an end. */
+export function firstTokenEndSeconds(tokens: readonly Pick<Token, "expiresAt">[]): number | null {
+  const ends = tokens.flatMap(({ expiresAt }) => (expiresAt === null ? [] : Date.parse(expiresAt)));
+  return ends.length === 0 ? null : Math.min(...ends) / 1000;
 }
 
 /** When the first certificate of these applications expires, in seconds since 1970. Null if none has a known end. */

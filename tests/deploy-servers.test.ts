@@ -1,5 +1,6 @@
 /** The manifests' Redis and RabbitMQ on volumes as Kubernetes mounts them, and what the service says while they are away. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -7,7 +8,7 @@ import { connect } from "amqplib";
 import { PASSWORD } from "./bodies.ts";
 import { clusterEnv } from "./cluster-rig.ts";
 import { type AlertCase, alertErrors, type Recording } from "./deploy/alerts.ts";
-import { documentsOf, type Manifest } from "./deploy/manifests.ts";
+import { documentsOf, type Manifest, ROOT } from "./deploy/manifests.ts";
 import { readRelease, readReleasedTasks, RELEASED_KEY, RELEASED_SECRET } from "./deploy/releases.ts";
 import { mountVolume } from "./deploy/volume.ts";
 import { startEndpoint } from "./servers/endpoint.ts";
@@ -271,6 +272,12 @@ describe("the alerts", () => {
         firing: ["SecretExpires"],
         atMinute: 95,
       },
+      {
+        name: "a token ends, an hour later",
+        changes: change("token_expires_seconds", "604800x90"),
+        firing: ["TokenExpires"],
+        atMinute: 95,
+      },
       { name: "no room", changes: change("mailboxes_unserved", "3x90"), firing: ["NoRoom"] },
       { name: "tasks wait", changes: change("task_wait_seconds", "120x90"), firing: ["TasksWait"] },
       { name: "deliveries were parked", changes: change('parked{kind="delivery"}', "3x90"), firing: ["Parked"] },
@@ -300,7 +307,10 @@ describe("the alerts", () => {
       groups[0].rules.map(({ alert }: { alert: string }) => alert).filter((alert: string) => !tried.has(alert)),
       [],
     );
-    assert.equal(alertErrors(join(folder, "usr/bin/promtool"), well, cases), "");
+    const promtool = join(folder, "usr/bin/promtool");
+    assert.equal(alertErrors(promtool, well, cases), "");
+    const checked = spawnSync(promtool, ["check", "rules", join(ROOT, "compose/prometheus/alerts.yml")]);
+    assert.equal(checked.status, 0, String(checked.stderr));
   });
 });
 

@@ -20,6 +20,7 @@ import {
   MAX_TASK_WAIT_SECONDS,
 } from "../api/sizing.ts";
 import { SETTINGS } from "../shared/settings.ts";
+import { composeAlerts } from "./tools/compose-alerts.ts";
 import {
   documentsOf,
   exists,
@@ -298,8 +299,14 @@ describe("the replica table and the manifests agree", () => {
   });
 
   test("a worker's reserved CPU is enough for its mails, by figures above the measured ones", () => {
-    assert.ok(PLANNED.messageCpuSeconds >= 1.5 * MEASURED.messageCpuSeconds);
+    for (const figure of ["baseBytes", "mailboxBytes", "messageCpuSeconds"] as const)
+      assert.ok(PLANNED[figure] >= 1.3 * MEASURED[figure].value, figure);
     assert.ok(WORKER_MAILS_PER_SECOND * PLANNED.messageCpuSeconds <= REPLICA.worker.cpu);
+  });
+
+  test("Compose has the alerts of the manifests (bun run alerts)", () => {
+    const { is, should } = composeAlerts();
+    assert.equal(is, should);
   });
 
   test("the component of the production overlay is what the sizing command writes for the demand it names", () => {

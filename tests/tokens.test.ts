@@ -337,6 +337,10 @@ describe("the life of a token", () => {
       assert.deepEqual((await asAdmin(node, "GET", `/api/v1/tokens/${shown.id}`)).body, shown);
       const stored = JSON.stringify(await node.store.tokens.list());
       for (const text of [list.text, stored, JSON.stringify(node.told)]) assert.ok(!text.includes(token.slice(21)));
+      const ends = /^email_listener_token_expires_seconds (.+)$/m.exec(
+        (await asAdmin(node, "GET", "/metrics")).text,
+      )?.[1];
+      assert.equal(Number(ends), Date.parse(expiresAt) / 1000);
     }));
 
   test("one that somebody wrote into the store past the service lets nobody in, and can be removed", () =>

@@ -56,7 +56,8 @@ function formatTable(sized: Sizing): string {
     `for comparison, the original product's published row: ${flow} mails per second, ${mailboxesPerNode} mailboxes per node`,
     ...formatRows(old),
     "",
-    `Measured: ${MEASURED.mailboxBytes / 1024} KiB per idle mailbox, ${MEASURED.messageCpuSeconds * 1000} ms of CPU per message of 10 KB in a worker, on slow shared cores.`,
+    `Measured: ${Math.round(MEASURED.mailboxBytes.value / 1024)} KiB per idle mailbox (${MEASURED.mailboxBytes.from}),`,
+    `${(MEASURED.messageCpuSeconds.value * 1000).toFixed(1)} ms of CPU per message of 10 KB (${MEASURED.messageCpuSeconds.from}).`,
     `Planned with ${PLANNED.mailboxBytes / 1024} KiB and ${PLANNED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. The figures for Redis and RabbitMQ are assumed.`,
     "",
   ].join("\n");

@@ -16,6 +16,8 @@ export type StoreCounts = {
   size?: { usedBytes: number; limitBytes: number | null };
   /** When the first certificate of an application expires, in seconds since 1970. */
   applicationExpires?: number | null;
+  /** When the first token of the API ends, in the same unit. */
+  tokenExpires?: number | null;
 };
 
 /** What a node knows by itself. */
@@ -165,6 +167,7 @@ function gaugesIn(registry: prometheus.Registry) {
     storeUsed: gauge("store_used_bytes", "Memory of Redis, or size of the SQLite file", []),
     storeLimit: gauge("store_limit_bytes", "maxmemory of Redis, or what the disk has room for; none if unknown", []),
     expires: gauge("application_expires_seconds", "When the first certificate of an application expires", []),
+    tokenExpires: gauge("token_expires_seconds", "When the first token of the API that has an end ends", []),
     queue: gauge("queue_up", "1 while the queue accepts tasks and can be counted, else 0", []),
     mailboxes: gauge("mailboxes", "Registered mailboxes by status", ["status"]),
     enabled: [
@@ -199,7 +202,7 @@ function setNodeGauges(
 function setStoreGauges(gauges: Gauges, counts: StoreCounts | null): void {
   // Reset, so that a status which no mailbox has any more does not keep its last count.
   for (const gauge of [gauges.mailboxes, gauges.kept]) gauge.reset();
-  const { mailboxes, deliveries = {}, size, applicationExpires } = counts ?? {};
+  const { mailboxes, deliveries = {}, size, applicationExpires, tokenExpires } = counts ?? {};
   const { spoolBytes = counts ? 0 : undefined, ...states } = deliveries;
   for (const [status, n] of Object.entries(mailboxes?.byStatus ?? {})) gauges.mailboxes.set({ status }, n);
   for (const [state, n] of Object.entries(states)) gauges.kept.set({ state }, n);
@@ -207,6 +210,7 @@ function setStoreGauges(gauges: Gauges, counts: StoreCounts | null): void {
   for (const gauge of gauges.enabled) setOrRemove(gauge, mailboxes?.enabled);
   setOrRemove(gauges.spool, spoolBytes);
   setOrRemove(gauges.expires, applicationExpires ?? undefined);
+  setOrRemove(gauges.tokenExpires, tokenExpires ?? undefined);
   setOrRemove(gauges.storeUsed, size?.usedBytes);
   setOrRemove(gauges.storeLimit, size?.limitBytes ?? undefined);
   gauges.parked.reset();

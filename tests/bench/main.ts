@@ -23,7 +23,7 @@ import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
 import { memory } from "./memory.ts";
 import { notifications } from "./notifications.ts";
-import { writeSection } from "./page.ts";
+import { describeRun, writeSection } from "./page.ts";
 import { outage } from "./outage.ts";
 import { parse } from "./parse/parse.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
@@ -89,6 +89,8 @@ const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
 const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
+// Asked before the first section makes the work tree dirty.
+const measuredAt = write ? describeRun() : "";
 for (const name of chosen) {
   const part = PARTS[name];
   const load = loadavg()[0]?.toFixed(1) ?? "";
@@ -99,7 +101,7 @@ for (const name of chosen) {
   console.log(`\n${table(rows, part.heads)}\n`);
   const options = process.argv.slice(2).filter((word) => !positionals.includes(word));
   const command = ["bun run bench", name, ...options].join(" ");
-  if (write) await writeSection({ name: title, heads: part.heads, rows, command, load });
+  if (write) await writeSection({ name: title, heads: part.heads, rows, command, run: measuredAt, load });
 }
 
 /** Runs with a Dovecot that has as many users as the part may want. */

@@ -6,6 +6,9 @@ import { settledMemory } from "./measured.ts";
 import { startBare, startOurs } from "./rivals.ts";
 import { type Bench, type Row, ratio, shown } from "./report.ts";
 
+/** The rows that the sizing table uses, because real mailboxes use TLS. */
+const SIZING = ["baseBytes", "mailboxBytes"] as const;
+
 /** Measures each rival with half of the mailboxes, then with all. */
 export async function memory({ mail, users, sizes, runtime }: Bench): Promise<Row[]> {
   const mailboxes = users(sizes.idle);
@@ -30,6 +33,13 @@ export async function memory({ mail, users, sizes, runtime }: Bench): Promise<Ro
   const names = ["without mailboxes", `each of ${half}`, `each of ${mailboxes.length}`, `each beyond ${half}`];
   return names.map((name, index) => {
     const [a = Number.NaN, b = Number.NaN] = [ours[index], bare[index]];
-    return { what: `memory ${name}`, ours: shown(a, "KiB"), bare: shown(b, "KiB"), compared: ratio(a, b) };
+    const figure = mail.tls ? SIZING[index] : undefined;
+    return {
+      ...(figure && { sizing: { [figure]: Math.round(a * 1024) } }),
+      what: `memory ${name}`,
+      ours: shown(a, "KiB"),
+      bare: shown(b, "KiB"),
+      compared: ratio(a, b),
+    };
   });
 }

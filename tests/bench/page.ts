@@ -1,4 +1,4 @@
-/** docs/performance.md: one section for each part of the bench and each way it was run, written by `--write`. */
+/** What `--write` writes: docs/performance.md with one section for each part of the bench and each way it was run, and api/measured.json. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { format, resolveConfig } from "prettier";
 import type { Row } from "./report.ts";
 
+const MEASURED_FILE = fileURLToPath(new URL("../../api/measured.json", import.meta.url));
 const FILE = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
 const INTRODUCTION = `# Performance
 
@@ -22,12 +23,15 @@ export type Section = {
   rows: Row[];
   /** The command line that repeats it. */
   command: string;
+  /** What `describeRun` said before the first part. */
+  run: string;
   /** The load of the machine before the part began. */
   load: string;
 };
 
-/** Replaces the section of that name, or adds it at the end. */
+/** Replaces the section of that name, or adds it at the end, and the figures of the sizing table that are in it. */
 export async function writeSection(section: Section): Promise<void> {
+  await writeSizingFigures(section);
   const text = existsSync(FILE) ? readFileSync(FILE, "utf8") : "";
   const sections = new Map(
     text
@@ -40,15 +44,30 @@ export async function writeSection(section: Section): Promise<void> {
   writeFileSync(FILE, await format(`${page}\n`, { ...(await resolveConfig(FILE)), parser: "markdown" }));
 }
 
-function render({ name, heads, rows, command, load }: Section): string {
+async function writeSizingFigures({ rows, command, run }: Section): Promise<void> {
+  const found = Object.assign({}, ...rows.map(({ sizing }) => sizing)) as NonNullable<Row["sizing"]>;
+  const figures = Object.entries(found).map(([name, value]) => [name, { value, from: `${command}, ${run}` }]);
+  if (figures.length === 0) return;
+  const all = { ...JSON.parse(readFileSync(MEASURED_FILE, "utf8")), ...Object.fromEntries(figures) };
+  writeFileSync(
+    MEASURED_FILE,
+    await format(JSON.stringify(all), { ...(await resolveConfig(MEASURED_FILE)), parser: "json" }),
+  );
+}
+
+/** When, on which code and on which machine. */
+export function describeRun(): string {
   const folder = fileURLToPath(new URL(".", import.meta.url));
   const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: folder, encoding: "utf8" }).trim();
   const machine = `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? "unknown"})`;
-  const date = new Date().toISOString().slice(0, 10);
+  return `${new Date().toISOString().slice(0, 10)}, commit ${commit}, ${machine}`;
+}
+
+function render({ name, heads, rows, command, run, load }: Section): string {
   const lines = [["", ...heads, "compared"], ["---", "---:", "---:", "---:"], ...rows.map(toCells)];
   return [
     `## ${name}`,
-    `Measured on ${date} at commit ${commit}, on ${machine}, load ${load} before, by \`${command}\`.`,
+    `\`${command}\`, ${run}, load ${load} before.`,
     lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n"),
   ].join("\n\n");
 }

@@ -1,4 +1,5 @@
 /** What a part of the bench gets and gives, and how it is printed. */
+import type { MEASURED } from "../../api/sizing.ts";
 import type { Mail, Runtime } from "./rivals.ts";
 
 type Sizes = {
@@ -17,7 +18,14 @@ export type Bench = Setup & {
   /** So many users of the mail server that no other part has. */
   users: (count: number) => string[];
 };
-export type Row = { what: string; ours: string; bare: string; compared: string };
+export type Row = {
+  what: string;
+  ours: string;
+  bare: string;
+  compared: string;
+  /** What the sizing table needs of it, in bytes and seconds. */
+  sizing?: Partial<Record<keyof typeof MEASURED, number>>;
+};
 /** How fast messages were worked off, and the CPU seconds of all processes per 1,000 of them. */
 export type Result = { perSecond: number; cpu: number };
 
