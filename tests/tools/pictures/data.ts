@@ -138,7 +138,7 @@ async function inventNumbers({ store }: ApiNode): Promise<void> {
       at,
       add: { delivered, [latencyName(latency)]: delivered },
       set: {
-        waiting: back > 28 && back < 36 ? 3 : back < 3 ? 2 : 0,
+        waiting: back > 28 && back < 36 ? 3 : 0,
         parked: back > 20 ? 0 : 1,
         [listeningName(RUN)]: gaugeOf(back > 36 ? 8 : 7, Math.min(now, at + PERIOD_MS - 1000)),
       },
