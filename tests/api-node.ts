@@ -148,7 +148,7 @@ export async function startApi(
       const type = body === undefined ? {} : { "content-type": "application/json" };
       const response = await fetch(url + path, { method, headers: { ...type, ...headers }, ...sent });
       const text = await response.text();
-      const json = (response.headers.get("content-type") ?? "").includes("json") && text !== "";
+      const json = /[/+]json/.test(response.headers.get("content-type") ?? "") && text !== "";
       named(reference, method, path, response.status);
       return { status: response.status, headers: response.headers, text, body: json ? JSON.parse(text) : undefined };
     },

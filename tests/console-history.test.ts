@@ -308,7 +308,7 @@ describe("the pages", () => {
       const list = await compressed(node.url, "/mailboxes");
       assert.ok(list.bytes <= MAX_PAGE_BYTES, `${list.bytes}`);
       assert.equal(list.text.match(/<svg[^>]*class="day"/g)?.length, 50);
-      assert.match(list.text, /State of the last 24 h, 15 min per tick/);
+      assert.match(list.text, /Last 24 h, 15 min per tick/);
       assert.match(list.text, /123 ms/);
       assert.ok(!/ style=/.test(list.text));
       const first = await compressed(node.url, "/");
