@@ -12,6 +12,7 @@ import { type Client, clientOf } from "./http/client.ts";
 import { guessLimiter } from "./http/guesses.ts";
 import { createStreamSeats, type StreamSeats } from "./http/stream-seats.ts";
 import type { ApiDeps } from "./deps.ts";
+import { importRoutes } from "./registration/routes.ts";
 import { consoleRoutes } from "./routes/console/routes.ts";
 import type { CallApi } from "./routes/console/page.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";
@@ -55,6 +56,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks, jobs }: NodeWid
     ...discoveryRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
+    ...importRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
     ...parkedRoutes(deps),
@@ -98,7 +100,8 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
   // The server passes the peer's address with the request.
   const client = ({ req, env }: Context<AppEnv>): Client => clientOf(req.raw, env?.peer ?? "", deps.config);
   const app = new Hono<AppEnv>();
-  app.use(requestId(), secureHeaders(SECURE_HEADERS));
+  app.use(requestId());
+  app.use(async (context, next) => headersFor(context.req.path)(context, next));
   app.use(async (context, next) => {
     const started = performance.now();
     await next();
@@ -141,6 +144,10 @@ export function createApp(deps: ApiDeps, signal: AbortSignal): Hono<AppEnv> {
 
 /** A browser names the page that a form was sent from only to this service. Without that it would name none here either. */
 const SECURE_HEADERS = { strictTransportSecurity: false, xFrameOptions: "DENY", referrerPolicy: "same-origin" };
+const ofPages = secureHeaders(SECURE_HEADERS);
+/** The body of a message is shown in a frame of its page, and tells nobody where it is. */
+const ofBodies = secureHeaders({ ...SECURE_HEADERS, xFrameOptions: "SAMEORIGIN", referrerPolicy: "no-referrer" });
+const headersFor = (path: string) => (/\/deliveries\/[^/]+\/body$/.test(path) ? ofBodies : ofPages);
 
 /** Tables of routes that are kept. Building one takes less than a millisecond. */
 const MAX_TABLES = 100;

@@ -249,6 +249,12 @@ export const SETTINGS = {
     default: "off",
     about: "`on` logs the shape of each request of a CRM: path, header names, field names and types, but no values.",
   },
+  CONSOLE_BODIES: {
+    schema: v.picklist(["off", "headers", "on"]),
+    default: "headers",
+    about:
+      "What the console shows of stored messages: `off` nothing, and no download; `headers` their header lines; `on` their bodies too, in a frame that loads and runs nothing.",
+  },
   ...NETWORK_SETTINGS,
   ...ALARM_SETTINGS,
   LOG_LEVEL: {

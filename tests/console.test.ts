@@ -441,13 +441,13 @@ describe("in a browser", () => {
       t,
       async (page) => {
         await page.goto("/endpoints");
-        await page.getByRole("link", { name: stage.endpoint.url }).click();
+        await page.getByRole("link", { name: stage.endpoint.url, exact: true }).click();
         assert.match((await page.getByRole("button", { name: "Resume" }).textContent()) ?? "", /they are not paused/);
         await page.getByRole("button", { name: "Pause deliveries" }).click();
         await page.getByText("API_TOKENS#1 paused the deliveries").waitFor();
         await page.goto("/endpoints");
         await page.getByText("paused by a person").waitFor();
-        await page.getByRole("link", { name: stage.endpoint.url }).click();
+        await page.getByRole("link", { name: stage.endpoint.url, exact: true }).click();
         await page.getByRole("button", { name: "Post a test message" }).click();
         await page.getByText("The endpoint did not accept it.").waitFor();
         await page.getByText("413").first().waitFor();

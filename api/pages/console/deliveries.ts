@@ -1,5 +1,6 @@
 /** Deliveries: the list with its filters, the parked ones grouped by reason, and one delivery with its attempts. */
 import { html } from "hono/html";
+import type { Config } from "../../../shared/config.ts";
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { ParkedTask } from "../../../shared/queue/queue.ts";
 import type { Html } from "../html.ts";
@@ -140,18 +141,21 @@ export type Letter = {
   to: string;
   date: string | null;
   messageId: string | null;
+  /** All header lines, in their order. */
+  headers: [name: string, value: string][];
 };
 
 export type DeliveryPageView = {
   base: string;
   query: URLSearchParams;
   delivery: Delivery;
-  /** Undefined if the message is no longer stored. */
+  /** Undefined if the message is no longer stored, or must not be shown. */
   letter: Letter | undefined;
+  bodies: Config["CONSOLE_BODIES"];
   mayManage: boolean;
 };
 
-export function deliveryBody({ base, query, delivery, letter, mayManage: may }: DeliveryPageView): Html {
+export function deliveryBody({ base, query, delivery, letter, bodies, mayManage: may }: DeliveryPageView): Html {
   const { id, state, attempts, attemptCount, mailbox, endpoint, ref, reason, nextAttemptAt, giveUpAt } = delivery;
   const path = `${base}/deliveries/${encodeURIComponent(id)}`;
   const rows = attempts
@@ -168,7 +172,7 @@ export function deliveryBody({ base, query, delivery, letter, mayManage: may }: 
         ${deliveryMark(state)} ${state === "delivered" ? "The endpoint accepted it." : foreign(reason)}
       </p>
       ${state === "retrying" ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
-      ${letter ? letterFacts(letter) : html`<p class="soft">The message is stored only while it waits or is parked. Its mail server has it.</p>`}
+      ${letter ? letterFacts(letter) : html`<p class="soft">${bodies === "off" ? HIDDEN : NOT_STORED}</p>`}
       <h2>Attempts</h2>
       ${
         rows.length === 0
@@ -178,8 +182,9 @@ export function deliveryBody({ base, query, delivery, letter, mayManage: may }: 
     </div>
     <div class="buttons">
       ${button({ path: `${path}/replay`, label: "Replay", may, look: "main" })}
-      <a class="button" href="${path}/raw" download>Download the message</a>
+      ${bodies === "off" ? "" : html`<a class="button" href="${path}/raw" download>Download the message</a>`}
     </div>
+    ${letter ? headerLines(letter) : ""} ${letter && bodies === "on" ? bodyFrame(path) : ""}
     <h2>About it</h2>
     <dl>
       <dt>Mailbox</dt>
@@ -193,6 +198,29 @@ export function deliveryBody({ base, query, delivery, letter, mayManage: may }: 
       <dt>Delivery id</dt>
       <dd><code>${id}</code></dd>
     </dl>`;
+}
+
+const NOT_STORED = "The message is stored only while it waits or is parked. Its mail server has it.";
+const HIDDEN = "This service does not show messages here (CONSOLE_BODIES=off).";
+const MAX_HEADER_LINES = 300;
+
+function headerLines({ headers }: Letter): Html {
+  const rows = headers.slice(0, MAX_HEADER_LINES).map(([name, value]) => [foreign(name), foreign(value)]);
+  return html`<details>
+    <summary>Header lines</summary>
+    ${table(["Name", "Value"], rows, countOf(headers.length, "line"))}
+  </details>`;
+}
+
+function bodyFrame(path: string): Html {
+  return html`<h2>Body</h2>
+    <iframe
+      class="message"
+      title="The body of the message"
+      sandbox=""
+      referrerpolicy="no-referrer"
+      src="${path}/body"
+    ></iframe>`;
 }
 
 function letterFacts({ subject, from, to, date, messageId }: Letter): Html {

@@ -25,7 +25,15 @@ export type Frame = {
  * `isLive`: all of it that can change is in elements with an id and `data-live`, which are renewed while it is open. `at`:
  * of when it is, in milliseconds since 1970; now by default.
  */
-export type PageContent = { title: string; body: Html | string; isLive?: boolean; at?: number; status?: number };
+export type PageContent = {
+  title: string;
+  body: Html | string;
+  isLive?: boolean;
+  at?: number;
+  status?: number;
+  /** It has a frame, of this service. */
+  hasFrame?: boolean;
+};
 
 /** The views with a link on every page, in the order in which an administrator needs them. */
 const NAVIGATION: readonly (readonly [path: string, name: string])[] = [
@@ -100,13 +108,13 @@ export async function consolePage(frame: Frame, content: PageContent): Promise<R
   return htmlResponse(String(whole), frame.acceptsGzip, content);
 }
 
-async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200 }: PageContent) {
+async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200, hasFrame = false }: PageContent) {
   const body = acceptsGzip ? new Uint8Array(await compress(text)) : text;
   return new Response(body, {
     status,
     headers: {
       "content-type": "text/html; charset=utf-8",
-      "content-security-policy": POLICY,
+      "content-security-policy": hasFrame ? `${POLICY}; frame-src 'self'` : POLICY,
       "cache-control": "no-store",
       vary: "accept-encoding, cookie",
       ...(acceptsGzip && { "content-encoding": "gzip" }),

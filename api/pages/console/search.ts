@@ -31,6 +31,8 @@ export type SearchView = {
   leftOut: LeftOut[];
   /** How many stored messages were read, and whether those are all. */
   read: { count: number; isWhole: boolean };
+  /** The console must not show stored messages. */
+  isHidden: boolean;
 };
 
 export function searchBody(view: SearchView): Html {
@@ -124,7 +126,12 @@ function similarPart(similar: MeasuredRow[], base: string, q: string): Html {
 }
 
 /** What the search cannot know. */
-function honestWords({ read, q }: SearchView, isNothing: boolean): Html {
+function honestWords({ read, q, isHidden }: SearchView, isNothing: boolean): Html {
+  if (isHidden)
+    return html`<p class="soft">
+      Subjects, senders and Message-IDs were not looked up, because this service does not show messages here
+      (CONSOLE_BODIES=off).
+    </p>`;
   const amount = read.isWhole
     ? `all ${countOf(read.count, "message")}`
     : `the newest ${countOf(read.count, "message")}`;

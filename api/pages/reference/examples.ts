@@ -37,6 +37,11 @@ const NEW_MAILBOX = {
 export const EXAMPLES: Readonly<Record<string, Example>> = {
   "GET /api/v1/mailboxes": { query: { status: "listening", limit: 50 }, status: 200 },
   "POST /api/v1/mailboxes": { body: NEW_MAILBOX, status: 201 },
+  "POST /api/v1/mailboxes:import": {
+    headers: { "content-type": "application/x-ndjson" },
+    body: { ...NEW_MAILBOX, id: "imported" },
+    status: 200,
+  },
   "POST /api/v1/mailboxes/discover": { body: { address: "somebody@gmail.com" }, status: 200 },
   "POST /api/v1/mailboxes/validate": { query: { folders: "true" }, body: MAILBOX, status: 200 },
   "GET /api/v1/mailboxes/{id}": HELP,
@@ -146,7 +151,10 @@ export function curlOfExample(method: string, path: string, example: Example, is
     `curl${method === "get" ? "" : ` -X ${method.toUpperCase()}`} "$URL${pathOfExample(path, example)}"`,
     ...(isPublic ? [] : ['-H "authorization: Bearer $TOKEN"']),
     ...Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}'`),
-    ...(example.body === undefined ? [] : [`-d '${JSON.stringify(example.body, null, 2)}'`]),
+    // Of a body in lines this is one.
+    ...(example.body === undefined
+      ? []
+      : [`-d '${JSON.stringify(example.body, null, headers["content-type"] === "application/json" ? 2 : 0)}'`]),
   ];
   return words.join(" \\\n  ");
 }

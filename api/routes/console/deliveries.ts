@@ -15,7 +15,7 @@ import {
 import { queryOf } from "../../pages/console/parts.ts";
 import { endpointHost } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
-import { readLetter } from "./letters.ts";
+import { hiddenProblem, readLetter } from "./letters.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
 const PAGE_SIZE = 50;
@@ -29,7 +29,7 @@ export function deliveryRoutes(deps: ConsoleDeps): Route[] {
     page(deps, "/deliveries", showList),
     action(deps, "/deliveries/tasks", replayTasks),
     page(deps, "/deliveries/{id}", showOne),
-    page(deps, "/deliveries/{id}/raw", ({ api, id }) => api("GET", `/api/v1/messages/${encodeURIComponent(id)}/raw`)),
+    page(deps, "/deliveries/{id}/raw", download),
     action(deps, "/deliveries/{id}/replay", replayOne),
   ];
 }
@@ -122,9 +122,15 @@ async function getDelivery({ deps, id }: ConsoleCall): Promise<Delivery> {
 
 async function showOne(call: ConsoleCall): Promise<Response> {
   const delivery = await getDelivery(call);
-  const letter = await readLetter(call.deps.store, delivery);
-  const view = { base: call.base, query: call.query, delivery, letter, mayManage: call.may("manage") };
-  return call.render({ title: "Delivery", isLive: true, body: deliveryBody(view) });
+  const { CONSOLE_BODIES: bodies } = call.deps.config;
+  const letter = bodies === "off" ? undefined : await readLetter(call.deps.store, delivery);
+  const view = { base: call.base, query: call.query, delivery, letter, bodies, mayManage: call.may("manage") };
+  return call.render({ title: "Delivery", isLive: true, hasFrame: bodies === "on", body: deliveryBody(view) });
+}
+
+function download({ api, id, deps }: ConsoleCall): Promise<Response> {
+  if (deps.config.CONSOLE_BODIES === "off") throw hiddenProblem("messages");
+  return api("GET", `/api/v1/messages/${encodeURIComponent(id)}/raw`);
 }
 
 async function replayOne(call: ConsoleCall): Promise<Response> {

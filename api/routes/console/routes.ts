@@ -4,6 +4,7 @@ import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
 import { editRoutes } from "./actions/edit.ts";
+import { bodyRoutes } from "./actions/body.ts";
 import { bulkPageRoutes } from "./actions/bulk.ts";
 import { alarmPageRoutes } from "./alarms.ts";
 import { addRoutes } from "./add/add.ts";
@@ -38,6 +39,7 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
     ...editRoutes(deps),
     ...addRoutes(deps),
     ...mailboxRoutes(deps),
+    ...bodyRoutes(deps),
     ...deliveryRoutes(deps),
     ...endpointRoutes(deps, endpointsOf),
     ...endpointActionRoutes(deps, endpointsOf),

@@ -45,7 +45,8 @@ async function search(call: ConsoleCall): Promise<Response> {
   const isFound = delivery !== undefined || letters.found.length > 0;
   const elsewhere = isFound ? NOWHERE : await findElsewhere(deps, q);
   const similar = await measureRows(deps, mailboxes.similar);
-  const found = { ...mailboxes, similar, ...elsewhere, delivery, letters: letters.found, read: letters.read };
+  const isHidden = deps.config.CONSOLE_BODIES === "off";
+  const found = { isHidden, ...mailboxes, similar, ...elsewhere, delivery, letters: letters.found, read: letters.read };
   return call.render({ title: "Search", body: searchBody({ base, q, ...found }) });
 }
 
@@ -101,8 +102,8 @@ function findGaps(facts: readonly Fact[]): Gap[] {
 type Letters = { found: FoundLetter[]; read: { count: number; isWhole: boolean } };
 
 /** Reads the headers of stored messages, the newest first, until there are enough or the time is over. */
-async function findLetters({ store }: ScopedDeps, q: string): Promise<Letters> {
-  if (q === "") return { found: [], read: { count: 0, isWhole: true } };
+async function findLetters({ store, config }: ScopedDeps, q: string): Promise<Letters> {
+  if (q === "" || config.CONSOLE_BODIES === "off") return { found: [], read: { count: 0, isWhole: true } };
   const until = clock.monotonic() + LETTERS_MS;
   const pages = await Promise.all(
     (["parked", "retrying"] as const).map((state) => store.deliveries.list({ state, limit: MAX_LETTERS })),
