@@ -155,10 +155,7 @@ export function curlOfExample(method: string, path: string, example: Example, is
     `curl${method === "get" ? "" : ` -X ${method.toUpperCase()}`} "$URL${pathOfExample(path, example)}"`,
     ...(isPublic ? [] : ['-H "authorization: Bearer $TOKEN"']),
     ...Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}'`),
-    // Of a body in lines this is one.
-    ...(example.body === undefined
-      ? []
-      : [`-d '${JSON.stringify(example.body, null, headers["content-type"] === "application/json" ? 2 : 0)}'`]),
+    ...(example.body === undefined ? [] : [`-d '${JSON.stringify(example.body, null, indent)}'`]),
   ];
   return words.join(" \\\n  ");
 }
