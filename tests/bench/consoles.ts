@@ -17,7 +17,7 @@ import { burst, warmedUp } from "./throughput.ts";
 
 const CONSOLES = 10;
 const RENEWED_MS = 5_000;
-const PAIRS = 6;
+const PAIRS = 10;
 const QUIET_MS = 30_000;
 const SAMPLES = 7;
 const PAGES = [

@@ -5,7 +5,7 @@ import { type Html, inlineMarkdown } from "../html.ts";
 import { sparkline } from "./measured/bar.ts";
 import { queryOf, table } from "./parts.ts";
 import { toneMark, type ShownState, type Tone } from "./states.ts";
-import { countOf, foreign, latencyText, relativeTime } from "./words.ts";
+import { breakable, countOf, foreign, latencyText, relativeTime } from "./words.ts";
 
 /** A row of the work list. `tone` bad: a person is needed; warn: the service goes on by itself. `path` leads to what has it. */
 export type Cause = {
@@ -94,7 +94,7 @@ function workList(causes: Cause[], base: string): Html | string {
   if (causes.length === 0) return "";
   const rows = causes.map(({ tone, what, where, since, cause, fix, path, link }) => [
     toneMark(tone, what),
-    where,
+    breakable(where),
     since === null ? "" : relativeTime(since),
     html`${foreign(cause)}
       <div class="fix">${inlineMarkdown(fix)}</div>`,
