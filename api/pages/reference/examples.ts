@@ -141,20 +141,21 @@ export function pathOfExample(path: string, { id = "", query = {} }: Example): s
   return members.size === 0 ? filled : `${filled}?${members}`;
 }
 
+const JSON_TYPE = "application/json";
+
 /** The example as a command of curl, for a shell that has the service in URL and a token in TOKEN. */
 export function curlOfExample(method: string, path: string, example: Example, isPublic: boolean): string {
-  const headers = {
-    ...(example.body !== undefined && { "content-type": "application/json" }),
+  const headers: Record<string, string> = {
+    ...(example.body !== undefined && { "content-type": JSON_TYPE }),
     ...example.headers,
   };
+  // A body of lines has one object in each.
+  const indent = headers["content-type"] === JSON_TYPE ? 2 : 0;
   const words = [
     `curl${method === "get" ? "" : ` -X ${method.toUpperCase()}`} "$URL${pathOfExample(path, example)}"`,
     ...(isPublic ? [] : ['-H "authorization: Bearer $TOKEN"']),
     ...Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}'`),
-    // Of a body in lines this is one.
-    ...(example.body === undefined
-      ? []
-      : [`-d '${JSON.stringify(example.body, null, headers["content-type"] === "application/json" ? 2 : 0)}'`]),
+    ...(example.body === undefined ? [] : [`-d '${JSON.stringify(example.body, null, indent)}'`]),
   ];
   return words.join(" \\\n  ");
 }
