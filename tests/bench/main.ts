@@ -110,6 +110,9 @@ for (const name of chosen) {
   if (write) await writeSection({ name: title, heads: part.heads, rows, command, run: measuredAt, load });
 }
 
+// Every part has ended what it started. Bun 1.4 stays alive after some servers whose clients hung, with no handle left.
+process.exit(0);
+
 /** Runs with a Dovecot that has as many users as the part may want. */
 function onDovecot(run: (bench: Bench) => Promise<Row[]>): Part["run"] {
   return async (setup) => {
