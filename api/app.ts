@@ -13,6 +13,7 @@ import { type Client, clientOf } from "./http/client.ts";
 import { guessLimiter } from "./http/guesses.ts";
 import { createStreamSeats, type StreamSeats } from "./http/stream-seats.ts";
 import type { ApiDeps } from "./deps.ts";
+import { importRoutes } from "./registration/routes.ts";
 import { consoleRoutes } from "./routes/console/routes.ts";
 import type { CallApi } from "./routes/console/page.ts";
 import { creatioListeners } from "./routes/creatio/listeners.ts";
@@ -56,6 +57,7 @@ function apiRoutes(deps: ScopedDeps, { startedAt, seats, checks, jobs }: NodeWid
     ...discoveryRoutes(deps),
     ...mailboxActionRoutes(deps),
     ...outgoingRoutes(deps),
+    ...importRoutes(deps),
     ...mailboxRoutes(deps),
     ...deliveryRoutes(deps),
     ...parkedRoutes(deps),

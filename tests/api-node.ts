@@ -57,7 +57,10 @@ export type ApiNode = {
 };
 
 /** Starts a node on a free port with a store in memory. */
-export async function startApi(env: Record<string, string> = {}): Promise<ApiNode> {
+export async function startApi(
+  env: Record<string, string> = {},
+  { name = "here", version = "1.2.3" }: { name?: string; version?: string } = {},
+): Promise<ApiNode> {
   const config = readConfig({ PORT: "0", NODE_ENV: "test", ...env });
   const keys = vault([{ id: "test", key: generateEncryptionKey() }]);
   const store = await sqliteStore({ path: ":memory:", vault: keys, windowDays: 7, spoolBytes: 10_000_000 });
@@ -108,14 +111,14 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
   const deps = {
     config,
     demoEndpoint: undefined,
-    version: "1.2.3",
+    version,
     store,
     tasks: queue,
     parked: queue,
     ...watching,
     ...outgoing,
   };
-  const self = { role: "api", name: "here", version: "1.2.3", startedAt: new Date().toISOString() } as const;
+  const self = { role: "api", name, version, startedAt: new Date().toISOString() } as const;
   const known = () => [{ ...self, mailboxes: 7, capacity: 100 }];
   const nodes = { known, now: async () => known() };
   const probes = {
@@ -145,7 +148,7 @@ export async function startApi(env: Record<string, string> = {}): Promise<ApiNod
       const type = body === undefined ? {} : { "content-type": "application/json" };
       const response = await fetch(url + path, { method, headers: { ...type, ...headers }, ...sent });
       const text = await response.text();
-      const json = (response.headers.get("content-type") ?? "").includes("json") && text !== "";
+      const json = /[/+]json/.test(response.headers.get("content-type") ?? "") && text !== "";
       named(reference, method, path, response.status);
       return { status: response.status, headers: response.headers, text, body: json ? JSON.parse(text) : undefined };
     },

@@ -42,6 +42,8 @@ const anna = (password = PASSWORD) => {
   return JSON.stringify(imapBody(mail, "anna", { id: "anna", receive, deliver: toEndpoint(endpoint) }));
 };
 
+const line = (id: string, address = `${id}@example.com`) => JSON.stringify(imapBody(mail, id, { id, address }));
+
 /** Waits until the mailbox listens: mail that came before is not new. */
 async function untilListening(): Promise<void> {
   await service.until("listening", async () =>
@@ -209,6 +211,22 @@ describe("the command line", () => {
     const unknown = await cli(["mailbox", "discover", "anna@nobody.invalid", "--json"]);
     assert.equal(unknown.code, 1, unknown.err);
     assert.deepEqual(JSON.parse(unknown.out).proposals, []);
+  });
+
+  test("a file of mailboxes is imported, again without a change, and says which lines are refused", async () => {
+    const input = [line("many-1"), line("many-2"), line("many-3", "nobody")].join("\n");
+    const first = await cli(["mailbox", "import", "-"], { input });
+    assert.equal(first.code, 1, first.err);
+    assert.match(first.out, /^2 created, 0 updated, 0 unchanged, 1 refused\n  line 3 many-3: Not valid: address /);
+    const again = await cli(["mailbox", "import", "-", "--json"], {
+      input: [line("many-1"), line("many-2")].join("\n"),
+    });
+    assert.equal(again.code, 0, again.err);
+    assert.deepEqual(
+      JSON.parse(again.out).map((one: { result: string }) => one.result),
+      ["unchanged", "unchanged"],
+    );
+    for (const id of ["many-1", "many-2"]) assert.equal((await cli(["mailbox", "rm", id])).code, 0);
   });
 
   test("mistakes are named, with an exit code that tells a wrong command from a refusal", async () => {

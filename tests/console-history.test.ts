@@ -23,7 +23,7 @@ import { sqliteStore } from "../shared/store/sqlite/store.ts";
 import { initialState } from "../shared/store/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import { factStream } from "../shared/telemetry/events.ts";
-import { latencyName, periodOf, tallies } from "../shared/telemetry/tallies.ts";
+import { latencyName, periodOf, tallies, type Tally } from "../shared/telemetry/tallies.ts";
 import { startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
 import { movableClock } from "./clock.ts";
@@ -281,6 +281,46 @@ describe("the recorder", () => {
     }));
 });
 
+const DELIVERED = { delivery: "d", folder: "INBOX", uid: 1, bytes: 1, ms: 9, seenMs: 9, attempts: 1 };
+
+describe("the counts of deliveries", () => {
+  test("are written once in a while also under load, and what a store did not take is reported once", async () => {
+    using time = movableClock();
+    const facts = factStream();
+    const failed: string[] = [];
+    facts.subscribe((fact) => fact.kind === "service.failed" && failed.push(fact.what));
+    const written: number[] = [];
+    let isAway = false;
+    const deliver = (mailbox: string) => facts.emit({ kind: "mail.delivered", mailbox, ...DELIVERED });
+    const count = async ({ add, latencies }: Tally) => {
+      if (isAway) throw new Error("no store");
+      written.push(add["delivered"] ?? 0);
+      assert.ok(latencies.length <= 1_000);
+      // The load goes on while the store writes.
+      if (written.length < 1_000) deliver("a");
+    };
+    const stop = new AbortController();
+    const running = tallies({ facts, count }).run(stop.signal);
+    const pass = async () => {
+      await time.advance(10_000);
+      for (let n = 0; n < 50; n++) await turn();
+    };
+    for (let n = 0; n < 2_500; n++) deliver(`m${n}`);
+    await pass();
+    assert.deepEqual(written, [2_500, 0, 0], "one write of the counts, and the latencies in batches");
+    await pass();
+    assert.deepEqual(written.slice(3), [3]);
+    isAway = true;
+    for (let n = 0; n < 3; n++) {
+      deliver("a");
+      await pass();
+    }
+    assert.deepEqual(failed, ["writing the counts of deliveries"]);
+    stop.abort();
+    await running;
+  });
+});
+
 describe("the pages", () => {
   test("of 50 mailboxes that change all the time are small, and numbers have their lines", async () => {
     const node = await startApi();
@@ -308,7 +348,7 @@ describe("the pages", () => {
       const list = await compressed(node.url, "/mailboxes");
       assert.ok(list.bytes <= MAX_PAGE_BYTES, `${list.bytes}`);
       assert.equal(list.text.match(/<svg[^>]*class="day"/g)?.length, 50);
-      assert.match(list.text, /State of the last 24 h, 15 min per tick/);
+      assert.match(list.text, /Last 24 h, 15 min per tick/);
       assert.match(list.text, /123 ms/);
       assert.ok(!/ style=/.test(list.text));
       const first = await compressed(node.url, "/");

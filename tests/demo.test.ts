@@ -43,6 +43,13 @@ test("the demo delivers mail and leaves no trace, whatever store the environment
     const demo = startDemo(folder, { PORT: "0", ...named });
     t.after(() => demo.kill());
     await eventually(() => /^delivered .*signature verified/m.test(demo.output()), "a delivery", WAIT_MS);
+    // Somebody without a CRM is offered the demo's endpoint, which takes the mail of any mailbox.
+    const [, url = ""] = /the service: +(http\S+?)\/ /.exec(demo.output()) ?? [];
+    const page = await (await fetch(`${url}/mailboxes/add?by=hand`)).text();
+    const [, endpoint = ""] = /name="url" value="(http[^"]+)"/.exec(page) ?? [];
+    const other = { data: { deliveryId: "msg_other", subject: "from another mailbox", from: null, messageId: null } };
+    assert.equal((await fetch(endpoint, { method: "POST", body: JSON.stringify(other) })).status, 204);
+    assert.match(demo.output(), /^delivered .*from another mailbox.*signature not checked/m);
     demo.stop();
     assert.equal(await demo.ended(), 0, demo.output());
     assert.deepEqual(await readdir(folder), []);

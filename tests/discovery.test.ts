@@ -114,6 +114,12 @@ describe("the discovery of mail servers", () => {
     assert.match(proposals[0]?.origin ?? "", /aspmx\.l\.google\.com/);
   });
 
+  test("an international domain is asked for by its ASCII name", async () => {
+    dns.records.set("xn--bcher-kva.test", [{ type: "MX", priority: 1, target: "mx00.kundenserver.de" }]);
+    const [proposal] = (await find({}, "anna@B\u00FCcher.test")).proposals;
+    assert.deepEqual([proposal?.provider, proposal?.user], ["IONOS", "anna@B\u00FCcher.test"]);
+  });
+
   test("a name that only ends like a provider's is not the provider", async () => {
     dns.records.set("example.test", [{ type: "MX", priority: 1, target: "mx.evilgoogle.com" }]);
     assert.deepEqual((await find()).proposals, []);

@@ -1,10 +1,13 @@
 /** The story of a node that was alone and becomes one of several: all it remembered comes along. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { move } from "../api/cli/move.ts";
 import { readConfig } from "../shared/config.ts";
 import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
 import { rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
+import { redisCommand } from "./servers/redis.ts";
 import type { Service } from "./service.ts";
 import { status, subjectOf } from "./stories/scene.ts";
 
@@ -14,6 +17,18 @@ const configOf = (rig: Rig, dataDir: string, more: Record<string, string> = {}) 
 /** Deliveries in a state, as the node tells. */
 async function count(node: Service, state: string): Promise<number> {
   return expect(await node.call("GET", `/api/v1/deliveries?state=${state}&limit=1`), 200).total;
+}
+
+/** How many mailboxes have a record of their day and a latency in the file of a node that runs. */
+function countMeasured({ dataDir }: Service): number {
+  const db = new DatabaseSync(join(dataDir, "email-listener.db"), { readOnly: true });
+  db.exec("pragma busy_timeout = 10000");
+  try {
+    const row = db.prepare("select count(*) as n from measured where states <> '' and latency is not null").get();
+    return Number(row?.["n"]);
+  } finally {
+    db.close();
+  }
 }
 
 for (const where of ["Redis and RabbitMQ", "Redis alone"])
@@ -31,6 +46,7 @@ async function moveStory(t: TestContext, isRedisAlone: boolean): Promise<void> {
   for (const id of ["box-0", "box-1"]) await status(alone, id, "listening");
   for (let n = 0; n < 20; n++) await rig.send(`box-${n % 2}`);
   await rig.arrived();
+  await alone.until("both mailboxes measured", () => countMeasured(alone) === 2);
 
   const refused = new Set([await rig.send("box-0")]);
   rig.endpoint.answer((request) => (refused.has(subjectOf(request)) ? { status: 500 } : {}));
@@ -71,6 +87,11 @@ async function moveStory(t: TestContext, isRedisAlone: boolean): Promise<void> {
   );
   assert.ok(auditEntries >= 6, "two mailboxes, two tokens and two applications were made");
   assert.ok(moved.unfinishedMessages + moved.tasks > 0, "what was under way came along");
+
+  for (const what of ["measured", "latencies"]) {
+    const ids = await redisCommand(redis.url, ["HKEYS", `${rig.env["REDIS_PREFIX"]}:{*}:${what}`]);
+    assert.deepEqual([ids].flat().map(String).toSorted(), ["box-0", "box-1"], `${what} of the last day`);
+  }
 
   rig.endpoint.answer((request) => (refused.has(subjectOf(request)) ? { status: 500 } : {}));
   const one = await rig.api("api-0");

@@ -141,13 +141,13 @@ describe("a record", () => {
   });
 });
 
-describe("the store of records", () => {
-  async function withStore(work: (store: Awaited<ReturnType<typeof sqliteStore>>) => Promise<void>): Promise<void> {
-    const keys = vault([{ id: "test", key: generateEncryptionKey() }]);
-    const store = await sqliteStore({ path: ":memory:", vault: keys, windowDays: 7, spoolBytes: 1_000_000 });
-    await work(store).finally(() => store.close());
-  }
+async function withStore(work: (store: Awaited<ReturnType<typeof sqliteStore>>) => Promise<void>): Promise<void> {
+  const keys = vault([{ id: "test", key: generateEncryptionKey() }]);
+  const store = await sqliteStore({ path: ":memory:", vault: keys, windowDays: 7, spoolBytes: 1_000_000 });
+  await work(store).finally(() => store.close());
+}
 
+describe("the store of records", () => {
   test("keeps at most 256 KB of the newest lines, and ten records that are on", () =>
     withStore(async (store) => {
       await beginRecord(store, "m");

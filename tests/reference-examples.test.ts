@@ -112,7 +112,8 @@ describe("the examples of the reference", () => {
         assert.ok(source.includes(`"$URL${pathOfExample(path, example)}"`), at);
         assert.equal(source.includes("$TOKEN"), operation.security.length > 0, at);
         if (example.body !== undefined) {
-          assert.deepEqual(operation.requestBody.content["application/json"].example, example.body, at);
+          const type = example.headers?.["content-type"] ?? "application/json";
+          assert.deepEqual(operation.requestBody.content[type].example, example.body, at);
           assert.ok(!JSON.stringify(example.body).includes("'"), `${at}: a quote would end the command's text`);
         }
       }

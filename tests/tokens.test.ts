@@ -61,6 +61,7 @@ const SEND = {
 /** A body for each route that takes one, about the mailbox `id`. A new route needs a line here. */
 const BODIES: Record<string, (id: string) => unknown> = {
   "POST /api/v1/mailboxes": (id) => exampleBody({ id }),
+  "POST /api/v1/mailboxes:import": (id) => `${JSON.stringify(exampleBody({ id, name: "imported" }))}\n`,
   "POST /api/v1/mailboxes/discover": () => ({ address: "somebody@gmail.com" }),
   "POST /api/v1/mailboxes/validate": (id) => exampleBody({ id }),
   "PUT /api/v1/mailboxes/{id}": () => exampleBody(),
@@ -142,9 +143,11 @@ async function stateOf({ store, queue }: ApiNode, id: string): Promise<string> {
   ]);
 }
 
-const callWith = (node: ApiNode, token: string, { method, path }: Operation, id: string) => {
+const callWith = (node: ApiNode, token: string, { method, path, operation }: Operation, id: string) => {
   const body = BODIES[`${method} ${path}`]?.(id);
-  return (at: string) => node.call(method, path.replace(/\{\w+\}/, at), body, bearer(token));
+  const [type] = Object.keys(operation.requestBody?.content ?? {});
+  const headers = { ...bearer(token), ...(type !== undefined && body !== undefined && { "content-type": type }) };
+  return (at: string) => node.call(method, path.replace(/\{\w+\}/, at), body, headers);
 };
 
 describe("scopes", () => {

@@ -14,6 +14,7 @@ import { listDeliveredFingerprints, readLedgerExceptions, listSendingIds } from 
 import { integer, text } from "../../shared/store/sqlite/row.ts";
 import type { SqliteStore } from "../../shared/store/sqlite/store.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
+import { periodOf } from "../../shared/telemetry/tallies.ts";
 import { clock } from "../../shared/time.ts";
 
 export type MoveReport = {
@@ -66,6 +67,7 @@ export async function moveStore(deps: MoveStoreDeps): Promise<MoveReport> {
     cursor = page.next;
   }
   await moveAccess(moving);
+  await moveCounts(moving);
   return moved;
 }
 
@@ -115,10 +117,33 @@ async function moveMailbox(moving: MoveContext, item: MailboxWithState): Promise
   await moveDeliveries(moving, id);
   await moveSendings(moving, id);
   await to.facts.append((await moving.from.facts.recent(id, 200)).toReversed());
+  await moveMeasured(moving, id);
   await moveTasks(moving, id);
   if (!item.mailbox.paused) await to.mailboxes.put({ ...paused, paused: false }, { ...item.state, node: null });
   await to.redis.send("hset", [progressKey, id, "done"]);
   moved.mailboxes += 1;
+}
+
+/** The last day of a mailbox, as far as the runs of its node are known. */
+async function moveMeasured({ from, to }: MoveContext, id: string): Promise<void> {
+  const [measured] = await from.measures.readMailboxes([id]);
+  const runs = new Map((await from.measures.listRuns()).map((run) => [run.id, run]));
+  for (const { run: name, ...report } of measured?.states ?? []) {
+    const run = runs.get(name);
+    if (run) await to.measures.record(run, [{ mailbox: id, ...report }]);
+  }
+  if (measured && measured.latencyMs !== null) {
+    const latencies = [{ mailbox: id, ms: measured.latencyMs }];
+    await to.measures.count({ at: periodOf(clock.now()), add: {}, set: {}, latencies });
+  }
+}
+
+/** What the nodes of Redis have counted already stays as it is. */
+async function moveCounts({ from, to }: MoveContext): Promise<void> {
+  const dayAgo = clock.now() - DAY_MS;
+  const counted = new Set((await to.measures.readPeriods(dayAgo)).map(({ at }) => at));
+  for (const { at, values } of await from.measures.readPeriods(dayAgo))
+    if (!counted.has(at)) await to.measures.count({ at, add: {}, set: Object.fromEntries(values), latencies: [] });
 }
 
 /** Fingerprints come first and cursors after, so that nothing counts as new before its record has arrived. */

@@ -48,8 +48,9 @@ export async function openStream(
   service: Service,
   path: string,
   signal: AbortSignal,
+  sent: Pick<RequestInit, "method" | "body" | "headers"> = { headers: { accept: "text/event-stream" } },
 ): Promise<ReadableStream<Uint8Array>> {
-  const response = await fetchFrom(service, path, { headers: { accept: "text/event-stream" }, signal });
+  const response = await fetchFrom(service, path, { ...sent, signal });
   if (response.ok && response.body) return response.body;
   const answer: unknown = await response.json().catch(() => undefined);
   if (typeof answer !== "object" || answer === null) throw notTheService(service, response.status);

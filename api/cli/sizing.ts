@@ -58,7 +58,7 @@ function formatTable(sized: Sizing): string {
     "",
     `Measured: ${Math.round(MEASURED.mailboxBytes.value / 1024)} KiB per idle mailbox (${MEASURED.mailboxBytes.from}),`,
     `${(MEASURED.messageCpuSeconds.value * 1000).toFixed(1)} ms of CPU per message of 10 KB (${MEASURED.messageCpuSeconds.from}).`,
-    `Planned with ${PLANNED.mailboxBytes / 1024} KiB and ${PLANNED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. The figures for Redis and RabbitMQ are assumed.`,
+    `Planned with ${PLANNED.mailboxBytes / 1024} KiB and ${PLANNED.messageCpuSeconds * 1000} ms; 1000 mailboxes take ${nodeMiB(1000)} MiB. Redis keeps ${PLANNED.rememberedBytes} bytes of a message (measured: ${MEASURED.rememberedBytes.value}); the figures for RabbitMQ are assumed.`,
     "",
   ].join("\n");
 }

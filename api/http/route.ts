@@ -38,6 +38,8 @@ export type RouteSpec = {
   maxBodyBytes?: number;
   /** False for a route that changes nothing although it is no GET, or whose changes have a record of their own. */
   audited?: false;
+  /** The body comes in lines, each of this shape. The handler reads it. */
+  lines?: { type: string; schema: v.GenericSchema };
   /** Content types of the body other than application/json. */
   bodyTypes?: string[];
 };

@@ -152,9 +152,9 @@ function noteFact(notes: NoteBook, fact: Fact): void {
 
 /** Undefined while the mailbox has only just begun. */
 function tickStateOf({ receive, state }: HeldMailbox, periods: Periods): TickState | undefined {
-  const hasJustBegun = clock.now() - Date.parse(state.since) < UNNOTICED_MINUTES * 60_000;
-  if (state.status === "initializing" && hasJustBegun) return undefined;
-  return claimsToListen(state) && !isVerified(receive, state, periods) ? "unverified" : state.status;
+  if (claimsToListen(state)) return isVerified(receive, state, periods) ? state.status : "unverified";
+  const hasJustBegun = () => clock.now() - Date.parse(state.since) < UNNOTICED_MINUTES * 60_000;
+  return state.status === "initializing" && hasJustBegun() ? undefined : state.status;
 }
 
 async function writeNotes({ measures }: RecorderDeps, notes: NoteBook): Promise<void> {

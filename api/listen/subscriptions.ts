@@ -2,6 +2,7 @@
  * The subscriptions of this node. Whenever a mailbox changes, it compares this mailbox with its running subscription. A
  * comparison of all is rare.
  */
+import { setImmediate } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { childSignal } from "../../shared/concurrency/abort.ts";
 import { wakeup } from "../../shared/concurrency/wakeup.ts";
@@ -40,6 +41,8 @@ type RunningSubscription = {
 /** How often it looks for changes without an event, and how often while it releases mailboxes to other nodes. */
 const LOOK_EVERY_MS = 15_000;
 const LOOK_SOON_MS = 500;
+/** After so many mailboxes others get their turn, so that the first ones connect while thousands are still begun. */
+const BEGUN_TOGETHER = 20;
 /** How long it waits before it restarts a subscription whose store failed. */
 const RESTART_AFTER_MS = 2_000;
 
@@ -49,13 +52,13 @@ export function mailboxSubscriptions(deps: MailboxSubscriptionsDeps): MailboxSub
   const wakeups = wakeup();
   let [unserved, surplus] = [0, 0];
 
-  const compareAll = (signal: AbortSignal) => {
+  const compareAll = async (signal: AbortSignal) => {
     const { enabled } = changes;
     const share = deps.ownership.share([...enabled.keys()], subscriptions.ids());
     if (share.unserved > 0 !== unserved > 0) emitUnserved(deps, share.unserved);
     unserved = share.unserved;
     surplus = share.surplus;
-    subscriptions.compare([...subscriptions.ids(), ...enabled.keys()], share.mine, signal);
+    await subscriptions.compare([...new Set([...subscriptions.ids(), ...enabled.keys()])], share.mine, signal);
   };
 
   /** Resolves with the time until the next look. */
@@ -63,8 +66,8 @@ export function mailboxSubscriptions(deps: MailboxSubscriptionsDeps): MailboxSub
     await changes.read();
     const changed = [...changes.changed];
     const mine = changes.concernAll || surplus > 0 ? undefined : deps.ownership.claim(changed);
-    if (mine) subscriptions.compare(changed, mine, signal);
-    else compareAll(signal);
+    if (mine) await subscriptions.compare(changed, mine, signal);
+    else await compareAll(signal);
     changes.settle();
     return surplus > 0 ? LOOK_SOON_MS : LOOK_EVERY_MS;
   };
@@ -120,8 +123,9 @@ function runningSubscriptions(given: MailboxSubscriptionsDeps, changes: Changes)
     ending.add(done);
   };
 
-  const compare = (ids: Iterable<string>, mine: ReadonlySet<string>, signal: AbortSignal) => {
-    for (const id of ids) {
+  const compare = async (ids: readonly string[], mine: ReadonlySet<string>, signal: AbortSignal) => {
+    for (const [n, id] of ids.entries()) {
+      if (n % BEGUN_TOGETHER === BEGUN_TOGETHER - 1) await setImmediate();
       const one = running.get(id);
       const revision = changes.enabled.get(id);
       const isWanted = revision !== undefined && mine.has(id);

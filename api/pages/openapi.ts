@@ -71,7 +71,9 @@ export function openApiDocument(routes: readonly Route[], version: string, base:
 
 function operation(route: Route): JsonObject {
   const { method, path, tag, scope, summary, description: about, body, bodyTypes = [] } = route;
-  const types = ["application/json", ...bodyTypes];
+  const { lines } = route;
+  const types = lines ? [lines.type] : ["application/json", ...bodyTypes];
+  const shape = lines?.schema ?? body;
   const example = exampleOf(route);
   const given = example?.body === undefined ? {} : { example: example.body };
   const sample = example && curlOfExample(method, path, example, scope === "public");
@@ -82,11 +84,14 @@ function operation(route: Route): JsonObject {
     ...(about && { description: about }),
     security: scope === "public" ? [] : [{ bearer: [scope] }],
     parameters: [...pathParameters(route), ...queryParameters(route), ...headerParameters(route)],
-    ...(body && {
+    ...(shape && {
       requestBody: {
         required: route.bodyOptional !== true,
         content: Object.fromEntries(
-          types.map((type) => [type, { schema: withMeanings(schemaOrReference(body), [rootOfRoute(path)]), ...given }]),
+          types.map((type) => [
+            type,
+            { schema: withMeanings(schemaOrReference(shape), [rootOfRoute(path)]), ...given },
+          ]),
         ),
       },
     }),
@@ -154,6 +159,7 @@ function responses(route: Route): JsonObject {
   const codes: ProblemCode[] = [
     ...route.problems,
     ...(route.body || route.query ? (["invalid"] as const) : []),
+    ...(route.lines ? (["media_type"] as const) : []),
     ...(route.body ? (["malformed", "media_type", "too_large", "timeout"] as const) : []),
     // A token that is bound to a prefix gets it for the mailbox of another, wherever the request names one.
     ...(["read", "manage", "send"].includes(route.scope) ? (["not_found"] as const) : []),

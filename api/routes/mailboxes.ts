@@ -2,22 +2,13 @@
 import { randomUUID } from "node:crypto";
 import * as v from "valibot";
 import { type Mailbox, MailboxId, MailboxInput, MailboxStatus } from "../../shared/contract/mailbox.ts";
-import { putMailbox } from "../applications.ts";
 import { removeIfClosed } from "../closed-mailboxes.ts";
 import { Problem } from "../../shared/contract/problem.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
-import {
-  differs,
-  listChanges,
-  MailboxCreated,
-  mailboxFromInput,
-  MailboxView,
-  toMailboxView,
-  toWireForm,
-} from "../mailboxes.ts";
-import { allowLoginRetry, restartedState, withCredentialsLock } from "../mailbox-changes.ts";
-import { checkSecretsStay } from "../moved-secrets.ts";
+import { MailboxCreated, MailboxView, toMailboxView, toWireForm } from "../mailboxes.ts";
+import { withCredentialsLock } from "../mailbox-changes.ts";
+import { changeMailbox, createMailbox } from "../registration/save.ts";
 import { checkRevision } from "../http/if-match.ts";
 import { mergePatch, replaceAlternatives } from "../http/merge-patch.ts";
 import { notFound } from "../http/problems.ts";
@@ -188,40 +179,24 @@ function remove({ store, facts, subscriptions }: MailboxRoutesDeps): Route {
 }
 
 async function registerMailbox(deps: MailboxRoutesDeps, input: MailboxInput, note: Note): Promise<Response> {
-  const { config, store, facts, subscriptions, mailboxPrefix } = deps;
-  const { mailbox, generated } = mailboxFromInput({ ...input, id: input.id ?? mailboxPrefix + randomUUID() });
-  note({ mailbox: mailbox.id });
-  const stored = await putMailbox(deps, mailbox);
-  facts.emit({ kind: "mailbox.registered", mailbox: stored.id, address: stored.address });
-  subscriptions.wake(stored.id);
-  return jsonResponse(toMailboxView(await getMailbox(store, stored.id), { generated }), 201, {
+  const { config, store, mailboxPrefix } = deps;
+  const id = input.id ?? mailboxPrefix + randomUUID();
+  note({ mailbox: id });
+  const { stored, generated } = await createMailbox(deps, { ...input, id });
+  return jsonResponse(toMailboxView(await getMailbox(store, id), { generated }), 201, {
     etag: `"${stored.revision}"`,
-    location: `${config.BASE_PATH}/api/v1/mailboxes/${stored.id}`,
+    location: `${config.BASE_PATH}/api/v1/mailboxes/${id}`,
   });
 }
 
-/**
- * Stores the change. With new credentials, server or endpoint the state starts anew, without failed logins. Throws
- * `secret_needed` if a stored secret would go to another place and `body`, the request, does not contain it.
- */
 async function updateMailbox(
   deps: MailboxRoutesDeps,
   previous: MailboxWithState,
   input: MailboxInput,
-  { body, note }: { body: unknown; note: Note },
+  change: { body: unknown; note: Note },
 ): Promise<Response> {
-  const { store, facts, subscriptions, logins } = deps;
-  const { mailbox, generated } = mailboxFromInput(input, previous.mailbox);
-  checkSecretsStay(previous.mailbox, mailbox, body);
-  note({ changed: listChanges(previous.mailbox, mailbox) });
-  const restarts =
-    differs(previous.mailbox.receive, mailbox.receive) || differs(previous.mailbox.deliver, mailbox.deliver);
-  if (restarts) await allowLoginRetry(logins, previous.state, mailbox);
-  const state = restarts ? { ...previous.state, ...restartedState(mailbox) } : undefined;
-  const stored = await putMailbox(deps, mailbox, { previous: previous.mailbox, state });
-  facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
-  subscriptions.wake(stored.id);
-  return mailboxResponse(await getMailbox(store, stored.id), { generated });
+  const { stored, generated } = await changeMailbox(deps, previous, input, change);
+  return mailboxResponse(await getMailbox(deps.store, stored.id), { generated });
 }
 
 /** The mailbox with its state. Throws `not_found`. */

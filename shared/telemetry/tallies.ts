@@ -102,20 +102,20 @@ async function recordTallies({ facts, count }: TalliesDeps, signal: AbortSignal)
   let failing = false;
   const unsubscribe = facts.subscribe((fact) => countFact(fact, waiting, latencies));
   const write = async (tally: Tally) => withTimeout(WRITE_MS, "Writing the counts of deliveries", count(tally));
+  // What comes while it writes is for the next time: under load the writing would never end.
   const flush = async () => {
+    const periods = Array.from(waiting.keys());
+    const newest = Array.from(latencies, ([mailbox, ms]) => ({ mailbox, ms }));
+    latencies.clear();
     try {
-      for (const [at, add] of waiting) {
-        waiting.delete(at);
-        const own = [...latencies].slice(0, BATCH).map(([mailbox, ms]) => ({ mailbox, ms }));
+      for (const at of periods) {
+        const add = waiting.get(at) ?? {};
         // What was sent is not sent again, also when its answer is lost: a count twice too high misleads more than a gap.
-        for (const { mailbox } of own) latencies.delete(mailbox);
-        await write({ at, add, set: {}, latencies: own });
+        waiting.delete(at);
+        await write({ at, add, set: {}, latencies: newest.splice(0, BATCH) });
       }
-      while (latencies.size > 0) {
-        const rest = [...latencies].slice(0, BATCH).map(([mailbox, ms]) => ({ mailbox, ms }));
-        for (const { mailbox } of rest) latencies.delete(mailbox);
-        await write({ at: periodOf(clock.now()), add: {}, set: {}, latencies: rest });
-      }
+      while (newest.length > 0)
+        await write({ at: periodOf(clock.now()), add: {}, set: {}, latencies: newest.splice(0, BATCH) });
       failing = false;
     } catch (error) {
       const { code, message } = asProblem(error);

@@ -4,8 +4,10 @@
  */
 import { clusterEnv } from "../cluster-rig.ts";
 import { provide } from "../servers/provide.ts";
+import type { Redis } from "../servers/redis.ts";
 import { type Service, startService } from "../service.ts";
-import { type Bench, compared, type Result, type Row } from "./report.ts";
+import { PLANNED } from "../../api/sizing.ts";
+import { type Bench, compared, ratio, type Result, type Row, shown } from "./report.ts";
 import { asRival, byImap, command, type Rival, startOurs } from "./rivals.ts";
 import { burst, warmedUp } from "./throughput.ts";
 
@@ -21,23 +23,30 @@ export async function cluster(bench: Bench): Promise<Row[]> {
     for (const workers of WORKERS) {
       const nodes = await startNodes(bench, backends, workers);
       const name = `${bench.sizes.burst} over ${bench.sizes.mailboxes} mailboxes, ${workers} worker${workers > 1 ? "s" : ""}`;
-      const result = await measured(bench, await asRival("nodes", nodes, byImap(bench.mail)));
+      const rival = await asRival("nodes", nodes, byImap(bench.mail));
+      const { redisBytes, ...result } = await measuredOnRedis(bench, rival, backends.redis);
       const both = compared(name, result, alone);
-      rows.push(
-        ...(workers === 1 ? both.map((row) => ({ ...row, sizing: { messageCpuSeconds: result.cpu / 1000 } })) : both),
-      );
+      if (workers > 1) rows.push(...both);
+      else rows.push(...both.map((row) => ({ ...row, sizing: sizingOf(result, redisBytes) })), redisRow(redisBytes));
     }
     return rows;
   });
 }
 
-type Backends = { redisUrl: string; rabbitUrl: string };
+type Backends = { redisUrl: string; rabbitUrl: string; redis: Redis };
+
+/** Bytes that the data takes. */
+async function usedMemory(redis: Redis): Promise<number> {
+  return Number(/^used_memory_dataset:(\d+)/m.exec(String(await redis.command("INFO", "memory")))?.[1]);
+}
 
 async function withBackends(work: (backends: Backends) => Promise<Row[]>): Promise<Row[]> {
   const redis = await provide("redis", { settings: { appendfsync: "everysec" } });
   const rabbit = await provide("rabbitmq");
   try {
-    return redis && rabbit ? await work({ redisUrl: redis.server.url, rabbitUrl: rabbit.server.url }) : [];
+    return redis && rabbit
+      ? await work({ redis: redis.server, redisUrl: redis.server.url, rabbitUrl: rabbit.server.url })
+      : [];
   } finally {
     await redis?.server.remove();
     await rabbit?.server.remove();
@@ -54,13 +63,41 @@ async function startNodes({ runtime }: Bench, backends: Backends, workers: numbe
   return [api, ...others];
 }
 
-async function measured(bench: Bench, rival: Rival): Promise<Result> {
+const sizingOf = ({ cpu }: Result, redisBytes: number) => ({
+  messageCpuSeconds: cpu / 1000,
+  rememberedBytes: Math.round(redisBytes),
+});
+
+function redisRow(bytes: number): Row {
+  const planned = PLANNED.rememberedBytes;
+  const what = "memory of Redis for one delivered message, beside the planned one";
+  return { what, ours: shown(bytes, "B"), bare: shown(planned, "B"), compared: ratio(bytes, planned) };
+}
+
+/** With the bytes that Redis holds for each message of the burst. */
+async function measuredOnRedis(bench: Bench, rival: Rival, redis: Redis): Promise<Result & { redisBytes: number }> {
+  let before = 0;
+  let after = 0;
+  const result = await measured(bench, rival, {
+    beforeBurst: async () => void (before = await usedMemory(redis)),
+    afterBurst: async () => void (after = await usedMemory(redis)),
+  });
+  const count = Math.floor(bench.sizes.burst / bench.sizes.mailboxes) * bench.sizes.mailboxes;
+  return { ...result, redisBytes: (after - before) / count };
+}
+
+type Around = { beforeBurst?: () => Promise<void>; afterBurst?: () => Promise<void> };
+
+async function measured(bench: Bench, rival: Rival, { beforeBurst, afterBurst }: Around = {}): Promise<Result> {
   try {
     const mailboxes = bench.users(bench.sizes.mailboxes);
     await rival.listen(mailboxes);
     // One mailbox's tasks would not reach every worker.
     await warmedUp(bench, rival, mailboxes);
-    return await burst(bench, rival, mailboxes);
+    await beforeBurst?.();
+    const result = await burst(bench, rival, mailboxes);
+    await afterBurst?.();
+    return result;
   } finally {
     await rival.end();
   }

@@ -4,7 +4,7 @@
  * compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [big] [outage] [notifications] [consoles] [density]
+ *                 [big] [outage] [notifications] [consoles] [density] [registration] [recovery]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000]
  *                 [--runtime bun|node] [--tls] [--write]
  */
@@ -26,6 +26,8 @@ import { notifications } from "./notifications.ts";
 import { describeRun, writeSection } from "./page.ts";
 import { outage } from "./outage.ts";
 import { parse } from "./parse/parse.ts";
+import { recovery } from "./recovery.ts";
+import { registration } from "./registration.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
 import { inParallel, type Runtime } from "./rivals.ts";
 import { sending } from "./send.ts";
@@ -47,6 +49,8 @@ const PARTS: Record<string, Part> = {
   cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
   idle: { heads: GOAL, run: idle },
   density: { heads: GOAL, run: density },
+  registration: { heads: GOAL, run: registration },
+  recovery: { heads: GOAL, run: recovery },
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
   big: { heads: GOAL, run: onDovecot(big) },
@@ -67,6 +71,7 @@ const { values, positionals } = parseArgs({
     idle: { type: "string", default: "1000" },
     held: { type: "string", default: "500" },
     dense: { type: "string", default: "16000" },
+    registered: { type: "string", default: "5000" },
     runtime: { type: "string", default: "bun" },
     tls: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
@@ -82,6 +87,7 @@ const sizes = {
   idle: Number(numbers.idle),
   held: Number(numbers.held),
   dense: Number(numbers.dense),
+  registered: Number(numbers.registered),
 };
 if (values.runtime !== runtime) throw new Error("--runtime must be bun or node");
 for (const [name, size] of Object.entries(sizes)) if (!(size >= 1)) throw new Error(`--${name} must be a number`);
@@ -103,6 +109,9 @@ for (const name of chosen) {
   const command = ["bun run bench", name, ...options].join(" ");
   if (write) await writeSection({ name: title, heads: part.heads, rows, command, run: measuredAt, load });
 }
+
+// Every part has ended what it started. Bun 1.4 stays alive after some servers whose clients hung, with no handle left.
+process.exit(0);
 
 /** Runs with a Dovecot that has as many users as the part may want. */
 function onDovecot(run: (bench: Bench) => Promise<Row[]>): Part["run"] {

@@ -10,6 +10,7 @@ type Sizes = {
   idle: number;
   held: number;
   dense: number;
+  registered: number;
 };
 export type Setup = { sizes: Sizes; runtime: Runtime };
 /** For what needs a Dovecot. */

@@ -45,8 +45,13 @@ export async function warmedUp(bench: Bench, rival: Rival, mailboxes: string[]):
   await burst({ ...bench, sizes: { ...bench.sizes, burst: count } }, rival, mailboxes);
 }
 
-/** One burst spread evenly over these mailboxes. */
-export async function burst(bench: Bench, { pids, sink }: Rival, mailboxes: string[]): Promise<Result> {
+/** One burst spread evenly over these mailboxes. `beside` runs the work from the thaw to the last POST beside something else. */
+export async function burst(
+  bench: Bench,
+  { pids, sink }: Rival,
+  mailboxes: string[],
+  beside: (work: () => Promise<void>) => Promise<void> = (work) => work(),
+): Promise<Result> {
   sink.clear();
   for (const pid of pids) process.kill(pid, "SIGSTOP");
   let count: number;
@@ -58,7 +63,7 @@ export async function burst(bench: Bench, { pids, sink }: Rival, mailboxes: stri
   }
   const before = await cpuSeconds(...pids);
   const began = performance.now();
-  await sink.all(count, BURST_MS);
+  await beside(() => sink.all(count, BURST_MS));
   const last = Math.max(...sink.at.values());
   await sleep(SETTLED_MS);
   const cpu = (await cpuSeconds(...pids)) - before;

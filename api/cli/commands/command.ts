@@ -55,7 +55,7 @@ export function itemsOf(answer: Json): Json[] {
 
 /** The JSON object in a file; `-` is the standard input. Throws `config` if there is none. */
 export async function readJsonFile(path: string): Promise<Json> {
-  const text = path === "-" ? await readText(process.stdin) : await readFile(path, "utf8").catch(asProblem(path));
+  const text = await readTextFile(path);
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
@@ -63,6 +63,11 @@ export async function readJsonFile(path: string): Promise<Json> {
     throw new Problem("config", `${path} is not JSON: ${String(cause)}`, { retry: "never", fix: NAME_FILE, cause });
   }
   throw new Problem("config", `${path} has no JSON object`, { retry: "never", fix: NAME_FILE });
+}
+
+/** The text of a file; `-` is the standard input. Throws `config` if it cannot be read. */
+export async function readTextFile(path: string): Promise<string> {
+  return path === "-" ? readText(process.stdin) : readFile(path, "utf8").catch(asProblem(path));
 }
 
 const NAME_FILE = "Give a file with one JSON object, or - for the standard input.";

@@ -12,6 +12,7 @@ import {
   queryOf,
   readJsonFile,
 } from "./command.ts";
+import { importCommand } from "./import.ts";
 
 const pathOf = (id = "") => `/mailboxes/${encodeURIComponent(id)}`;
 const recordOf = (value: unknown): Json => (typeof value === "object" && value !== null ? { ...value } : {});
@@ -53,6 +54,7 @@ export const mailboxCommands: Record<string, Command> = {
       return { json: answer, text: `${String(answer["id"])} is registered${shown}` };
     },
   },
+  "mailbox import": importCommand,
   "mailbox discover": {
     usage: "mailbox discover <address>",
     summary: "Finds the mail servers of an address, without a password.",

@@ -7,7 +7,7 @@ import type { Tick } from "./measured/day.ts";
 import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { MAILBOX_WORDS, mailboxMark } from "./states.ts";
-import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
+import { countOf, foreign, latencyText, relativeTime } from "./words.ts";
 
 /** What a list of mailboxes is filtered by. An empty text is no filter. */
 export type MailboxFilter = { state: string; protocol: string; host: string; q: string };
@@ -29,11 +29,11 @@ export type MailboxListView = {
   mayManage: boolean;
 };
 
-const BAR_COLUMN = `State of the ${BAR_SPAN}`;
+const BAR_COLUMN = `${BAR_SPAN.charAt(0).toUpperCase()}${BAR_SPAN.slice(1)}`;
 
 const ORDERS: [MailboxOrder, string][] = [
-  ["state", "state, those that need you first"],
-  ["lastMail", "last mail, the newest first"],
+  ["state", "state, worst first"],
+  ["lastMail", "last mail, newest first"],
 ];
 
 const PROTOCOLS: [string, string][] = [
@@ -103,7 +103,7 @@ export function mailboxTable(items: MeasuredRow[], base: string, caption?: strin
     html`${dayBar(ticks)}<span class="words">${wordsOfDay(ticks)}</span>`,
     relativeTime(state.lastVerifiedAt),
     relativeTime(state.lastArrivalAt),
-    latencyMs === null ? "none" : durationOf(latencyMs),
+    latencyMs === null ? "none" : latencyText(latencyMs),
     mailbox.receive.protocol,
     serverHost(mailbox),
     endpointHost(mailbox.deliver.url),

@@ -18,7 +18,7 @@ import { serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { sendingTable } from "./outgoing.ts";
 import { mailboxMark, type ShownState, toneMark } from "./states.ts";
 import { timeline } from "./timeline.ts";
-import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
+import { countOf, foreign, latencyText, relativeTime } from "./words.ts";
 
 export type MailboxPageView = {
   base: string;
@@ -84,7 +84,7 @@ function sentenceOf({ shown, state }: ShownMailbox): Html {
 
 function dayOf({ ticks, latencyMs }: MeasuredRow): Html {
   const latency =
-    latencyMs === null ? "" : ` The last message took ${durationOf(latencyMs)} from being seen to being accepted.`;
+    latencyMs === null ? "" : ` The last message took ${latencyText(latencyMs)} from being seen to being accepted.`;
   return html`<p class="day-of">
       ${dayBar(ticks)} <span>State of the ${BAR_SPAN}: ${wordsOfDay(ticks)}.${latency}</span>
     </p>

@@ -5,7 +5,7 @@ import { type Html, inlineMarkdown } from "../html.ts";
 import { sparkline } from "./measured/bar.ts";
 import { queryOf, table } from "./parts.ts";
 import { toneMark, type ShownState, type Tone } from "./states.ts";
-import { countOf, durationOf, foreign, relativeTime } from "./words.ts";
+import { breakable, countOf, foreign, latencyText, relativeTime } from "./words.ts";
 
 /** A row of the work list. `tone` bad: a person is needed; warn: the service goes on by itself. `path` leads to what has it. */
 export type Cause = {
@@ -94,7 +94,7 @@ function workList(causes: Cause[], base: string): Html | string {
   if (causes.length === 0) return "";
   const rows = causes.map(({ tone, what, where, since, cause, fix, path, link }) => [
     toneMark(tone, what),
-    where,
+    breakable(where),
     since === null ? "" : relativeTime(since),
     html`${foreign(cause)}
       <div class="fix">${inlineMarkdown(fix)}</div>`,
@@ -106,30 +106,34 @@ function workList(causes: Cause[], base: string): Html | string {
 
 function numbers(view: Survey): Html {
   const { total, deliveredPerMinute, latencyP95, waiting, parked, history } = view;
-  const rate = rateOf(deliveredPerMinute);
   const tasks = parked.tasks ? `, ${countOf(parked.tasks, "task")}` : "";
   const line = (name: NumberName, what: string, shown = wholeOf) =>
     history ? sparkline(history[name], wordsOfPoints(history[name], what, shown)) : "";
+  const oldest = waiting.oldest === null ? "" : html`, the oldest from ${relativeTime(waiting.oldest)}`;
   return html`<ul class="numbers" aria-label="Numbers">
-      <li>
-        <b>${wholeOf(listeningCount(view))}</b>listened to, of ${wholeOf(total)} ${line("listening", "Listened to")}
-      </li>
-      <li>
-        <b>${rate}</b>delivered per minute (last 10 min) ${line("deliveredPerMinute", "Delivered per minute", rateOf)}
-      </li>
-      <li>
-        <b>${latencyP95 === null ? "none" : durationOf(latencyP95)}</b>
-        ${latencyP95 === null ? "delivered in the last hour" : "from seen to accepted (95 of 100, last hour)"}
-        ${line("latencyP95", "From seen to accepted, 95 of 100", durationOf)}
-      </li>
-      <li>
-        <b>${wholeOf(waiting.count)}</b>waiting for another
-        attempt${waiting.oldest ? html`, the oldest from ${relativeTime(waiting.oldest)}` : ""}
-        ${line("waiting", "Waiting for another attempt")}
-      </li>
-      <li><b>${wholeOf(parked.deliveries)}</b>parked${tasks} ${line("parked", "Parked")}</li>
+      ${number(wholeOf(listeningCount(view)), `listened to, of ${wholeOf(total)}`, line("listening", "Listened to"))}
+      ${number(
+        rateOf(deliveredPerMinute),
+        "delivered per minute (last 10 min)",
+        line("deliveredPerMinute", "Delivered per minute", rateOf),
+      )}
+      ${number(
+        latencyP95 === null ? "none" : latencyText(latencyP95),
+        latencyP95 === null ? "delivered in the last hour" : "from seen to accepted (95 of 100, last hour)",
+        line("latencyP95", "From seen to accepted, 95 of 100", latencyText),
+      )}
+      ${number(
+        wholeOf(waiting.count),
+        html`waiting for another attempt${oldest}`,
+        line("waiting", "Waiting for another attempt"),
+      )}
+      ${number(wholeOf(parked.deliveries), `parked${tasks}`, line("parked", "Parked"))}
     </ul>
     ${history ? html`<p class="soft">Lines: last 6 h, 5 min per point, each from 0 to its highest point.</p>` : ""}`;
+}
+
+function number(value: string, about: Html | string, picture: Html | string): Html {
+  return html`<li><b>${value}</b><span>${about}</span>${picture}</li>`;
 }
 
 const wholeOf = (n: number) => n.toLocaleString("en");

@@ -37,6 +37,13 @@ export function durationOf(ms: number): string {
   return ms < SECOND ? `${Math.round(ms)} ms` : spanOf(ms);
 }
 
+const LONGEST_IN_MS = 10 * SECOND;
+
+/** The latency of a delivery: "1,240 ms", and from ten seconds on as other times. */
+export function latencyText(ms: number): string {
+  return ms < LONGEST_IN_MS ? `${Math.round(ms).toLocaleString("en")} ms` : spanOf(ms);
+}
+
 /** "1 mailbox", "4,812 mailboxes". */
 export function countOf(count: number, one: string, many = `${one}s`): string {
   return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
@@ -50,4 +57,9 @@ const LONGEST_FOREIGN = 500;
 export function foreign(text: string | null | undefined): Html {
   const shown = (text ?? "").replaceAll(INVISIBLE, "\uFFFD");
   return html`<bdi>${shown.length > LONGEST_FOREIGN ? `${shown.slice(0, LONGEST_FOREIGN)}…` : shown}</bdi>`;
+}
+
+/** A host name that may be broken after its dots, so that it is not broken inside a word. */
+export function breakable(host: string): Html {
+  return html`${host.split(/(?<=\.)/).map((part, n) => (n > 0 ? html`<wbr />${part}` : part))}`;
 }

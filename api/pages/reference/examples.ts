@@ -37,6 +37,11 @@ const NEW_MAILBOX = {
 export const EXAMPLES: Readonly<Record<string, Example>> = {
   "GET /api/v1/mailboxes": { query: { status: "listening", limit: 50 }, status: 200 },
   "POST /api/v1/mailboxes": { body: NEW_MAILBOX, status: 201 },
+  "POST /api/v1/mailboxes:import": {
+    headers: { "content-type": "application/x-ndjson" },
+    body: { ...NEW_MAILBOX, id: "imported" },
+    status: 200,
+  },
   "POST /api/v1/mailboxes/discover": { body: { address: "somebody@gmail.com" }, status: 200 },
   "POST /api/v1/mailboxes/validate": { query: { folders: "true" }, body: MAILBOX, status: 200 },
   "GET /api/v1/mailboxes/{id}": HELP,
@@ -136,17 +141,21 @@ export function pathOfExample(path: string, { id = "", query = {} }: Example): s
   return members.size === 0 ? filled : `${filled}?${members}`;
 }
 
+const JSON_TYPE = "application/json";
+
 /** The example as a command of curl, for a shell that has the service in URL and a token in TOKEN. */
 export function curlOfExample(method: string, path: string, example: Example, isPublic: boolean): string {
-  const headers = {
-    ...(example.body !== undefined && { "content-type": "application/json" }),
+  const headers: Record<string, string> = {
+    ...(example.body !== undefined && { "content-type": JSON_TYPE }),
     ...example.headers,
   };
+  // A body of lines has one object in each.
+  const indent = headers["content-type"] === JSON_TYPE ? 2 : 0;
   const words = [
     `curl${method === "get" ? "" : ` -X ${method.toUpperCase()}`} "$URL${pathOfExample(path, example)}"`,
     ...(isPublic ? [] : ['-H "authorization: Bearer $TOKEN"']),
     ...Object.entries(headers).map(([name, value]) => `-H '${name}: ${value}'`),
-    ...(example.body === undefined ? [] : [`-d '${JSON.stringify(example.body, null, 2)}'`]),
+    ...(example.body === undefined ? [] : [`-d '${JSON.stringify(example.body, null, indent)}'`]),
   ];
   return words.join(" \\\n  ");
 }

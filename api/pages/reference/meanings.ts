@@ -23,6 +23,7 @@ const SAME_ROOTS: Record<string, string> = {
   MailboxInput: "Mailbox",
   MailboxCreated: "Mailbox",
   deliveries: "Delivery",
+  "mailboxes:import": "import",
 };
 
 /** The beginning of the path of a field that a request to a route or its answer has. */

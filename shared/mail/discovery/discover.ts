@@ -3,6 +3,7 @@
  * and by what the domain itself publishes. Every connection goes through the egress guard. What a domain publishes is a
  * proposal for a person, and no password is sent anywhere.
  */
+import { domainToASCII } from "node:url";
 import type { DiscoveryStep, Proposal } from "./proposal.ts";
 import { asProblem, Problem } from "../../contract/problem.ts";
 import type { Egress } from "../../egress.ts";
@@ -38,7 +39,9 @@ type Finding = { proposal?: Proposal | undefined; detail: string };
  * does not reject. Throws only when the signal aborts.
  */
 export async function discoverMailServers(deps: DiscoverDeps, address: string, signal: AbortSignal): Promise<Found> {
-  const domain = address.slice(address.lastIndexOf("@") + 1).toLowerCase();
+  const written = address.slice(address.lastIndexOf("@") + 1).toLowerCase();
+  // Name servers know only the ASCII form of an international domain.
+  const domain = domainToASCII(written) || written;
   const known = findKnownProvider(address, domain);
   const detail = known ? `${domain} is a domain of ${String(known.provider)}` : `${domain} is in no line of the list`;
   const steps: DiscoveryStep[] = [{ name: "known", found: known !== undefined, ms: 0, detail }];

@@ -1,6 +1,6 @@
 /**
- * Providers whose servers the service knows. Each line comes from the provider's own page (`page`), and was compared with
- * Mozilla's list (https://github.com/thunderbird/autoconfig, 2026-11).
+ * Providers whose servers the service knows. The servers are those of Mozilla's list where it has them
+ * (https://github.com/thunderbird/autoconfig, 2026-11). `page` is where the provider documents them.
  */
 import type { ConsentProvider, Proposal } from "./proposal.ts";
 
@@ -42,10 +42,18 @@ const KNOWN: readonly Known[] = [
       "hotmail.com",
       "live.com",
       "msn.com",
+      "outlook.at",
       "outlook.de",
-      "hotmail.de",
+      "outlook.es",
+      "outlook.fr",
+      "outlook.it",
+      "hotmail.be",
       "hotmail.co.uk",
+      "hotmail.de",
+      "hotmail.es",
       "hotmail.fr",
+      "hotmail.it",
+      "hotmail.nl",
     ],
     receive: { protocol: "graph" },
     send: null,
@@ -185,6 +193,16 @@ const KNOWN: readonly Known[] = [
     send: smtps("smtp.mail.ru"),
     logins: ["app-password"],
     notes: [APP_PASSWORD],
+  },
+  {
+    name: "IONOS",
+    page: "https://www.ionos.com/help/email/general-topics/settings-for-your-email-programs-imap-pop3/",
+    domains: ["online.de", "onlinehome.de"],
+    exchangers: [".kundenserver.de"],
+    receive: imap("imap.1und1.de"),
+    send: smtps("smtp.1und1.de"),
+    logins: ["password"],
+    notes: [],
   },
   {
     name: "Strato",

@@ -8,9 +8,10 @@ import { makeCertificates } from "../../servers/certificates.ts";
 import { listenOn } from "../../servers/ports.ts";
 import type { LeanCounts, LeanOrder, LeanStart } from "./server.ts";
 
-type Connection = { user: string; idleTag: string; partial: string };
+/** `loginTag` while the next line is the login. */
+type Connection = { user: string; idleTag: string; loginTag: string; partial: string };
 
-const CAPABILITIES = "IMAP4rev1 IDLE ID SASL-IR AUTH=PLAIN";
+const CAPABILITIES = "IMAP4rev1 IDLE ID AUTH=PLAIN";
 const UIDVALIDITY = 1;
 
 const connections = new Map<TLSSocket, Connection>();
@@ -22,7 +23,7 @@ let accepted = 0;
 /** All handlers are shared: a closure for each connection would cost more than what it holds. */
 function accept(socket: TLSSocket): void {
   accepted++;
-  connections.set(socket, { user: "", idleTag: "", partial: "" });
+  connections.set(socket, { user: "", idleTag: "", loginTag: "", partial: "" });
   socket.setNoDelay(true);
   socket.on("data", onData);
   socket.on("close", onClose);
@@ -48,6 +49,7 @@ function onData(this: TLSSocket, chunk: Buffer): void {
 
 /** The whole answer to one line of the client. A line that is not known gets BAD. */
 function answer(connection: Connection, line: string): string | Buffer {
+  if (connection.loginTag !== "") return logIn(connection, line);
   const [tag = "", first = "", second = ""] = line.split(" ");
   if (tag.toUpperCase() === "DONE") {
     const ended = connection.idleTag;
@@ -59,6 +61,13 @@ function answer(connection: Connection, line: string): string | Buffer {
   return COMMANDS[name]?.(connection, tag, rest) ?? `${tag} BAD unknown\r\n`;
 }
 
+function logIn(connection: Connection, line: string): string {
+  const tag = connection.loginTag;
+  const [, user = ""] = Buffer.from(line, "base64").toString().split("\0");
+  Object.assign(connection, { user, loginTag: "" });
+  return `${tag} OK [CAPABILITY ${CAPABILITIES}] done\r\n`;
+}
+
 const COMMANDS: Record<string, (connection: Connection, tag: string, rest: string) => string | Buffer> = {
   CAPABILITY: (_, tag) => `* CAPABILITY ${CAPABILITIES}\r\n${tag} OK done\r\n`,
   ID: (_, tag) => `* ID NIL\r\n${tag} OK done\r\n`,
@@ -66,12 +75,9 @@ const COMMANDS: Record<string, (connection: Connection, tag: string, rest: strin
   LOGOUT: (_, tag) => `* BYE\r\n${tag} OK done\r\n`,
   LIST: (_, tag) => `* LIST () "/" INBOX\r\n${tag} OK done\r\n`,
   LSUB: (_, tag) => `* LSUB () "/" INBOX\r\n${tag} OK done\r\n`,
-  AUTHENTICATE(connection, tag, rest) {
-    const [, user = ""] = Buffer.from(rest.slice(rest.indexOf(" ") + 1), "base64")
-      .toString()
-      .split("\0");
-    connection.user = user;
-    return `${tag} OK [CAPABILITY ${CAPABILITIES}] done\r\n`;
+  AUTHENTICATE(connection, tag) {
+    connection.loginTag = tag;
+    return "+ \r\n";
   },
   SELECT({ user }, tag) {
     const count = mailsOf(user).length;

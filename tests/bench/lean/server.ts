@@ -10,6 +10,9 @@ export type LeanCounts = { open: number; idling: number; accepted: number };
 export type LeanStart = { port: number; ca: string };
 
 export type LeanServer = {
+  port: number;
+  /** The authority of its certificate, PEM. */
+  ca: string;
   counts(): Promise<LeanCounts>;
   deliver(mails: { user: string; raw: Buffer }[]): Promise<void>;
   /** Resolves once so many connections wait in IDLE. */
@@ -25,6 +28,8 @@ export async function startLeanServer(): Promise<LeanServer> {
   const { port, ca } = JSON.parse(await program.order()) as LeanStart;
   const order = async (what: LeanOrder) => JSON.parse(await program.order(what)) as LeanCounts;
   return {
+    port,
+    ca,
     counts: () => order({}),
     deliver: async (mails) =>
       void (await order({ deliver: mails.map(({ user, raw }) => ({ user, mail: raw.toString("base64") })) })),

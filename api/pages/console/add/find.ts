@@ -70,10 +70,14 @@ export function proposalBody(view: ProposalView): Html {
     ${addBody(view)}`;
 }
 
-/** "IMAP imap.gmail.com port 993", with the name of the provider if it is known. */
+const TLS_NAMES = { implicit: "TLS", starttls: "STARTTLS" } as const;
+
+/** "IMAP imap.gmail.com port 993, TLS", with the name of the provider if it is known. */
 function serversOf({ provider, receive }: Found): string {
   const server =
-    "host" in receive ? `${receive.protocol.toUpperCase()} ${receive.host} port ${receive.port}` : undefined;
+    "host" in receive
+      ? `${receive.protocol.toUpperCase()} ${receive.host} port ${receive.port}, ${TLS_NAMES[receive.tls]}`
+      : undefined;
   const words = server ?? (receive.protocol === "ews" ? "an Exchange server" : "Microsoft Graph");
   return provider === null ? words : `${provider}, ${words}`;
 }

@@ -52,6 +52,7 @@ function folderPart(choices: readonly FolderChoice[]): Html {
     <legend>Which folders</legend>
     <div class="checks">${choices.map(({ path }) => folderBox(path))}</div>
     <label class="check"><input type="checkbox" name="all" value="on" /> All folders, new ones too</label>
+    <p class="soft">Without a choice it is INBOX.</p>
   </fieldset>`;
 }
 
