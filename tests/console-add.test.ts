@@ -252,6 +252,20 @@ describe("the first five minutes", () => {
     }
   });
 
+  test("find a reference that everybody can read, on a small screen too", (t) =>
+    inBrowser(
+      t,
+      async (page) => {
+        await page.goto("/docs");
+        await page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))");
+        assert.deepEqual(await findings(page), []);
+        assert.equal(await page.evaluate("document.documentElement.scrollWidth"), 320);
+        await page.getByRole("link", { name: "List its deliveries." }).first().click();
+        assert.match(page.url(), /#getDeliveries$/);
+      },
+      { viewport: { width: 320, height: 640 } },
+    ));
+
   test("a draft of another token is refused, and says what to do", async () => {
     const { token } = (await service.call("POST", "/api/v1/tokens", { name: "other", scopes: ["read", "manage"] }))
       .body;

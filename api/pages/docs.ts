@@ -200,7 +200,7 @@ function renderFields(schema: JsonObject): Html {
     <tr>
       <th>Member</th>
       <th>Type</th>
-      <th></th>
+      <th>Needed</th>
       <th>Meaning</th>
     </tr>
     ${rows}

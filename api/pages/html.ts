@@ -22,9 +22,9 @@ h3{margin:0;font-size:1rem;font-weight:600}a{color:var(--mark)}p{margin:.5rem 0}
 code,pre{font:.86em/1.5 ui-monospace,Menlo,Consolas,monospace}code{background:var(--tint);padding:.1em .3em;border-radius:4px}
 pre{background:var(--tint);padding:.9rem;border-radius:8px;overflow:auto}pre code{padding:0;background:none}
 table{border-collapse:collapse;width:100%;font-size:.92rem;margin:.5rem 0 1rem}th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
-th{color:var(--soft);font-weight:500;white-space:nowrap}details{border:1px solid var(--line);border-radius:8px;margin:.5rem 0;padding:.6rem .9rem}summary{cursor:pointer}
+th{color:var(--soft);font-weight:500;white-space:nowrap}details{border:1px solid var(--line);border-radius:8px;margin:.5rem 0;padding:.6rem .9rem;overflow-x:auto}summary{cursor:pointer}
 .verb{display:inline-block;min-width:4.2rem;font:600 .8rem ui-monospace,monospace;color:var(--mark);text-transform:uppercase}
-nav a{margin-right:1rem}`;
+nav a{margin-right:1rem;display:inline-block}`;
 
 const CSP = [
   "default-src 'none'",
@@ -45,7 +45,7 @@ export async function htmlPage(title: string, body: Html): Promise<Response> {
         ${raw(`<style>${STYLE}</style>`)}
       </head>
       <body>
-        ${body}
+        <main>${body}</main>
       </body>
     </html>`;
   return new Response(String(whole), {
