@@ -77,7 +77,12 @@ async function make(at: string, example: Example) {
 }
 
 /** What others need, besides those of MADE. */
-const FIRST = new Set(["POST /api/v1/applications", "PUT /api/v1/mailboxes/{id}", "POST /api/v1/endpoints/pause"]);
+const FIRST = new Set([
+  "POST /api/v1/mailboxes/{id}/record",
+  "POST /api/v1/applications",
+  "PUT /api/v1/mailboxes/{id}",
+  "POST /api/v1/endpoints/pause",
+]);
 
 /** What one example makes comes before what reads it, and what removes something comes last. */
 const rank = (at: string) =>

@@ -54,6 +54,9 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   "POST /api/v1/mailboxes/{id}/test": HELP,
   "GET /api/v1/mailboxes/{id}/folders": HELP,
   "GET /api/v1/mailboxes/{id}/events": { ...HELP, query: { limit: 10, kind: "mail.delivered,mail.parked" } },
+  "POST /api/v1/mailboxes/{id}/record": HELP,
+  "GET /api/v1/mailboxes/{id}/record": HELP,
+  "POST /api/v1/mailboxes/{id}/record/stop": { ...HELP, status: 204 },
   "POST /api/v1/mailboxes/{id}/resync": { ...HELP, body: { since: "2026-11-01" }, status: 202 },
   // It is for a mailbox that asks. This one does not.
   "POST /api/v1/mailboxes/{id}/confirm": { id: "help-desk", status: 409 },

@@ -42,6 +42,12 @@ export const LINKS: Readonly<Record<string, Readonly<Record<number, readonly Lin
   postMailboxesValidate: {
     200: [{ name: "register", operation: "postMailboxes", about: "Register the mailbox that works." }],
   },
+  postMailboxesIdRecord: {
+    200: [
+      { name: "read", operation: "getMailboxesIdRecord", parameters: SAME_ID, about: "Read the record." },
+      { name: "stop", operation: "postMailboxesIdRecordStop", parameters: SAME_ID, about: "Stop it before its time." },
+    ],
+  },
   postMailboxesIdPause: {
     200: [{ name: "resume", operation: "postMailboxesIdResume", parameters: SAME_ID, about: "Go on." }],
   },
