@@ -57,17 +57,20 @@ async function recordStates(deps: RecorderDeps, signal: AbortSignal): Promise<vo
   const writeNumbers = reportingOnce(facts, () => countNumbers(deps, notes.run().id));
   let lookedAt = clock.now();
   let provedAt = -Infinity;
-  while (await sleep(WRITE_EVERY_MS, signal)) {
-    const now = clock.now();
-    if (now - lookedAt > STOOD_STILL_MS) notes.begin();
-    lookedAt = now;
-    const isDue = now - provedAt >= PROVE_EVERY_MS;
-    if (isDue) notes.compare(board.held(), periods);
-    if (isDue || notes.waiting.size > 0) await write();
-    if (isDue) await writeNumbers();
-    if (isDue) provedAt = now;
+  try {
+    while (await sleep(WRITE_EVERY_MS, signal)) {
+      const now = clock.now();
+      if (now - lookedAt > STOOD_STILL_MS) notes.begin();
+      lookedAt = now;
+      const isDue = now - provedAt >= PROVE_EVERY_MS;
+      if (isDue) notes.compare(board.held(), periods);
+      if (isDue || notes.waiting.size > 0) await write();
+      if (isDue) await writeNumbers();
+      if (isDue) provedAt = now;
+    }
+  } finally {
+    unsubscribe();
   }
-  unsubscribe();
   // The mailboxes are released by now. They are not reported as left one by one: that the run ends says it of all.
   await write();
 }
