@@ -7,7 +7,7 @@ import { startBare, startOurs } from "./rivals.ts";
 import { type Bench, type Row, ratio, shown } from "./report.ts";
 
 /** The rows that the sizing table uses, because real mailboxes use TLS. */
-const SIZING = ["baseBytes", "mailboxBytes"] as const;
+const SIZING = ["baseBytes", null, "mailboxBytes"] as const;
 
 /** Measures each rival with half of the mailboxes, then with all. */
 export async function memory({ mail, users, sizes, runtime }: Bench): Promise<Row[]> {
