@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { format, resolveConfig } from "prettier";
 import type { Row } from "./report.ts";
 
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const MEASURED_FILE = fileURLToPath(new URL("../../api/measured.json", import.meta.url));
 const FILE = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
 const INTRODUCTION = `# Performance
@@ -57,8 +58,10 @@ async function writeSizingFigures({ rows, command, run }: Section): Promise<void
 
 /** When, on which code and on which machine. */
 export function describeRun(): string {
-  const folder = fileURLToPath(new URL(".", import.meta.url));
-  const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: folder, encoding: "utf8" }).trim();
+  const git = (...args: string[]) => execFileSync("git", ["-C", ROOT, ...args], { encoding: "utf8" }).trim();
+  // What this module writes changes no figure.
+  const changed = git("status", "--porcelain", "-uno", "--", ".", ...[FILE, MEASURED_FILE].map((one) => `:!${one}`));
+  const commit = git("rev-parse", "--short", "HEAD") + (changed === "" ? "" : " with changes");
   const machine = `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? "unknown"})`;
   return `${new Date().toISOString().slice(0, 10)}, commit ${commit}, ${machine}`;
 }
