@@ -44,7 +44,7 @@ const ELEMENT_BYTES = 1_000;
 const MAX_DEPTH = 100;
 /** So many bytes are read before other work has a turn, and so many elements cost as much time as an answer of IMAP. */
 const BYTES_AT_ONCE = 16 * 1024;
-const ELEMENTS_PER_ANSWER = 10;
+const ELEMENTS_PER_ANSWER = 4;
 
 /**
  * The wanted elements in the order in which they end, over all documents of the stream. Throws a Problem when the bytes
