@@ -56,9 +56,12 @@ async function writeSizingFigures({ rows, command, run }: Section): Promise<void
   );
 }
 
+function git(...args: string[]): string {
+  return execFileSync("git", ["-C", ROOT, ...args], { encoding: "utf8" }).trim();
+}
+
 /** When, on which code and on which machine. */
 export function describeRun(): string {
-  const git = (...args: string[]) => execFileSync("git", ["-C", ROOT, ...args], { encoding: "utf8" }).trim();
   // What this module writes changes no figure.
   const changed = git("status", "--porcelain", "-uno", "--", ".", ...[FILE, MEASURED_FILE].map((one) => `:!${one}`));
   const commit = git("rev-parse", "--short", "HEAD") + (changed === "" ? "" : " with changes");
