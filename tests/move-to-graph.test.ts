@@ -130,7 +130,8 @@ describe("a mailbox moves from Exchange Web Services to Graph", { timeout: 300_0
     const earlier = Array.from({ length: MORE_THAN_REMEMBERED }, (_, n) => `eve ${String(n).padStart(3, "0")}`);
     for (const subject of earlier) await mirror.append("inbox", letter(subject));
     await arrived(...earlier);
-    assert.equal((await move("eve", { application: "contoso" })).body.moved, true);
+    const { body } = await move("eve", { application: "contoso" });
+    assert.equal(body.moved, true, JSON.stringify(body));
     const meanwhile = ["eve a", "eve b", "eve c"];
     for (const subject of meanwhile) {
       await mirror.append("inbox", letter(subject));
