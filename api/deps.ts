@@ -1,6 +1,7 @@
 /** What the HTTP side needs from the rest of the node. The composition root supplies it. */
 import type { Config } from "../shared/config.ts";
 import type { Discovered, Proposal } from "../shared/mail/discovery/proposal.ts";
+import type { TestPostReport } from "../shared/contract/endpoint.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import type { Cursor, Folder, MessageRef } from "../shared/contract/message.ts";
 import type { Egress } from "../shared/egress.ts";
@@ -59,17 +60,7 @@ export type Discover = (
 ) => Promise<Pick<Discovered, "steps"> & { proposals: Proposal[] }>;
 
 /** Posts a signed test message to the endpoint of a mailbox, and reports the answer. */
-export type PostTest = (
-  mailbox: Mailbox,
-  signal: AbortSignal,
-) => Promise<{
-  id: string;
-  ok: boolean;
-  status: number | null;
-  ms: number;
-  reason: string | null;
-  words: string | null;
-}>;
+export type PostTest = (mailbox: Mailbox, signal: AbortSignal) => Promise<TestPostReport>;
 
 /** Posts a body to the receiver of alarms. Rejects only with the signal's reason. */
 export type PostAlarm = (

@@ -1,6 +1,7 @@
 /** A test message for the endpoint of a mailbox: one POST, signed as every other. No circuit breaker counts it. */
 import { randomBytes } from "node:crypto";
 import { semaphore } from "../shared/concurrency/semaphore.ts";
+import type { TestPostReport } from "../shared/contract/endpoint.ts";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
 import { clock } from "../shared/time.ts";
@@ -11,16 +12,6 @@ type TestPostDeps = {
   post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
   /** Whether the report has what the endpoint said. */
   showWords: boolean;
-};
-
-/** `ms` is the time until the answer. `reason` says why the endpoint did not accept it, `words` are the endpoint's own. */
-export type TestPostReport = {
-  id: string;
-  ok: boolean;
-  status: number | null;
-  ms: number;
-  reason: string | null;
-  words: string | null;
 };
 
 /** So many test messages of one node are on their way at once. */

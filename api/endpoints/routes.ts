@@ -1,7 +1,7 @@
 /** /api/v1/endpoints: pause, resume and test an endpoint, and give it a new webhook secret. */
 import { randomBytes } from "node:crypto";
 import * as v from "valibot";
-import { endpointOf, HttpUrl } from "../../shared/contract/endpoint.ts";
+import { endpointOf, HttpUrl, TestPostReport } from "../../shared/contract/endpoint.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import { addPause, listPauses, removePause } from "../../shared/store/endpoint-pauses.ts";
 import type { Store } from "../../shared/store/store.ts";
@@ -39,13 +39,8 @@ const PauseView = v.object({
 });
 export const PauseList = v.object({ items: v.array(PauseView) });
 export const TestReport = v.object({
-  ok: v.boolean(),
+  ...TestPostReport.entries,
   mailbox: v.pipe(v.string(), v.description("The id of the mailbox whose secret signed it.")),
-  id: v.pipe(v.string(), v.description("The `webhook-id` of the message.")),
-  status: v.pipe(v.nullable(v.number()), v.description("null if there was no answer.")),
-  ms: v.number(),
-  reason: v.nullable(v.string()),
-  words: v.pipe(v.nullable(v.string()), v.description("The first words of a refusal. Never with EGRESS_PRIVATE=deny.")),
 });
 export const RotationView = v.object({
   secret: v.pipe(v.string(), v.description("The new webhook secret. Only this answer shows it.")),

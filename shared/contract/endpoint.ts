@@ -90,3 +90,14 @@ export function deliverSchema<S extends v.GenericSchema<string | Secret, string 
     }),
   );
 }
+
+/** What a test message to an endpoint found. `ms` is the time until the answer. */
+export const TestPostReport = v.object({
+  ok: v.boolean(),
+  id: v.pipe(v.string(), v.description("The `webhook-id` of the message.")),
+  status: v.pipe(v.nullable(v.number()), v.description("null if there was no answer.")),
+  ms: v.number(),
+  reason: v.nullable(v.string()),
+  words: v.pipe(v.nullable(v.string()), v.description("The first words of a refusal. Never with EGRESS_PRIVATE=deny.")),
+});
+export type TestPostReport = v.InferOutput<typeof TestPostReport>;
