@@ -1,7 +1,7 @@
 /** Replays deliveries: from the spool if it has the bytes, else from the mail server. */
 import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
-import type { DeliveryQuery } from "../../shared/store/store.ts";
+import type { DeliveryQuery } from "../../shared/store/delivery-search.ts";
 import { clock } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
 import { parseDate } from "../http/dates.ts";

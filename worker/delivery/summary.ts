@@ -1,0 +1,22 @@
+/** Writes into the record of a delivery by what its message is found. */
+import type { Delivery } from "../../shared/contract/delivery.ts";
+import type { ParsedMessage } from "../../shared/contract/received.ts";
+import { parseHeadersOnly } from "../../shared/mail/mime/message.ts";
+import { summarizeMessage } from "../../shared/store/delivery-search.ts";
+
+/** `keepSubjects` is false where the records must have nothing of the messages. */
+type SummaryDeps = { keepSubjects: boolean };
+
+export function describeMessage(
+  { keepSubjects }: SummaryDeps,
+  { message: _, ...delivery }: Delivery,
+  parsed: Pick<ParsedMessage, "subject" | "from" | "messageId">,
+): Delivery {
+  return keepSubjects ? { ...delivery, message: summarizeMessage(parsed) } : delivery;
+}
+
+/** For a delivery that waits before its message was parsed. */
+export function describeUnread(deps: SummaryDeps, delivery: Delivery, raw: Uint8Array): Delivery {
+  if (delivery.message && deps.keepSubjects) return delivery;
+  return describeMessage(deps, delivery, parseHeadersOnly(raw, "only the header is read"));
+}
