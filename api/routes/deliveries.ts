@@ -6,7 +6,7 @@ import { type Sending, SendingView, toSendingView } from "../../shared/contract/
 import type { ScopedDeps } from "../scoped-deps.ts";
 import { notFound } from "../http/problems.ts";
 import { DateInput } from "../http/dates.ts";
-import { searchDeliveries } from "../delivery-search.ts";
+import { searchDeliveries } from "../http/delivery-search.ts";
 import { pageOf, pageQuery } from "../http/paging.ts";
 import { replay, replaySince } from "./replay.ts";
 import { MAIL_PROBLEMS, MAIL_TIMEOUT_MS } from "../http/mail-problems.ts";
@@ -25,8 +25,7 @@ const Query = v.strictObject({
   text: v.exactOptional(
     v.pipe(
       v.string(),
-      v.trim(),
-      v.minLength(1),
+      v.regex(/\S/, "must have more than spaces"),
       v.maxLength(MAX_TEXT),
       v.description(
         "A part of the subject or of the sender, whatever its case, or the whole Message-ID, with or without angle brackets. A search takes about two seconds at most. So a page may have few items or none although `next` is set, and `total` counts what matches the other members.",

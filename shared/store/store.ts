@@ -16,7 +16,6 @@ import type { TokenList } from "./sealed-tokens.ts";
 import type { OrderedMailboxes } from "./measured/mailbox-order.ts";
 import type { Measures } from "./measured/measures.ts";
 import type { Fact } from "../telemetry/events.ts";
-import type { StoreSize } from "./size.ts";
 
 export type Page<T> = { items: T[]; next: string | null; total: number };
 
@@ -246,6 +245,9 @@ export interface Audit {
   /** Newest first. */
   list(query: AuditQuery): Promise<Page<AuditEntry>>;
 }
+
+/** `limitBytes` is null if nobody knows a limit. */
+export type StoreSize = { usedBytes: number; limitBytes: number | null };
 
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */

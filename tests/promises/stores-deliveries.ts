@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import type { Delivery } from "../../shared/contract/delivery.ts";
-import { deliveryOf, printOf, refOf } from "./samples.ts";
+import { deliveryOf, mailboxOf, printOf, refOf } from "./samples.ts";
 import { type NewStore, type Pass, withStore } from "./stores.ts";
 
 const DAY = 24 * 3_600_000;
@@ -107,7 +107,8 @@ export function deliveryPromises(make: NewStore, pass: Pass): void {
     }));
 
   test("deliveries are found by the subject, the sender and the Message-ID of their message", () =>
-    withStore(make, async ({ deliveries }) => {
+    withStore(make, async ({ deliveries, mailboxes }) => {
+      for (const id of ["a", "b"]) await mailboxes.put(mailboxOf(id));
       const message = {
         subject: 'Счёт № 4711 from Zoë"s «Shop»',
         from: "Ünal <unal@example.net>",

@@ -9,10 +9,12 @@ type SummaryDeps = { keepSubjects: boolean };
 
 export function describeMessage(
   { keepSubjects }: SummaryDeps,
-  { message: _, ...delivery }: Delivery,
+  delivery: Delivery,
   parsed: Pick<ParsedMessage, "subject" | "from" | "messageId">,
 ): Delivery {
-  return keepSubjects ? { ...delivery, message: summarizeMessage(parsed) } : delivery;
+  if (keepSubjects) return { ...delivery, message: summarizeMessage(parsed) };
+  const { message: _, ...bare } = delivery;
+  return bare;
 }
 
 /** For a delivery that waits before its message was parsed. */

@@ -8,7 +8,7 @@ import { type MeasuredRow, mailboxTable } from "./mailbox-list.ts";
 import { sendingTable } from "./outgoing.ts";
 import { queryOf, table } from "./parts.ts";
 import type { ShownMailbox } from "./shown-mailbox.ts";
-import { deliveryMark, mailboxMark } from "./states.ts";
+import { mailboxMark } from "./states.ts";
 import { clockTime, countOf, foreign, relativeTime } from "./words.ts";
 
 /** A time in which nobody listened to a mailbox. `to` is null while it lasts. */

@@ -8,7 +8,7 @@ import type { Route } from "../../http/route.ts";
 import { type Gap, type LeftOut, type MailboxAnswer, searchBody } from "../../pages/console/search.ts";
 import { endpointHost, serverHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
-import { searchDeliveries } from "../../delivery-search.ts";
+import { searchDeliveries } from "../../http/delivery-search.ts";
 import { addressesOf, showDelivery } from "./deliveries.ts";
 import { readLetter } from "./letters.ts";
 import { measureRows } from "./measured/rows.ts";

@@ -1,9 +1,9 @@
 /** Searches the deliveries for a text, over as many pages of the store as one request may take. */
 import { setImmediate } from "node:timers/promises";
-import type { Delivery } from "../shared/contract/delivery.ts";
-import type { DeliveryQuery } from "../shared/store/delivery-search.ts";
-import type { Deliveries, Page } from "../shared/store/store.ts";
-import { clock } from "../shared/time.ts";
+import type { Delivery } from "../../shared/contract/delivery.ts";
+import type { DeliveryQuery } from "../../shared/store/delivery-search.ts";
+import type { Deliveries, Page } from "../../shared/store/store.ts";
+import { clock } from "../../shared/time.ts";
 
 const SEARCH_MS = 2_000;
 
