@@ -8,10 +8,13 @@ import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
 import type { LoginGate } from "../../net/login-gate.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
+import { httpTap } from "../../http/record/told.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { type EwsAccounts, ewsAccounts as newExchange, accountKey } from "../account.ts";
 import { type EwsRequest, ewsHttp } from "../transport/http.ts";
 import { createIntake, type Intake } from "../../net/intake.ts";
+import type { OpenTap } from "../../net/tap.ts";
+import { showSoap } from "../soap/shown.ts";
 import { type EwsLibrary, loadEwsLibrary } from "./library.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
 import { getLogin } from "../transport/authentication.ts";
@@ -27,6 +30,7 @@ export type EwsDeps = ConnectionPoolDeps & {
   logins?: LoginGate;
   emit?: Emit;
   exchange?: EwsAccounts;
+  openTap?: OpenTap;
   /** What servers may make this process read. Without it a session has one of its own. */
   intake?: Intake;
 };
@@ -86,7 +90,13 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
   signal.throwIfAborted();
   const exchange = deps.exchange ?? newExchange();
   const login = getLogin(deps, mailbox);
-  const located = await locateServiceUrl({ ...deps, exchange }, mailbox, login, signal).catch((error: unknown) => {
+  const tap =
+    deps.openTap &&
+    httpTap({ openTap: deps.openTap, showBodies: showSoap }, mailbox, "ews", () =>
+      // Of a login the user is shown.
+      "password" in login ? [login.password.reveal()] : login.secrets(),
+    );
+  const located = await locateServiceUrl({ ...deps, exchange, tap }, mailbox, login, signal).catch((error: unknown) => {
     throw withoutGiven(error, { secrets: login.secrets() });
   });
   const key = accountKey(exchange, mailbox, new URL(located.serviceUrl.url).origin);
@@ -97,7 +107,7 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
     account,
     located,
     login,
-    http: ewsHttp(account, login),
+    http: ewsHttp(account, login, tap),
   });
   return createSession(context, deps.intake ?? createIntake(), () => {
     context.open = false;

@@ -5,17 +5,20 @@ import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../../contract/problem.ts";
 import { quoteWords } from "../../../evidence/evidence.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
+import { httpTap } from "../../http/record/told.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { createIntake, type Intake } from "../../net/intake.ts";
+import type { OpenTap } from "../../net/tap.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
 import { type ApplicationDeps, withApplication } from "./application.ts";
 import { GraphRefusal } from "./errors.ts";
 import { type GraphAnswer, type GraphRequest, putPiece, request, type RequestContext } from "./request.ts";
 import { type GraphService, graphService } from "./service.ts";
+import { showJson } from "./shown.ts";
 
 /** What a Graph mailbox needs. Without `graph` it shares nothing with other mailboxes. */
 export type GraphDeps = ConnectionPoolDeps &
-  ApplicationDeps & { tokens?: Tokens; graph?: GraphService; intake?: Intake };
+  ApplicationDeps & { tokens?: Tokens; graph?: GraphService; intake?: Intake; openTap?: OpenTap };
 
 /** A path below the root, or an absolute link that Graph gave. */
 type Place = string | { link: string };
@@ -162,6 +165,8 @@ export function createContext(
       return (await deps.tokens.access(mailbox, signal)).reveal();
     },
     forgetToken: (refused) => deps.tokens?.forget(mailbox.id, refused),
+    // The token of each request is hidden; no other credentials go to Graph.
+    tap: deps.openTap && httpTap({ openTap: deps.openTap, showBodies: showJson }, mailbox, "graph", () => []),
   };
 }
 
