@@ -174,7 +174,7 @@ const ROOMS: Record<string, string[]> = {
   "api/checks": ["shared/*", "api", "api/http"],
   "api/alarms": ["shared/*", "api", "api/http", "api/checks"],
   "api/pages": ["shared/*", "api", "api/http"],
-  "api/pages/console": ["shared/*", "api", "api/http", "api/checks", "api/alarms", "api/pages"],
+  "api/pages/console": ["shared/*", "api", "api/http", "api/checks", "api/alarms", "api/endpoints", "api/pages"],
   "api/bulk": ["shared/*", "api", "api/http", "api/pages/console"],
   "api/records": ["shared/*", "api", "api/http"],
   "api/endpoints": ["shared/*", "api", "api/http"],

@@ -9,7 +9,7 @@ import { queryOf } from "../../pages/console/parts.ts";
 import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../mailbox-actions.ts";
 import { getMailbox } from "../mailboxes.ts";
-import { showDelivery } from "./deliveries.ts";
+import { showDeliveries } from "./paused.ts";
 import { measureRows } from "./measured/rows.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
@@ -57,7 +57,7 @@ async function showOne(call: ConsoleCall): Promise<Response> {
     cursors.read(id),
     outbox.list({ mailbox: id, limit: SHOWN_DELIVERIES }),
   ]);
-  const shown = { ...newest, items: newest.items.map((one) => showDelivery(call.deps, one)) };
+  const shown = { ...newest, items: await showDeliveries(call.deps, newest.items) };
   const view = { base: call.base, query: call.query, item, facts: recent, deliveries: shown, parked: parked.total };
   const today = new Date(clock.now()).toISOString().slice(0, 10);
   const body = mailboxBody({ ...view, cursors: known, outgoing, mayManage: call.may("manage"), today });
