@@ -1,12 +1,15 @@
 /** /endpoints: where the messages go, and how it is there. */
-import { type Endpoints, withPauses } from "../../endpoints/overview.ts";
+import { collectEndpoints, type Endpoints, withPauses } from "../../endpoints/overview.ts";
 import type { Route } from "../../http/route.ts";
 import { endpointsBody } from "../../pages/console/endpoints.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
-import type { Fresh } from "./fresh.ts";
+import { type Fresh, keepFresh } from "./fresh.ts";
 import { type ConsoleDeps, page } from "./page.ts";
 
 export type EndpointsOf = (deps: ScopedDeps) => Promise<Fresh<Endpoints>>;
+
+/** Collects the endpoints once for all who look. */
+export const freshEndpoints = (): EndpointsOf => keepFresh(collectEndpoints);
 
 export function endpointRoutes(deps: ConsoleDeps, endpointsOf: EndpointsOf): Route[] {
   return [
