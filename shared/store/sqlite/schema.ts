@@ -19,6 +19,7 @@ export const OWNED_TABLES = [
   "outbox",
   "automatic",
   "measured",
+  "connections",
 ] as const;
 
 const initialSchema = `
@@ -245,6 +246,9 @@ const measured = `
   create index states_arrival on states (last_arrival_at, mailbox);
 `;
 
+/** What is known of the connection of each mailbox. */
+const connections = "create table connections (mailbox text primary key, doc text not null) without rowid;";
+
 /** The n-th entry migrates a file from version n to n + 1. A released entry never changes; new ones are only added. */
 export const MIGRATIONS: readonly string[] = [
   initialSchema,
@@ -257,4 +261,5 @@ export const MIGRATIONS: readonly string[] = [
   applications,
   consents,
   measured,
+  connections,
 ];
