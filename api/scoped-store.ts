@@ -1,7 +1,8 @@
 /** The store as a token sees it that is bound to a prefix of mailbox ids: other mailboxes and what is theirs do not exist. */
 import { Problem } from "../shared/contract/problem.ts";
 import type { Applications } from "../shared/store/sealed-applications.ts";
-import type { Deliveries, DeliveryQuery, Mailboxes, Outbox, Store } from "../shared/store/store.ts";
+import type { DeliveryQuery } from "../shared/store/delivery-search.ts";
+import type { Deliveries, Mailboxes, Outbox, Store } from "../shared/store/store.ts";
 import { notFound } from "./http/problems.ts";
 
 /** Methods that concern more than the mailboxes of this prefix reject with `scope`. */

@@ -1,5 +1,6 @@
 /** What all nodes must agree on and what must survive a restart: one small interface for each concern, behind one Store. */
 import type { Delivery, DeliveryState } from "../contract/delivery.ts";
+import type { DeliveryQuery } from "./delivery-search.ts";
 import type { Locks } from "../concurrency/locks.ts";
 import type { RefusedLogins } from "../contract/login.ts";
 import type { Mailbox, MailboxState, MailboxStatus } from "../contract/mailbox.ts";
@@ -16,7 +17,6 @@ import type { Connections } from "./measured/connections.ts";
 import type { OrderedMailboxes } from "./measured/mailbox-order.ts";
 import type { Measures } from "./measured/measures.ts";
 import type { Fact } from "../telemetry/events.ts";
-import type { StoreSize } from "./size.ts";
 
 export type Page<T> = { items: T[]; next: string | null; total: number };
 
@@ -113,16 +113,6 @@ export interface Ledger {
   markDone(mailbox: string, messages: MessageRef[]): Promise<void>;
 }
 
-/** `prefix`: only of mailboxes whose ids begin so. */
-export type DeliveryQuery = {
-  limit: number;
-  cursor?: string;
-  state?: DeliveryState;
-  mailbox?: string;
-  since?: string;
-  prefix?: string;
-};
-
 /**
  * The deliveries that the store remembers: all that are retrying or parked, and the delivered ones inside the window.
  */
@@ -133,7 +123,10 @@ export interface Deliveries {
    */
   save(delivery: Delivery, raw?: Uint8Array): Promise<void>;
   get(id: string): Promise<Delivery | undefined>;
-  /** Lists deliveries, newest first. */
+  /**
+   * Lists deliveries, newest first. With `text` it looks at 5,000 to 10,000 deliveries for a page. So a page may have
+   * few items or none although `next` is set, and `total` counts what matches the rest of the query.
+   */
   list(query: DeliveryQuery): Promise<Page<Delivery>>;
   /** The spooled bytes; undefined when there are none (any more). */
   getRaw(id: string): Promise<Uint8Array | undefined>;
@@ -241,6 +234,9 @@ export interface Audit {
   /** Newest first. */
   list(query: AuditQuery): Promise<Page<AuditEntry>>;
 }
+
+/** `limitBytes` is null if nobody knows a limit. */
+export type StoreSize = { usedBytes: number; limitBytes: number | null };
 
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */

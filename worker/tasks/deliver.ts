@@ -14,7 +14,15 @@ import { withClaimHeartbeat, recheckDelayMs } from "../delivery/claim-heartbeat.
 import { download, type Downloads } from "../delivery/download.ts";
 import { filterAfterDownload, filterBeforeDownload } from "../delivery/filtered.ts";
 import { settleRenumbered } from "../delivery/renumbered.ts";
-import { closeWithheld, isOwnFault, parkWithheld, showDownloadFault, toDownloadFault } from "../delivery/withheld.ts";
+import {
+  closeWithheld,
+  findParked,
+  isOwnFault,
+  parkWithheld,
+  showDownloadFault,
+  toDownloadFault,
+  withheldId,
+} from "../delivery/withheld.ts";
 import type { ReaderPool } from "../mail/reader-pool.ts";
 import { MEMORY_LIMITS, type MemoryShares } from "../shares/memory.ts";
 import { awaitsLogin, toRetryableProblem } from "../mail/login-wait.ts";
@@ -137,18 +145,18 @@ async function deliverPending(
     else unfinished.messages.push(ref);
   });
   throwFirst(await Promise.allSettled(outcomes));
-  for (const ref of await settleUndelivered(deps, mailbox, { downloads, tried, askedAt, unfinished }, signal))
+  for (const ref of await settleUndelivered(deps, mailbox, { downloads, task, askedAt, unfinished }, signal))
     pending.delete(ref);
   const { fault } = downloads;
   if (fault?.code === "gone") {
     const left = wanted.filter((ref) => pending.has(ref));
-    for (const ref of await settleRenumbered(deps, mailbox, left, signal)) pending.delete(ref);
+    for (const ref of await settleRenumbered(deps, mailbox, { ...task, messages: left }, signal)) pending.delete(ref);
     unfinished.messages = wanted.filter((ref) => pending.has(ref));
   } else if (fault) throw toRetryableProblem(fault, deps.backoff.login(2));
   return unfinished;
 }
 
-type Undelivered = { downloads: Downloads; tried: Record<string, Tried>; askedAt: string; unfinished: Unfinished };
+type Undelivered = { downloads: Downloads; task: DeliverTask; askedAt: string; unfinished: Unfinished };
 
 /**
  * Counts the messages that were not downloaded, settles those that are certainly gone, and parks those after the last
@@ -157,7 +165,7 @@ type Undelivered = { downloads: Downloads; tried: Record<string, Tried>; askedAt
 async function settleUndelivered(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { downloads, tried, askedAt, unfinished }: Undelivered,
+  { downloads, task: { tried = {}, replays = {} }, askedAt, unfinished }: Undelivered,
   signal: AbortSignal,
 ): Promise<MessageRef[]> {
   const { absent, failed, fetched, postponed } = downloads;
@@ -186,7 +194,8 @@ async function settleUndelivered(
     deps.emit({ kind: "mail.download_failed", mailbox: mailbox.id, folder, uid, failure: { code, cause } });
     if (times.failed < MAX_FETCH_ATTEMPTS) again(ref, times);
     else if (await isOwnFault(deps, mailbox, { ref, failed, fetched: fetched.size, since: times.since }, signal)) {
-      const delivery = newDelivery(deps, mailbox, { id: withheldId(mailbox, ref), ref, flags: [] });
+      const id = await findParked(deps, mailbox, ref, replays[ref.uid]);
+      const delivery = newDelivery(deps, mailbox, { id, ref, flags: [] });
       await parkWithheld(deps, delivery, problem);
       settled.push(ref);
     } else again(ref, { ...times, failed: MAX_FETCH_ATTEMPTS / 2 });
@@ -204,7 +213,7 @@ async function settleGone(deps: DeliverDeps, mailbox: Mailbox, gone: MessageRef[
 async function deliverOne(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { message, task: { again, backlog, seenAt } }: { message: FetchedMessage; task: DeliverTask },
+  { message, task: { again, backlog, seenAt, replays } }: { message: FetchedMessage; task: DeliverTask },
   signal: AbortSignal,
 ) {
   const { ref, raw, flags, leftOut } = message;
@@ -222,13 +231,16 @@ async function deliverOne(
   const contentFingerprint = await fingerprintInTurns(raw, { ignoresBoundaries });
   const { kind, sharesContent: twin } = await identify(deps, mailbox, { ref, raw, contentFingerprint });
   if (kind === "busy") return false;
-  if (kind === "duplicate" && !again) {
+  const id = deliveryId(mailbox.id, contentFingerprint, twin ? ref : undefined);
+  const replayed = replays?.[ref.uid] ?? (again ? withheldId(mailbox, ref) : undefined);
+  const isReplay = again || replayed === id;
+  if (kind === "duplicate" && !isReplay) {
     await deps.store.ledger.markDone(mailbox.id, [ref]);
     deps.emit({ kind: "mail.duplicate", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid });
+    if (replayed) await closeWithheld(deps, replayed, id);
     return true;
   }
-  const id = deliveryId(mailbox.id, contentFingerprint, twin ? ref : undefined);
-  const previous = again ? await deps.store.deliveries.get(id) : undefined;
+  const previous = isReplay ? await deps.store.deliveries.get(id) : undefined;
   const delivery = {
     ...newDelivery(deps, mailbox, { id, ref, flags }),
     ...(leftOut && { leftOut }),
@@ -236,7 +248,7 @@ async function deliverOne(
     ...(previous && { attempts: previous.attempts, attemptCount: previous.attemptCount }),
   };
   await attempt(deps, mailbox, delivery, raw, signal);
-  if (again) await closeWithheld(deps, withheldId(mailbox, ref), id);
+  if (replayed) await closeWithheld(deps, replayed, id);
   return true;
 }
 
@@ -255,11 +267,6 @@ async function identify(
   if (identity.kind !== "new" || atGraph === contentFingerprint) return identity;
   const { kind } = await store.ledger.identify(id, ref, atGraph, CONTENT_CLAIM_MS);
   return { ...identity, kind };
-}
-
-/** The id of the record for a message whose content nobody has seen. */
-function withheldId({ id }: Mailbox, ref: MessageRef): string {
-  return deliveryId(id, "", ref);
 }
 
 function newDelivery(deps: DeliverDeps, mailbox: Mailbox, message: Pick<Delivery, "id" | "ref" | "flags">): Delivery {

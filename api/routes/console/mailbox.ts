@@ -10,6 +10,7 @@ import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbo
 import { PreflightReportView } from "../mailbox-actions.ts";
 import { readConnection } from "../../records/connection.ts";
 import { getMailbox } from "../mailboxes.ts";
+import { showDelivery } from "./deliveries.ts";
 import { measureRows } from "./measured/rows.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
@@ -58,7 +59,8 @@ async function showOne(call: ConsoleCall): Promise<Response> {
     outbox.list({ mailbox: id, limit: SHOWN_DELIVERIES }),
     readConnection(call.deps.store, item),
   ]);
-  const view = { base: call.base, query: call.query, item, facts: recent, deliveries: newest, parked: parked.total };
+  const shown = { ...newest, items: newest.items.map((one) => showDelivery(call.deps, one)) };
+  const view = { base: call.base, query: call.query, item, facts: recent, deliveries: shown, parked: parked.total };
   const today = new Date(clock.now()).toISOString().slice(0, 10);
   const body = mailboxBody({ ...view, cursors: known, outgoing, connection, mayManage: call.may("manage"), today });
   return call.render({ title: item.mailbox.address, isLive: true, body });

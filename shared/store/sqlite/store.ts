@@ -25,8 +25,7 @@ import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
 import { integer, json } from "./row.ts";
 import { DONE } from "./schema.ts";
 import type { Documents, StoredDocument } from "../documents.ts";
-import type { StoreSize } from "../size.ts";
-import type { Store } from "../store.ts";
+import type { Store, StoreSize } from "../store.ts";
 import { mailboxSealing } from "../mailbox-sealing.ts";
 import type { Vault } from "../vault.ts";
 
