@@ -117,9 +117,8 @@ function toView(row: EndpointRow): v.InferOutput<typeof EndpointView> {
   return { url, state: endpointState(row), mailboxes, retrying, parked, oldestWaitingAt: oldest, lastAttempt };
 }
 
-function pauseOf({ url }: EndpointRow, pause: EndpointPause) {
-  const { at, by, mailboxPrefix } = pause;
-  return { mailboxPrefix, pausedAt: at, pausedBy: by, ...(pause.url !== url && { pausedUrl: pause.url }) };
+function pauseOf({ url }: EndpointRow, { url: pausedUrl, at, by, mailboxPrefix }: EndpointPause) {
+  return { mailboxPrefix, pausedAt: at, pausedBy: by, ...(pausedUrl !== url && { pausedUrl }) };
 }
 
 function pause({ all, mailboxPrefix, facts }: EndpointRoutesDeps): Route {

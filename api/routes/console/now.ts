@@ -9,10 +9,6 @@ import { countHeld, pauseCauses } from "./paused.ts";
 import { takeSurvey } from "./survey.ts";
 
 export function nowRoutes(deps: ConsoleDeps): Route[] {
-  const take = async (scoped: ScopedDeps, seesNodes: boolean) => {
-    const [survey, held] = await Promise.all([takeSurvey(scoped, seesNodes), countHeld(scoped)]);
-    return { survey, held };
-  };
   const surveyForAdmins = keepFresh((scoped) => take(scoped, true));
   const surveyForOthers = keepFresh((scoped) => take(scoped, false));
   return [
@@ -26,4 +22,9 @@ export function nowRoutes(deps: ConsoleDeps): Route[] {
       return call.render({ title: "Now", isLive: true, at, body: nowBody({ ...value.survey, causes }, place) });
     }),
   ];
+}
+
+async function take(scoped: ScopedDeps, seesNodes: boolean) {
+  const [survey, held] = await Promise.all([takeSurvey(scoped, seesNodes), countHeld(scoped)]);
+  return { survey, held };
 }
