@@ -7,7 +7,7 @@ import type { Route } from "../../../http/route.ts";
 import { consentBody, findBody, proposalBody } from "../../../pages/console/add/find.ts";
 import { addedBody, type AddedView, foldersBody } from "../../../pages/console/add/finish.ts";
 import { addBody, type AddFields, type AddView } from "../../../pages/console/add/form.ts";
-import { showMailbox } from "../../../pages/console/shown-mailbox.ts";
+import { readProofs, showMailbox } from "../../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../../mailbox-actions.ts";
 import { getMailbox } from "../../mailboxes.ts";
 import { showDeliveries } from "../paused.ts";
@@ -178,6 +178,6 @@ async function renderAdded(call: ConsoleCall, id: string, more: Partial<AddedVie
     store.deliveries.list({ mailbox: id, limit: 1 }),
   ]);
   const [newest] = await showDeliveries(call.deps, deliveries.items);
-  const view = { base: call.base, item: showMailbox(item, config), newest };
+  const view = { base: call.base, item: showMailbox(item, await readProofs(call.deps)), newest };
   return call.render({ title: TITLE, isLive: true, body: addedBody({ ...view, may: call.may("manage"), ...more }) });
 }
