@@ -89,7 +89,10 @@ export function accessPromises(make: NewStore): void {
       await documents.remove("alarms");
       await documents.remove("other");
       assert.equal(await documents.read("alarms"), undefined);
+      assert.deepEqual(await documents.listNames(), []);
       assert.ok(await documents.write("alarms", { revision: 0, text: "anew" }));
+      assert.ok(await documents.write("record m\u{1f600}", { revision: 0, text: "one" }));
+      assert.deepEqual((await documents.listNames()).toSorted(), ["alarms", "record m\u{1f600}"]);
     }));
 
   test("a link for consent changes once for each revision, and is forgotten a day after it expired", () =>
