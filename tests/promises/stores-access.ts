@@ -171,6 +171,18 @@ export function accessPromises(make: NewStore): void {
       assert.deepEqual(await read({ actor: "nobody" }), []);
     }));
 
+  test("the audit keeps the order of entries of one millisecond, also on pages", () =>
+    withStore(make, async ({ audit }) => {
+      const at = ago(1_000);
+      const entries = Array.from({ length: 300 }, () => entryOf({ id: audit.nextId(), at, mailbox: "a" }));
+      // They are written and completed in another order than they began.
+      await Promise.all(entries.toReversed().map((entry) => audit.put(entry)));
+      await audit.put(entries[7]!);
+      const newest = entries.toReversed();
+      for (const query of [{}, { mailbox: "a" }, { actor: "t1" }])
+        assert.deepEqual(await readAll((cursor) => audit.list({ limit: 7, ...query, ...cursor })), newest);
+    }));
+
   test("an entry of the audit is completed later, or removed", () =>
     withStore(make, async ({ audit }) => {
       const begun = entryOf({ mailbox: null, status: null });

@@ -116,10 +116,11 @@ function sqliteDocuments(db: Database): Documents {
   };
   return {
     read: async (name) => get(name),
-    write: async (name, { revision, text }) =>
+    write: async (name, next) =>
       db.transactGroupedDurably(() => {
+        const { revision } = next;
         if ((get(name)?.revision ?? 0) !== revision) return false;
-        const stored = JSON.stringify({ revision: revision + 1, text });
+        const stored = JSON.stringify({ revision: revision + 1, text: next.text });
         db.run("insert or replace into meta values (?, ?)", PREFIX + name, stored);
         return true;
       }),
