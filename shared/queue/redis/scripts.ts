@@ -51,10 +51,10 @@ export const WAKE_FOR_DUE = redisScript(
 
 /**
  * ARGV: how many tasks are wanted, how many of one lane may run in this process, the duration of the claim, this
- * process's clock, the name by which tasks may prefer it (or empty), and the lanes that run in this process now, each with the number of its tasks. Returns { number of
- * the claim, claimed tasks (id, due time, attempts, lane, JSON), tasks that were parked (attempts, lane, JSON), ms
- * until there may be a task again, or -1 }.  A delayed task is due when both clocks have passed its time, Redis's and
- * the process's: the process may compare the time with its own clock.
+ * process's clock, the name by which tasks may prefer it (or empty), and the lanes that run in this process now, each
+ * with the number of its tasks. Returns { number of the claim, claimed tasks (id, due time, attempts, lane, JSON), tasks
+ * that were parked (attempts, lane, JSON), ms until there may be a task again, or -1 }. A delayed task is due when both
+ * clocks have passed its time, Redis's and the process's: the process may compare the time with its own clock.
  */
 export const CLAIM = redisScript(
   LUA_CLOCK,
