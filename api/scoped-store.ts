@@ -7,7 +7,8 @@ import { notFound } from "./http/problems.ts";
 
 /** Methods that concern more than the mailboxes of this prefix reject with `scope`. */
 export function scopedStore(store: Store, prefix: string): Store {
-  const { connectionSlots, refusedLogins, tokens, audit, facts, documents, measures, orderedMailboxes } = store;
+  const { connections, connectionSlots, refusedLogins, tokens, audit, facts, documents, measures, orderedMailboxes } =
+    store;
   return {
     ...store,
     mailboxes: scopedMailboxes(store.mailboxes, prefix),
@@ -25,7 +26,8 @@ export function scopedStore(store: Store, prefix: string): Store {
       prefix,
     ),
     orderedMailboxes: only<typeof orderedMailboxes>({}, prefix),
-    connectionSlots: only<typeof connectionSlots>({}, prefix),
+    connections: only<typeof connections>({ read: byMailbox(connections, prefix).read }, prefix),
+    connectionSlots: only<typeof connectionSlots>({ count: byMailbox(connectionSlots, prefix).count }, prefix),
     refusedLogins: only<typeof refusedLogins>({}, prefix),
     tokens: only<typeof tokens>({}, prefix),
     audit: only<typeof audit>({}, prefix),

@@ -6,13 +6,14 @@ import type { RefusedLogins } from "../contract/login.ts";
 import type { Mailbox, MailboxState, MailboxStatus } from "../contract/mailbox.ts";
 import type { Cursor, MessageRef } from "../contract/message.ts";
 import type { SendState, Sending } from "../contract/sending.ts";
-import type { AuditEntry, Token } from "../contract/token.ts";
+import type { AuditEntry } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
 import type { WrongCredentials } from "./access-rules.ts";
 import type { Documents } from "./documents.ts";
 import type { EnabledFollower, EnabledMailbox } from "./enabled.ts";
 import type { Consents } from "./sealed-consents.ts";
-import type { TokenList } from "./sealed-tokens.ts";
+import type { Tokens } from "./sealed-tokens.ts";
+import type { Connections } from "./measured/connections.ts";
 import type { OrderedMailboxes } from "./measured/mailbox-order.ts";
 import type { Measures } from "./measured/measures.ts";
 import type { Fact } from "../telemetry/events.ts";
@@ -208,6 +209,8 @@ export interface ConnectionSlots {
   requestSlot(mailbox: string): Promise<void>;
   /** Calls `heard` for each slot request of any node. Returns a function that ends this. */
   onSlotRequest(heard: (mailbox: string) => void): () => void;
+  /** How many slots of the mailbox are in use. */
+  count(mailbox: string): Promise<number>;
 }
 
 /** The last facts of each mailbox, for people who ask what happened. */
@@ -215,20 +218,6 @@ export interface Facts {
   append(facts: Fact[]): Promise<void>;
   /** Newest first. At most 200 are kept for each mailbox. */
   recent(mailbox: string, limit: number): Promise<Fact[]>;
-}
-
-/** The tokens of the API that clients made. All nodes see a change at once, because nobody caches them. */
-export interface Tokens {
-  /** Adds a token durably. Throws `conflict` when there are 1,000. */
-  add(token: Token): Promise<void>;
-  /** Throws `config` for a token that no key decrypts, or that was not stored by the service. */
-  get(id: string): Promise<Token | undefined>;
-  /** All tokens, the oldest first. */
-  list(): Promise<TokenList>;
-  /** Removes a token durably. False if there was none. */
-  remove(id: string): Promise<boolean>;
-  /** Sets `lastUsedAt`. Does nothing for a token that does not exist. */
-  recordUse(id: string, at: string): Promise<void>;
 }
 
 /** `mailbox` or `actor`, not both. */
@@ -264,6 +253,7 @@ export interface Store {
   readonly facts: Facts;
   readonly measures: Measures;
   readonly orderedMailboxes: OrderedMailboxes;
+  readonly connections: Connections;
   readonly tokens: Tokens;
   readonly audit: Audit;
   readonly locks: Locks;

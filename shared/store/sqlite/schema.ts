@@ -19,6 +19,7 @@ export const OWNED_TABLES = [
   "outbox",
   "automatic",
   "measured",
+  "connections",
 ] as const;
 
 const initialSchema = `
@@ -257,6 +258,9 @@ const searchedDeliveries = `
   create index deliveries_message_id on deliveries (message_id) where message_id is not null;
 `;
 
+/** What is known of the connection of each mailbox. */
+const connections = "create table connections (mailbox text primary key, doc text not null) without rowid;";
+
 /** The n-th entry migrates a file from version n to n + 1. A released entry never changes; new ones are only added. */
 export const MIGRATIONS: readonly string[] = [
   initialSchema,
@@ -270,4 +274,5 @@ export const MIGRATIONS: readonly string[] = [
   consents,
   measured,
   searchedDeliveries,
+  connections,
 ];

@@ -16,6 +16,7 @@ import { sqliteLedger } from "./ledger.ts";
 import { memoryConnectionSlots } from "../memory/connection-slots.ts";
 import { memoryRefusedLogins } from "../memory/refused-logins.ts";
 import { processLocks } from "../../concurrency/locks.ts";
+import { sqliteConnections } from "./measured/connections.ts";
 import { sqliteMeasures } from "./measured/measures.ts";
 import { sqliteOrderedMailboxes } from "./measured/order.ts";
 import { sqliteOutbox } from "./outbox.ts";
@@ -75,6 +76,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     facts: sqliteFacts(database),
     measures: sqliteMeasures(database),
     orderedMailboxes: sqliteOrderedMailboxes(database),
+    connections: sqliteConnections(database),
     tokens: sqliteTokens(database, vault),
     audit: sqliteAudit(database),
     locks: processLocks(),

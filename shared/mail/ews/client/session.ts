@@ -3,6 +3,7 @@
  * Every failure is a Problem.
  */
 import type { ExchangeService, FolderId } from "ews-javascript-api";
+import type { ServerFacts } from "../../../contract/learned.ts";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
@@ -68,6 +69,8 @@ export interface EwsSession {
    * access is by delegation.
    */
   folder(name: string): FolderId;
+  /** What the server said of itself. */
+  describe(): ServerFacts;
   /** Releases the login's connections, which close after their last user. Never throws. */
   close(): Promise<void>;
 }
@@ -137,6 +140,10 @@ function createSession(context: CallContext, intake: Intake, close: () => void):
         throw new Problem("folder", `Exchange has no folder ${name}`, { retry: "never" });
       const owner = access === "delegate" ? new library.Mailbox(anchor) : undefined;
       return owner ? new library.FolderId(wellKnown[1], owner) : new library.FolderId(wellKnown[1]);
+    },
+    describe() {
+      const { tls } = account.connectionPool(new URL(located.serviceUrl.url));
+      return { server: account.serverVersion ?? null, capabilities: [], tls };
     },
     close() {
       close();

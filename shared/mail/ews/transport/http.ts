@@ -59,6 +59,8 @@ export type EwsAccount = {
   cookies: CookieJar;
   command: number;
   version: Version;
+  /** The product and its number, as the server said them last. */
+  serverVersion?: string | undefined;
 };
 
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;

@@ -1,6 +1,7 @@
 /** One mailbox at Microsoft Graph: requests for it with JSON or bytes as their answers. Every failure is a Problem. */
 import * as v from "valibot";
 import { graphRootOf } from "../../../contract/graph.ts";
+import type { ServerFacts } from "../../../contract/learned.ts";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../../contract/problem.ts";
 import { quoteWords } from "../../../evidence/evidence.ts";
@@ -65,6 +66,8 @@ export interface GraphSession {
    * a secret.
    */
   putPiece(address: string, piece: { bytes: Buffer; range: string }, signal: AbortSignal): Promise<void>;
+  /** What is known of the service. */
+  describe(): ServerFacts;
   close(): Promise<void>;
 }
 
@@ -80,6 +83,7 @@ export type ChangeOrder = {
 
 /** Ids that stay the same when a message moves. It counts only for the request that has it. */
 const IMMUTABLE_IDS = 'IdType="ImmutableId"';
+const API_VERSION = "v1.0";
 const MAX_JSON_BYTES = 32 * 1024 * 1024;
 /** After these problems the session is useless. A new one may have a new token, or find the user under another name. */
 const SESSION_ENDING = new Set<ProblemCode>(["token", "no_mailbox"]);
@@ -190,7 +194,7 @@ export function createSession(
       throw error;
     }
   };
-  const urlOf = (path: string) => new URL(`${root}/v1.0/${path}`);
+  const urlOf = (path: string) => new URL(`${root}/${API_VERSION}/${path}`);
   return {
     get open() {
       return open;
@@ -221,6 +225,7 @@ export function createSession(
       await call({ ...toPost(what, urlOf(path), body), ...(onLeave && { onLeave }) }, signal);
     },
     putPiece: (address, piece, signal) => putPiece(context, address, piece, signal),
+    describe: () => ({ server: `Microsoft Graph ${API_VERSION}`, capabilities: [], tls: context.pool.tls }),
     close() {
       open = false;
       release();
