@@ -1,6 +1,7 @@
 /** The promises of a mail connection on servers that the suite leaves out: `bun run more-servers`. Needs root on Debian. */
 import { imapMailboxPromises } from "../promises/mailboxes-imap.ts";
 import { maildropPromises, overImap } from "../promises/maildrops.ts";
+import { courierPath, startCourier } from "../servers/courier.ts";
 import { startCyrus } from "../servers/cyrus.ts";
 import { startDovecot } from "../servers/dovecot.ts";
 
@@ -16,6 +17,24 @@ maildropPromises({
   stls: true,
   largest: 60,
   refusesNul: true,
+});
+
+imapMailboxPromises({
+  name: "Courier",
+  start: startCourier,
+  listedAs: courierPath,
+  oddFolder: 'Say "hi"',
+  renumbers: true,
+  breaksInBursts: false,
+});
+maildropPromises({
+  name: "Courier",
+  start: async () => {
+    const server = await startCourier();
+    return overImap(server, server.stop);
+  },
+  stls: true,
+  largest: 60,
 });
 
 /** Access lists as hosting companies use them. */

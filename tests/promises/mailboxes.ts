@@ -35,6 +35,8 @@ export type HostKind<S extends Host> = {
   mailbox: (server: S, user: string, wish?: Wanted) => Mailbox;
   /** What messages of a folder have as their folder, where that is not its name. */
   path?: (server: S, user: string, folder: string) => string;
+  /** What the server lists the folder as, where that is not its name: it has its folders below another. */
+  listedAs?: (folder: string) => string;
   /** What a connection needs; as `depsFor` when absent. */
   deps?: () => MailDeps;
   /** What `auth` is for a login that the server refuses; a wrong password when absent. */
@@ -75,6 +77,7 @@ export function mailboxPromises<S extends Host>(kind: HostKind<S>): void {
       const mailbox = kind.mailbox(server, user);
       return openMailbox[mailbox.receive.protocol](deps(), mailbox);
     };
+    const listed = (folder: string) => kind.listedAs?.(folder) ?? folder;
     const path = (user: string, folder: string) => kind.path?.(server, user, folder) ?? folder;
 
     test("since now hands over what arrives, and nothing that was there", async () => {
@@ -132,7 +135,7 @@ export function mailboxPromises<S extends Host>(kind: HostKind<S>): void {
       await every.until(3);
       const [other, odd] = [path(user, "Büro & Co"), path(user, kind.oddFolder)];
       assert.deepEqual(foldersOf(named), [other, "INBOX"].toSorted());
-      assert.deepEqual(foldersOf(every), [other, "INBOX", odd].toSorted());
+      assert.deepEqual(foldersOf(every), [listed(other), "INBOX", listed(odd)].toSorted());
       await Promise.all([named.stop(), every.stop()]);
     });
 
@@ -251,7 +254,7 @@ export function mailboxPromises<S extends Host>(kind: HostKind<S>): void {
       const names = found.map((one) => one.name);
       assert.ok(names.includes("Büro & Co"), names.join(", "));
       assert.ok(found.some((one) => one.path === "INBOX"));
-      assert.ok(found.some((one) => one.path === path(user, "Büro & Co")));
+      assert.ok(found.some((one) => one.path === listed(path(user, "Büro & Co"))));
       await mail.close();
     });
 
