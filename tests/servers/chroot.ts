@@ -98,6 +98,6 @@ export async function writeUsers(folder: string, users: ChrootUser[]): Promise<v
 export type ChrootUser = { name: string; uid: number; home: string; crypted: string };
 
 /** A password as crypt(3) has it. */
-export async function crypted(password: string): Promise<string> {
+export async function encryptPassword(password: string): Promise<string> {
   return (await run("openssl", ["passwd", "-6", password])).trim();
 }

@@ -5,7 +5,7 @@
 import { chmod, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { makeCertificates } from "./certificates.ts";
-import { type Chroot, crypted, makeChroot, writeUsers } from "./chroot.ts";
+import { type Chroot, encryptPassword, makeChroot, writeUsers } from "./chroot.ts";
 import { endSessions } from "./dovecot.ts";
 import { quoted } from "./imap-connection.ts";
 import { imapControl } from "./imap-control.ts";
@@ -26,7 +26,10 @@ const PROGRAMS = [
   DAEMON,
   MAKEDAT,
   ...["imaplogin", "courierpop3login", "courierpop3d"].map((name) => `${COURIER}/${name}`),
-  ...["/usr/sbin/couriertcpd", "/usr/bin/couriertls", "/usr/bin/imapd", "/usr/libexec/gam_server"],
+  "/usr/sbin/couriertcpd",
+  "/usr/bin/couriertls",
+  "/usr/bin/imapd",
+  "/usr/libexec/gam_server",
   "/usr/lib/courier-authlib/libauthuserdb.so",
 ];
 const UID = 30_143;
@@ -161,6 +164,9 @@ function takers(ports: Ports): { port: number; args: string[]; env: Record<strin
   ];
 }
 
+const describeUser = (user: string) =>
+  `${user}\tuid=${UID}|gid=${UID}|home=/home/${user}|mail=/home/${user}/Maildir|_=`;
+
 /** The users in the files that authdaemond reads: without the passwords, and with them. */
 function userDatabase({ folder, run }: Chroot) {
   const passwords = new Map<string, { plain: string; crypted: string }>();
@@ -172,8 +178,7 @@ function userDatabase({ folder, run }: Chroot) {
   };
   const write = async () => {
     const names = [...passwords.keys()];
-    const about = (user: string) => `${user}\tuid=${UID}|gid=${UID}|home=/home/${user}|mail=/home/${user}/Maildir|_=`;
-    await fill("userdb", names.map(about));
+    await fill("userdb", names.map(describeUser));
     await fill(
       "userdbshadow",
       names.map((user) => `${user}\tsystempw=${passwords.get(user)?.crypted}`),
@@ -182,7 +187,7 @@ function userDatabase({ folder, run }: Chroot) {
   return {
     write,
     set: async (name: string, password: string) => {
-      passwords.set(name, { plain: password, crypted: await crypted(password) });
+      passwords.set(name, { plain: password, crypted: await encryptPassword(password) });
       await write();
     },
     password: (name: string) => passwords.get(name)?.plain ?? "",

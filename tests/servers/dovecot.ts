@@ -193,7 +193,8 @@ export async function endSessions(group: number, names = /^(imap|pop3)/): Promis
   );
   const pids = stats.flatMap((stat) => {
     const [, pid, name, ...parentAndGroup] = /^(\d+) \((.*)\) \S+ (\d+) (\d+)/.exec(stat) ?? [];
-    return parentAndGroup.includes(String(group)) && names.test(name ?? "") ? [Number(pid)] : [];
+    const isStarted = Number(pid) !== group && parentAndGroup.includes(String(group));
+    return isStarted && names.test(name ?? "") ? [Number(pid)] : [];
   });
   for (const pid of pids) process.kill(pid, "SIGTERM");
   // A login process that is about to end still takes connections, to say that it is shutting down.

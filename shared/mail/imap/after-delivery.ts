@@ -71,7 +71,8 @@ async function filterExisting(session: Session, uids: number[]): Promise<number[
   if (uids.length === 0) return [];
   const range = toSequenceSet(uids.toSorted((a, b) => a - b));
   const found = await session.client.search({ uid: range }, { uid: true });
-  return Array.isArray(found) ? found.toSorted((a, b) => a - b) : uids;
+  // Some servers (GNU Mailutils) name the next message where there is none with that uid.
+  return Array.isArray(found) ? found.filter((uid) => uids.includes(uid)).toSorted((a, b) => a - b) : uids;
 }
 
 async function performAction(session: Session, uids: number[], action: AfterDeliveryAction): Promise<void> {
@@ -84,9 +85,7 @@ async function performAction(session: Session, uids: number[], action: AfterDeli
   const target = await resolveTarget(session, action.move);
   const canMove = client.capabilities.has("MOVE");
   const moveMessages = () =>
-    canMove
-      ? client.messageMove(range, target, { uid: true })
-      : client.messageCopy(range, target, { uid: true });
+    canMove ? client.messageMove(range, target, { uid: true }) : client.messageCopy(range, target, { uid: true });
   // Most servers answer TRYCREATE, some do not. The folder is created, and the move is tried again.
   const moved = (await moveMessages()) || ((await createFolder(session, target)) && (await moveMessages()));
   requireSuccess(moved, `move to ${action.move}`);
