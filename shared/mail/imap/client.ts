@@ -122,7 +122,14 @@ export async function logIn(
   traffic.loggedIn();
   const expectContent = (bytes: number) => traffic.expectContent(bytes);
   const where = describeServer(mailbox.receive);
-  const session = createSession(client, { quietMs: idleMs, secrets, where, received, expectContent });
+  const session = createSession(client, {
+    quietMs: idleMs,
+    secrets,
+    where,
+    received,
+    expectContent,
+    socket: () => line.socket,
+  });
   throttleHook.throttled = (ms) => session.destroy(toProblem(createThrottleError(ms), { step: "command" }));
   return session;
 }
@@ -170,11 +177,11 @@ function getClientOptions(
   };
 }
 
-type Line = { readonly gate: Gate; readonly transport: ImapTransport };
+type Line = { readonly gate: Gate; readonly socket: Socket; readonly transport: ImapTransport };
 
 /**
- * Gives the library a connected socket behind a gate (`wire/gate.ts`), and does its STARTTLS upgrade with our checks. `gate` is the
- * present one: after STARTTLS nothing that was said before counts.
+ * Gives the library a connected socket behind a gate (`wire/gate.ts`), and does its STARTTLS upgrade with our checks. `gate` and
+ * `socket` are the present ones: after STARTTLS nothing that was said before counts.
  */
 function openLine(
   { intake = createIntake() }: ImapDeps,
@@ -182,9 +189,13 @@ function openLine(
   { socket, onUpgrade, onSecure }: { socket: Socket; onUpgrade?: () => void; onSecure?: () => void },
 ): Line {
   let gate = createGate(socket, intake);
+  let current = socket;
   return {
     get gate() {
       return gate;
+    },
+    get socket() {
+      return current;
     },
     transport: {
       connect(_, onConnect) {
@@ -197,6 +208,7 @@ function openLine(
           onSecure?.();
           onUpgraded();
         });
+        current = secure;
         gate = createGate(secure, intake);
         return gate;
       },

@@ -16,6 +16,7 @@ import { sqliteLedger } from "./ledger.ts";
 import { memoryConnectionSlots } from "../memory/connection-slots.ts";
 import { memoryRefusedLogins } from "../memory/refused-logins.ts";
 import { processLocks } from "../../concurrency/locks.ts";
+import { sqliteConnections } from "./measured/connections.ts";
 import { sqliteMeasures } from "./measured/measures.ts";
 import { sqliteOrderedMailboxes } from "./measured/order.ts";
 import { sqliteOutbox } from "./outbox.ts";
@@ -24,8 +25,7 @@ import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
 import { integer, json } from "./row.ts";
 import { DONE } from "./schema.ts";
 import type { Documents, StoredDocument } from "../documents.ts";
-import type { StoreSize } from "../size.ts";
-import type { Store } from "../store.ts";
+import type { Store, StoreSize } from "../store.ts";
 import { mailboxSealing } from "../mailbox-sealing.ts";
 import type { Vault } from "../vault.ts";
 
@@ -76,6 +76,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     facts: sqliteFacts(database),
     measures: sqliteMeasures(database),
     orderedMailboxes: sqliteOrderedMailboxes(database),
+    connections: sqliteConnections(database),
     tokens: sqliteTokens(database, vault),
     audit: sqliteAudit(database),
     locks: processLocks(),
