@@ -41,6 +41,7 @@ const ROOMS: Record<string, string[]> = {
   "shared/settings": ["shared/contract", "shared/setting-schemas.ts"],
   "shared/settings.ts": ["shared/contract", "shared/setting-schemas.ts", "shared/settings"],
   "shared/nearest.ts": [],
+  "shared/rendezvous.ts": [],
   "shared/setting-warnings.ts": ["shared/nearest.ts", "shared/settings.ts"],
   "shared/private-files.ts": [],
   "shared/config.ts": ["shared/contract", "shared/settings.ts", "shared/private-files.ts"],
@@ -131,7 +132,7 @@ const ROOMS: Record<string, string[]> = {
   [GRAPH]: [...MAIL, ...NET, "shared/mail/exchange", "shared/mail/preflight-steps.ts", `${GRAPH}/*`],
   "shared/mail/sending.ts": ["shared/*"],
   "shared/mail/open.ts": ["shared/*"],
-  "shared/queue": [...GROUND, "shared/evidence"],
+  "shared/queue": [...GROUND, "shared/evidence", "shared/rendezvous.ts"],
   "shared/queue/sqlite": [...GROUND, "shared/store/sqlite", "shared/queue"],
   "shared/queue/redis": [
     ...GROUND,
@@ -174,6 +175,7 @@ const ROOMS: Record<string, string[]> = {
   api: ["shared/*", "api/lease", "api/listen", "api/http", "api/records/connection.ts"],
   "api/checks": ["shared/*", "api", "api/http"],
   "api/alarms": ["shared/*", "api", "api/http", "api/checks"],
+  "api/endpoints": ["shared/*", "api", "api/http"],
   "api/pages": ["shared/*", "api", "api/http"],
   "api/pages/console": [
     "shared/*",
@@ -181,12 +183,12 @@ const ROOMS: Record<string, string[]> = {
     "api/http",
     "api/checks",
     "api/alarms",
+    "api/endpoints",
     "api/pages",
     "api/records/connection.ts",
   ],
   "api/bulk": ["shared/*", "api", "api/http", "api/pages/console"],
   "api/records": ["shared/*", "api", "api/http"],
-  "api/endpoints": ["shared/*", "api", "api/http"],
   "api/consent": ["shared/*", "api", "api/http", "api/pages"],
   "api/routes": [
     "shared/*",

@@ -1,5 +1,6 @@
 /** Endpoints to which a person has paused the deliveries: one document that all nodes share. */
 import * as v from "valibot";
+import type { Delivery } from "../contract/delivery.ts";
 import { endpointOf } from "../contract/endpoint.ts";
 import type { Mailbox } from "../contract/mailbox.ts";
 import { Problem } from "../contract/problem.ts";
@@ -10,8 +11,17 @@ import type { Documents } from "./documents.ts";
 const EndpointPause = v.object({ url: v.string(), mailboxPrefix: v.string(), at: v.string(), by: v.string() });
 export type EndpointPause = v.InferOutput<typeof EndpointPause>;
 
-/** The reason of a delivery that waits because of a pause. */
-export const HELD_BY_PERSON = "a person has paused the deliveries to this endpoint";
+const HELD_BY_PERSON = "a person has paused the deliveries to this endpoint";
+
+/** The reason of a delivery that waits because of a pause, with what the endpoint said before. */
+export function heldReason({ attempts }: Pick<Delivery, "attempts">): string {
+  const refusal = attempts.at(-1)?.problem;
+  return refusal ? `${HELD_BY_PERSON}; before that: ${refusal}` : HELD_BY_PERSON;
+}
+
+export function isHeld({ reason }: Pick<Delivery, "reason">): boolean {
+  return reason?.startsWith(HELD_BY_PERSON) === true;
+}
 
 const Pauses = v.object({ pauses: v.array(EndpointPause) });
 export const PAUSES_DOCUMENT = "endpoints";

@@ -6,7 +6,7 @@ import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { ParsedMessage } from "../../shared/contract/received.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import type { Deliveries, Mailboxes, Outbox } from "../../shared/store/store.ts";
-import { HELD_BY_PERSON, type pauseFinder } from "../../shared/store/endpoint-pauses.ts";
+import { heldReason, isHeld, type pauseFinder } from "../../shared/store/endpoint-pauses.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import { afterDeliveryOf } from "../../shared/mail/defaults.ts";
 import type { Backoff } from "../../shared/time.ts";
@@ -139,7 +139,7 @@ async function attemptNow(
 export async function holdBack(deps: AttemptDeps, delivery: Delivery, raw?: Uint8Array): Promise<void> {
   const waitMs = deps.backoff.rest(LONGEST_REST);
   const giveUpAt = new Date(Date.parse(delivery.giveUpAt) + waitMs).toISOString();
-  await postpone(deps, { ...delivery, giveUpAt }, raw, new Date(clock.now() + waitMs), HELD_BY_PERSON);
+  await postpone(deps, { ...delivery, giveUpAt }, raw, new Date(clock.now() + waitMs), heldReason(delivery));
 }
 
 /** What the mail server does not give is missing for the endpoint as what a limit left out is. */
@@ -238,7 +238,7 @@ async function postpone(
   const waiting: Delivery = { ...described, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
   await deps.deliveries.save(waiting, delivery.spooled ? undefined : raw);
   // A pause by a person is checked again and again, and tells nothing new.
-  if (reason === HELD_BY_PERSON && delivery.reason === reason) return;
+  if (isHeld(waiting) && delivery.reason === reason) return;
   deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
 }
 

@@ -3,6 +3,7 @@ import { html } from "hono/html";
 import type { Config } from "../../../shared/config.ts";
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { ParkedTask } from "../../../shared/queue/queue.ts";
+import type { EndpointPause } from "../../../shared/store/endpoint-pauses.ts";
 import type { Html } from "../html.ts";
 import { button, doneNote, hiddenFields, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost } from "./shown-mailbox.ts";
@@ -175,13 +176,15 @@ export type DeliveryPageView = {
   base: string;
   query: URLSearchParams;
   delivery: Delivery;
+  /** The pause that holds it. */
+  pause: EndpointPause | undefined;
   /** Undefined if the message is no longer stored, or must not be shown. */
   letter: Letter | undefined;
   bodies: Config["CONSOLE_BODIES"];
   mayManage: boolean;
 };
 
-export function deliveryBody({ base, query, delivery, letter, bodies, mayManage: may }: DeliveryPageView): Html {
+export function deliveryBody({ base, query, delivery, pause, letter, bodies, mayManage: may }: DeliveryPageView): Html {
   const { id, state, attempts, attemptCount, mailbox, endpoint, ref, reason, nextAttemptAt, giveUpAt } = delivery;
   const path = `${base}/deliveries/${encodeURIComponent(id)}`;
   const rows = attempts
@@ -197,7 +200,8 @@ export function deliveryBody({ base, query, delivery, letter, bodies, mayManage:
       <p class="verdict">
         ${deliveryMark(state)} ${state === "delivered" ? "The endpoint accepted it." : foreign(reason)}
       </p>
-      ${state === "retrying" ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
+      ${pause ? pausedNote(pause, base) : ""}
+      ${state === "retrying" && !pause ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
       ${letter ? letterFacts(letter) : knownFacts(delivery, bodies)}
       <h2>Attempts</h2>
       ${
@@ -224,6 +228,13 @@ export function deliveryBody({ base, query, delivery, letter, bodies, mayManage:
       <dt>Delivery id</dt>
       <dd><code>${id}</code></dd>
     </dl>`;
+}
+
+function pausedNote({ by, at, url }: EndpointPause, base: string): Html {
+  return html`<p class="note bad">
+    ${by} paused the deliveries to <a href="${base}/endpoints/one${queryOf({ url })}">${url}</a> ${relativeTime(at)}. It
+    waits without an attempt until somebody resumes them.
+  </p>`;
 }
 
 /** What the record keeps of a message that is no longer stored. */

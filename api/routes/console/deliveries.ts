@@ -18,6 +18,7 @@ import { queryOf } from "../../pages/console/parts.ts";
 import { endpointHost } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
 import { hiddenProblem, readLetter } from "./letters.ts";
+import { pauseOf, showDeliveries } from "./paused.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
 const PAGE_SIZE = 50;
@@ -53,20 +54,13 @@ async function showList(call: ConsoleCall): Promise<Response> {
   const groups = isParked && filter.reason === "" ? await groupByReason(call, filter) : [];
   const tasks = isParked ? await listTasks(call, filter.mailbox) : [];
   const addresses = await addressesOf(call.deps, items);
-  const shown = items.map((one) => showDelivery(call.deps, one));
+  const shown = await showDeliveries(call.deps, items);
   const view = { base: call.base, query: call.query, filter, items: shown, next, total, addresses, groups, tasks };
   return call.render({
     title: "Deliveries",
     isLive: true,
     body: deliveryListBody({ ...view, mayManage: call.may("manage") }),
   });
-}
-
-/** The delivery without what is known of its message where the console must not show that. */
-export function showDelivery({ config }: Pick<ScopedDeps, "config">, delivery: Delivery): Delivery {
-  if (config.CONSOLE_BODIES !== "off") return delivery;
-  const { message: _, ...shown } = delivery;
-  return shown;
 }
 
 /** The addresses of the deliveries' mailboxes, by id. A mailbox that was removed has none. */
@@ -143,8 +137,17 @@ async function showOne(call: ConsoleCall): Promise<Response> {
   const delivery = await getDelivery(call);
   const { CONSOLE_BODIES: bodies } = call.deps.config;
   const letter = bodies === "off" ? undefined : await readLetter(call.deps.store, delivery);
-  const shown = showDelivery(call.deps, delivery);
-  const view = { base: call.base, query: call.query, delivery: shown, letter, bodies, mayManage: call.may("manage") };
+  const [shown = delivery] = await showDeliveries(call.deps, [delivery]);
+  const pause = await pauseOf(call.deps, delivery);
+  const view = {
+    base: call.base,
+    query: call.query,
+    delivery: shown,
+    pause,
+    letter,
+    bodies,
+    mayManage: call.may("manage"),
+  };
   return call.render({ title: "Delivery", isLive: true, hasFrame: bodies === "on", body: deliveryBody(view) });
 }
 

@@ -10,7 +10,7 @@ import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbo
 import { PreflightReportView } from "../mailbox-actions.ts";
 import { readConnection } from "../../records/connection.ts";
 import { getMailbox } from "../mailboxes.ts";
-import { showDelivery } from "./deliveries.ts";
+import { showDeliveries } from "./paused.ts";
 import { measureRows } from "./measured/rows.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
@@ -59,7 +59,7 @@ async function showOne(call: ConsoleCall): Promise<Response> {
     outbox.list({ mailbox: id, limit: SHOWN_DELIVERIES }),
     readConnection(call.deps.store, item),
   ]);
-  const shown = { ...newest, items: newest.items.map((one) => showDelivery(call.deps, one)) };
+  const shown = { ...newest, items: await showDeliveries(call.deps, newest.items) };
   const view = { base: call.base, query: call.query, item, facts: recent, deliveries: shown, parked: parked.total };
   const today = new Date(clock.now()).toISOString().slice(0, 10);
   const body = mailboxBody({ ...view, cursors: known, outgoing, connection, mayManage: call.may("manage"), today });

@@ -9,7 +9,8 @@ import { type Gap, type LeftOut, type MailboxAnswer, searchBody } from "../../pa
 import { endpointHost, serverHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
 import { searchDeliveries } from "../../http/delivery-search.ts";
-import { addressesOf, showDelivery } from "./deliveries.ts";
+import { addressesOf } from "./deliveries.ts";
+import { showDeliveries } from "./paused.ts";
 import { readLetter } from "./letters.ts";
 import { measureRows } from "./measured/rows.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
@@ -44,8 +45,8 @@ async function search(call: ConsoleCall): Promise<Response> {
   const isFound = byId !== undefined || recorded.items.length > 0 || letters.found.length > 0;
   const elsewhere = isFound ? NOWHERE : await findElsewhere(deps, q);
   const similar = await measureRows(deps, mailboxes.similar);
-  const delivery = byId && showDelivery(deps, byId);
-  const messages = [...recorded.items, ...letters.found];
+  const [delivery] = await showDeliveries(deps, byId ? [byId] : []);
+  const messages = await showDeliveries(deps, [...recorded.items, ...letters.found]);
   const addresses = await addressesOf(deps, messages);
   const { KEEP_SUBJECTS, WINDOW_DAYS: days } = deps.config;
   const read = { ...letters.read, hasRecords: KEEP_SUBJECTS === "on", next: recorded.next, days };
@@ -83,7 +84,7 @@ async function answerFor(deps: ScopedDeps, item: ShownMailbox): Promise<MailboxA
     store.facts.recent(id, MAX_FACTS),
     store.deliveries.list({ mailbox: id, limit: MAX_FOUND }),
   ]);
-  return { item, gaps: findGaps(facts), newest: newest.items.map((one) => showDelivery(deps, one)) };
+  return { item, gaps: findGaps(facts), newest: await showDeliveries(deps, newest.items) };
 }
 
 const LISTENING: ReadonlySet<string> = new Set(["listening", "polling", "syncing"]);

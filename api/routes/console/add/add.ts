@@ -10,7 +10,7 @@ import { addBody, type AddFields, type AddView } from "../../../pages/console/ad
 import { showMailbox } from "../../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../../mailbox-actions.ts";
 import { getMailbox } from "../../mailboxes.ts";
-import { showDelivery } from "../deliveries.ts";
+import { showDeliveries } from "../paused.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page } from "../page.ts";
 import { fieldsOf, openDraft, sealDraft, toMailbox } from "./draft.ts";
 
@@ -177,7 +177,7 @@ async function renderAdded(call: ConsoleCall, id: string, more: Partial<AddedVie
     getMailbox(store, id),
     store.deliveries.list({ mailbox: id, limit: 1 }),
   ]);
-  const newest = deliveries.items.map((one) => showDelivery(call.deps, one))[0];
+  const [newest] = await showDeliveries(call.deps, deliveries.items);
   const view = { base: call.base, item: showMailbox(item, config), newest };
   return call.render({ title: TITLE, isLive: true, body: addedBody({ ...view, may: call.may("manage"), ...more }) });
 }
