@@ -221,6 +221,33 @@ describe("A mailbox on a server that is not to be believed", () => {
     await service.until("nothing to stay parked", async () => (await m.parked()).length === 0);
   });
 
+  test("delivers a waiting message of a renumbered folder that the first search does not show", async () => {
+    const m = await start("renumbered-while-waiting");
+    // How often the worker searched for old messages of the renumbered folder.
+    let searches = Number.NaN;
+    const { rowsOf } = m.box.liar;
+    m.box.liar.rowsOf = (message, sequence, items) => {
+      if (message.content !== "waiting") return rowsOf(message, sequence, items);
+      if (items.includes("BODY") && !(searches >= 1)) return "cut";
+      return searches === 1 ? { now: [], late: [] } : rowsOf(message, sequence, items);
+    };
+    m.box.liar.hidesFromSearch = ({ content }) => content === "waiting" && ++searches === 1;
+    m.add("waiting", { receivedAt: Date.now() - 400 * DAY });
+    m.add("good");
+    await m.endpoint.waitFor(1);
+    await service.until("it to be tried", async () => (await m.kinds()).includes("mail.download_failed"));
+    const inbox = m.box.folders.get("INBOX");
+    assert.ok(inbox);
+    searches = 0;
+    inbox.uidValidity++;
+    for (const message of inbox.messages) message.uid += 10;
+    inbox.uidNext += 10;
+    server.disconnect(m.id);
+    await m.endpoint.waitFor(2);
+    assert.deepEqual(subjects(m.endpoint), ["good", "waiting"]);
+    assert.ok(!(await m.kinds()).includes("mail.gone"));
+  });
+
   test("parks none when the same is said of every message, shows the words, and goes on when it is over", async () => {
     let full = true;
     const m = await start("withheld");

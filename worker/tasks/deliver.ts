@@ -1,5 +1,4 @@
 /** A `deliver` task: claims its messages, downloads them together, delivers each, and settles every one of them. */
-import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { FetchedMessage, MessageRef } from "../../shared/contract/message.ts";
 import type { DeliverTask, TaskOutcome, Tried } from "../../shared/contract/task.ts";
@@ -13,6 +12,7 @@ import { DIALECT_HOOKS } from "../endpoint/dialect.ts";
 import { withClaimHeartbeat, recheckDelayMs } from "../delivery/claim-heartbeat.ts";
 import { download, type Downloads } from "../delivery/download.ts";
 import { filterAfterDownload, filterBeforeDownload } from "../delivery/filtered.ts";
+import { newDelivery } from "../delivery/new-delivery.ts";
 import { settleRenumbered } from "../delivery/renumbered.ts";
 import {
   closeWithheld,
@@ -150,7 +150,9 @@ async function deliverPending(
   const { fault } = downloads;
   if (fault?.code === "gone") {
     const left = wanted.filter((ref) => pending.has(ref));
-    for (const ref of await settleRenumbered(deps, mailbox, { ...task, messages: left }, signal)) pending.delete(ref);
+    const { settled, absent } = await settleRenumbered(deps, mailbox, { ...task, messages: left }, signal);
+    settled.push(...(await settleAbsent(deps, mailbox, { absent, task, askedAt, unfinished })));
+    for (const ref of settled) pending.delete(ref);
     unfinished.messages = wanted.filter((ref) => pending.has(ref));
   } else if (fault) throw toRetryableProblem(fault, deps.backoff.login(2));
   return unfinished;
@@ -165,36 +167,27 @@ type Undelivered = { downloads: Downloads; task: DeliverTask; askedAt: string; u
 async function settleUndelivered(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { downloads, task: { tried = {}, replays = {} }, askedAt, unfinished }: Undelivered,
+  { downloads, task, askedAt, unfinished }: Undelivered,
   signal: AbortSignal,
 ): Promise<MessageRef[]> {
   const { absent, failed, fetched, postponed } = downloads;
-  const settled: MessageRef[] = [];
+  const settled = await settleAbsent(deps, mailbox, { absent, task, askedAt, unfinished });
   const again = (ref: MessageRef, times: Tried) => {
     unfinished.messages.push(ref);
     unfinished.tried[ref.uid] = times;
   };
-  const count = ({ uid }: MessageRef, more: Partial<Tried>): Tried => {
-    const { absent: gone = 0, failed: lost = 0, since = askedAt } = tried[uid] ?? {};
-    return { absent: more.absent ? gone + 1 : 0, failed: more.failed ? lost + 1 : 0, since };
-  };
-  for (const ref of absent) {
-    const times = count(ref, { absent: 1 });
-    if (times.absent < MAX_ABSENT_ANSWERS) again(ref, times);
-    else settled.push(ref);
-  }
   unfinished.messages.push(...postponed);
-  Object.assign(unfinished.tried, countsOf({ tried }, postponed));
-  await settleGone(deps, mailbox, settled);
+  Object.assign(unfinished.tried, countsOf(task, postponed));
   if (failed.size > 0 || mailbox.downloads) await showDownloadFault(deps, mailbox, toDownloadFault(failed));
   for (const [ref, problem] of failed) {
-    const times = count(ref, { failed: 1 });
+    const { failed: before = 0, since = askedAt } = task.tried?.[ref.uid] ?? {};
+    const times = { absent: 0, failed: before + 1, since };
     const { code, message: cause } = problem;
     const { folder, uid } = ref;
     deps.emit({ kind: "mail.download_failed", mailbox: mailbox.id, folder, uid, failure: { code, cause } });
     if (times.failed < MAX_FETCH_ATTEMPTS) again(ref, times);
     else if (await isOwnFault(deps, mailbox, { ref, failed, fetched: fetched.size, since: times.since }, signal)) {
-      const id = await findParked(deps, mailbox, ref, replays[ref.uid]);
+      const id = await findParked(deps, mailbox, ref, task.replays?.[ref.uid]);
       const delivery = newDelivery(deps, mailbox, { id, ref, flags: [] });
       await parkWithheld(deps, delivery, problem);
       settled.push(ref);
@@ -203,10 +196,25 @@ async function settleUndelivered(
   return settled;
 }
 
-async function settleGone(deps: DeliverDeps, mailbox: Mailbox, gone: MessageRef[]): Promise<void> {
-  if (gone.length === 0) return;
+/** Messages that the server did not show. Returns those that it did not show several times: they are gone. */
+async function settleAbsent(
+  deps: DeliverDeps,
+  mailbox: Mailbox,
+  { absent, task, askedAt, unfinished }: Omit<Undelivered, "downloads"> & { absent: MessageRef[] },
+): Promise<MessageRef[]> {
+  const gone: MessageRef[] = [];
+  for (const ref of absent) {
+    const { absent: before = 0, since = askedAt } = task.tried?.[ref.uid] ?? {};
+    if (before + 1 >= MAX_ABSENT_ANSWERS) gone.push(ref);
+    else {
+      unfinished.messages.push(ref);
+      unfinished.tried[ref.uid] = { absent: before + 1, failed: 0, since };
+    }
+  }
+  if (gone.length === 0) return gone;
   await deps.store.ledger.markDone(mailbox.id, gone);
   for (const { folder, uid } of gone) deps.emit({ kind: "mail.gone", mailbox: mailbox.id, folder, uid });
+  return gone;
 }
 
 /** True if the message is settled, false to try it again. */
@@ -267,24 +275,6 @@ async function identify(
   if (identity.kind !== "new" || atGraph === contentFingerprint) return identity;
   const { kind } = await store.ledger.identify(id, ref, atGraph, CONTENT_CLAIM_MS);
   return { ...identity, kind };
-}
-
-function newDelivery(deps: DeliverDeps, mailbox: Mailbox, message: Pick<Delivery, "id" | "ref" | "flags">): Delivery {
-  const now = new Date();
-  return {
-    ...message,
-    mailbox: mailbox.id,
-    endpoint: new URL(mailbox.deliver.url).origin,
-    state: "retrying",
-    attempts: [],
-    attemptCount: 0,
-    createdAt: now.toISOString(),
-    giveUpAt: new Date(now.getTime() + deps.retryHours * 3_600_000).toISOString(),
-    updatedAt: now.toISOString(),
-    nextAttemptAt: null,
-    reason: null,
-    spooled: false,
-  };
 }
 
 /** Throws the stop before any failure, because a stop counts as no try. */
