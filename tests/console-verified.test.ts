@@ -56,13 +56,15 @@ test("when a node was killed, the mark of its mailbox turns grey at the same mom
   }
 });
 
+/** The word of the first mark. */
+const markIn = (html: string) => /class="state [a-z]+"><svg.*?<\/svg>([^<]*)/s.exec(html)?.[1]?.trim();
+
 /** Reads what the page and the list show of a mailbox. */
 async function logIn(service: Service) {
   const form = new URLSearchParams({ token: TOKEN });
   const login = await fetch(`${service.url}/login`, { method: "POST", redirect: "manual", body: form });
   const cookie = login.headers.get("set-cookie")?.split(";")[0] ?? "";
   const text = async (path: string) => (await fetch(service.url + path, { headers: { cookie } })).text();
-  const markIn = (html: string) => /class="state [a-z]+"><svg.*?<\/svg>([^<]*)/s.exec(html)?.[1]?.trim();
   const show = async (id: string) => {
     const page = await text(`/mailboxes/${id}`);
     const list = await text("/mailboxes");

@@ -172,7 +172,7 @@ async function comeBack(call: ConsoleCall): Promise<Response> {
 
 /** The page that waits for the first mail. It renews itself, and keeps the secret that only the registration shows. */
 async function renderAdded(call: ConsoleCall, id: string, more: Partial<AddedView> = {}): Promise<Response> {
-  const { store, config } = call.deps;
+  const { store } = call.deps;
   const [item, deliveries] = await Promise.all([
     getMailbox(store, id),
     store.deliveries.list({ mailbox: id, limit: 1 }),
