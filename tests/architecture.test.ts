@@ -41,6 +41,7 @@ const ROOMS: Record<string, string[]> = {
   "shared/settings": ["shared/contract", "shared/setting-schemas.ts"],
   "shared/settings.ts": ["shared/contract", "shared/setting-schemas.ts", "shared/settings"],
   "shared/nearest.ts": [],
+  "shared/rendezvous.ts": [],
   "shared/setting-warnings.ts": ["shared/nearest.ts", "shared/settings.ts"],
   "shared/private-files.ts": [],
   "shared/config.ts": ["shared/contract", "shared/settings.ts", "shared/private-files.ts"],
@@ -131,7 +132,7 @@ const ROOMS: Record<string, string[]> = {
   [GRAPH]: [...MAIL, ...NET, "shared/mail/exchange", "shared/mail/preflight-steps.ts", `${GRAPH}/*`],
   "shared/mail/sending.ts": ["shared/*"],
   "shared/mail/open.ts": ["shared/*"],
-  "shared/queue": [...GROUND, "shared/evidence"],
+  "shared/queue": [...GROUND, "shared/evidence", "shared/rendezvous.ts"],
   "shared/queue/sqlite": [...GROUND, "shared/store/sqlite", "shared/queue"],
   "shared/queue/redis": [
     ...GROUND,

@@ -24,7 +24,7 @@ export function isHeld({ reason }: Pick<Delivery, "reason">): boolean {
 }
 
 const Pauses = v.object({ pauses: v.array(EndpointPause) });
-const DOCUMENT = "endpoints";
+export const PAUSES_DOCUMENT = "endpoints";
 const MAX_PAUSES = 1_000;
 const MAX_WRITES = 20;
 /** So late a process may notice a pause. It notices the end of one at once. */
@@ -85,14 +85,15 @@ function isSame(one: EndpointPause, other: Pick<EndpointPause, "url" | "mailboxP
 }
 
 async function readPauses({ documents }: Store): Promise<{ pauses: EndpointPause[]; revision: number }> {
-  const stored = await documents.read(DOCUMENT);
+  const stored = await documents.read(PAUSES_DOCUMENT);
   return { pauses: stored ? v.parse(Pauses, JSON.parse(stored.text)).pauses : [], revision: stored?.revision ?? 0 };
 }
 
 async function changePauses(store: Store, next: (pauses: EndpointPause[]) => EndpointPause[]): Promise<void> {
   for (let n = 0; n < MAX_WRITES; n++) {
     const { pauses, revision } = await readPauses(store);
-    if (await store.documents.write(DOCUMENT, { revision, text: JSON.stringify({ pauses: next(pauses) }) })) return;
+    if (await store.documents.write(PAUSES_DOCUMENT, { revision, text: JSON.stringify({ pauses: next(pauses) }) }))
+      return;
   }
   throw new Problem("store", "The list of paused endpoints could not be written: other nodes change it all the time");
 }

@@ -228,10 +228,12 @@ export type AuditQuery = { limit: number; cursor?: string; mailbox?: string; act
  * nobody can push out the entries of others, and all for at most 90 days.
  */
 export interface Audit {
+  /** An id for a new entry. It sorts after those that this process got before, so entries of one millisecond have an order. */
+  nextId(): string;
   /** Writes an entry, or replaces the one with the same id and time. */
   put(entry: AuditEntry): Promise<void>;
   remove(entry: Pick<AuditEntry, "id" | "at">): Promise<void>;
-  /** Newest first. */
+  /** Newest first; of one millisecond the greatest id first. */
   list(query: AuditQuery): Promise<Page<AuditEntry>>;
 }
 

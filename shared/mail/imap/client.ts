@@ -9,7 +9,7 @@ import type { Emit } from "../../telemetry/events.ts";
 import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
 import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
 import { type Credentials, withCredentials } from "../oauth/credentials.ts";
-import { portOf } from "../../places.ts";
+import { describeServer, portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
 import { checkProtocol } from "../net/greeting.ts";
 import { toProblem, withWhere } from "../problems.ts";
@@ -52,16 +52,12 @@ export function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortS
 }
 
 async function connect(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
-  const where = whereOf(mailbox.receive);
+  const where = describeServer(mailbox.receive);
   try {
     return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
   } catch (error) {
     throw error instanceof Problem ? withWhere(error, where) : error;
   }
-}
-
-function whereOf(receive: ImapMailbox["receive"]): string {
-  return `${receive.host} port ${portOf(receive)}`;
 }
 
 async function connectWith(
@@ -125,7 +121,7 @@ export async function logIn(
   const { traffic } = line.gate;
   traffic.loggedIn();
   const expectContent = (bytes: number) => traffic.expectContent(bytes);
-  const where = whereOf(mailbox.receive);
+  const where = describeServer(mailbox.receive);
   const session = createSession(client, {
     quietMs: idleMs,
     secrets,

@@ -127,7 +127,7 @@ async function verifyUidNext(
   const found = await search(session, { uid: `${uidNext}:*` });
   // `n:*` also names the last message if its uid is below n.
   if (found === undefined || found.some((uid) => uid >= uidNext)) return null;
-  const status = await session.client.status(folder, { uidNext: true });
+  const status = await session.client.status(session.pathOf(folder), { uidNext: true });
   const newer = status ? (status.uidNext ?? 0) : 0;
   return newer > cursor.uid ? newer : "back";
 }

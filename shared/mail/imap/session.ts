@@ -26,6 +26,8 @@ export interface Session {
   readonly ended: AbortSignal;
   /** The server's prefix for the user's own folders, such as `INBOX.`; usually empty. */
   readonly personalPrefix: string;
+  /** The server's name of a folder, which may not exist yet. For use within a turn: it asks the server. */
+  resolvePath(folder: string): Promise<string>;
   /** The server's name of a folder that was opened over this session; otherwise the name as it is. */
   pathOf(folder: string): string;
   /** Counts the turns, so that a listener can tell who broke its IDLE. */
@@ -124,6 +126,7 @@ export function createSession(client: ImapFlow, options: SessionOptions): Sessio
     },
     describe: () => facts,
     personalPrefix,
+    resolvePath: async (folder) => paths.get(folder) ?? resolvePath(client, personalPrefix, folder),
     pathOf: (folder) => paths.get(folder) ?? folder,
     get commandCount() {
       return commandCount;

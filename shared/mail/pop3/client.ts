@@ -9,13 +9,13 @@ import { checkProtocol } from "../net/greeting.ts";
 import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
 import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
 import { type Credentials, withCredentials } from "../oauth/credentials.ts";
-import { portOf } from "../../places.ts";
+import { describeServer, portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
 import type { Intake } from "../net/intake.ts";
 import { toServerFacts } from "../net/server-facts.ts";
 import { hideLogins, type OpenTap } from "../net/tap.ts";
 import { upgradeToTls } from "../net/tls.ts";
-import { toProblem } from "../problems.ts";
+import { toProblem, withWhere } from "../problems.ts";
 import { type LineStream, createLineStream, tapped } from "./stream.ts";
 import {
   readResponse,
@@ -52,8 +52,12 @@ export function openSession(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortS
   return withLoginGate(deps, { host, port: portOf(mailbox.receive) }, auth, open, signal);
 }
 
-function connect(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
-  return withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
+async function connect(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
+  try {
+    return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
+  } catch (error) {
+    throw error instanceof Problem ? withWhere(error, describeServer(mailbox.receive)) : error;
+  }
 }
 
 async function connectWith(

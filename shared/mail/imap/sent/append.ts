@@ -1,10 +1,11 @@
 /** Puts messages into folders: finds the Sent folder, and puts a copy there once. */
 import type { MailboxObject } from "imapflow";
-import { Problem } from "../../contract/problem.ts";
-import { withoutGiven } from "../../evidence/evidence.ts";
-import type { MessageToAppend } from "../mail.ts";
-import { listFolders } from "./folders.ts";
-import type { Session } from "./session.ts";
+import { Problem } from "../../../contract/problem.ts";
+import { withoutGiven } from "../../../evidence/evidence.ts";
+import type { PlacedCopy } from "../../../contract/task.ts";
+import type { MessageToAppend } from "../../mail.ts";
+import { listFolders } from "../folders.ts";
+import type { Session } from "../session.ts";
 
 /** The name of the Sent folder that is created if there is none. */
 const SENT_FOLDER = "Sent";
@@ -18,7 +19,9 @@ export async function getSentFolder(session: Session, signal: AbortSignal): Prom
   if (client.capabilities.has("X-GM-EXT-1")) return null;
   const sent = (await listFolders(session, signal)).find((one) => one.specialUse === "\\Sent" && one.selectable);
   if (sent) return sent.path;
-  return (await session.runExclusive(`CREATE ${SENT_FOLDER}`, () => client.mailboxCreate(SENT_FOLDER), signal)).path;
+  // The server may want its folders below another name ("INBOX.Sent").
+  const path = `${session.personalPrefix}${SENT_FOLDER}`;
+  return (await session.runExclusive(`CREATE ${path}`, () => client.mailboxCreate(path), signal)).path;
 }
 
 /** `append` of MailConnection: searches the message and puts it into the folder in one turn. */
@@ -27,21 +30,23 @@ export async function appendMessage(
   folder: string,
   message: MessageToAppend,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<false | PlacedCopy> {
   const { client } = session;
+  const { messageIds, flags } = message;
   const work = async (box: MailboxObject) => {
     if (box.exists > 0) {
       // NOOP shows what another session put into the folder since it was opened.
       await client.noop();
-      for (const id of message.messageIds) {
+      for (const id of messageIds) {
         const found = await client.search({ header: { "message-id": id } }, { uid: true });
         if (!Array.isArray(found)) throw new Problem("protocol", `The server did not search ${folder} for the copy`);
         if (found.length > 0) return false;
       }
     }
-    const appended = await client.append(folder, Buffer.from(message.raw), message.flags, message.date);
+    const appended = await client.append(folder, Buffer.from(message.raw), flags, message.date);
     if (!appended) throw new Problem("protocol", `The server did not accept the copy into ${folder}`);
-    return true;
+    const { uid = null, uidValidity } = appended;
+    return { folder, epoch: uidValidity === undefined ? null : String(uidValidity), uid, messageIds, flags };
   };
   try {
     return await session.runInFolder(folder, `APPEND ${folder}`, work, signal);
