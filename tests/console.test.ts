@@ -211,7 +211,7 @@ describe("a list", () => {
       const second = await node.call("GET", next.replaceAll("&amp;", "&"));
       assert.equal(second.text.match(/href="\/mailboxes\/m\d+"/g)?.length, 10);
       const unverified = (await node.call("GET", "/mailboxes?state=unverified")).text;
-      assert.match(unverified, /m0@x.de[^]*not verified/);
+      assert.match(unverified, /\/mailboxes\/m0"[^]*not verified/);
       assert.ok(!unverified.includes("m1@x.de"));
       const now = (await node.call("GET", "/")).text;
       assert.match(now, /1 of 60 mailboxes are listened to; 1 cause needs you/);
