@@ -6,7 +6,7 @@ import { notFound } from "../../http/problems.ts";
 import type { Route } from "../../http/route.ts";
 import { deleteBody, lookBody, mailboxBody, testBody } from "../../pages/console/mailbox.ts";
 import { queryOf } from "../../pages/console/parts.ts";
-import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import { readProofs, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../mailbox-actions.ts";
 import { readConnection } from "../../records/connection.ts";
 import { getMailbox } from "../mailboxes.ts";
@@ -43,7 +43,7 @@ function backTo({ base, id }: ConsoleCall, done: string, count = 1): Response {
 }
 
 async function findMailbox({ deps, id }: ConsoleCall): Promise<ShownMailbox> {
-  return showMailbox(await getMailbox(deps.store, id), deps.config);
+  return showMailbox(await getMailbox(deps.store, id), await readProofs(deps));
 }
 
 async function showOne(call: ConsoleCall): Promise<Response> {

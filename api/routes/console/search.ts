@@ -6,7 +6,13 @@ import type { Fact } from "../../../shared/telemetry/events.ts";
 import { clock } from "../../../shared/time.ts";
 import type { Route } from "../../http/route.ts";
 import { type Gap, type LeftOut, type MailboxAnswer, searchBody } from "../../pages/console/search.ts";
-import { endpointHost, serverHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import {
+  endpointHost,
+  readProofs,
+  serverHost,
+  showMailbox,
+  type ShownMailbox,
+} from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
 import { searchDeliveries } from "../../http/delivery-search.ts";
 import { addressesOf } from "./deliveries.ts";
@@ -65,7 +71,8 @@ async function findMailboxes(
     deps.store.mailboxes.get(q),
     deps.store.mailboxes.list({ address: q, limit: MAX_FOUND }),
   ]);
-  const exact = [...(byId ? [byId] : []), ...byAddress.items].map((item) => showMailbox(item, deps.config));
+  const proofs = await readProofs(deps);
+  const exact = [...(byId ? [byId] : []), ...byAddress.items].map((item) => showMailbox(item, proofs));
   if (exact.length > 0) return { exact: await Promise.all(exact.map((item) => answerFor(deps, item))), similar: [] };
   const similar: ShownMailbox[] = [];
   for await (const one of scanMailboxes(deps, {})) {
