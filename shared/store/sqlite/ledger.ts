@@ -15,7 +15,9 @@ export function sqliteLedger(db: Database, claims: Claims): Ledger {
   return {
     async claim(mailbox, messages, ttlMs) {
       const now = clock.now();
-      return messages.map((ref) => claim(db, claims, { mailbox, ref }, { now, expires: now + ttlMs }));
+      const at = { now, expires: now + ttlMs };
+      // One look into the file for all of them.
+      return db.transact(() => messages.map((ref) => claim(db, claims, { mailbox, ref }, at)));
     },
     async renew(mailbox, messages, ttlMs) {
       const expires = clock.now() + ttlMs;
