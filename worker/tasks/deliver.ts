@@ -263,7 +263,8 @@ function withheldId({ id }: Mailbox, ref: MessageRef): string {
 }
 
 function newDelivery(deps: DeliverDeps, mailbox: Mailbox, message: Pick<Delivery, "id" | "ref" | "flags">): Delivery {
-  const now = new Date();
+  const now = Date.now();
+  const at = new Date(now).toISOString();
   return {
     ...message,
     mailbox: mailbox.id,
@@ -271,9 +272,9 @@ function newDelivery(deps: DeliverDeps, mailbox: Mailbox, message: Pick<Delivery
     state: "retrying",
     attempts: [],
     attemptCount: 0,
-    createdAt: now.toISOString(),
-    giveUpAt: new Date(now.getTime() + deps.retryHours * 3_600_000).toISOString(),
-    updatedAt: now.toISOString(),
+    createdAt: at,
+    giveUpAt: new Date(now + deps.retryHours * 3_600_000).toISOString(),
+    updatedAt: at,
     nextAttemptAt: null,
     reason: null,
     spooled: false,

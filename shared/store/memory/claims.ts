@@ -15,65 +15,52 @@ export type Claims = {
   findContent(mailbox: string, print: string): ContentClaim | undefined;
   /** Replaces another claim of this content. */
   claimContent(mailbox: string, print: string, claim: ContentClaim): void;
-  /** The contents that are claimed from this place. */
-  contentsOf(mailbox: string, ref: MessageRef): { print: string; ref: MessageRef }[];
+  /** The fingerprints of the contents that are claimed from this place. */
+  contentsOf(mailbox: string, ref: MessageRef): readonly string[];
   /** Ends the claims of these messages and of the contents that are claimed from their places. */
   drop(mailbox: string, refs: readonly MessageRef[]): void;
   dropMailbox(mailbox: string): void;
 };
 
-type MailboxClaims = {
-  expiries: Map<string, number>;
-  contents: Map<string, ContentClaim>;
-  /** The claimed contents by the place of their message. */
-  prints: Map<string, Set<string>>;
-};
+/** What is claimed at one place: the message itself, if `expires` is there, and contents. */
+type Place = { expires: number | undefined; prints: string[] };
+type MailboxClaims = { places: Map<string, Place>; contents: Map<string, ContentClaim> };
 
 export function memoryClaims(): Claims {
   const mailboxes = new Map<string, MailboxClaims>();
   const claimsOf = (mailbox: string): MailboxClaims => {
     const known = mailboxes.get(mailbox);
     if (known) return known;
-    const fresh: MailboxClaims = { expiries: new Map(), contents: new Map(), prints: new Map() };
+    const fresh: MailboxClaims = { places: new Map(), contents: new Map() };
     mailboxes.set(mailbox, fresh);
     return fresh;
   };
-  const dropContents = ({ contents, prints }: MailboxClaims, place: string) => {
-    for (const print of prints.get(place) ?? []) contents.delete(print);
-    prints.delete(place);
-  };
   return {
-    expiryOf: (mailbox, ref) => mailboxes.get(mailbox)?.expiries.get(placeOf(ref)),
+    expiryOf: (mailbox, ref) => mailboxes.get(mailbox)?.places.get(nameOf(ref))?.expires,
     claim(mailbox, ref, expires) {
-      claimsOf(mailbox).expiries.set(placeOf(ref), expires);
+      placeOf(claimsOf(mailbox), ref).expires = expires;
     },
     findContent: (mailbox, print) => mailboxes.get(mailbox)?.contents.get(print),
     claimContent(mailbox, print, claim) {
-      const { contents, prints } = claimsOf(mailbox);
-      const earlier = contents.get(print);
-      if (earlier) prints.get(placeOf(earlier.ref))?.delete(print);
-      contents.set(print, claim);
-      const place = placeOf(claim.ref);
-      const others = prints.get(place);
-      if (others) others.add(print);
-      else prints.set(place, new Set([print]));
+      const claims = claimsOf(mailbox);
+      const earlier = claims.contents.get(print);
+      if (earlier) {
+        const place = placeOf(claims, earlier.ref);
+        place.prints = place.prints.filter((one) => one !== print);
+      }
+      claims.contents.set(print, claim);
+      placeOf(claims, claim.ref).prints.push(print);
     },
-    contentsOf(mailbox, ref) {
-      const claims = mailboxes.get(mailbox);
-      return [...(claims?.prints.get(placeOf(ref)) ?? [])].map((print) => ({
-        print,
-        ref: claims?.contents.get(print)?.ref ?? ref,
-      }));
-    },
+    contentsOf: (mailbox, ref) => mailboxes.get(mailbox)?.places.get(nameOf(ref))?.prints ?? [],
     drop(mailbox, refs) {
       const claims = mailboxes.get(mailbox);
       if (!claims) return;
       for (const ref of refs) {
-        const place = placeOf(ref);
-        claims.expiries.delete(place);
-        dropContents(claims, place);
+        const name = nameOf(ref);
+        for (const print of claims.places.get(name)?.prints ?? []) claims.contents.delete(print);
+        claims.places.delete(name);
       }
-      if (claims.expiries.size === 0 && claims.contents.size === 0) mailboxes.delete(mailbox);
+      if (claims.places.size === 0) mailboxes.delete(mailbox);
     },
     dropMailbox(mailbox) {
       mailboxes.delete(mailbox);
@@ -81,7 +68,16 @@ export function memoryClaims(): Claims {
   };
 }
 
+function placeOf({ places }: MailboxClaims, ref: MessageRef): Place {
+  const name = nameOf(ref);
+  const known = places.get(name);
+  if (known) return known;
+  const fresh: Place = { expires: undefined, prints: [] };
+  places.set(name, fresh);
+  return fresh;
+}
+
 /** A folder may contain any character, so it comes last. */
-function placeOf({ folder, epoch, uid }: MessageRef): string {
+function nameOf({ folder, epoch, uid }: MessageRef): string {
   return `${uid} ${epoch.length} ${epoch} ${folder}`;
 }

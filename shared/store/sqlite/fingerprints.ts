@@ -84,8 +84,9 @@ function perMessageFingerprint(fingerprint: string, ref: MessageRef): string {
 export function writeDeliveredFingerprints(db: Database, claims: Claims, mailbox: string, ref: MessageRef): void {
   const sql = `insert or replace into prints (mailbox, print, folder, epoch, uid, state, expires, at, perhaps_known)
     values (?, ?, ?, ?, ?, ${DONE}, 0, ?, ?)`;
-  for (const { print, ref: at } of claims.contentsOf(mailbox, ref)) {
-    const { folder, epoch, uid, perhapsKnown } = at;
+  const { folder, epoch, uid } = ref;
+  for (const print of claims.contentsOf(mailbox, ref)) {
+    const perhapsKnown = claims.findContent(mailbox, print)?.ref.perhapsKnown;
     db.run(sql, mailbox, Buffer.from(print, "hex"), folder, epoch, uid, clock.now(), perhapsKnown ? 1 : 0);
   }
 }
