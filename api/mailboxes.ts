@@ -1,7 +1,4 @@
-/**
- * Translates mailboxes between the API and the service: secrets go in and never out, defaults are shown, patches are
- * merged.
- */
+/** Translates mailboxes between the API and the service: secrets go in and never out, defaults are shown, patches are merged. */
 import { randomBytes, randomUUID } from "node:crypto";
 import * as v from "valibot";
 import { checkGraphServers } from "../shared/contract/graph.ts";
@@ -17,6 +14,7 @@ import { validateSchedule } from "../shared/mail/schedule.ts";
 import { validateSending } from "../shared/mail/sending.ts";
 import type { MailboxWithState, Page } from "../shared/store/store.ts";
 import { findUnreadableSecret, UnreadableSecret } from "../shared/store/sealed-mailboxes.ts";
+import { ConnectionView } from "./records/connection.ts";
 import { differingFields } from "./http/audit-trail.ts";
 import { isRecord } from "./http/field-errors.ts";
 
@@ -90,6 +88,7 @@ const viewEntries = {
   createdAt: v.string(),
   updatedAt: v.string(),
   state: StateView,
+  connection: v.optional(ConnectionView),
 };
 
 /** A mailbox as the API returns it: without secrets, with its defaults and its state. */
@@ -99,10 +98,12 @@ export const MailboxView = v.object(viewEntries);
 export const MailboxCreated = v.object({ ...viewEntries, deliver: v.object({ ...deliverShown, secret }) });
 export type MailboxCreated = v.InferOutput<typeof MailboxCreated>;
 
+type ViewParts = { generated?: Secret | undefined; parked?: Page<Delivery>; connection?: ConnectionView | undefined };
+
 /** The answer for a mailbox. `generated` is the webhook secret to show this once. */
 export function toMailboxView(
   { mailbox, state }: MailboxWithState,
-  { generated, parked }: { generated?: Secret | undefined; parked?: Page<Delivery> | undefined } = {},
+  { generated, parked, connection }: ViewParts = {},
 ): MailboxCreated {
   const { receive: from } = mailbox;
   // An Exchange mailbox without a host has no port of its own, and one by Graph has no host.
@@ -121,6 +122,7 @@ export function toMailboxView(
   const answer = v.parse(MailboxView, {
     ...withoutSecrets,
     ...overlapView(mailbox),
+    connection,
     state: { ...state, status, problem, ...parkedView(parked) },
   });
   return generated ? { ...answer, deliver: { ...answer.deliver, secret: generated.reveal() } } : answer;

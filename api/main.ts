@@ -27,6 +27,7 @@ import { createApp } from "./app.ts";
 import { collectStoreCounts } from "./counts.ts";
 import type { ApiDeps, Probes, Readiness } from "./deps.ts";
 import { openOwnership } from "./lease/acquire.ts";
+import { connectionBoard } from "./listen/connections.ts";
 import { stateRecorder } from "./listen/recorder.ts";
 import { mailboxStates } from "./listen/states.ts";
 import { mailboxSubscriptions } from "./listen/subscriptions.ts";
@@ -73,11 +74,11 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
   const concurrency = standIn ? STAND_IN_CONCURRENCY : config.WORKER_CONCURRENCY;
   const localWorker = worker({ ...node, store: node.served, tasks: queue, emit, watched, concurrency });
 
-  const board = mailboxStates({ mailboxes: store.mailboxes, emit, node: node.name });
+  const boards = boardsOf(node);
   const ownership = await openOwnership(node, () => nodeSubscriptions.connections().subscriptions);
   const { mailboxes, applications, cursors, deliveries } = node.served;
-  const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, board, backoff, logins };
-  const nodeSubscriptions = mailboxSubscriptions({ ...listening, connect, watched, emit });
+  const listening = { mailboxes, applications, cursors, deliveries, tasks: queue, ownership, backoff, logins };
+  const nodeSubscriptions = mailboxSubscriptions({ ...listening, ...boards, connect, watched, emit });
   const connections = () => ({ ...nodeSubscriptions.connections(), readers: localWorker.readers.count() });
   const { unserved } = nodeSubscriptions;
   const metricsRegistry = nodeMetrics(node, () => ({ unserved: unserved(), connections: connections() }));
@@ -119,10 +120,11 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
   // These parts end last: they record what the others report while they stop, and they hold what the others need
   // until then.
   const outerParts: Part[] = [
-    { name: "states", run: board.run },
+    { name: "states", run: boards.board.run },
+    { name: "connections", run: boards.connections.run },
     history({ facts, append: store.facts.append }),
     tallies({ facts, count: store.measures.count }),
-    stateRecorder({ ...store, facts, board, node: node.name, periods: config }),
+    stateRecorder({ ...store, facts, board: boards.board, node: node.name, periods: config }),
     { name: "readiness", run: node.readiness.run },
     ...ownership.parts,
   ];
@@ -132,6 +134,13 @@ async function runApi(node: Node, stop: AbortSignal, { onStarted, demoEndpoint }
     await server.close();
     await localWorker.close();
   }
+}
+
+/** Where the subscriptions of this node report their states, and what is known of their connections. */
+function boardsOf({ store, facts: { emit }, name, mail }: Node) {
+  const tokenEndOf = (mailbox: string) => mail.tokens?.endOf(mailbox);
+  const connections = connectionBoard({ connections: store.connections, tokenEndOf, emit });
+  return { board: mailboxStates({ mailboxes: store.mailboxes, emit, node: name }), connections };
 }
 
 /** The app, with the parts that look at the store from time to time. */

@@ -4,6 +4,7 @@
  */
 import { getTaskDepth } from "../shared/queue/depth.ts";
 import type { ParkedTasks } from "../shared/queue/queue.ts";
+import { type EndpointPause, listPauses } from "../shared/store/endpoint-pauses.ts";
 import type { Fact } from "../shared/telemetry/events.ts";
 import type { ApiDeps } from "./deps.ts";
 import { notFound } from "./http/problems.ts";
@@ -14,6 +15,8 @@ export type ScopedDeps = ApiDeps & {
   mailboxPrefix: string;
   /** How many tasks are parked; undefined while the queue cannot be asked. */
   countParkedTasks(): Promise<number | undefined>;
+  /** The pauses of endpoints that hold deliveries of these mailboxes. */
+  listPauses(): Promise<EndpointPause[]>;
 };
 
 /** As many parked tasks of one prefix are found at most. */
@@ -21,12 +24,19 @@ const MAX_PARKED = 10_000;
 
 /** The dependencies of callers who see the mailboxes whose ids begin with `prefix`; with "" all mailboxes. */
 export function scopedDeps(deps: ApiDeps, prefix: string): ScopedDeps {
-  if (prefix === "")
-    return { ...deps, mailboxPrefix: "", countParkedTasks: async () => (await getTaskDepth(deps.tasks)).tasks?.parked };
+  const listSeen = async () =>
+    (await listPauses(deps.store)).filter(
+      (one) => one.mailboxPrefix.startsWith(prefix) || prefix.startsWith(one.mailboxPrefix),
+    );
+  if (prefix === "") {
+    const countParkedTasks = async () => (await getTaskDepth(deps.tasks)).tasks?.parked;
+    return { ...deps, mailboxPrefix: "", countParkedTasks, listPauses: listSeen };
+  }
   const parked = scopedParked(deps.parked, prefix);
   return {
     ...deps,
     mailboxPrefix: prefix,
+    listPauses: listSeen,
     countParkedTasks: async () => (await parked.parked(MAX_PARKED)).length,
     store: scopedStore(deps.store, prefix),
     parked,

@@ -1,12 +1,14 @@
 /** The store as a token sees it that is bound to a prefix of mailbox ids: other mailboxes and what is theirs do not exist. */
 import { Problem } from "../shared/contract/problem.ts";
 import type { Applications } from "../shared/store/sealed-applications.ts";
-import type { Deliveries, DeliveryQuery, Mailboxes, Outbox, Store } from "../shared/store/store.ts";
+import type { DeliveryQuery } from "../shared/store/delivery-search.ts";
+import type { Deliveries, Mailboxes, Outbox, Store } from "../shared/store/store.ts";
 import { notFound } from "./http/problems.ts";
 
 /** Methods that concern more than the mailboxes of this prefix reject with `scope`. */
 export function scopedStore(store: Store, prefix: string): Store {
-  const { connectionSlots, refusedLogins, tokens, audit, facts, documents, measures, orderedMailboxes } = store;
+  const { connections, connectionSlots, refusedLogins, tokens, audit, facts, documents, measures, orderedMailboxes } =
+    store;
   return {
     ...store,
     mailboxes: scopedMailboxes(store.mailboxes, prefix),
@@ -24,7 +26,8 @@ export function scopedStore(store: Store, prefix: string): Store {
       prefix,
     ),
     orderedMailboxes: only<typeof orderedMailboxes>({}, prefix),
-    connectionSlots: only<typeof connectionSlots>({}, prefix),
+    connections: only<typeof connections>({ read: byMailbox(connections, prefix).read }, prefix),
+    connectionSlots: only<typeof connectionSlots>({ count: byMailbox(connectionSlots, prefix).count }, prefix),
     refusedLogins: only<typeof refusedLogins>({}, prefix),
     tokens: only<typeof tokens>({}, prefix),
     audit: only<typeof audit>({}, prefix),

@@ -7,6 +7,7 @@ import type { BrokerState } from "./queue/broker-state.ts";
 import { failoverQueue } from "./queue/failover.ts";
 import type { RedisQueue } from "./queue/redis/queue.ts";
 import { sqliteQueue } from "./queue/sqlite/queue.ts";
+import { type NodePreference, nodePreference } from "./queue/preference.ts";
 import type { PerformTask, TaskFailure, TaskQueue } from "./queue/queue.ts";
 import { parseRabbitUrl } from "./queue/rabbitmq/address.ts";
 import type { BrokerView } from "./queue/rabbitmq/queue.ts";
@@ -32,6 +33,8 @@ export type NodeQueue = Omit<TaskQueue, "run"> & {
 export type Backends = {
   store: Store;
   queue: NodeQueue;
+  /** Which process the tasks that this node sends prefer. A node alone has no use for it. */
+  preference: NodePreference;
   readiness: NodeReadiness;
   /** The names of the encryption keys that this node has. */
   keyring: readonly KeyName[];
@@ -48,7 +51,8 @@ export type Backends = {
   close(): Promise<void>;
 };
 
-type OpenBackendsDeps = { config: Config; emit: Emit; backoff: Backoff };
+/** `name` is that of the node. */
+type OpenBackendsDeps = { config: Config; emit: Emit; backoff: Backoff; name: string };
 
 /** How long a start waits for RabbitMQ before it goes on without it. */
 const BROKER_TIMEOUT_MS = 5_000;
@@ -75,6 +79,7 @@ async function openEmbedded({ config, emit, backoff }: OpenBackendsDeps, secretV
     inspectBroker: undefined,
     sealing: secretVault,
     queue: { ...queue, description: "in process" },
+    preference: nodePreference(),
     redis: undefined,
     warnings: [],
     close: () => store.close(),
@@ -93,8 +98,11 @@ async function openShared(deps: OpenBackendsDeps, secretVault: Vault): Promise<B
   const store = await redisStore({ ...(await redisOptions(config)), vault: secretVault, ...storeLimits(config) });
   const readiness = nodeReadiness({ store, emit: deps.emit });
   const { isNodeFault } = readiness;
-  const inRedis = await openRedisQueue({ ...deps, isNodeFault }, store.redis);
-  const broker = config.RABBITMQ_URL.length > 0 ? await openRabbit({ ...deps, isNodeFault }, inRedis) : undefined;
+  const hasBroker = config.RABBITMQ_URL.length > 0;
+  const preference = hasBroker ? nodePreference() : nodePreference(deps.name);
+  const queueDeps = { ...deps, isNodeFault, preference };
+  const inRedis = await openRedisQueue(queueDeps, store.redis);
+  const broker = hasBroker ? await openRabbit(queueDeps, inRedis) : undefined;
   return {
     store,
     readiness,
@@ -102,7 +110,8 @@ async function openShared(deps: OpenBackendsDeps, secretVault: Vault): Promise<B
     marks: secretVault.marks,
     inspectBroker: broker?.inspect,
     sealing: secretVault,
-    queue: broker?.queue ?? { ...inRedis, description: "redis, each node performs tasks" },
+    queue: broker?.queue ?? redisAlone(inRedis, deps.name),
+    preference,
     redis: store.redis,
     warnings: [...store.warnings, ...(broker?.warnings ?? [])],
     async close() {
@@ -112,9 +121,20 @@ async function openShared(deps: OpenBackendsDeps, secretVault: Vault): Promise<B
   };
 }
 
-type OpenQueueDeps = OpenBackendsDeps & Pick<NodeReadiness, "isNodeFault">;
+type OpenQueueDeps = OpenBackendsDeps & Pick<NodeReadiness, "isNodeFault"> & { preference: NodePreference };
 
-async function openRedisQueue({ config, emit, backoff, isNodeFault }: OpenQueueDeps, redis: RedisConnection) {
+function redisAlone(inRedis: RedisQueue, own: string): NodeQueue {
+  return {
+    ...inRedis,
+    description: "redis, each node performs tasks",
+    run: (perform, { concurrency }, signal) => inRedis.run(perform, { concurrency, own }, signal),
+  };
+}
+
+async function openRedisQueue(
+  { config, emit, backoff, isNodeFault, preference }: OpenQueueDeps,
+  redis: RedisConnection,
+) {
   const [{ redisQueue }, { redisKeys }] = await Promise.all([
     import("./queue/redis/queue.ts"),
     import("./store/redis/keys.ts"),
@@ -125,6 +145,7 @@ async function openRedisQueue({ config, emit, backoff, isNodeFault }: OpenQueueD
     claimMs: config.CLAIM_SECONDS * 1000,
     backoff,
     isNodeFault,
+    preference,
     onFailed: taskFailureReporter(emit),
     onTrouble(why) {
       if (why === null) return;
@@ -134,12 +155,16 @@ async function openRedisQueue({ config, emit, backoff, isNodeFault }: OpenQueueD
   });
 }
 
-async function openRabbit({ config, emit, backoff, isNodeFault }: OpenQueueDeps, standIn: RedisQueue) {
+async function openRabbit(
+  { config, emit, backoff, name, isNodeFault, preference }: OpenQueueDeps,
+  standIn: RedisQueue,
+) {
   const { rabbitQueue } = await import("./queue/rabbitmq/queue.ts");
   const broker = rabbitQueue({
     ...(await brokerOptions(config)),
     backoff,
     isNodeFault,
+    preference,
     onFailed: taskFailureReporter(emit),
     onAway: ({ code, message }) => emit({ kind: "queue.connection_failed", failure: { code, cause: message } }),
     onBack: (ms) => emit({ kind: "queue.recovered", ms }),
@@ -156,7 +181,7 @@ async function openRabbit({ config, emit, backoff, isNodeFault }: OpenQueueDeps,
     description: broker.description,
     broker: broker.state,
     run: (perform, { concurrency, standIn: isStandIn }, signal) =>
-      failover.run(perform, { concurrency, ...(isStandIn && { priority: STAND_IN_PRIORITY }) }, signal),
+      failover.run(perform, { concurrency, ...(isStandIn ? { priority: STAND_IN_PRIORITY } : { own: name }) }, signal),
   };
   return { queue, warnings, inspect: broker.inspect, close: broker.close };
 }

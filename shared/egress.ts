@@ -5,6 +5,7 @@
  */
 import { lookup } from "node:dns/promises";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import { Problem } from "./contract/problem.ts";
 import { type EgressPolicy, forbiddenReason } from "./egress/addresses.ts";
 import { type LookUp, type OwnServers, ownServers, type Target } from "./egress/own-servers.ts";
@@ -19,7 +20,8 @@ export function portOfUrl({ port, protocol }: URL): number {
 }
 
 /** Resolves a name to all its addresses, as `node:dns/promises` lookup does. */
-export type ResolveHost = (host: string) => Promise<{ address: string; family: number }[]>;
+export type ResolveHost = (host: string) => Promise<ResolvedAddress[]>;
+type ResolvedAddress = { address: string; family: number };
 
 export interface Egress {
   /**
@@ -38,8 +40,15 @@ export interface Egress {
 /** With `deny`, what mail servers and endpoints use; EGRESS_PORTS adds others. */
 const USUAL_PORTS = new Set([25, 80, 110, 143, 443, 465, 587, 993, 995, 2525]);
 const RESOLVE_MS = 15_000;
-/** How long one of several addresses may take before the next is tried, as RFC 8305 says, but one at a time. */
-const PER_ADDRESS_MS = 2_500;
+const LOOPBACKS = [
+  { address: "::1", family: 6 },
+  { address: "127.0.0.1", family: 4 },
+];
+/**
+ * How long one of several addresses may take before the next is tried beside it (RFC 8305). Longer than the 250 ms there,
+ * because a mail server counts connections.
+ */
+const NEXT_ADDRESS_MS = 1_000;
 
 export type EgressOptions = {
   resolve?: ResolveHost;
@@ -86,8 +95,18 @@ function createLookUp({ resolve, timeoutMs = RESOLVE_MS }: EgressOptions): LookU
     });
     const resolved = await withTimeout(timeoutMs, `Resolving ${name}`, work, signal);
     if (resolved.length === 0) throw new Problem("dns", `The name ${name} has no address`);
-    return resolved;
+    return isLocalhost(name) ? withBothLoopbacks(resolved) : resolved;
   };
+}
+
+function isLocalhost(name: string): boolean {
+  return /^localhost\.?$/i.test(name);
+}
+
+/** RFC 6761 section 6.3: localhost has both loopback addresses, also on a machine whose files name one of them only. */
+function withBothLoopbacks(resolved: ResolvedAddress[]): ResolvedAddress[] {
+  const missing = LOOPBACKS.filter((one) => !resolved.some(({ address }) => address === one.address));
+  return [...missing, ...resolved];
 }
 
 /** Tells why an address on a port is forbidden; undefined when it is allowed. */
@@ -103,21 +122,38 @@ function createJudge(policy: EgressPolicy, { nat64 = [], own, ports = [] }: Egre
   };
 }
 
+/**
+ * Begins with the first address. The next one is tried when the one before has failed, or has been silent for a while. The
+ * first that answers is taken, so a list of dead addresses hides no living one. Throws what the last one said.
+ */
 async function connectFirst(list: IpAddress[], port: number, totalMs: number, signal: AbortSignal): Promise<Socket> {
   const end = performance.now() + totalMs;
-  let failure: unknown;
-  for (const [index, { address }] of list.entries()) {
-    const left = end - performance.now();
-    if (left <= 0) break;
-    const last = index === list.length - 1;
-    try {
-      return await dial(address, port, last ? left : Math.min(left, PER_ADDRESS_MS, totalMs / 2), signal);
-    } catch (error) {
-      if (signal.aborted) throw error;
-      failure = error;
+  const over = new AbortController();
+  const attempts: Promise<void>[] = [];
+  let connected: Socket | undefined;
+  const take = (socket: Socket) => {
+    if (over.signal.aborted) return void socket.destroy();
+    connected = socket;
+    over.abort();
+  };
+  try {
+    for (const { address } of list) {
+      const left = end - performance.now();
+      if (left <= 0) break;
+      const attempt = dial(address, port, left, AbortSignal.any([signal, over.signal])).then(take);
+      attempts.push(attempt);
+      const silence = pause(NEXT_ADDRESS_MS, undefined, { signal: over.signal });
+      await Promise.race([attempt, silence]).catch(() => undefined);
+      if (connected) return connected;
+      signal.throwIfAborted();
     }
+    await Promise.allSettled(attempts);
+    if (connected) return connected;
+    await attempts.at(-1);
+    throw new Problem("timeout", `Connecting to port ${port} took longer than ${totalMs / 1000} seconds`);
+  } finally {
+    over.abort();
   }
-  throw failure;
 }
 
 async function dial(address: string, port: number, ms: number, signal: AbortSignal): Promise<Socket> {

@@ -61,7 +61,8 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   const removeExitListener = writeAtExit(lines, process.stdout.fd);
   facts.subscribe(logTo(lines, config));
   const backoff = backoffs(config.BACKOFF_SCALE);
-  const { warnings, ...backends } = await openBackends({ config, emit, backoff }).catch((error: unknown) => {
+  const name = config.NODE_NAME || hostname();
+  const { warnings, ...backends } = await openBackends({ config, emit, backoff, name }).catch((error: unknown) => {
     void removeExitListener();
     throw error;
   });
@@ -83,7 +84,6 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     marks: backends.sealing.marks,
     scale: config.BACKOFF_SCALE,
   });
-  const name = config.NODE_NAME || hostname();
   const recorder = createRecorder(backends.store, name, emit);
   const mail: MailDeps & SendingDeps = {
     egress: egressGuard,

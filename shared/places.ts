@@ -22,6 +22,11 @@ export function portOf({ protocol, port, tls }: Pick<HostReceive, "protocol" | "
   return port ?? (tls === "implicit" ? implicit : plain);
 }
 
+/** The server that a mailbox receives from, as problems name it. */
+export function describeServer(receive: Pick<HostReceive, "protocol" | "host" | "port" | "tls">): string {
+  return `${receive.host} port ${portOf(receive)}`;
+}
+
 /** One place: names and values of everything that decides who gets the secret, and how well it is protected on the way. */
 type Place = Readonly<Record<string, string | number | boolean | null>>;
 

@@ -255,6 +255,12 @@ export const SETTINGS = {
     about:
       "What the console shows of stored messages: `off` nothing, and no download; `headers` their header lines; `on` their bodies too, in a frame that loads and runs nothing.",
   },
+  KEEP_SUBJECTS: {
+    schema: v.picklist(["off", "on"]),
+    default: "on",
+    about:
+      "`on` keeps the subject, the sender and the Message-ID of each message with the record of its delivery, unencrypted, so that it is found by them. With `off` new records have none of them.",
+  },
   ...NETWORK_SETTINGS,
   ...ALARM_SETTINGS,
   LOG_LEVEL: {

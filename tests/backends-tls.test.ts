@@ -68,6 +68,7 @@ after(async () => {
 
 const open = (env: Record<string, string>) =>
   openBackends({
+    name: "node",
     config: readConfig({ ENCRYPTION_KEYS: key, ...env }),
     emit: () => undefined,
     backoff: backoffs(1),

@@ -111,6 +111,7 @@ describe("a session with an Exchange server", () => {
     let newest = "good token";
     const tokens = {
       access: () => Promise.resolve(new Secret(forgotten.length > 0 ? newest : "old token")),
+      endOf: () => undefined,
       forget: (_: string, refused: string) => void forgotten.push(refused),
     };
     const oauth2 = { tokenUrl: "https://login.example.com/token", clientId: "app", clientSecret: new Secret("s") };

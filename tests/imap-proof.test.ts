@@ -138,6 +138,27 @@ describe("A mailbox on a server that is not to be believed", () => {
     assert.deepEqual(subjects(m.endpoint), ["and one more", "late", "next"]);
   });
 
+  test("delivers a uid that neither SEARCH nor FETCH shows at the late first look at its folder", async () => {
+    let hidden = true;
+    const hides = ({ content }: { content: string }) => hidden && content === "unseen";
+    const traits = { locked: "INBOX" };
+    const m = await start("late-first-look", { traits, folders: ["INBOX", "Other"] });
+    const { rowsOf } = m.box.liar;
+    m.box.liar.hidesFromSearch = hides;
+    m.box.liar.rowsOf = (message, ...rest) => (hides(message) ? { now: [], late: [] } : rowsOf(message, ...rest));
+    m.add("older", { receivedAt: Date.now() - DAY, date: Date.now() - DAY });
+    // What came in the second of the registration counts as older.
+    const receivedAt = Date.now() + 1000;
+    m.add("unseen", { receivedAt });
+    m.add("seen", { receivedAt });
+    m.box.liar.traits.locked = undefined;
+    await m.endpoint.waitFor(1);
+    hidden = false;
+    m.add("after");
+    await m.endpoint.waitFor(3);
+    assert.deepEqual(subjects(m.endpoint), ["after", "seen", "unseen"]);
+  });
+
   test("finds new mail under uids that its server used before, and repeats none", async () => {
     const m = await start("back");
     m.add("first");
@@ -170,6 +191,61 @@ describe("A mailbox on a server that is not to be believed", () => {
     assert.equal((await m.state()).parked.count, 1);
     m.add("four");
     await m.endpoint.waitFor(4);
+  });
+
+  test("finds a parked message by a replay after its folder was renumbered, though its date is old", async () => {
+    const m = await start("parked-then-renumbered");
+    const { rowsOf } = m.box.liar;
+    let isRefused = true;
+    m.box.liar.rowsOf = (message, sequence, items) =>
+      isRefused && message.content === "bad" && items.includes("BODY") ? "cut" : rowsOf(message, sequence, items);
+    m.add("bad", { receivedAt: Date.now() - 400 * DAY });
+    m.add("good");
+    await m.endpoint.waitFor(1);
+    const [parked] = await service.until("it to be parked", async () => (await m.parked()).length > 0 && m.parked());
+    const inbox = m.box.folders.get("INBOX");
+    assert.ok(inbox);
+    inbox.uidValidity++;
+    for (const message of inbox.messages) message.uid += 10;
+    inbox.uidNext += 10;
+    server.disconnect(m.id);
+    await service.until("the folder to be read again", async () => (await m.kinds()).includes("mailbox.reset"));
+    m.add("after");
+    await m.endpoint.waitFor(2);
+    isRefused = false;
+    m.box.liar.rowsOf = rowsOf;
+    await service.call("POST", `/api/v1/deliveries/${parked.id}/replay`);
+    await m.endpoint.waitFor(3);
+    assert.deepEqual(subjects(m.endpoint), ["after", "bad", "good"]);
+    assert.equal(m.endpoint.repeats.length, 0);
+    await service.until("nothing to stay parked", async () => (await m.parked()).length === 0);
+  });
+
+  test("delivers a waiting message of a renumbered folder that the first search does not show", async () => {
+    const m = await start("renumbered-while-waiting");
+    // How often the worker searched for old messages of the renumbered folder.
+    let searches = Number.NaN;
+    const { rowsOf } = m.box.liar;
+    m.box.liar.rowsOf = (message, sequence, items) => {
+      if (message.content !== "waiting") return rowsOf(message, sequence, items);
+      if (items.includes("BODY") && !(searches >= 1)) return "cut";
+      return searches === 1 ? { now: [], late: [] } : rowsOf(message, sequence, items);
+    };
+    m.box.liar.hidesFromSearch = ({ content }) => content === "waiting" && ++searches === 1;
+    m.add("waiting", { receivedAt: Date.now() - 400 * DAY });
+    m.add("good");
+    await m.endpoint.waitFor(1);
+    await service.until("it to be tried", async () => (await m.kinds()).includes("mail.download_failed"));
+    const inbox = m.box.folders.get("INBOX");
+    assert.ok(inbox);
+    searches = 0;
+    inbox.uidValidity++;
+    for (const message of inbox.messages) message.uid += 10;
+    inbox.uidNext += 10;
+    server.disconnect(m.id);
+    await m.endpoint.waitFor(2);
+    assert.deepEqual(subjects(m.endpoint), ["good", "waiting"]);
+    assert.ok(!(await m.kinds()).includes("mail.gone"));
   });
 
   test("parks none when the same is said of every message, shows the words, and goes on when it is over", async () => {

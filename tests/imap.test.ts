@@ -241,6 +241,7 @@ describe("An IMAP connection", () => {
         const tokens = {
           access: () => Promise.resolve(new Secret(given[0] ?? "")),
           forget: () => void given.shift(),
+          endOf: () => undefined,
         };
         const oauth2 = { tokenUrl: "http://127.0.0.1:1/", clientId: "us" };
         const watch = () => watching(user, { auth: { user, oauth2 } }, depsFor({ tokens }));

@@ -63,6 +63,9 @@ async function moveStory(t: TestContext, isRedisAlone: boolean): Promise<void> {
   const tokens = await makeTokens(alone);
   const application = { provider: "microsoft", tenant: "contoso.com", clientId: "c", clientSecret: "s" };
   for (const id of ["kept", "gone"]) expect(await alone.call("PUT", `/api/v1/applications/${id}`, application), 201);
+  expect(await alone.call("POST", "/api/v1/mailboxes/box-1/record"), 200);
+  const paused = { url: "https://another.example.com/mail" };
+  expect(await alone.call("POST", "/api/v1/endpoints/pause", paused), 200);
   const { total: auditEntries } = expect(await alone.call("GET", "/api/v1/audit"), 200);
   await assert.rejects(move(configOf(rig, alone.dataDir)), /is in use by process/);
   await alone.kill();
@@ -83,6 +86,12 @@ async function moveStory(t: TestContext, isRedisAlone: boolean): Promise<void> {
       tokens: 2,
       applications: 2,
       auditEntries,
+      endpointPauses: 1,
+      protocolRecords: 1,
+      bulkActions: 0,
+      alarms: 0,
+      otherDocuments: 0,
+      documentsLeftAlone: 0,
     },
   );
   assert.ok(auditEntries >= 6, "two mailboxes, two tokens and two applications were made");
@@ -98,7 +107,10 @@ async function moveStory(t: TestContext, isRedisAlone: boolean): Promise<void> {
   await checkTokens(one, await rig.api("api-1"), tokens);
   expect(await one.call("PUT", "/api/v1/applications/kept", { ...application, clientSecret: undefined }), 200);
   expect(await one.call("DELETE", "/api/v1/applications/gone"), 204);
+  assert.equal((await one.call("GET", "/api/v1/mailboxes/box-1/record")).status, 200, "the record goes on");
+  expect(await one.call("POST", "/api/v1/endpoints/resume", paused), 200);
   const again = await move(configOf(rig, alone.dataDir));
+  assert.equal(again.endpointPauses + again.protocolRecords, 0);
   assert.equal(again.movedBefore, 2);
   assert.equal(again.mailboxes + again.deliveries + again.tokens + again.applications, 0);
   assert.equal(await statusWith(one, tokens.revoked), 401, "a revoked token does not come back");

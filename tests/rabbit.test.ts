@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
 import { placeAt, queuePromises } from "./promises/queues.ts";
+import { preferencePromises } from "./promises/queues-preference.ts";
 import { rabbitFaultPromises } from "./promises/rabbit-faults.ts";
 import { namer, type RabbitRig } from "./promises/rabbit-rig.ts";
 import { rabbitSetupPromises } from "./promises/rabbit-setup.ts";
@@ -49,6 +50,7 @@ for (const type of ["quorum", "classic"] as const) {
   queuePromises(`RabbitMQ queue (${type})`, () =>
     placeAt({ rabbitUrl: rabbit().url, name: newName(type), type }, true),
   );
+  preferencePromises(`RabbitMQ queue (${type})`, () => ({ rabbitUrl: rabbit().url, name: newName(type), type }));
 }
 rabbitTaskPromises(rabbit);
 rabbitSetupPromises(rabbit);

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { after, before } from "node:test";
 import { placeAt, queuePromises } from "./promises/queues.ts";
+import { preferencePromises } from "./promises/queues-preference.ts";
 import { redisQueueFaults } from "./promises/redis-queue-faults.ts";
 import { type Redis, startRedis } from "./servers/redis.ts";
 import { type RedisGroup, startRedisCluster } from "./servers/redis-groups.ts";
@@ -19,4 +20,6 @@ after(async () => {
 
 queuePromises("Redis queue", () => placeAt({ redisUrl: redis.url, prefix: randomUUID() }, true));
 queuePromises("Redis queue in a cluster", () => placeAt({ redisUrl: cluster.url, prefix: randomUUID() }));
+preferencePromises("Redis queue", () => ({ redisUrl: redis.url, prefix: randomUUID() }));
+preferencePromises("Redis queue in a cluster", () => ({ redisUrl: cluster.url, prefix: randomUUID() }));
 redisQueueFaults(() => redis);

@@ -56,6 +56,7 @@ async function listening() {
     tasks,
     ownership,
     board,
+    connections: { note: () => undefined, forget: () => undefined },
     backoff: backoffs(0.01),
     connect,
     watched,

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import type { Delivery } from "../../shared/contract/delivery.ts";
 import { MailboxStatus } from "../../shared/contract/mailbox.ts";
 import type { MailboxQuery } from "../../shared/store/store.ts";
+import { matchesMessage } from "../../shared/store/delivery-search.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "../pages/console/shown-mailbox.ts";
 
 const Part = (what: string) => v.exactOptional(v.pipe(v.string(), v.maxLength(500), v.description(what)));
@@ -29,12 +30,13 @@ export const DeliveryFilter = v.strictObject({
   mailbox: v.exactOptional(v.pipe(v.string(), v.description("The id of their mailbox."))),
   host: Part("A part of the host of their endpoint."),
   reason: Part("A part of the reason for which they are parked."),
+  text: Part("A part of the subject or of the sender of their message, or its whole Message-ID."),
 });
 export type DeliveryFilter = v.InferOutput<typeof DeliveryFilter>;
 
 /** Filters as a page has them: an empty text is no filter. */
 type MailboxTexts = { [K in keyof MailboxFilter]?: string };
-type DeliveryTexts = { host?: string; reason?: string };
+type DeliveryTexts = { host?: string; reason?: string; text?: string };
 
 export function matchesMailbox({ mailbox, shown }: ShownMailbox, filter: MailboxTexts): boolean {
   const { state = "", protocol = "", host = "", q = "" } = filter;
@@ -50,7 +52,8 @@ export function storedFilter({ state, q = "" }: MailboxTexts): Pick<MailboxQuery
   return { ...(status && { status }), ...(/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(q) && { address: q }) };
 }
 
-export function matchesDelivery(delivery: Delivery, { host = "", reason = "" }: DeliveryTexts): boolean {
+export function matchesDelivery(delivery: Delivery, { host = "", reason = "", text = "" }: DeliveryTexts): boolean {
+  if (text !== "" && !matchesMessage(delivery.message, text)) return false;
   return includesText([endpointHost(delivery.endpoint)], host) && includesText([reasonOf(delivery)], reason);
 }
 

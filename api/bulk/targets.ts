@@ -1,14 +1,19 @@
 /** The mailboxes or deliveries that a bulk action is about, page by page, however many they are. */
 import type { Config } from "../../shared/config.ts";
 import { encodePageToken } from "../../shared/store/page-token.ts";
+import type { Measures } from "../../shared/store/measured/measures.ts";
 import type { Deliveries, Mailboxes } from "../../shared/store/store.ts";
-import { showMailbox, type ShownMailbox } from "../pages/console/shown-mailbox.ts";
+import { readProofs, showMailbox, type ShownMailbox } from "../pages/console/shown-mailbox.ts";
 import type { BulkJob, BulkOrder } from "./book.ts";
 import { type DeliveryFilter, matchesDelivery, matchesMailbox, type MailboxFilter, storedFilter } from "./filters.ts";
 
 export type TargetDeps = {
   /** As the token sees it that began the job. */
-  store: { mailboxes: Pick<Mailboxes, "list">; deliveries: Pick<Deliveries, "list"> };
+  store: {
+    mailboxes: Pick<Mailboxes, "list">;
+    deliveries: Pick<Deliveries, "list">;
+    measures: Pick<Measures, "listRuns">;
+  };
   config: Config;
 };
 
@@ -45,12 +50,13 @@ async function* findMailboxes(
   filter: MailboxFilter,
   after: string | null,
 ): AsyncGenerator<Target> {
+  const proofs = await readProofs({ store, config });
   let cursor = after === null ? null : encodePageToken([after]);
   do {
     const query = { ...storedFilter(filter), limit: PAGE, ...(cursor !== null && { cursor }) };
     const page = await store.mailboxes.list(query);
     for (const item of page.items) {
-      const one = showMailbox(item, config);
+      const one = showMailbox(item, proofs);
       if (isChangeable(action, one) && matchesMailbox(one, filter)) yield { id: one.mailbox.id, after: one.mailbox.id };
     }
     cursor = page.next;

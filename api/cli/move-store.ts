@@ -16,8 +16,9 @@ import type { SqliteStore } from "../../shared/store/sqlite/store.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import { periodOf } from "../../shared/telemetry/tallies.ts";
 import { clock } from "../../shared/time.ts";
+import { type MovedDocuments, moveDocuments, type Progress } from "./move-documents.ts";
 
-export type MoveReport = {
+type MoveCounts = {
   mailboxes: number;
   /** Mailboxes that an earlier run moved. */
   movedBefore: number;
@@ -33,9 +34,10 @@ export type MoveReport = {
   applications: number;
   auditEntries: number;
 };
+export type MoveReport = MoveCounts & MovedDocuments;
 
 type MoveStoreDeps = { from: SqliteStore; to: RedisStore; tasks: TaskSender; config: Config };
-type MoveContext = MoveStoreDeps & { keys: RedisKeys; moved: MoveReport };
+type MoveContext = MoveStoreDeps & { keys: RedisKeys; moved: MoveCounts };
 
 const PAGE = 500;
 const DAY_MS = 24 * 3_600_000;
@@ -43,7 +45,7 @@ const DAY_MS = 24 * 3_600_000;
 const NO_LIMIT = 1_000_000_000;
 
 export async function moveStore(deps: MoveStoreDeps): Promise<MoveReport> {
-  const moved: MoveReport = {
+  const moved: MoveCounts = {
     mailboxes: 0,
     movedBefore: 0,
     leftAlone: 0,
@@ -68,7 +70,15 @@ export async function moveStore(deps: MoveStoreDeps): Promise<MoveReport> {
   }
   await moveAccess(moving);
   await moveCounts(moving);
-  return moved;
+  return { ...moved, ...(await moveDocuments(deps.from, deps.to, progressOf(moving))) };
+}
+
+function progressOf({ to, keys }: MoveContext): Progress {
+  const key = `${keys.globalPrefix}moved:documents`;
+  return {
+    has: async (what) => (await to.redis.send("hexists", [key, what])) === 1,
+    add: async (what) => void (await to.redis.send("hset", [key, what, "done"])),
+  };
 }
 
 /** Those that somebody removed in Redis since an earlier run do not come back, and changed ones stay as they are. */

@@ -1,5 +1,5 @@
 /** Makes the deliveries due that waited because a person had paused their endpoint. */
-import { HELD_BY_PERSON } from "../../shared/store/endpoint-pauses.ts";
+import { isHeld } from "../../shared/store/endpoint-pauses.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
 
@@ -13,7 +13,7 @@ export async function bringHeldForward(
 ): Promise<number> {
   const endpoint = new URL(url).origin;
   const retrying = await store.deliveries.listRetrying({ endpoint, limit: MAX_BROUGHT_FORWARD });
-  const held = retrying.filter((one) => one.reason === HELD_BY_PERSON && one.mailbox.startsWith(mailboxPrefix));
+  const held = retrying.filter((one) => isHeld(one) && one.mailbox.startsWith(mailboxPrefix));
   for (const { id, mailbox } of held)
     await tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id, early: true });
   return held.length;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { endpointOf, HttpUrl, TestPostReport } from "../../shared/contract/endpoint.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
-import { addPause, listPauses, removePause } from "../../shared/store/endpoint-pauses.ts";
+import { addPause, type EndpointPause, removePause } from "../../shared/store/endpoint-pauses.ts";
 import type { Store } from "../../shared/store/store.ts";
 import { clock } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
@@ -12,18 +12,28 @@ import { notFound } from "../http/problems.ts";
 import { jsonResponse, route, type Route } from "../http/route.ts";
 import { checkSecret } from "../mailboxes.ts";
 import type { ScopedDeps } from "../scoped-deps.ts";
+import {
+  collectEndpoints,
+  eachMailbox,
+  ENDPOINT_STATES,
+  type EndpointRow,
+  endpointState,
+  withPauses,
+} from "./overview.ts";
 import { bringHeldForward } from "./resume.ts";
 import { rotateSecrets } from "./secrets.ts";
 
 /** `all` is what the token does not see: the list of pauses, and all deliveries that wait. */
-export type EndpointRoutesDeps = Pick<ScopedDeps, "config" | "mailboxPrefix" | "store" | "tasks" | "facts"> &
+export type EndpointRoutesDeps = Pick<
+  ScopedDeps,
+  "config" | "mailboxPrefix" | "store" | "tasks" | "facts" | "listPauses"
+> &
   Pick<ApiDeps, "postTest"> & { all: Pick<Store, "documents" | "deliveries"> };
 
 const tag = "Endpoints";
 const PATH = "/api/v1/endpoints";
 const TEST_MS = 300_000;
 const ROTATE_MS = 60_000;
-const PAGE = 500;
 
 const Url = v.pipe(
   HttpUrl,
@@ -37,7 +47,23 @@ const PauseView = v.object({
   pausedAt: v.string(),
   pausedBy: v.string(),
 });
-export const PauseList = v.object({ items: v.array(PauseView) });
+const { mailboxPrefix: PausePrefix, pausedAt: PausedAt, pausedBy: PausedBy } = PauseView.entries;
+const EndpointView = v.object({
+  url: v.string(),
+  state: v.picklist(ENDPOINT_STATES),
+  mailboxes: v.number(),
+  retrying: v.number(),
+  parked: v.number(),
+  oldestWaitingAt: v.nullable(v.string()),
+  lastAttempt: v.nullable(
+    v.object({ at: v.string(), status: v.nullable(v.number()), problem: v.nullable(v.string()) }),
+  ),
+  mailboxPrefix: v.exactOptional(PausePrefix),
+  pausedAt: v.exactOptional(PausedAt),
+  pausedBy: v.exactOptional(PausedBy),
+  pausedUrl: v.exactOptional(v.string()),
+});
+const EndpointList = v.object({ items: v.array(EndpointView), isWhole: v.boolean() });
 export const TestReport = v.object({
   ...TestPostReport.entries,
   mailbox: v.pipe(v.string(), v.description("The id of the mailbox whose secret signed it.")),
@@ -60,35 +86,39 @@ function goesTo({ deliver }: Mailbox, url: string): boolean {
 }
 
 async function* mailboxesOf({ store }: EndpointRoutesDeps, url: string): AsyncGenerator<Mailbox> {
-  let cursor: string | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof store.mailboxes.list>> = await store.mailboxes.list({
-      limit: PAGE,
-      ...(cursor !== null && { cursor }),
-    });
-    for (const { mailbox } of page.items) if (goesTo(mailbox, url)) yield mailbox;
-    cursor = page.next;
-  } while (cursor !== null);
+  for await (const mailbox of eachMailbox(store)) if (goesTo(mailbox, url)) yield mailbox;
 }
 
-function list({ all, mailboxPrefix }: EndpointRoutesDeps): Route {
+function list(deps: EndpointRoutesDeps): Route {
   return route({
     method: "get",
     path: PATH,
     tag,
     scope: "read",
-    summary: "List the endpoints that a person has paused",
-    description: "Those that hold deliveries of mailboxes that the token sees.",
-    responses: { 200: { description: "The paused endpoints", schema: PauseList } },
+    summary: "List the endpoints",
+    description:
+      "Each URL that mailboxes of the token deliver to or that a person has paused. What is not well comes first. The members of a pause are there only while a person has paused its deliveries. An endpoint that is paused for several prefixes is there once for each of them.",
+    responses: { 200: { description: "The endpoints", schema: EndpointList } },
     problems: [],
     async handle() {
-      const seen = (await listPauses(all)).filter(
-        (one) => one.mailboxPrefix.startsWith(mailboxPrefix) || mailboxPrefix.startsWith(one.mailboxPrefix),
-      );
-      const items = seen.map(({ at, by, ...rest }) => ({ ...rest, pausedAt: at, pausedBy: by }));
-      return jsonResponse({ items });
+      const { rows, isWhole } = await collectEndpoints(deps);
+      const items = withPauses(rows, await deps.listPauses()).flatMap((row) => {
+        const view = toView(row);
+        return row.pauses.length === 0 ? [view] : row.pauses.map((one) => ({ ...view, ...pauseOf(row, one) }));
+      });
+      return jsonResponse({ items, isWhole });
     },
   });
+}
+
+function toView(row: EndpointRow): v.InferOutput<typeof EndpointView> {
+  const { url, mailboxes, retrying, parked, oldest, last } = row;
+  const lastAttempt = last ? { at: last.at, status: last.status, problem: last.problem } : null;
+  return { url, state: endpointState(row), mailboxes, retrying, parked, oldestWaitingAt: oldest, lastAttempt };
+}
+
+function pauseOf({ url }: EndpointRow, { url: pausedUrl, at, by, mailboxPrefix }: EndpointPause) {
+  return { mailboxPrefix, pausedAt: at, pausedBy: by, ...(pausedUrl !== url && { pausedUrl }) };
 }
 
 function pause({ all, mailboxPrefix, facts }: EndpointRoutesDeps): Route {

@@ -1,5 +1,4 @@
 /** The record of every change by the API: it is begun before the change and completed after it, so a crash hides none. */
-import { randomBytes } from "node:crypto";
 import { asProblem, type ProblemCode, PROBLEMS } from "../../shared/contract/problem.ts";
 import type { Actor, AuditEntry } from "../../shared/contract/token.ts";
 import type { Store } from "../../shared/store/store.ts";
@@ -37,7 +36,7 @@ export async function auditChange(
   work: (note: (more: ChangeNote) => void) => Promise<Response>,
 ): Promise<Response> {
   const at = new Date(clock.now()).toISOString();
-  const begun: AuditEntry = { id: randomBytes(8).toString("hex"), at, actor: { id, name }, ...start, status: null };
+  const begun: AuditEntry = { id: store.audit.nextId(), at, actor: { id, name }, ...start, status: null };
   await store.audit.put(begun);
   let known = begun;
   const finish = async (status: number) => {

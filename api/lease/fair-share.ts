@@ -4,6 +4,7 @@
  * only its own part moves.
  */
 import type { LiveNode } from "../../shared/nodes/heartbeats.ts";
+import { hashOf, weightOf } from "../../shared/rendezvous.ts";
 
 /**
  * `mine`: this node listens to these. `surplus`: it still holds these and must release them bit by bit, so look again
@@ -118,7 +119,7 @@ function heaviestFor<N extends RankedNode>(
   let best: N | undefined;
   let bestWeight = -1;
   for (const node of nodes) {
-    const weight = mixHash(hash ^ node.hash);
+    const weight = weightOf(hash, node.hash);
     if (weight <= bestWeight || hasRoom?.(node) === false) continue;
     best = node;
     bestWeight = weight;
@@ -144,19 +145,4 @@ function hashedByName(nodes: readonly LiveNode[]): RankedNode[] {
       seen.set(name, before + 1);
       return { session, capacity, hash: hashOf(before === 0 ? name : `${name}#${before}`) };
     });
-}
-
-/** FNV-1a, mixed: fast, and the same on every runtime. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let n = 0; n < text.length; n++) hash = Math.imul(hash ^ text.charCodeAt(n), 0x01000193);
-  return mixHash(hash);
-}
-
-/** The finalizer of MurmurHash3: every bit of the result depends on every bit of the input. */
-function mixHash(hash: number): number {
-  let h = hash;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
 }

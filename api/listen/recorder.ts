@@ -58,6 +58,8 @@ async function recordStates(deps: RecorderDeps, signal: AbortSignal): Promise<vo
   let lookedAt = clock.now();
   let provedAt = -Infinity;
   try {
+    // What an earlier process of this name reported is old. This one is there from now on.
+    await write();
     while (await sleep(WRITE_EVERY_MS, signal)) {
       const now = clock.now();
       if (now - lookedAt > STOOD_STILL_MS) notes.begin();

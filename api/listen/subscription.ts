@@ -12,12 +12,14 @@ import { isForDomain, withGraphHint } from "../../shared/served-mailboxes.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { type Backoff, clock, sleep } from "../../shared/time.ts";
 import type { Lease } from "../lease/lease.ts";
+import type { ConnectionBoard } from "./connections.ts";
 import type { MailboxStates, StateReporter } from "./states.ts";
 import { watchMailbox, type WatchMailboxDeps } from "./watch.ts";
 
 export type RunSubscriptionDeps = WatchMailboxDeps & {
   mailboxes: Pick<Mailboxes, "get">;
   board: MailboxStates;
+  connections: Pick<ConnectionBoard, "note" | "forget">;
   backoff: Backoff;
   logins?: Pick<LoginGate, "refusalOf">;
   /** Called with the application that the mailbox names. The connection was, or will be, made with it. */
@@ -93,14 +95,21 @@ async function listenOnce(
       reporter.markVerified();
       reporter.setStatus(sign.push ? "listening" : "polling", null);
       deps.emit({ kind: "mailbox.connected", mailbox: mailbox.id, push: sign.push, ms: sign.ms });
+      noteServer();
     } else if (sign.kind === "arrival") {
       reporter.markArrival();
       if (healthySince === undefined) reporter.setStatus("syncing", null);
     } else if (sign.kind === "folders") reporter.setFolders(sign.problem, sign.watched);
     else if (sign.kind === "slowPush")
       deps.emit({ kind: "mailbox.slow_push", mailbox: mailbox.id, folder: sign.folder });
-    else if (sign.kind === "verified") reporter.markVerified();
-    else if (sign.kind === "ran") reportOverrun(deps, mailbox, sign);
+    else if (sign.kind === "verified") {
+      reporter.markVerified();
+      noteServer();
+    } else if (sign.kind === "ran") reportOverrun(deps, mailbox, sign);
+  };
+  const noteServer = () => {
+    const server = connection.describe?.();
+    if (server) deps.connections.note(mailbox.id, server);
   };
   const healthyMs = () => (healthySince === undefined ? 0 : performance.now() - healthySince);
   const connection = deps.connect(mailbox);

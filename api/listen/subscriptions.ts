@@ -178,6 +178,7 @@ async function subscribe(deps: MailboxSubscriptionsDeps, id: string, lease: Leas
     await runSubscription(deps, id, lease);
   } finally {
     deps.board.forget(id);
+    deps.connections.forget(id);
   }
 }
 

@@ -33,7 +33,7 @@ function begin(deps: RecordRoutesDeps): Route {
     scope: "manage",
     summary: "Record what is said with the mail servers",
     description:
-      `For ${RECORD_MS / 60_000} minutes all nodes write down each command and answer of this mailbox by IMAP, POP3 and SMTP. Passwords, tokens and everything of a login are hidden. ` +
+      `For ${RECORD_MS / 60_000} minutes all nodes write down each command, request and answer of this mailbox by IMAP, POP3, SMTP, Exchange Web Services and Microsoft Graph. Passwords, tokens and everything of a login are hidden. ` +
       "Of messages and other long values there is only the size. It has at most 256 KB; then the oldest lines go. An earlier record of the mailbox is deleted. At most ten records are on at once.",
     responses: { 200: { description: "It is on", schema: RecordView } },
     problems: ["not_found", "conflict"],
@@ -71,7 +71,8 @@ function download(deps: RecordRoutesDeps): Route {
     scope: "read",
     summary: "Read the record",
     description:
-      "One line for each command and answer: the time, the node, the connection, and `C:` for the service or `S:` for the server. Also while it is on; the newest lines come a second late.",
+      "One line for each command and answer: the time, the node, the connection, and `C:` for the service or `S:` for the server. Of a request by Exchange Web Services or Graph there are lines with its number: " +
+      "the method, the URL and its head; the body, shortened; the status, the time and the head of the answer; its body, shortened; its size. Also while it is on; the newest lines come a second late.",
     responses: { 200: { description: "The record", type: "text/plain", schema: v.string() } },
     problems: ["not_found"],
     async handle({ id }) {

@@ -6,6 +6,7 @@ import { type Sending, SendingView, toSendingView } from "../../shared/contract/
 import type { ScopedDeps } from "../scoped-deps.ts";
 import { notFound } from "../http/problems.ts";
 import { DateInput } from "../http/dates.ts";
+import { searchDeliveries } from "../http/delivery-search.ts";
 import { pageOf, pageQuery } from "../http/paging.ts";
 import { replay, replaySince } from "./replay.ts";
 import { MAIL_PROBLEMS, MAIL_TIMEOUT_MS } from "../http/mail-problems.ts";
@@ -15,10 +16,22 @@ type DeliveryRoutesDeps = Pick<ScopedDeps, "store" | "tasks" | "mail" | "config"
 
 const tag = "Deliveries";
 
+const MAX_TEXT = 500;
+
 const Query = v.strictObject({
   ...pageQuery,
   state: v.exactOptional(DeliveryState),
   mailbox: v.exactOptional(v.string()),
+  text: v.exactOptional(
+    v.pipe(
+      v.string(),
+      v.regex(/\S/, "must have more than spaces"),
+      v.maxLength(MAX_TEXT),
+      v.description(
+        "A part of the subject or of the sender, whatever its case, or the whole Message-ID, with or without angle brackets. A search takes about two seconds at most. So a page may have few items or none although `next` is set, and `total` counts what matches the other members.",
+      ),
+    ),
+  ),
 });
 const DeliverySummary = v.omit(Delivery, ["attempts"]);
 /** `parkedTasks`: how many tasks are parked, if that was asked and the queue can be asked. */
@@ -43,12 +56,16 @@ function list({ store, countParkedTasks }: DeliveryRoutesDeps): Route {
     scope: "read",
     summary: "List deliveries",
     description:
-      "Newest first: all retrying and parked deliveries, and those delivered within WINDOW_DAYS. `GET /api/v1/deliveries/{id}` shows the attempts. With `state=parked`, `parkedTasks` counts parked tasks, whose messages may have no delivery yet; `GET /api/v1/parked` lists both.",
+      "Newest first: all retrying and parked deliveries, and those delivered within WINDOW_DAYS. `GET /api/v1/deliveries/{id}` shows the attempts. `message` is what the record keeps of the message (KEEP_SUBJECTS). With `state=parked`, `parkedTasks` counts parked tasks, whose messages may have no delivery yet; `GET /api/v1/parked` lists both.",
     query: Query,
     responses: { 200: { description: "A page of deliveries", schema: DeliveryPage } },
     problems: [],
     async handle({ query }) {
-      const page = await store.deliveries.list(query);
+      const { text } = query;
+      const page =
+        text === undefined
+          ? await store.deliveries.list(query)
+          : await searchDeliveries(store.deliveries, { ...query, text });
       const items = page.items.map((item) => v.parse(DeliverySummary, item));
       const parked = query.state === "parked" ? await countParkedTasks() : undefined;
       return jsonResponse({ ...page, items, ...(parked !== undefined && { parkedTasks: parked }) });

@@ -7,6 +7,7 @@ import { Problem } from "../../shared/contract/problem.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import type { ApiDeps } from "../deps.ts";
 import { MailboxCreated, MailboxView, toMailboxView, toWireForm } from "../mailboxes.ts";
+import { readConnection } from "../records/connection.ts";
 import { withCredentialsLock } from "../mailbox-changes.ts";
 import { changeMailbox, createMailbox } from "../registration/save.ts";
 import { checkRevision } from "../http/if-match.ts";
@@ -89,8 +90,11 @@ function read({ store }: MailboxRoutesDeps): Route {
     problems: ["not_found"],
     async handle({ id }) {
       const item = await getMailbox(store, id);
-      const parked = await store.deliveries.list({ mailbox: id, state: "parked", limit: 1 });
-      return mailboxResponse(item, { parked });
+      const [parked, connection] = await Promise.all([
+        store.deliveries.list({ mailbox: id, state: "parked", limit: 1 }),
+        readConnection(store, item),
+      ]);
+      return mailboxResponse(item, { parked, connection });
     },
   });
 }

@@ -1,7 +1,7 @@
 /** Replays deliveries: from the spool if it has the bytes, else from the mail server. */
 import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
-import type { DeliveryQuery } from "../../shared/store/store.ts";
+import type { DeliveryQuery } from "../../shared/store/delivery-search.ts";
 import { clock } from "../../shared/time.ts";
 import type { ApiDeps } from "../deps.ts";
 import { parseDate } from "../http/dates.ts";
@@ -14,7 +14,7 @@ const PAGE = 500;
 
 /** Sends a task for each delivery. Resolves once all tasks are safe. */
 export async function replay(deps: ReplayDeps, deliveries: Delivery[]): Promise<void> {
-  const folders = new Map<string, { mailbox: string; messages: MessageRef[] }>();
+  const folders = new Map<string, { mailbox: string; messages: MessageRef[]; replays: Record<string, string> }>();
   for (const delivery of deliveries) {
     const { id, mailbox, ref, state, spooled } = delivery;
     if (spooled && state !== "delivered") {
@@ -23,11 +23,13 @@ export async function replay(deps: ReplayDeps, deliveries: Delivery[]): Promise<
       continue;
     }
     const key = JSON.stringify([mailbox, ref.folder, ref.epoch]);
-    const folder = folders.get(key) ?? { mailbox, messages: [] };
+    const folder = folders.get(key) ?? { mailbox, messages: [], replays: {} };
     folder.messages.push(ref);
+    folder.replays[ref.uid] = id;
     folders.set(key, folder);
   }
-  for (const { mailbox, messages } of folders.values()) await redeliver(deps, mailbox, messages, true);
+  for (const { mailbox, messages, replays } of folders.values())
+    await redeliver(deps, mailbox, messages, true, replays);
 }
 
 /** A replayed delivery gets RETRY_HOURS again. */

@@ -15,6 +15,17 @@ export const Attempt = v.object({
 export type Attempt = v.InferOutput<typeof Attempt>;
 
 /**
+ * What the record of a delivery keeps of its message: decoded and shortened, `from` as "Name <address>", `messageId`
+ * without angle brackets. A message without one of them has null.
+ */
+export const MessageSummary = v.object({
+  subject: v.nullable(v.string()),
+  from: v.nullable(v.string()),
+  messageId: v.nullable(v.string()),
+});
+export type MessageSummary = v.InferOutput<typeof MessageSummary>;
+
+/**
  * A stored delivery. `id` is the webhook-id. It is derived from mailbox and content, so it stays the same over retries,
  * restarts and renumbered folders. `nextAttemptAt` is set while retrying. `reason` says why it is retrying or parked, or
  * why the mail server's copy of a delivered message was left as it is. Retrying and parked deliveries have their raw
@@ -43,5 +54,7 @@ export const Delivery = v.object({
   leftOut: v.exactOptional(v.array(v.string())),
   /** When a subscription saw the message; unknown of one that a resync found. */
   seenAt: v.exactOptional(v.string()),
+  /** Unknown of a message that was never read, of records of earlier versions, and with KEEP_SUBJECTS=off. */
+  message: v.exactOptional(MessageSummary),
 });
 export type Delivery = v.InferOutput<typeof Delivery>;

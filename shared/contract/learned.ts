@@ -26,6 +26,39 @@ export const learnedEntries = {
   sentFiledBy: v.exactOptional(v.string()),
 };
 
+const TlsFacts = v.object({
+  version: v.pipe(v.string(), v.description("The version of TLS, such as TLSv1.3.")),
+  certificateEndsAt: v.pipe(v.nullable(v.string()), v.description("When the server's certificate ends.")),
+});
+export type TlsFacts = v.InferOutput<typeof TlsFacts>;
+
+const TokenFacts = v.object({
+  endsAt: v.pipe(v.string(), v.description("When the token ends.")),
+  renewsAt: v.pipe(v.string(), v.description("The next request or login after this time takes a new one.")),
+});
+export type TokenFacts = v.InferOutput<typeof TokenFacts>;
+
+/** What is known of the connection of a mailbox's subscription. */
+export const ConnectionFacts = v.object({
+  server: v.pipe(
+    v.nullable(v.string()),
+    v.description("Name and version of the server as it says them, else its greeting. Null if it says nothing."),
+  ),
+  capabilities: v.pipe(
+    v.array(v.string()),
+    v.description("What it offers by CAPABILITY (IMAP) or CAPA (POP3). Empty for other protocols."),
+  ),
+  tls: v.pipe(v.nullable(TlsFacts), v.description("How the connection is encrypted. Null if it is not.")),
+  token: v.pipe(
+    v.nullable(TokenFacts),
+    v.description("The OAuth2 token of the login. Null if the service fetches none for it."),
+  ),
+  since: v.pipe(v.string(), v.description("From when on all this has been so.")),
+});
+export type ConnectionFacts = v.InferOutput<typeof ConnectionFacts>;
+/** What a mail server said of itself on the last connection. */
+export type ServerFacts = Pick<ConnectionFacts, "server" | "capabilities" | "tls">;
+
 const CLOSED_WAIT_MS = 15 * 60_000;
 
 /**

@@ -12,7 +12,8 @@ export type Tried = v.InferOutput<typeof Tried>;
 
 /**
  * Download these messages (all of one folder) and deliver each. With `again` also those that were delivered before.
- * `backlog` as in an Arrival. `tried` counts by uid. `seenAt` is when a subscription saw the messages.
+ * `backlog` as in an Arrival. `tried` counts by uid. `seenAt` is when a subscription saw the messages. `replays` names by
+ * uid the delivery that is replayed.
  */
 export const DeliverTask = v.object({
   version,
@@ -22,6 +23,7 @@ export const DeliverTask = v.object({
   again: v.boolean(),
   backlog: v.exactOptional(Backlog),
   tried: v.exactOptional(v.record(v.string(), Tried)),
+  replays: v.exactOptional(v.record(v.string(), v.string())),
   seenAt: v.exactOptional(v.string()),
 });
 export type DeliverTask = v.InferOutput<typeof DeliverTask>;

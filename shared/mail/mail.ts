@@ -1,5 +1,6 @@
 /** `MailConnection`: a mailbox to receive from, whatever its protocol. */
 import type { AfterDeliveryAction } from "../contract/mailbox.ts";
+import type { ServerFacts } from "../contract/learned.ts";
 import type { Arrival, Cursor, FetchedMessage, Folder, MessageRef } from "../contract/message.ts";
 import type { Problem } from "../contract/problem.ts";
 
@@ -88,6 +89,8 @@ export interface MailConnection {
   append?(folder: string, message: MessageToAppend, signal: AbortSignal): Promise<boolean>;
   /** True while connected and logged in. */
   readonly open: boolean;
+  /** What the server said of itself on the last connection; undefined before the first. Costs nothing. */
+  describe?(): ServerFacts | undefined;
   /** Logs out within 2 seconds, or cuts the connection. Never throws. */
   close(): Promise<void>;
 }

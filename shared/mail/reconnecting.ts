@@ -19,6 +19,8 @@ export interface ReconnectingSession<S> {
    */
   getSessionUnlessAborted(signal: AbortSignal): Promise<S | undefined>;
   readonly open: boolean;
+  /** The last session, open or not; undefined before the first. */
+  readonly last: S | undefined;
   close(): Promise<void>;
 }
 
@@ -64,6 +66,9 @@ export function createReconnectingSession<S extends Session>(
     },
     get open() {
       return current?.open ?? false;
+    },
+    get last() {
+      return current;
     },
     async close() {
       lifetime.abort(toClosedProblem());

@@ -2,6 +2,7 @@
 import manifest from "../../package.json" with { type: "json" };
 import { asProblem } from "../contract/problem.ts";
 import type { Node } from "../node.ts";
+import type { Taker } from "../queue/preference.ts";
 import type { Part } from "../run.ts";
 import { type RedisKeys, redisKeys } from "../store/redis/keys.ts";
 import { type ClusterEvents, redisClusterEvents } from "./cluster-events.ts";
@@ -20,12 +21,14 @@ export type Cluster = {
  * has capacity 0.
  */
 export async function joinCluster(
-  { config, name, facts, redis, readiness, keyring }: Node & { redis: NonNullable<Node["redis"]> },
+  { config, name, facts, redis, readiness, keyring, preference }: Node & { redis: NonNullable<Node["redis"]> },
   description: Pick<NodeDescription, "role" | "capacity"> & { mailboxes: () => number },
 ): Promise<Cluster> {
   const keys = redisKeys(config.REDIS_PREFIX);
   const clusterEvents = await redisClusterEvents(redis, keys);
   const startedAt = new Date().toISOString();
+  // With a broker, an API node performs only what workers have no room for.
+  const isTaker = ({ role }: Pick<NodeDescription, "role">) => role === "worker" || config.RABBITMQ_URL.length === 0;
   const heartbeats = redisHeartbeats({
     redis,
     keys,
@@ -40,11 +43,27 @@ export async function joinCluster(
       startedAt,
       mailboxes: description.mailboxes(),
       keyring: [...keyring],
+      ownTasks: isTaker(description) && readiness.problem === null,
     }),
     report(error) {
       const { code, message } = asProblem(error);
       facts.emit({ kind: "service.failed", what: "this node's session in Redis", failure: { code, cause: message } });
     },
   });
+  preference.know(takersAmong(heartbeats, isTaker));
   return { keys, clusterEvents, heartbeats, parts: [{ name: "session", run: heartbeats.run }] };
+}
+
+/** The nodes that perform tasks, as the last renewal listed them. The list is the same object until the next renewal. */
+function takersAmong({ getCached }: Heartbeats, isTaker: (node: NodeDescription) => boolean): () => readonly Taker[] {
+  let listed: readonly NodeDescription[] = [];
+  let takers: readonly Taker[] = [];
+  return () => {
+    const { nodes } = getCached();
+    if (nodes !== listed) {
+      listed = nodes;
+      takers = nodes.filter(isTaker).map(({ name, ownTasks = false }) => ({ name, ownTasks }));
+    }
+    return takers;
+  };
 }

@@ -24,6 +24,8 @@ const NodeDescription = v.object({
   capacity: v.number(),
   /** The names of its encryption keys. It encrypts with the first. A node of 0.1 does not say. */
   keyring: v.exactOptional(v.array(v.object({ id: v.string(), mark: v.string() }))),
+  /** It takes the tasks that prefer it. A worker of 0.1 does not say, and takes none. */
+  ownTasks: v.exactOptional(v.boolean()),
 });
 export type NodeDescription = v.InferOutput<typeof NodeDescription>;
 

@@ -23,12 +23,20 @@ export type Broker = TaskSender &
     sendStored(json: string, options: { notBefore: Date; attempts: number }, signal?: AbortSignal): Promise<void>;
     /** Why the broker accepts no tasks now, as far as that is known. */
     trouble(): Problem | null;
-    run(perform: PerformTask, options: { concurrency: number; priority?: number }, signal: AbortSignal): Promise<void>;
+    run(
+      perform: PerformTask,
+      options: { concurrency: number; priority?: number; own?: string },
+      signal: AbortSignal,
+    ): Promise<void>;
     depth(): Promise<TaskDepth>;
   };
 
 export type StandIn = Omit<TaskQueue, "run"> & {
-  run(perform: PerformTask, options: { concurrency: number; handOver: HandOver }, signal: AbortSignal): Promise<void>;
+  run(
+    perform: PerformTask,
+    options: { concurrency: number; handOver: HandOver; own?: string },
+    signal: AbortSignal,
+  ): Promise<void>;
 };
 
 export type FailoverQueue = Omit<TaskQueue, "run"> & Pick<Broker, "run">;
@@ -60,13 +68,16 @@ export function failoverQueue({ broker, standIn }: { broker: Broker; standIn: St
       const why = await offers.offer((until) => broker.send(task, options, until), signal);
       if (why) await standIn.send(task, options, signal);
     },
-    run: (perform, options, signal) =>
+    run: (perform, { priority, ...options }, signal) =>
       runTogether(
         [
-          { name: "tasks on the broker", run: (until) => broker.run(perform, options, until) },
+          {
+            name: "tasks on the broker",
+            run: (until) => broker.run(perform, { ...options, ...(priority && { priority }) }, until),
+          },
           {
             name: "tasks in the stand-in",
-            run: (until) => standIn.run(perform, { concurrency: options.concurrency, handOver }, until),
+            run: (until) => standIn.run(perform, { ...options, handOver }, until),
           },
         ],
         signal,

@@ -57,11 +57,11 @@ export function createRecorder(store: { documents: Documents }, node: string, em
       await appendRecord(store, mailbox, text + note).catch(report);
     }
   };
-  const add = (mailbox: string, line: string) => {
+  const add = (mailbox: string, toLine: () => string) => {
     const entry = pending.get(mailbox) ?? { text: "", leftOut: 0 };
     pending.set(mailbox, entry);
     if (entry.text.length > MAX_PENDING) entry.leftOut += 1;
-    else entry.text += `${line}\n`;
+    else entry.text += `${toLine()}\n`;
     cancelFlush ??= clock.wakeAfter(FLUSH_MS, () => (flushing = flushing.then(flush)));
   };
 
@@ -75,10 +75,11 @@ export function createRecorder(store: { documents: Documents }, node: string, em
         line(from, text) {
           if (!isOn(id)) return;
           const at = new Date(clock.now()).toISOString();
-          for (const one of text.slice(0, LONGEST_READ).split(/\r?\n/)) {
-            const shown = hideGiven(one.toWellFormed(), { secrets }).replaceAll(/\p{C}/gu, " ");
-            add(id, `${at} ${node} ${name} ${from}: ${shown.slice(0, LONGEST_LINE)}`);
-          }
+          for (const one of text.slice(0, LONGEST_READ).split(/\r?\n/))
+            add(id, () => {
+              const shown = hideGiven(one.toWellFormed(), { secrets }).replaceAll(/\p{C}/gu, " ");
+              return `${at} ${node} ${name} ${from}: ${shown.slice(0, LONGEST_LINE)}`;
+            });
         },
       };
     },

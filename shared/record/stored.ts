@@ -67,6 +67,20 @@ export async function readRecord(store: Store, mailbox: string): Promise<Mailbox
   return { ...entry, text: stored ? v.parse(Text, JSON.parse(stored.text)).text : "" };
 }
 
+/** Takes over a record of another store. False if this one has a record of the mailbox, or has no room for one. */
+export async function adoptRecord(store: Store, { text, ...entry }: MailboxRecord): Promise<boolean> {
+  const items = await listRecords(store);
+  if (items.length >= MAX_KEPT || items.some((one) => one.mailbox === entry.mailbox)) return false;
+  await writeDocument(store, textOf(entry.mailbox), () => ({ text }));
+  await changeIndex(store, (others) => [...others.filter((one) => one.mailbox !== entry.mailbox), entry]);
+  return true;
+}
+
+/** True for the documents that records consist of. */
+export function isOfRecords(name: string): boolean {
+  return name === INDEX || name.startsWith(textOf(""));
+}
+
 /** Adds lines, and drops the oldest if there are too many. */
 export async function appendRecord(store: Store, mailbox: string, lines: string): Promise<void> {
   await writeDocument(store, textOf(mailbox), (stored) => {

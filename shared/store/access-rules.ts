@@ -1,4 +1,5 @@
 /** What all stores of tokens, audit entries and lists by prefix have in common. */
+import { randomBytes } from "node:crypto";
 import * as v from "valibot";
 import { Problem } from "../contract/problem.ts";
 import { AuditEntry } from "../contract/token.ts";
@@ -13,6 +14,12 @@ const KEEP_EXPIRED_MS = 30 * 24 * 3_600_000;
 /** Audit entries before `entries` and tokens that expired before `tokens` are deleted. Both in milliseconds. */
 export function expiryTimes(now: Date): { entries: number; tokens: number } {
   return { entries: now.getTime() - KEEP_ENTRIES_MS, tokens: now.getTime() - KEEP_EXPIRED_MS };
+}
+
+/** Makes ids of audit entries that sort in their order: a number that only grows, and what other processes do not make. */
+export function entryIds(): () => string {
+  let made = 0;
+  return () => (made++).toString(16).padStart(8, "0") + randomBytes(8).toString("hex");
 }
 
 export function tooManyTokens(): Problem {

@@ -10,6 +10,8 @@ export interface Documents {
    * False if somebody else changed it meanwhile.
    */
   write(name: string, document: StoredDocument): Promise<boolean>;
+  /** The names of all documents. */
+  listNames(): Promise<string[]>;
   /** Does nothing if there is none of this name. */
   remove(name: string): Promise<void>;
 }

@@ -1,5 +1,6 @@
 /** Endpoints to which a person has paused the deliveries: one document that all nodes share. */
 import * as v from "valibot";
+import type { Delivery } from "../contract/delivery.ts";
 import { endpointOf } from "../contract/endpoint.ts";
 import type { Mailbox } from "../contract/mailbox.ts";
 import { Problem } from "../contract/problem.ts";
@@ -10,11 +11,20 @@ import type { Documents } from "./documents.ts";
 const EndpointPause = v.object({ url: v.string(), mailboxPrefix: v.string(), at: v.string(), by: v.string() });
 export type EndpointPause = v.InferOutput<typeof EndpointPause>;
 
-/** The reason of a delivery that waits because of a pause. */
-export const HELD_BY_PERSON = "a person has paused the deliveries to this endpoint";
+const HELD_BY_PERSON = "a person has paused the deliveries to this endpoint";
+
+/** The reason of a delivery that waits because of a pause, with what the endpoint said before. */
+export function heldReason({ attempts }: Pick<Delivery, "attempts">): string {
+  const refusal = attempts.at(-1)?.problem;
+  return refusal ? `${HELD_BY_PERSON}; before that: ${refusal}` : HELD_BY_PERSON;
+}
+
+export function isHeld({ reason }: Pick<Delivery, "reason">): boolean {
+  return reason?.startsWith(HELD_BY_PERSON) === true;
+}
 
 const Pauses = v.object({ pauses: v.array(EndpointPause) });
-const DOCUMENT = "endpoints";
+export const PAUSES_DOCUMENT = "endpoints";
 const MAX_PAUSES = 1_000;
 const MAX_WRITES = 20;
 /** So late a process may notice a pause. It notices the end of one at once. */
@@ -76,14 +86,15 @@ function isSame(one: EndpointPause, other: Pick<EndpointPause, "url" | "mailboxP
 }
 
 async function readPauses({ documents }: Store): Promise<{ pauses: EndpointPause[]; revision: number }> {
-  const stored = await documents.read(DOCUMENT);
+  const stored = await documents.read(PAUSES_DOCUMENT);
   return { pauses: stored ? v.parse(Pauses, JSON.parse(stored.text)).pauses : [], revision: stored?.revision ?? 0 };
 }
 
 async function changePauses(store: Store, next: (pauses: EndpointPause[]) => EndpointPause[]): Promise<void> {
   for (let n = 0; n < MAX_WRITES; n++) {
     const { pauses, revision } = await readPauses(store);
-    if (await store.documents.write(DOCUMENT, { revision, text: JSON.stringify({ pauses: next(pauses) }) })) return;
+    if (await store.documents.write(PAUSES_DOCUMENT, { revision, text: JSON.stringify({ pauses: next(pauses) }) }))
+      return;
   }
   throw new Problem("store", "The list of paused endpoints could not be written: other nodes change it all the time");
 }

@@ -13,6 +13,20 @@ export type StoredToken = { id: string; sealed: string; lastUsedAt: string | nul
 /** `unreadable` are the ids of stored tokens that no key decrypts. They are not accepted. */
 export type TokenList = { tokens: Token[]; unreadable: string[] };
 
+/** The tokens of the API that clients made. All nodes see a change at once, because nobody caches them. */
+export interface Tokens {
+  /** Adds a token durably. Throws `conflict` when there are 1,000. */
+  add(token: Token): Promise<void>;
+  /** Throws `config` for a token that no key decrypts, or that was not stored by the service. */
+  get(id: string): Promise<Token | undefined>;
+  /** All tokens, the oldest first. */
+  list(): Promise<TokenList>;
+  /** Removes a token durably. False if there was none. */
+  remove(id: string): Promise<boolean>;
+  /** Sets `lastUsedAt`. Does nothing for a token that does not exist. */
+  recordUse(id: string, at: string): Promise<void>;
+}
+
 export function sealToken(token: Token, by: Vault): string {
   return by.seal(JSON.stringify({ ...token, lastUsedAt: null }), bindingOf(token.id));
 }

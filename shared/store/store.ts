@@ -1,21 +1,22 @@
 /** What all nodes must agree on and what must survive a restart: one small interface for each concern, behind one Store. */
 import type { Delivery, DeliveryState } from "../contract/delivery.ts";
+import type { DeliveryQuery } from "./delivery-search.ts";
 import type { Locks } from "../concurrency/locks.ts";
 import type { RefusedLogins } from "../contract/login.ts";
 import type { Mailbox, MailboxState, MailboxStatus } from "../contract/mailbox.ts";
 import type { Cursor, MessageRef } from "../contract/message.ts";
 import type { SendState, Sending } from "../contract/sending.ts";
-import type { AuditEntry, Token } from "../contract/token.ts";
+import type { AuditEntry } from "../contract/token.ts";
 import type { Applications } from "./sealed-applications.ts";
 import type { WrongCredentials } from "./access-rules.ts";
 import type { Documents } from "./documents.ts";
 import type { EnabledFollower, EnabledMailbox } from "./enabled.ts";
 import type { Consents } from "./sealed-consents.ts";
-import type { TokenList } from "./sealed-tokens.ts";
+import type { Tokens } from "./sealed-tokens.ts";
+import type { Connections } from "./measured/connections.ts";
 import type { OrderedMailboxes } from "./measured/mailbox-order.ts";
 import type { Measures } from "./measured/measures.ts";
 import type { Fact } from "../telemetry/events.ts";
-import type { StoreSize } from "./size.ts";
 
 export type Page<T> = { items: T[]; next: string | null; total: number };
 
@@ -112,16 +113,6 @@ export interface Ledger {
   markDone(mailbox: string, messages: MessageRef[]): Promise<void>;
 }
 
-/** `prefix`: only of mailboxes whose ids begin so. */
-export type DeliveryQuery = {
-  limit: number;
-  cursor?: string;
-  state?: DeliveryState;
-  mailbox?: string;
-  since?: string;
-  prefix?: string;
-};
-
 /**
  * The deliveries that the store remembers: all that are retrying or parked, and the delivered ones inside the window.
  */
@@ -132,7 +123,10 @@ export interface Deliveries {
    */
   save(delivery: Delivery, raw?: Uint8Array): Promise<void>;
   get(id: string): Promise<Delivery | undefined>;
-  /** Lists deliveries, newest first. */
+  /**
+   * Lists deliveries, newest first. With `text` it looks at 5,000 to 10,000 deliveries for a page. So a page may have
+   * few items or none although `next` is set, and `total` counts what matches the rest of the query.
+   */
   list(query: DeliveryQuery): Promise<Page<Delivery>>;
   /** The spooled bytes; undefined when there are none (any more). */
   getRaw(id: string): Promise<Uint8Array | undefined>;
@@ -215,6 +209,8 @@ export interface ConnectionSlots {
   requestSlot(mailbox: string): Promise<void>;
   /** Calls `heard` for each slot request of any node. Returns a function that ends this. */
   onSlotRequest(heard: (mailbox: string) => void): () => void;
+  /** How many slots of the mailbox are in use. */
+  count(mailbox: string): Promise<number>;
 }
 
 /** The last facts of each mailbox, for people who ask what happened. */
@@ -222,20 +218,6 @@ export interface Facts {
   append(facts: Fact[]): Promise<void>;
   /** Newest first. At most 200 are kept for each mailbox. */
   recent(mailbox: string, limit: number): Promise<Fact[]>;
-}
-
-/** The tokens of the API that clients made. All nodes see a change at once, because nobody caches them. */
-export interface Tokens {
-  /** Adds a token durably. Throws `conflict` when there are 1,000. */
-  add(token: Token): Promise<void>;
-  /** Throws `config` for a token that no key decrypts, or that was not stored by the service. */
-  get(id: string): Promise<Token | undefined>;
-  /** All tokens, the oldest first. */
-  list(): Promise<TokenList>;
-  /** Removes a token durably. False if there was none. */
-  remove(id: string): Promise<boolean>;
-  /** Sets `lastUsedAt`. Does nothing for a token that does not exist. */
-  recordUse(id: string, at: string): Promise<void>;
 }
 
 /** `mailbox` or `actor`, not both. */
@@ -246,12 +228,17 @@ export type AuditQuery = { limit: number; cursor?: string; mailbox?: string; act
  * nobody can push out the entries of others, and all for at most 90 days.
  */
 export interface Audit {
+  /** An id for a new entry. It sorts after those that this process got before, so entries of one millisecond have an order. */
+  nextId(): string;
   /** Writes an entry, or replaces the one with the same id and time. */
   put(entry: AuditEntry): Promise<void>;
   remove(entry: Pick<AuditEntry, "id" | "at">): Promise<void>;
-  /** Newest first. */
+  /** Newest first; of one millisecond the greatest id first. */
   list(query: AuditQuery): Promise<Page<AuditEntry>>;
 }
+
+/** `limitBytes` is null if nobody knows a limit. */
+export type StoreSize = { usedBytes: number; limitBytes: number | null };
 
 export interface Store {
   /** One line for the start message, such as "sqlite data/email-listener.db, single node". */
@@ -268,6 +255,7 @@ export interface Store {
   readonly facts: Facts;
   readonly measures: Measures;
   readonly orderedMailboxes: OrderedMailboxes;
+  readonly connections: Connections;
   readonly tokens: Tokens;
   readonly audit: Audit;
   readonly locks: Locks;

@@ -1,5 +1,5 @@
 /**
- * The same burst worked off by one API node with 1, 2 and 4 workers over Redis and RabbitMQ, beside the embedded node. CPU is that of
+ * The same burst worked off by one API node with 1, 2, 4 and 8 workers over Redis and RabbitMQ, beside the embedded node. CPU is that of
  * the nodes alone; where all of this shares a few CPUs, it says more than the rate.
  */
 import { clusterEnv } from "../cluster-rig.ts";
@@ -11,12 +11,15 @@ import { type Bench, compared, ratio, type Result, type Row, shown } from "./rep
 import { asRival, byImap, command, type Rival, startOurs } from "./rivals.ts";
 import { burst, warmedUp } from "./throughput.ts";
 
-const WORKERS = [1, 2, 4];
+const WORKERS = [1, 2, 4, 8];
+/** The burst is so many times the usual one. With few mails for each process, the figure is that of compiling its code. */
+const BURSTS = 4;
 /** Longer than nodes are frozen while their mailboxes are filled. */
 const SESSION_SECONDS = "60";
 
 /** One burst over all mailboxes for each number of workers. */
-export async function cluster(bench: Bench): Promise<Row[]> {
+export async function cluster({ sizes, ...rest }: Bench): Promise<Row[]> {
+  const bench = { ...rest, sizes: { ...sizes, burst: BURSTS * sizes.burst } };
   return withBackends(async (backends) => {
     const alone = await measured(bench, await startOurs(bench.runtime, bench.mail));
     const rows: Row[] = [];

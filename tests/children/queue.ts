@@ -4,12 +4,13 @@ import { openQueueAt, type QueueAddress } from "../promises/queue-address.ts";
 import { nameOf, taskOf } from "../promises/queues.ts";
 
 // Given by the test that starts this.
-const { place, deed } = JSON.parse(process.argv[2] ?? "") as {
+const { place, deed, own } = JSON.parse(process.argv[2] ?? "") as {
   place: QueueAddress;
   deed: { send: true } | { performMs: number };
+  own?: string;
 };
 const say = (line: string) => process.stdout.write(`${line}\n`);
-const queue = await openQueueAt(place);
+const queue = await openQueueAt(place, own === undefined ? {} : { own });
 
 if ("send" in deed) {
   for (let n = 0; ; n++) {

@@ -126,6 +126,8 @@ async function renumber(scene: Scene, folder: string): Promise<void> {
   const stored = mailbox.folders.get(folder);
   if (!stored) return;
   await untilLookedAt(scene);
+  const epoch = String(stored.uidValidity);
+  for (const message of stored.messages) message.earlier = [...(message.earlier ?? []), { epoch, uid: message.uid }];
   stored.uidValidity += random.whole(1, 1000);
   stored.uidNext = random.whole(1, 9);
   for (const message of stored.messages) message.uid = stored.uidNext++;
@@ -153,10 +155,13 @@ function ledgerOf({ world, user, mailbox, sent }: Scene): Ledger {
       [...mailbox.folders]
         .filter(([folder]) => folder !== mailbox.liar.traits.locked)
         .flatMap(([folder, { messages }]) =>
-          messages.map(({ uid, content, raw }) => ({
+          messages.map(({ uid, content, raw, earlier = [] }) => ({
             content,
             raw,
-            isParked: (ref) => ref.folder === folder && ref.uid === uid,
+            // A replay finds a message that was parked under an earlier number.
+            isParked: (ref) =>
+              ref.folder === folder &&
+              (ref.uid === uid || earlier.some((one) => one.epoch === ref.epoch && one.uid === ref.uid)),
           })),
         ),
   };

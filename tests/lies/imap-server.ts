@@ -6,7 +6,14 @@ import { createServer, type Server, type Socket } from "node:net";
 import { listenOn } from "../servers/ports.ts";
 import type { Liar } from "./imap-liar.ts";
 
-export type StoredMessage = { uid: number; content: string; raw: Buffer; receivedAt: number };
+/** `earlier` are the numbers that the message had before its folder was renumbered. */
+export type StoredMessage = {
+  uid: number;
+  content: string;
+  raw: Buffer;
+  receivedAt: number;
+  earlier?: { epoch: string; uid: number }[];
+};
 export type StoredFolder = { uidValidity: number; uidNext: number; messages: StoredMessage[] };
 
 /** One user's mail. `expunged` are contents that were deleted by the service. */

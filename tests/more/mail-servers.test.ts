@@ -1,8 +1,11 @@
 /** The promises of a mail connection on servers that the suite leaves out: `bun run more-servers`. Needs root on Debian. */
 import { imapMailboxPromises } from "../promises/mailboxes-imap.ts";
+import { depsFor } from "../promises/mailbox-rig.ts";
 import { maildropPromises, overImap } from "../promises/maildrops.ts";
+import { courierPath, startCourier } from "../servers/courier.ts";
 import { startCyrus } from "../servers/cyrus.ts";
 import { startDovecot } from "../servers/dovecot.ts";
+import { startImap4d, startPop3d } from "../servers/mailutils.ts";
 
 const common = { breaksInBursts: false, renumbers: false } as const;
 
@@ -16,6 +19,42 @@ maildropPromises({
   stls: true,
   largest: 60,
   refusesNul: true,
+});
+
+imapMailboxPromises({
+  name: "Courier",
+  start: startCourier,
+  listedAs: courierPath,
+  oddFolder: 'Say "hi"',
+  renumbers: true,
+  breaksInBursts: false,
+});
+maildropPromises({
+  name: "Courier",
+  start: async () => {
+    const server = await startCourier();
+    return overImap(server, server.stop);
+  },
+  stls: true,
+  largest: 60,
+});
+
+imapMailboxPromises({
+  ...common,
+  name: "Mailutils",
+  start: startImap4d,
+  // Its IDLE reports nothing: the probe finds the mail, and from then on the folder is polled.
+  deps: () => depsFor({ probeMs: 3_000 }),
+  marksAtEnd: true,
+  oddFolder: "(odd) +",
+});
+maildropPromises({
+  name: "Mailutils",
+  start: startPop3d,
+  stls: true,
+  largest: 60,
+  writes: /^X-UIDL: .*\r\n/m,
+  locks: true,
 });
 
 /** Access lists as hosting companies use them. */

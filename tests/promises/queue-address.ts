@@ -16,13 +16,20 @@ export type QueueAddress =
   | { rabbitUrl: string; name: string; type: QueueType }
   | { rabbitUrl: string; name: string; type: QueueType; redisUrl: string; prefix: string };
 
+/** The name by which tasks may prefer this process, and the processes that the tasks of mailboxes prefer. */
+export type Preferring = { own?: string; prefers?: Record<string, string> };
+
 /** Every wait between tries is a hundredth of the production one; in Redis what a dead process held is free after two seconds. */
-export function openQueueAt(address: QueueAddress): Promise<OpenQueue> {
+export function openQueueAt(address: QueueAddress, { own, prefers }: Preferring = {}): Promise<OpenQueue> {
+  const preference = prefers && { preference: { preferredFor: (mailbox: string) => prefers[mailbox] } };
   if ("path" in address) return openSqlite(address.path);
-  if (!("rabbitUrl" in address)) return openRedisQueue(address.redisUrl, address.prefix, { claimMs: 2_000 });
+  if (!("rabbitUrl" in address)) {
+    const more = { claimMs: 2_000, ...preference, ...(own !== undefined && { own }) };
+    return openRedisQueue(address.redisUrl, address.prefix, more);
+  }
   const { rabbitUrl, name, type } = address;
   if ("redisUrl" in address) return openFailover(address);
-  return openRabbit(optionsFor(rabbitUrl, name, type));
+  return openRabbit({ ...optionsFor(rabbitUrl, name, type), ...preference }, undefined, own);
 }
 
 async function openSqlite(path: string): Promise<OpenQueue> {

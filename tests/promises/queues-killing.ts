@@ -15,9 +15,9 @@ const program = fileURLToPath(new URL("../children/queue.ts", import.meta.url));
 type Deed = { send: true } | { performMs: number };
 
 /** A process with the queue of this place; `lines` are what it said: "sent x", "begun x", "done x". */
-export function processAt(place: QueuePlace, deed: Deed) {
+export function processAt(place: QueuePlace, deed: Deed, own?: string) {
   const runtime = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
-  const args = [...runtime, program, JSON.stringify({ place: place.address, deed })];
+  const args = [...runtime, program, JSON.stringify({ place: place.address, deed, own })];
   const started = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
   const closed = once(started, "close");
   let said = "";
@@ -30,6 +30,8 @@ export function processAt(place: QueuePlace, deed: Deed) {
       .map((line) => line.slice(what.length + 1));
   return {
     names,
+    /** SIGSTOP: it stands still with its connections open. */
+    pause: () => void started.kill("SIGSTOP"),
     /** Kills it once it was heard to do this so often. */
     async killAfter(what: string, count: number) {
       await eventually(() => names(what).length >= count, `${count} times ${what}`).finally(() =>

@@ -49,7 +49,7 @@ export function optionsFor(url: string, name: string, queueType: QueueType): Rab
 }
 
 /** Opens a queue and waits until it stands, unless told not to. */
-export async function openRabbit(given: RabbitOptions, readyMs = 20_000): Promise<OpenRabbit> {
+export async function openRabbit(given: RabbitOptions, readyMs = 20_000, own?: string): Promise<OpenRabbit> {
   const failures: TaskFailure[] = [];
   const away: Problem[] = [];
   const back: number[] = [];
@@ -65,7 +65,11 @@ export async function openRabbit(given: RabbitOptions, readyMs = 20_000): Promis
   const closing = new AbortController();
   const runs = new Set<Promise<void>>();
   const run: RabbitQueue["run"] = (perform, work, signal) => {
-    const running = queue.run(perform, work, AbortSignal.any([signal, closing.signal]));
+    const running = queue.run(
+      perform,
+      { ...work, ...(own !== undefined && { own }) },
+      AbortSignal.any([signal, closing.signal]),
+    );
     runs.add(running);
     return running;
   };

@@ -17,11 +17,14 @@ export type OpenRedisQueue = {
   close(): Promise<void>;
 };
 
+/** The name by which tasks may prefer the process. */
+export type Own = { own?: string };
+
 /** Opens a queue with a connection of its own. A consumer that a failed test left running ends with it. */
 export async function openRedisQueue(
   url: string,
   prefix: string = randomUUID(),
-  more: Partial<Pick<RedisQueueDeps, "claimMs" | "maxAttempts" | "graceMs">> = {},
+  { own, ...more }: Partial<Pick<RedisQueueDeps, "claimMs" | "maxAttempts" | "graceMs" | "preference">> & Own = {},
 ): Promise<OpenRedisQueue> {
   const failures: TaskFailure[] = [];
   const troubles: (Problem | null)[] = [];
@@ -39,7 +42,11 @@ export async function openRedisQueue(
   const closing = new AbortController();
   const runs = new Set<Promise<void>>();
   const run: RedisQueue["run"] = (perform, work, signal) => {
-    const running = queue.run(perform, work, AbortSignal.any([signal, closing.signal]));
+    const running = queue.run(
+      perform,
+      { ...work, ...(own !== undefined && { own }) },
+      AbortSignal.any([signal, closing.signal]),
+    );
     runs.add(running);
     return running;
   };

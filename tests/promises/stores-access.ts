@@ -89,7 +89,10 @@ export function accessPromises(make: NewStore): void {
       await documents.remove("alarms");
       await documents.remove("other");
       assert.equal(await documents.read("alarms"), undefined);
+      assert.deepEqual(await documents.listNames(), []);
       assert.ok(await documents.write("alarms", { revision: 0, text: "anew" }));
+      assert.ok(await documents.write("record m\u{1f600}", { revision: 0, text: "one" }));
+      assert.deepEqual((await documents.listNames()).toSorted(), ["alarms", "record m\u{1f600}"]);
     }));
 
   test("a link for consent changes once for each revision, and is forgotten a day after it expired", () =>
@@ -166,6 +169,18 @@ export function accessPromises(make: NewStore): void {
         newest.filter(({ actor }) => actor.id === "t2"),
       );
       assert.deepEqual(await read({ actor: "nobody" }), []);
+    }));
+
+  test("the audit keeps the order of entries of one millisecond, also on pages", () =>
+    withStore(make, async ({ audit }) => {
+      const at = ago(1_000);
+      const entries = Array.from({ length: 300 }, () => entryOf({ id: audit.nextId(), at, mailbox: "a" }));
+      // They are written and completed in another order than they began.
+      await Promise.all(entries.toReversed().map((entry) => audit.put(entry)));
+      await audit.put(entries[7]!);
+      const newest = entries.toReversed();
+      for (const query of [{}, { mailbox: "a" }, { actor: "t1" }])
+        assert.deepEqual(await readAll((cursor) => audit.list({ limit: 7, ...query, ...cursor })), newest);
     }));
 
   test("an entry of the audit is completed later, or removed", () =>

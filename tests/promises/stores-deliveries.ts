@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import type { Delivery } from "../../shared/contract/delivery.ts";
-import { deliveryOf, printOf, refOf } from "./samples.ts";
+import { deliveryOf, mailboxOf, printOf, refOf } from "./samples.ts";
 import { type NewStore, type Pass, withStore } from "./stores.ts";
 
 const DAY = 24 * 3_600_000;
@@ -104,6 +104,77 @@ export function deliveryPromises(make: NewStore, pass: Pass): void {
         assert.equal((await deliveries.list({ limit: 10, since })).total, 2, since);
       }
       await assert.rejects(deliveries.list({ limit: 10, since: "tomorrow" }), { code: "invalid" });
+    }));
+
+  test("deliveries are found by the subject, the sender and the Message-ID of their message", () =>
+    withStore(make, async ({ deliveries, mailboxes }) => {
+      for (const id of ["a", "b"]) await mailboxes.put(mailboxOf(id));
+      const message = {
+        subject: 'Счёт № 4711 from Zoë"s «Shop»',
+        from: "Ünal <unal@example.net>",
+        messageId: "Ab+1@x.example",
+      };
+      await deliveries.save(deliveryOf("d", { message, mailbox: "a" }));
+      const parked = deliveryOf("p", { message: { ...message, subject: "other", messageId: null }, state: "parked" });
+      await deliveries.save({ ...parked, mailbox: "b" });
+      await deliveries.save(deliveryOf("nothing is known"));
+      await deliveries.save(deliveryOf("empty", { message: { subject: null, from: null, messageId: null } }));
+      const find = async (text: string, more: object = {}) => {
+        const { items, next } = await deliveries.list({ limit: 10, text, ...more });
+        assert.equal(next, null);
+        return idsOf(items).toSorted();
+      };
+      for (const text of ["СЧЁТ", " 4711 ", 'zoë"S', "«shop", "<Ab+1@x.example>", "Ab+1@x.example"])
+        assert.deepEqual(await find(text), ["d"], text);
+      for (const text of ["ünal", "UNAL@example.net", "<unal@example.net>"])
+        assert.deepEqual(await find(text), ["d", "p"], text);
+      // A Message-ID is whole and exact. Characters that mean something in patterns or in JSON mean nothing here.
+      for (const text of ["+1@x.example", "ab+1@x.example", "%", "_", "\\", "subject", "null", "messageId"])
+        assert.deepEqual(await find(text), [], text);
+      assert.deepEqual(await find("ünal", { state: "parked" }), ["p"]);
+      assert.deepEqual(await find("ünal", { mailbox: "a" }), ["d"]);
+      assert.deepEqual(await find("ünal", { prefix: "b" }), ["p"]);
+      assert.deepEqual((await deliveries.get("d"))?.message, message);
+      await deliveries.save(
+        deliveryOf("d", { message: { ...message, subject: "changed", messageId: "new@x.example" } }),
+      );
+      assert.deepEqual([await find("4711"), await find("Ab+1@x.example")], [[], []]);
+      assert.deepEqual(await find("new@x.example"), ["d"]);
+    }));
+
+  test("a search reads page by page, finds each delivery once, and ends, however rare the text is", () =>
+    withStore(make, async ({ deliveries }) => {
+      const count = 11_000;
+      const rare = [0, 5_500, 10_999];
+      const save = (n: number) => {
+        const subject = rare.includes(n) ? "a needle" : `hay ${n}`;
+        const message = { subject, from: null, messageId: "same@example.com" };
+        return deliveries.save(deliveryOf(`d${n}`, { message, mailbox: `m${n % 100}`, createdAt: ago(n * 1000) }));
+      };
+      for (let n = 0; n < count; n += 500) await Promise.all(Array.from({ length: 500 }, (_, more) => save(n + more)));
+      const findAll = async (text: string, limit: number) => {
+        const found: string[] = [];
+        let [cursor, pages]: [string | undefined, number] = [undefined, 0];
+        do {
+          const page = await deliveries.list({ limit, text, ...(cursor !== undefined && { cursor }) });
+          assert.ok(page.items.length <= limit);
+          assert.equal(page.total, count);
+          found.push(...idsOf(page.items));
+          [cursor, pages] = [page.next ?? undefined, pages + 1];
+        } while (cursor !== undefined);
+        return { found, pages };
+      };
+      for (const limit of [1, 2, 10]) {
+        const { found, pages } = await findAll("needle", limit);
+        assert.deepEqual(
+          found,
+          rare.map((n) => `d${n}`),
+        );
+        assert.ok(pages > 1 && pages <= 6, String(pages));
+      }
+      const { found } = await findAll("<same@example.com>", 1000);
+      assert.deepEqual([found.length, new Set(found).size], [count, count]);
+      assert.deepEqual((await findAll("no such thing", 10)).found, []);
     }));
 
   test("a retrying delivery is taken by one at a time, once it is due, until it is saved or the time is over", () =>

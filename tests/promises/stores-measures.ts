@@ -38,6 +38,30 @@ function toolsOf({ measures }: Store) {
 const timeAt = (minute: number) => new Date(Date.UTC(2026, 10, 30, 12, minute)).toISOString();
 
 export function measurePromises(make: NewStore): void {
+  test("what is known of a connection is what was written last, and goes with its mailbox", () =>
+    measuring(make, async ({ connections, mailboxes }) => {
+      const facts = {
+        server: "One 1.0",
+        capabilities: ["IDLE", "MOVE"],
+        tls: { version: "TLSv1.3", certificateEndsAt: timeAt(5) },
+        token: { endsAt: timeAt(3), renewsAt: timeAt(2) },
+        since: timeAt(0),
+      };
+      assert.equal(await connections.read("a"), undefined);
+      const other = { ...facts, server: null, tls: null, token: null, capabilities: [] };
+      await connections.save([{ mailbox: "a", facts: other }]);
+      await connections.save(["a", "b", "nobody"].map((mailbox) => ({ mailbox, facts })));
+      assert.deepEqual(await connections.read("a"), facts);
+      assert.equal(await connections.read("nobody"), undefined);
+      await connections.save([{ mailbox: "b", facts: other }]);
+      assert.deepEqual(await connections.read("b"), other);
+      await mailboxes.remove("a");
+      assert.equal(await connections.read("a"), undefined);
+      await mailboxes.put(mailboxOf("a"));
+      assert.equal(await connections.read("a"), undefined);
+      await connections.save([]);
+    }));
+
   test("a mailbox without a report has no history, and one report is one entry", () =>
     measuring(make, async ({ measures }, { tell, report, entries, thisTick }) => {
       const none = { states: [], latencyMs: null };

@@ -17,6 +17,7 @@ export function slotPromises(make: NewStore, pass: Pass): void {
       await slots.release("a", got[0] ?? "");
       assert.ok(await slots.acquire("a", 3, LONG), "one that was left is free");
       assert.equal(await slots.acquire("a", 3, LONG), undefined);
+      assert.deepEqual([await slots.count("a"), await slots.count("b"), await slots.count("c")], [3, 1, 0]);
     }));
 
   test("a seat that nobody keeps is free again", () =>
@@ -24,6 +25,7 @@ export function slotPromises(make: NewStore, pass: Pass): void {
       const [kept = "", dropped = ""] = [await slots.acquire("a", 2, 300), await slots.acquire("a", 2, 300)];
       await slots.renew([{ mailbox: "a", slot: kept }], LONG);
       await pass(400);
+      assert.equal(await slots.count("a"), 1);
       const next = await slots.acquire("a", 2, LONG);
       assert.ok(next && next !== dropped);
       assert.equal(await slots.acquire("a", 2, LONG), undefined);

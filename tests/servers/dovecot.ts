@@ -184,7 +184,7 @@ async function forgetUids(maildir: string, path: string): Promise<void> {
 }
 
 /** Ends the processes of all mail sessions that this process has started, as an administrator does who throws everybody out. */
-export async function endSessions(group: number): Promise<void> {
+export async function endSessions(group: number, names = /^(imap|pop3)/): Promise<void> {
   const entries = await readdir("/proc");
   const stats = await Promise.all(
     entries
@@ -192,8 +192,9 @@ export async function endSessions(group: number): Promise<void> {
       .map((entry) => readFile(`/proc/${entry}/stat`, "utf8").catch(() => "")),
   );
   const pids = stats.flatMap((stat) => {
-    const [, pid, name, parent] = /^(\d+) \((.*)\) \S+ (\d+)/.exec(stat) ?? [];
-    return Number(parent) === group && /^(imap|pop3)/.test(name ?? "") ? [Number(pid)] : [];
+    const [, pid, name, ...parentAndGroup] = /^(\d+) \((.*)\) \S+ (\d+) (\d+)/.exec(stat) ?? [];
+    const isStarted = Number(pid) !== group && parentAndGroup.includes(String(group));
+    return isStarted && names.test(name ?? "") ? [Number(pid)] : [];
   });
   for (const pid of pids) process.kill(pid, "SIGTERM");
   // A login process that is about to end still takes connections, to say that it is shutting down.

@@ -6,7 +6,7 @@ import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { ParsedMessage } from "../../shared/contract/received.ts";
 import type { TaskSender } from "../../shared/queue/queue.ts";
 import type { Deliveries, Mailboxes, Outbox } from "../../shared/store/store.ts";
-import { HELD_BY_PERSON, type pauseFinder } from "../../shared/store/endpoint-pauses.ts";
+import { heldReason, isHeld, type pauseFinder } from "../../shared/store/endpoint-pauses.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
 import { afterDeliveryOf } from "../../shared/mail/defaults.ts";
 import type { Backoff } from "../../shared/time.ts";
@@ -19,6 +19,7 @@ import { splitMessage } from "../endpoint/multipart.ts";
 import type { MessageLock } from "../endpoint/message-lock.ts";
 import type { ScheduleAfterDelivery } from "./after-delivery-batches.ts";
 import { linkToSending } from "./bounces.ts";
+import { describeMessage, describeUnread } from "./summary.ts";
 import { findMissingContent } from "./hand-over.ts";
 
 export type AttemptDeps = {
@@ -37,6 +38,8 @@ export type AttemptDeps = {
   post: (request: WireRequest, signal: AbortSignal) => Promise<PostOutcome>;
   /** Whether the record of an attempt has what the endpoint said. */
   showWords: boolean;
+  /** Whether the record of a delivery has the subject, the sender and the Message-ID. */
+  keepSubjects: boolean;
 };
 
 /** How many attempts are kept with a delivery: the first ones show how it started, the last ones its present state. */
@@ -96,20 +99,26 @@ async function attemptNow(
   const accepted = new Set(delivery.acceptedParts);
   let outcome: PostedMessage | undefined;
   let missing: string | null = null;
+  let described = delivery;
   try {
     const parsed = addLeftOut(await deps.parse(raw, mailbox.deliver, grace.signal), delivery);
     await linkToSending(deps, mailbox, parsed);
     if (parsed.limited)
       deps.emit({ kind: "mail.limited", mailbox: mailbox.id, delivery: delivery.id, limits: parsed.limited });
+    described = describeMessage(deps, delivery, parsed);
     const { ref, flags, id } = delivery;
     const messages = splitMessage({ deliveryId: id, mailbox, ref, flags, raw, parsed });
-    if (messages.length === 0) return await completeWithoutPost(deps, delivery, parsed);
+    if (messages.length === 0) return await completeWithoutPost(deps, described, parsed);
     outcome = await postAll(deps, messages, accepted, grace.signal);
     missing = findMissingContent(mailbox, { ...parsed, leftOut: delivery.leftOut }, outcome.shortened);
   } finally {
     permit.release(outcome);
   }
-  const tried = withAttempt(deps, { ...delivery, ...(accepted.size > 0 && { acceptedParts: [...accepted] }) }, outcome);
+  const tried = withAttempt(
+    deps,
+    { ...described, ...(accepted.size > 0 && { acceptedParts: [...accepted] }) },
+    outcome,
+  );
   if (outcome.kind === "refused" && outcome.gone) {
     await deps.mailboxes.amend(mailbox, (stored) => ({ ...stored, endpointGone: true }));
     deps.emit({ kind: "endpoint.gone", mailbox: mailbox.id, endpoint: delivery.endpoint });
@@ -130,7 +139,7 @@ async function attemptNow(
 export async function holdBack(deps: AttemptDeps, delivery: Delivery, raw?: Uint8Array): Promise<void> {
   const waitMs = deps.backoff.rest(LONGEST_REST);
   const giveUpAt = new Date(Date.parse(delivery.giveUpAt) + waitMs).toISOString();
-  await postpone(deps, { ...delivery, giveUpAt }, raw, new Date(clock.now() + waitMs), HELD_BY_PERSON);
+  await postpone(deps, { ...delivery, giveUpAt }, raw, new Date(clock.now() + waitMs), heldReason(delivery));
 }
 
 /** What the mail server does not give is missing for the endpoint as what a limit left out is. */
@@ -225,15 +234,17 @@ async function postpone(
   const { id, mailbox, endpoint, attemptCount } = delivery;
   await deps.tasks.send({ version: 1, kind: "redeliver", mailbox, delivery: id }, { notBefore: at });
   const retryAt = at.toISOString();
-  const waiting: Delivery = { ...delivery, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
+  const described = raw ? describeUnread(deps, delivery, raw) : delivery;
+  const waiting: Delivery = { ...described, state: "retrying", reason, nextAttemptAt: retryAt, spooled: true };
   await deps.deliveries.save(waiting, delivery.spooled ? undefined : raw);
   // A pause by a person is checked again and again, and tells nothing new.
-  if (reason === HELD_BY_PERSON && delivery.reason === reason) return;
+  if (isHeld(waiting) && delivery.reason === reason) return;
   deps.emit({ kind: "mail.retrying", mailbox, delivery: id, endpoint, attempts: attemptCount, reason, retryAt });
 }
 
 async function park(deps: AttemptDeps, delivery: Delivery, raw: Uint8Array, reason: string): Promise<void> {
-  const parked: Delivery = { ...delivery, state: "parked", reason, nextAttemptAt: null, spooled: true };
+  const described = describeUnread(deps, delivery, raw);
+  const parked: Delivery = { ...described, state: "parked", reason, nextAttemptAt: null, spooled: true };
   await deps.deliveries.save(parked, delivery.spooled ? undefined : raw);
   const { id, mailbox, endpoint, attemptCount } = delivery;
   deps.emit({ kind: "mail.parked", mailbox, delivery: id, endpoint, attempts: attemptCount, reason });

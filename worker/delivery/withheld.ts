@@ -7,6 +7,7 @@ import type { DownloadFault } from "../../shared/contract/learned.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { MessageRef } from "../../shared/contract/message.ts";
 import { asProblem, type Problem } from "../../shared/contract/problem.ts";
+import { deliveryId } from "../../shared/mail/fingerprint.ts";
 import type { MailConnection } from "../../shared/mail/mail.ts";
 import type { Store } from "../../shared/store/store.ts";
 import type { Emit } from "../../shared/telemetry/events.ts";
@@ -125,6 +126,22 @@ export function toDownloadFault(failed: ReadonlyMap<MessageRef, Problem>): Downl
   const others = failed.size - 1;
   const more = others === 0 ? "" : `, nor ${others} more`;
   return { folder, uid, code, cause: `Message ${uid} in ${folder} cannot be downloaded${more}: ${message}`, evidence };
+}
+
+/** The id of the record for a message whose content nobody has seen. */
+export function withheldId({ id }: Mailbox, ref: MessageRef): string {
+  return deliveryId(id, "", ref);
+}
+
+/** The id under which a message without bytes is parked: that of its replayed delivery, unless that one was delivered. */
+export async function findParked(
+  { store }: Pick<WithheldDeps, "store">,
+  mailbox: Mailbox,
+  ref: MessageRef,
+  replayed: string | undefined,
+): Promise<string> {
+  const stored = replayed === undefined ? undefined : await store.deliveries.get(replayed);
+  return stored?.state === "parked" ? stored.id : withheldId(mailbox, ref);
 }
 
 /** Parks a message without bytes, so that a person sees it. A replay asks the mail server again. */

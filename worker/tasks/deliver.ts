@@ -1,5 +1,4 @@
 /** A `deliver` task: claims its messages, downloads them together, delivers each, and settles every one of them. */
-import type { Delivery } from "../../shared/contract/delivery.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { FetchedMessage, MessageRef } from "../../shared/contract/message.ts";
 import type { DeliverTask, TaskOutcome, Tried } from "../../shared/contract/task.ts";
@@ -13,8 +12,17 @@ import { DIALECT_HOOKS } from "../endpoint/dialect.ts";
 import { withClaimHeartbeat, recheckDelayMs } from "../delivery/claim-heartbeat.ts";
 import { download, type Downloads } from "../delivery/download.ts";
 import { filterAfterDownload, filterBeforeDownload } from "../delivery/filtered.ts";
+import { newDelivery } from "../delivery/new-delivery.ts";
 import { settleRenumbered } from "../delivery/renumbered.ts";
-import { closeWithheld, isOwnFault, parkWithheld, showDownloadFault, toDownloadFault } from "../delivery/withheld.ts";
+import {
+  closeWithheld,
+  findParked,
+  isOwnFault,
+  parkWithheld,
+  showDownloadFault,
+  toDownloadFault,
+  withheldId,
+} from "../delivery/withheld.ts";
 import type { ReaderPool } from "../mail/reader-pool.ts";
 import { MEMORY_LIMITS, type MemoryShares } from "../shares/memory.ts";
 import { awaitsLogin, toRetryableProblem } from "../mail/login-wait.ts";
@@ -137,18 +145,20 @@ async function deliverPending(
     else unfinished.messages.push(ref);
   });
   throwFirst(await Promise.allSettled(outcomes));
-  for (const ref of await settleUndelivered(deps, mailbox, { downloads, tried, askedAt, unfinished }, signal))
+  for (const ref of await settleUndelivered(deps, mailbox, { downloads, task, askedAt, unfinished }, signal))
     pending.delete(ref);
   const { fault } = downloads;
   if (fault?.code === "gone") {
     const left = wanted.filter((ref) => pending.has(ref));
-    for (const ref of await settleRenumbered(deps, mailbox, left, signal)) pending.delete(ref);
+    const { settled, absent } = await settleRenumbered(deps, mailbox, { ...task, messages: left }, signal);
+    settled.push(...(await settleAbsent(deps, mailbox, { absent, task, askedAt, unfinished })));
+    for (const ref of settled) pending.delete(ref);
     unfinished.messages = wanted.filter((ref) => pending.has(ref));
   } else if (fault) throw toRetryableProblem(fault, deps.backoff.login(2));
   return unfinished;
 }
 
-type Undelivered = { downloads: Downloads; tried: Record<string, Tried>; askedAt: string; unfinished: Unfinished };
+type Undelivered = { downloads: Downloads; task: DeliverTask; askedAt: string; unfinished: Unfinished };
 
 /**
  * Counts the messages that were not downloaded, settles those that are certainly gone, and parks those after the last
@@ -157,36 +167,28 @@ type Undelivered = { downloads: Downloads; tried: Record<string, Tried>; askedAt
 async function settleUndelivered(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { downloads, tried, askedAt, unfinished }: Undelivered,
+  { downloads, task, askedAt, unfinished }: Undelivered,
   signal: AbortSignal,
 ): Promise<MessageRef[]> {
   const { absent, failed, fetched, postponed } = downloads;
-  const settled: MessageRef[] = [];
+  const settled = await settleAbsent(deps, mailbox, { absent, task, askedAt, unfinished });
   const again = (ref: MessageRef, times: Tried) => {
     unfinished.messages.push(ref);
     unfinished.tried[ref.uid] = times;
   };
-  const count = ({ uid }: MessageRef, more: Partial<Tried>): Tried => {
-    const { absent: gone = 0, failed: lost = 0, since = askedAt } = tried[uid] ?? {};
-    return { absent: more.absent ? gone + 1 : 0, failed: more.failed ? lost + 1 : 0, since };
-  };
-  for (const ref of absent) {
-    const times = count(ref, { absent: 1 });
-    if (times.absent < MAX_ABSENT_ANSWERS) again(ref, times);
-    else settled.push(ref);
-  }
   unfinished.messages.push(...postponed);
-  Object.assign(unfinished.tried, countsOf({ tried }, postponed));
-  await settleGone(deps, mailbox, settled);
+  Object.assign(unfinished.tried, countsOf(task, postponed));
   if (failed.size > 0 || mailbox.downloads) await showDownloadFault(deps, mailbox, toDownloadFault(failed));
   for (const [ref, problem] of failed) {
-    const times = count(ref, { failed: 1 });
+    const { failed: before = 0, since = askedAt } = task.tried?.[ref.uid] ?? {};
+    const times = { absent: 0, failed: before + 1, since };
     const { code, message: cause } = problem;
     const { folder, uid } = ref;
     deps.emit({ kind: "mail.download_failed", mailbox: mailbox.id, folder, uid, failure: { code, cause } });
     if (times.failed < MAX_FETCH_ATTEMPTS) again(ref, times);
     else if (await isOwnFault(deps, mailbox, { ref, failed, fetched: fetched.size, since: times.since }, signal)) {
-      const delivery = newDelivery(deps, mailbox, { id: withheldId(mailbox, ref), ref, flags: [] });
+      const id = await findParked(deps, mailbox, ref, task.replays?.[ref.uid]);
+      const delivery = newDelivery(deps, mailbox, { id, ref, flags: [] });
       await parkWithheld(deps, delivery, problem);
       settled.push(ref);
     } else again(ref, { ...times, failed: MAX_FETCH_ATTEMPTS / 2 });
@@ -194,17 +196,32 @@ async function settleUndelivered(
   return settled;
 }
 
-async function settleGone(deps: DeliverDeps, mailbox: Mailbox, gone: MessageRef[]): Promise<void> {
-  if (gone.length === 0) return;
+/** Messages that the server did not show. Returns those that it did not show several times: they are gone. */
+async function settleAbsent(
+  deps: DeliverDeps,
+  mailbox: Mailbox,
+  { absent, task, askedAt, unfinished }: Omit<Undelivered, "downloads"> & { absent: MessageRef[] },
+): Promise<MessageRef[]> {
+  const gone: MessageRef[] = [];
+  for (const ref of absent) {
+    const { absent: before = 0, since = askedAt } = task.tried?.[ref.uid] ?? {};
+    if (before + 1 >= MAX_ABSENT_ANSWERS) gone.push(ref);
+    else {
+      unfinished.messages.push(ref);
+      unfinished.tried[ref.uid] = { absent: before + 1, failed: 0, since };
+    }
+  }
+  if (gone.length === 0) return gone;
   await deps.store.ledger.markDone(mailbox.id, gone);
   for (const { folder, uid } of gone) deps.emit({ kind: "mail.gone", mailbox: mailbox.id, folder, uid });
+  return gone;
 }
 
 /** True if the message is settled, false to try it again. */
 async function deliverOne(
   deps: DeliverDeps,
   mailbox: Mailbox,
-  { message, task: { again, backlog, seenAt } }: { message: FetchedMessage; task: DeliverTask },
+  { message, task: { again, backlog, seenAt, replays } }: { message: FetchedMessage; task: DeliverTask },
   signal: AbortSignal,
 ) {
   const { ref, raw, flags, leftOut } = message;
@@ -222,13 +239,16 @@ async function deliverOne(
   const contentFingerprint = await fingerprintInTurns(raw, { ignoresBoundaries });
   const { kind, sharesContent: twin } = await identify(deps, mailbox, { ref, raw, contentFingerprint });
   if (kind === "busy") return false;
-  if (kind === "duplicate" && !again) {
+  const id = deliveryId(mailbox.id, contentFingerprint, twin ? ref : undefined);
+  const replayed = replays?.[ref.uid] ?? (again ? withheldId(mailbox, ref) : undefined);
+  const isReplay = again || replayed === id;
+  if (kind === "duplicate" && !isReplay) {
     await deps.store.ledger.markDone(mailbox.id, [ref]);
     deps.emit({ kind: "mail.duplicate", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid });
+    if (replayed) await closeWithheld(deps, replayed, id);
     return true;
   }
-  const id = deliveryId(mailbox.id, contentFingerprint, twin ? ref : undefined);
-  const previous = again ? await deps.store.deliveries.get(id) : undefined;
+  const previous = isReplay ? await deps.store.deliveries.get(id) : undefined;
   const delivery = {
     ...newDelivery(deps, mailbox, { id, ref, flags }),
     ...(leftOut && { leftOut }),
@@ -236,7 +256,7 @@ async function deliverOne(
     ...(previous && { attempts: previous.attempts, attemptCount: previous.attemptCount }),
   };
   await attempt(deps, mailbox, delivery, raw, signal);
-  if (again) await closeWithheld(deps, withheldId(mailbox, ref), id);
+  if (replayed) await closeWithheld(deps, replayed, id);
   return true;
 }
 
@@ -255,30 +275,6 @@ async function identify(
   if (identity.kind !== "new" || atGraph === contentFingerprint) return identity;
   const { kind } = await store.ledger.identify(id, ref, atGraph, CONTENT_CLAIM_MS);
   return { ...identity, kind };
-}
-
-/** The id of the record for a message whose content nobody has seen. */
-function withheldId({ id }: Mailbox, ref: MessageRef): string {
-  return deliveryId(id, "", ref);
-}
-
-function newDelivery(deps: DeliverDeps, mailbox: Mailbox, message: Pick<Delivery, "id" | "ref" | "flags">): Delivery {
-  const now = Date.now();
-  const at = new Date(now).toISOString();
-  return {
-    ...message,
-    mailbox: mailbox.id,
-    endpoint: new URL(mailbox.deliver.url).origin,
-    state: "retrying",
-    attempts: [],
-    attemptCount: 0,
-    createdAt: at,
-    giveUpAt: new Date(now + deps.retryHours * 3_600_000).toISOString(),
-    updatedAt: at,
-    nextAttemptAt: null,
-    reason: null,
-    spooled: false,
-  };
 }
 
 /** Throws the stop before any failure, because a stop counts as no try. */

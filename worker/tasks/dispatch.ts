@@ -112,6 +112,7 @@ export function worker(workerDeps: WorkerDeps): Worker {
     parse: parser.parse,
     post,
     showWords: config.EGRESS_PRIVATE === "allow",
+    keepSubjects: config.KEEP_SUBJECTS === "on",
     readers: pool,
     memory: memoryShares(MEMORY_BYTES, lines),
     retryHours: config.RETRY_HOURS,

@@ -5,15 +5,16 @@ import { type Call, type Command, formatPage, type Output, PAGE_OPTIONS, queryOf
 
 export const deliveryCommands: Record<string, Command> = {
   "deliveries ls": {
-    usage: "deliveries ls [--state retrying|parked|delivered] [--mailbox <id>] [--limit <n>] [--cursor <cursor>]",
-    summary: "Lists deliveries, newest first.",
-    example: "deliveries ls --state retrying",
+    usage:
+      "deliveries ls [--text <text>] [--state retrying|parked|delivered] [--mailbox <id>] [--limit <n>] [--cursor <cursor>]",
+    summary: "Lists deliveries, newest first; with --text those with this subject, sender or Message-ID.",
+    example: "deliveries ls --text invoice",
     args: [0, 0],
-    options: { state: { type: "string" }, mailbox: { type: "string" }, ...PAGE_OPTIONS },
+    options: { text: { type: "string" }, state: { type: "string" }, mailbox: { type: "string" }, ...PAGE_OPTIONS },
     async run({ service, values }) {
-      const query = queryOf(values, ["state", "mailbox", "limit", "cursor"]);
+      const query = queryOf(values, ["text", "state", "mailbox", "limit", "cursor"]);
       const answer = await callService(service, "GET", `/deliveries${query}`);
-      const names = ["ID", "MAILBOX", "STATE", "ATTEMPTS", "UPDATED", "NEXT ATTEMPT", "REASON"];
+      const names = ["ID", "MAILBOX", "STATE", "ATTEMPTS", "UPDATED", "NEXT ATTEMPT", "FROM", "SUBJECT", "REASON"];
       return { json: answer, text: formatPage(answer, names, toDeliveryRow) };
     },
   },
@@ -78,7 +79,7 @@ export const deliveryCommands: Record<string, Command> = {
 async function showDelivery({ service, args: [id = ""] }: Call): Promise<Output> {
   const answer = await callService(service, "GET", `/deliveries/${encodeURIComponent(id)}`);
   const { attempts, ...rest } = answer;
-  const facts = Object.entries(rest).flatMap(([name, value]) =>
+  const facts = Object.entries({ ...rest, ...messageOf(rest) }).flatMap(([name, value]) =>
     value === null || typeof value === "object" ? [] : [`${name.padEnd(16)}${String(value)}`],
   );
   const rows = (Array.isArray(attempts) ? (attempts as Json[]) : []).map(({ at, ms, status, problem }) => [
@@ -91,8 +92,22 @@ async function showDelivery({ service, args: [id = ""] }: Call): Promise<Output>
   return { json: answer, text: [...facts, ...table].join("\n") };
 }
 
-function toDeliveryRow({ id, mailbox, state, attemptCount, updatedAt, nextAttemptAt, reason }: Json): unknown[] {
-  return [id, mailbox, state, attemptCount, updatedAt, nextAttemptAt, reason];
+function toDeliveryRow({
+  id,
+  mailbox,
+  state,
+  attemptCount,
+  updatedAt,
+  nextAttemptAt,
+  reason,
+  ...more
+}: Json): unknown[] {
+  const { from, subject } = messageOf(more);
+  return [id, mailbox, state, attemptCount, updatedAt, nextAttemptAt, from, subject, reason];
+}
+
+function messageOf({ message }: Json): Json {
+  return typeof message === "object" && message !== null ? (message as Json) : {};
 }
 
 function toParkedRow({ id, mailbox, what, messages, parkedAt, reason }: Json): unknown[] {

@@ -3,14 +3,15 @@ import { html } from "hono/html";
 import type { Config } from "../../../shared/config.ts";
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { ParkedTask } from "../../../shared/queue/queue.ts";
+import type { EndpointPause } from "../../../shared/store/endpoint-pauses.ts";
 import type { Html } from "../html.ts";
-import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
+import { button, doneNote, hiddenFields, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost } from "./shown-mailbox.ts";
 import { deliveryMark } from "./states.ts";
 import { countOf, foreign, relativeTime } from "./words.ts";
 
-/** What a list of deliveries is filtered by. An empty text is no filter. */
-export type DeliveryFilter = { state: string; mailbox: string; host: string; reason: string };
+/** What a list of deliveries is filtered by. An empty text is no filter. `text` is null where nobody may ask for it. */
+export type DeliveryFilter = { text: string | null; state: string; mailbox: string; host: string; reason: string };
 export type DeliveryGroup = { host: string; reason: string; count: number; newest: string };
 export type DeliveryListView = {
   base: string;
@@ -35,7 +36,7 @@ const STATES: [string, string][] = [
 ];
 
 export function deliveryListBody(view: DeliveryListView): Html {
-  const { base, filter, items, next, total, query, groups, addresses } = view;
+  const { base, filter, items, next, total, query, groups, addresses, mayManage } = view;
   const count = total === undefined ? `${items.length} shown` : countOf(total, "delivery", "deliveries");
   return html`${doneNote(query)} ${filterForm(base, filter)}
     ${groups.length > 1 ? groupTable(base, filter, groups) : ""}
@@ -45,16 +46,18 @@ export function deliveryListBody(view: DeliveryListView): Html {
           ? html`<p>
               ${next === null ? "No delivery matches." : "None among those looked at so far; the next page goes on."}
             </p>`
-          : deliveryTable(items, { base, caption: count, addresses })
+          : deliveryTable(items, { base, caption: count, addresses, selectedBy: mayManage ? SELECTION : undefined })
       }
-      ${pager(`${base}/deliveries`, filter, next)}
-      ${items.length > 0 && filter.state !== "delivered" && filter.state !== "" ? replayAll(view) : ""}
-      ${taskPart(view)}
+      ${pager(`${base}/deliveries`, filter, next)} ${items.length > 0 ? replays(view) : ""} ${taskPart(view)}
     </div>`;
 }
 
-function filterForm(base: string, { state, mailbox, host, reason }: DeliveryFilter): Html {
+/** The form that has the check boxes of the list. */
+const SELECTION = "selected";
+
+function filterForm(base: string, { text, state, mailbox, host, reason }: DeliveryFilter): Html {
   return html`<form class="row" action="${base}/deliveries">
+    ${text === null ? "" : textInput("text", "Subject, sender or Message-ID", text)}
     ${select({ name: "state", label: "State", any: "any state", value: state, options: STATES })}
     ${textInput("mailbox", "Mailbox id", mailbox)} ${textInput("host", "Endpoint host", host)}
     ${textInput("reason", "Reason", reason)}
@@ -63,10 +66,18 @@ function filterForm(base: string, { state, mailbox, host, reason }: DeliveryFilt
   </form>`;
 }
 
-type DeliveryTableOptions = { base: string; caption?: string; addresses?: ReadonlyMap<string, string> };
+type DeliveryTableOptions = {
+  base: string;
+  caption?: string;
+  addresses?: ReadonlyMap<string, string>;
+  selectedBy?: string | undefined;
+};
 
-/** With `addresses`, by the id of the mailbox, a column names each mailbox. */
-export function deliveryTable(items: Delivery[], { base, caption, addresses }: DeliveryTableOptions): Html {
+/**
+ * With `addresses`, by the id of the mailbox, a column names each mailbox. With `selectedBy` each row has a check box
+ * that belongs to the form with this id.
+ */
+export function deliveryTable(items: Delivery[], { base, caption, addresses, selectedBy }: DeliveryTableOptions): Html {
   const mailboxColumn = addresses ? ["Mailbox"] : [];
   const columns = [
     "Message",
@@ -81,7 +92,7 @@ export function deliveryTable(items: Delivery[], { base, caption, addresses }: D
   const mailboxCell = (id: string) =>
     html`<a href="${base}/mailboxes/${encodeURIComponent(id)}">${addresses?.get(id) ?? id}</a>`;
   const rows = items.map((one) => [
-    html`<a href="${base}/deliveries/${encodeURIComponent(one.id)}"><code>${one.id.slice(0, 16)}</code></a>`,
+    html`${selectedBy === undefined ? "" : checkBox(one, selectedBy)} ${messageLink(one, base)}`,
     deliveryMark(one.state),
     relativeTime(one.createdAt),
     ...(addresses ? [mailboxCell(one.mailbox)] : []),
@@ -93,9 +104,21 @@ export function deliveryTable(items: Delivery[], { base, caption, addresses }: D
   return table(columns, rows, caption);
 }
 
-function groupTable(base: string, { state, mailbox }: DeliveryFilter, groups: DeliveryGroup[]): Html {
+function checkBox({ id, message }: Delivery, form: string): Html {
+  const label = `Select ${message?.subject ?? id}`;
+  return html`<input type="checkbox" name="id" value="${id}" form="${form}" aria-label="${label}" />`;
+}
+
+/** The subject and the sender if the record has them, else the beginning of the id. */
+export function messageLink({ id, message }: Delivery, base: string): Html {
+  const name = message ? foreign(message.subject ?? "(no subject)") : html`<code>${id.slice(0, 16)}</code>`;
+  const sender = message?.from ? html`<div class="soft">${foreign(message.from)}</div>` : "";
+  return html`<a href="${base}/deliveries/${encodeURIComponent(id)}">${name}</a>${sender}`;
+}
+
+function groupTable(base: string, { text, state, mailbox }: DeliveryFilter, groups: DeliveryGroup[]): Html {
   const rows = groups.map(({ host, reason, count, newest }) => [
-    html`<a href="${base}/deliveries${queryOf({ state, mailbox, host, reason })}">${foreign(reason)}</a>`,
+    html`<a href="${base}/deliveries${queryOf({ text, state, mailbox, host, reason })}">${foreign(reason)}</a>`,
     host,
     String(count),
     relativeTime(newest),
@@ -104,14 +127,18 @@ function groupTable(base: string, { state, mailbox }: DeliveryFilter, groups: De
     ${table(["Reason", "Endpoint", "Messages #", "Newest"], rows, "Of the newest 200")}`;
 }
 
-function replayAll({ base, filter, mayManage }: DeliveryListView): Html {
-  const text = "Replay all that match…";
+/** Replays what is selected, or all that match if a filter says which state they have. */
+function replays({ base, filter, query, mayManage }: DeliveryListView): Html {
+  const all = "Replay all that match…";
+  const selection = "Replay the selected";
+  if (!mayManage) return html`<div class="buttons">${button({ path: `${base}/bulk`, label: all, may: false })}</div>`;
+  const place = { ...filter, text: filter.text ?? "", after: query.get("after") ?? "" };
+  const hasAll = filter.state === "parked" || filter.state === "retrying";
   return html`<div class="buttons">
-    ${
-      mayManage
-        ? html`<a class="button" href="${base}/bulk/new${queryOf({ action: "replay", ...filter })}">${text}</a>`
-        : button({ path: `${base}/bulk`, label: text, may: false })
-    }
+    <form id="${SELECTION}" class="plain" method="post" action="${base}/deliveries/replay">
+      ${hiddenFields(place)}<button>${selection}</button>
+    </form>
+    ${hasAll ? html`<a class="button" href="${base}/bulk/new${queryOf({ action: "replay", ...filter })}">${all}</a>` : ""}
     <a class="button" href="${base}/bulk">Bulk actions</a>
   </div>`;
 }
@@ -149,13 +176,15 @@ export type DeliveryPageView = {
   base: string;
   query: URLSearchParams;
   delivery: Delivery;
+  /** The pause that holds it. */
+  pause: EndpointPause | undefined;
   /** Undefined if the message is no longer stored, or must not be shown. */
   letter: Letter | undefined;
   bodies: Config["CONSOLE_BODIES"];
   mayManage: boolean;
 };
 
-export function deliveryBody({ base, query, delivery, letter, bodies, mayManage: may }: DeliveryPageView): Html {
+export function deliveryBody({ base, query, delivery, pause, letter, bodies, mayManage: may }: DeliveryPageView): Html {
   const { id, state, attempts, attemptCount, mailbox, endpoint, ref, reason, nextAttemptAt, giveUpAt } = delivery;
   const path = `${base}/deliveries/${encodeURIComponent(id)}`;
   const rows = attempts
@@ -171,8 +200,9 @@ export function deliveryBody({ base, query, delivery, letter, bodies, mayManage:
       <p class="verdict">
         ${deliveryMark(state)} ${state === "delivered" ? "The endpoint accepted it." : foreign(reason)}
       </p>
-      ${state === "retrying" ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
-      ${letter ? letterFacts(letter) : html`<p class="soft">${bodies === "off" ? HIDDEN : NOT_STORED}</p>`}
+      ${pause ? pausedNote(pause, base) : ""}
+      ${state === "retrying" && !pause ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
+      ${letter ? letterFacts(letter) : knownFacts(delivery, bodies)}
       <h2>Attempts</h2>
       ${
         rows.length === 0
@@ -198,6 +228,28 @@ export function deliveryBody({ base, query, delivery, letter, bodies, mayManage:
       <dt>Delivery id</dt>
       <dd><code>${id}</code></dd>
     </dl>`;
+}
+
+function pausedNote({ by, at, url }: EndpointPause, base: string): Html {
+  return html`<p class="note bad">
+    ${by} paused the deliveries to <a href="${base}/endpoints/one${queryOf({ url })}">${url}</a> ${relativeTime(at)}. It
+    waits without an attempt until somebody resumes them.
+  </p>`;
+}
+
+/** What the record keeps of a message that is no longer stored. */
+function knownFacts({ message }: Delivery, bodies: Config["CONSOLE_BODIES"]): Html {
+  const note = html`<p class="soft">${bodies === "off" ? HIDDEN : NOT_STORED}</p>`;
+  if (!message) return note;
+  return html`<dl>
+      <dt>Subject</dt>
+      <dd>${foreign(message.subject ?? "(none)")}</dd>
+      <dt>From</dt>
+      <dd>${foreign(message.from ?? "(none)")}</dd>
+      <dt>Message-ID</dt>
+      <dd>${foreign(message.messageId ?? "(none)")}</dd>
+    </dl>
+    ${note}`;
 }
 
 const NOT_STORED = "The message is stored only while it waits or is parked. Its mail server has it.";

@@ -4,17 +4,17 @@ import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { Mailbox } from "../../../shared/contract/mailbox.ts";
 import type { Cursor, MessageRef } from "../../../shared/contract/message.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
-import { afterDeliveryOf, isPolled } from "../../../shared/mail/defaults.ts";
 import type { PreflightReport } from "../../../shared/mail/mail.ts";
-import { portOf } from "../../../shared/places.ts";
 import type { Page } from "../../../shared/store/store.ts";
 import type { Fact } from "../../../shared/telemetry/events.ts";
+import type { ConnectionView } from "../../records/connection.ts";
 import { type Html, inlineMarkdown } from "../html.ts";
+import { connectionFacts } from "./connection.ts";
 import { deliveryTable } from "./deliveries.ts";
 import type { MeasuredRow } from "./mailbox-list.ts";
 import { BAR_LEGEND, BAR_SPAN, dayBar, wordsOfDay } from "./measured/bar.ts";
-import { button, type Cell, doneNote, table, textInput } from "./parts.ts";
-import { serverHost, type ShownMailbox } from "./shown-mailbox.ts";
+import { button, doneNote, table, textInput } from "./parts.ts";
+import type { ShownMailbox } from "./shown-mailbox.ts";
 import { sendingTable } from "./outgoing.ts";
 import { mailboxMark, type ShownState, toneMark } from "./states.ts";
 import { timeline } from "./timeline.ts";
@@ -29,6 +29,7 @@ export type MailboxPageView = {
   parked: number;
   cursors: Cursor[];
   outgoing: Page<Sending>;
+  connection: ConnectionView | undefined;
   mayManage: boolean;
   today: string;
 };
@@ -56,7 +57,7 @@ export function mailboxBody(view: MailboxPageView): Html {
       <h2>Folders</h2>
       ${folderTable(cursors)}
       <h2>Connection</h2>
-      ${connectionFacts(item)}
+      ${connectionFacts(item, view.connection)}
       <h2>Outgoing</h2>
       ${outgoingTable(outgoing, item.mailbox)}
     </div>`;
@@ -154,44 +155,6 @@ function folderTable(cursors: Cursor[]): Html {
     relativeTime(newest),
   ]);
   return table(["Folder", "Handed over up to #", "Epoch", "Newest message"], rows);
-}
-
-function connectionFacts(item: ShownMailbox): Html {
-  const { mailbox, state } = item;
-  const facts: [string, Cell][] = [
-    ...receivingFacts(mailbox),
-    ["Endpoint", mailbox.deliver.url],
-    ["Form", `${mailbox.deliver.dialect}, ${mailbox.deliver.format}`],
-    ["Node", state.node ?? "none"],
-    ["Id", mailbox.id],
-    ["Registered", relativeTime(mailbox.createdAt)],
-    ["Changed", html`${relativeTime(mailbox.updatedAt)}, revision ${mailbox.revision}`],
-  ];
-  return html`<dl>
-    ${facts.map(
-      ([name, value]) =>
-        html`<dt>${name}</dt>
-          <dd>${value}</dd>`,
-    )}
-  </dl>`;
-}
-
-function receivingFacts(mailbox: Mailbox): [string, Cell][] {
-  const { receive } = mailbox;
-  const login = "password" in receive.auth ? "password" : "application" in receive.auth ? "application" : "OAuth2";
-  const port = receive.protocol !== "graph" && receive.host !== undefined ? `:${portOf(receive)}` : "";
-  const tls = "tls" in receive ? `, TLS ${receive.tls}` : "";
-  const folders = "folders" in receive ? [receive.folders].flat().join(", ") : "its maildrop";
-  const poll = "everySeconds" in receive.poll ? `every ${receive.poll.everySeconds} s` : `at ${receive.poll.cron}`;
-  const after = afterDeliveryOf(receive);
-  return [
-    ["Protocol", `${receive.protocol}, ${isPolled(receive) ? `polled ${poll}` : "push"}`],
-    ["Server", `${serverHost(mailbox)}${port}${tls}`],
-    ["Login", "user" in receive.auth ? `${receive.auth.user} by ${login}` : `by ${login}`],
-    ["Folders", foreign(folders)],
-    ["Mail since", receive.since],
-    ["After delivery", typeof after === "string" ? after : foreign(JSON.stringify(after))],
-  ];
 }
 
 function outgoingTable(outgoing: Page<Sending>, { send }: Mailbox): Html {

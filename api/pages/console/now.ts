@@ -3,7 +3,7 @@ import { html } from "hono/html";
 import type { NodeDescription } from "../../../shared/nodes/heartbeats.ts";
 import { type Html, inlineMarkdown } from "../html.ts";
 import { sparkline } from "./measured/bar.ts";
-import { queryOf, table } from "./parts.ts";
+import { button, doneNote, queryOf, table } from "./parts.ts";
 import { toneMark, type ShownState, type Tone } from "./states.ts";
 import { breakable, countOf, foreign, latencyText, relativeTime } from "./words.ts";
 
@@ -17,6 +17,8 @@ export type Cause = {
   fix: string;
   path: string;
   link: string;
+  /** A button that mends it. */
+  action?: { path: string; label: string; fields: Record<string, string> };
 };
 
 /** Retrying deliveries of one endpoint, with the reason of the newest. */
@@ -54,16 +56,17 @@ export type Survey = {
   /** Undefined for those who may not see the nodes. */
   nodes: NodeDescription[] | undefined;
 };
-type Place = { base: string; origin: string };
+type Place = { base: string; origin: string; query: URLSearchParams; mayManage: boolean };
 
 export function nowBody(view: Survey, place: Place): Html {
   if (view.total === 0 && view.causes.length === 0)
     return html`<div id="now" data-live>${firstSteps(place)} ${nodesTable(view.nodes)}</div>`;
-  return html`<div id="now" data-live>
-    <p class="verdict">${verdictOf(view)}</p>
-    ${workList(view.causes, place.base)} ${numbers(view)} ${endpointsTable(view.endpoints, place.base)}
-    ${nodesTable(view.nodes)}
-  </div>`;
+  return html`${doneNote(place.query)}
+    <div id="now" data-live>
+      <p class="verdict">${verdictOf(view)}</p>
+      ${workList(view.causes, place)} ${numbers(view)} ${endpointsTable(view.endpoints, place.base)}
+      ${nodesTable(view.nodes)}
+    </div>`;
 }
 
 /** The mailboxes that the service listens to, as far as their servers have confirmed it. */
@@ -90,15 +93,15 @@ function verdictOf(view: Survey): Html {
   return html`${toneMark(tone, `${who}${aside}; ${what}.`)}${more}`;
 }
 
-function workList(causes: Cause[], base: string): Html | string {
+function workList(causes: Cause[], { base, mayManage: may }: Place): Html | string {
   if (causes.length === 0) return "";
-  const rows = causes.map(({ tone, what, where, since, cause, fix, path, link }) => [
+  const rows = causes.map(({ tone, what, where, since, cause, fix, path, link, action }) => [
     toneMark(tone, what),
     breakable(where),
     since === null ? "" : relativeTime(since),
     html`${foreign(cause)}
       <div class="fix">${inlineMarkdown(fix)}</div>`,
-    html`<a href="${base}${path}">${link}</a>`,
+    html`<a href="${base}${path}">${link}</a> ${action ? button({ ...action, path: base + action.path, may }) : ""}`,
   ]);
   return html`<h2 id="work">What needs attention</h2>
     ${table(["What", "Where", "Since", "Cause and fix", "Go to"], rows)}`;

@@ -119,7 +119,11 @@ export function queryOf(members: Record<string, string | null | undefined>): str
   return query.size === 0 ? "" : `?${query}`;
 }
 
-export function pager(path: string, members: Record<string, string | undefined>, next: string | null): Html | string {
+export function pager(
+  path: string,
+  members: Record<string, string | null | undefined>,
+  next: string | null,
+): Html | string {
   if (next === null) return "";
   return html`<p><a class="button" href="${path}${queryOf({ ...members, after: next })}">Next page</a></p>`;
 }
@@ -137,6 +141,7 @@ const DONE: Record<string, (count: number) => string> = {
   confirm: () => "The mailbox goes on and delivers what it asked about.",
   remove: () => "The mailbox and everything about it is deleted. Nothing changed on the mail server.",
   replay: (count) => `${countOf(count, "delivery is", "deliveries are")} attempted again now.`,
+  nothing: () => "No delivery was selected, so nothing was done.",
   tasks: (count) => `${countOf(count, "task is", "tasks are")} in the queue again.`,
 };
 

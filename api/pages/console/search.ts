@@ -3,20 +3,25 @@ import { html } from "hono/html";
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
 import type { Html } from "../html.ts";
-import { deliveryTable, type Letter } from "./deliveries.ts";
+import { deliveryTable } from "./deliveries.ts";
 import { type MeasuredRow, mailboxTable } from "./mailbox-list.ts";
 import { sendingTable } from "./outgoing.ts";
 import { queryOf, table } from "./parts.ts";
 import type { ShownMailbox } from "./shown-mailbox.ts";
-import { deliveryMark, mailboxMark } from "./states.ts";
+import { mailboxMark } from "./states.ts";
 import { clockTime, countOf, foreign, relativeTime } from "./words.ts";
 
 /** A time in which nobody listened to a mailbox. `to` is null while it lasts. */
 export type Gap = { from: string; to: string | null; why: string };
-export type FoundLetter = { delivery: Delivery; letter: Letter };
 /** A message that a mailbox's own filter left out. */
 export type LeftOut = { mailbox: string; address: string; at: string; folder: string; rule: string };
 export type MailboxAnswer = { item: ShownMailbox; gaps: Gap[]; newest: Delivery[] };
+
+/**
+ * How many stored messages were read, and whether those are all. `hasRecords`: delivered messages are recorded for
+ * `days`. `next` is where a search of the records goes on that did not look at all of them.
+ */
+type Looked = { count: number; isWhole: boolean; hasRecords: boolean; days: number; next: string | null };
 
 export type SearchView = {
   base: string;
@@ -27,21 +32,23 @@ export type SearchView = {
   similar: MeasuredRow[];
   delivery: Delivery | undefined;
   sendings: Sending[];
-  letters: FoundLetter[];
+  /** Deliveries whose message has it, with what is known of the message. */
+  messages: Delivery[];
+  /** The addresses of their mailboxes, by id. */
+  addresses: ReadonlyMap<string, string>;
   leftOut: LeftOut[];
-  /** How many stored messages were read, and whether those are all. */
-  read: { count: number; isWhole: boolean };
+  read: Looked;
   /** The console must not show stored messages. */
   isHidden: boolean;
 };
 
 export function searchBody(view: SearchView): Html {
-  const { base, q, exact, similar, delivery, sendings, letters, leftOut } = view;
+  const { base, q, exact, similar, delivery, sendings, messages, leftOut } = view;
   if (q === "")
     return html`<p>
       Type an address, a Message-ID, a word of a subject, a delivery id, or the host of a server or an endpoint.
     </p>`;
-  const isNothing = [exact, similar, sendings, letters, leftOut].every((found) => found.length === 0) && !delivery;
+  const isNothing = [exact, similar, sendings, messages, leftOut].every((found) => found.length === 0) && !delivery;
   return html`${isNothing ? html`<p class="verdict">Nothing was found for ${foreign(q)}.</p>` : ""}
   ${
     delivery
@@ -49,7 +56,7 @@ export function searchBody(view: SearchView): Html {
           ${deliveryTable([delivery], { base })}`
       : ""
   }
-  ${letters.length > 0 ? letterPart(letters, base) : ""} ${leftOut.length > 0 ? leftOutPart(leftOut, base) : ""}
+  ${messages.length > 0 ? messagePart(view) : ""} ${leftOut.length > 0 ? leftOutPart(leftOut, base) : ""}
   ${
     sendings.length > 0
       ? html`<h2>Outgoing</h2>
@@ -60,18 +67,14 @@ export function searchBody(view: SearchView): Html {
   ${honestWords(view, isNothing)}`;
 }
 
-function letterPart(letters: FoundLetter[], base: string): Html {
-  const rows = letters.map(({ delivery, letter }) => [
-    html`<a href="${base}/deliveries/${encodeURIComponent(delivery.id)}"
-      >${foreign(letter.subject ?? "(no subject)")}</a
-    >`,
-    deliveryMark(delivery.state),
-    foreign(letter.from),
-    relativeTime(delivery.createdAt),
-    foreign(delivery.reason),
-  ]);
-  return html`<h2>Messages that wait or are parked</h2>
-    ${table(["Subject", "State", "From", "Received", "Why"], rows)}`;
+function messagePart({ messages, addresses, base, q, read }: SearchView): Html {
+  return html`<h2>Messages</h2>
+    ${deliveryTable(messages, { base, addresses })}
+    ${
+      read.next === null
+        ? ""
+        : html`<p><a href="${base}/deliveries${queryOf({ text: q })}">All deliveries with this</a></p>`
+    }`;
 }
 
 function leftOutPart(leftOut: LeftOut[], base: string): Html {
@@ -132,14 +135,20 @@ function honestWords({ read, q, isHidden }: SearchView, isNothing: boolean): Htm
       Subjects, senders and Message-IDs were not looked up, because this service does not show messages here
       (CONSOLE_BODIES=off).
     </p>`;
-  const amount = read.isWhole
-    ? `all ${countOf(read.count, "message")}`
-    : `the newest ${countOf(read.count, "message")}`;
+  const stored = `${read.isWhole ? "all" : "the newest"} ${countOf(read.count, "message")} that ${
+    read.count === 1 ? "waits or is parked" : "wait or are parked"
+  }`;
   const hint = q.includes("@")
     ? "If it is the sender of a message that never came, search for the address that it was sent to."
     : "If a message never came, search for the address that it was sent to.";
   return html`<p class="soft">
-    Subjects, senders and Message-IDs were looked up in ${amount} that wait or are parked. Delivered messages are not
-    stored, so they are found by their delivery id only. ${isNothing ? hint : ""}
+    Subjects, senders and Message-IDs were looked up in ${recordWords(read)} and in ${stored}. ${isNothing ? hint : ""}
   </p>`;
+}
+
+function recordWords({ hasRecords, next, days }: Looked): string {
+  if (!hasRecords)
+    return "no records, because new ones have nothing of their messages (KEEP_SUBJECTS=off; delivered messages are found by their delivery id)";
+  const kept = `the records of deliveries, which are kept for ${countOf(days, "day")} after the delivery`;
+  return next === null ? kept : `the newest of ${kept}`;
 }

@@ -114,6 +114,7 @@ export const MAILBOX_MEANINGS = {
   "state.failedLogins": "Refused logins since the last success or change.",
   "state.problem": "What is wrong, or null.",
   "state.parked": "Deliveries of the mailbox that are no longer attempted.",
+  connection: "What is known of its connection. Only where one mailbox is requested that was connected before.",
   "parked.count": "How many there are.",
   "parked.last": "The newest of them.",
   "last.delivery": "Its delivery id.",

@@ -133,6 +133,11 @@ export const MESSAGE_MEANINGS = {
   "Delivery.spooled": "Whether its raw message is stored.",
   "Delivery.acceptedParts": "The parts that the endpoint has accepted. They are not posted again.",
   "Delivery.leftOut": "What the mail server does not give of the message.",
+  "Delivery.message":
+    "What the record keeps of the message, unless KEEP_SUBJECTS is off. Missing for a message that was never read, and in records of earlier versions.",
+  "message.subject": "The subject, decoded, at most 200 characters of it, or null.",
+  "message.from": "The sender as `Name <address>`, at most 200 characters, or null.",
+  "message.messageId": "The Message-ID without angle brackets, at most 250 characters, or null.",
   seenAt: "When a subscription saw the message.",
   "OutgoingMessage.from": "The sender. Without it the address of the mailbox.",
   "OutgoingMessage.to": "The recipients.",

@@ -232,6 +232,18 @@ export const OPERATION_MEANINGS = {
   "bulk.updatedAt": "When it went on last.",
   "bulk.endedAt": "When it ended, or null.",
   "endpoints.url": "The URL that messages are posted to, without its query.",
+  "endpoints.state":
+    "`paused`: a person has paused its deliveries. `gone`: it answered 410. `retrying`: messages wait for another attempt. `unused`: no attempt is known. `refused`, `accepts`: its newest answer.",
+  "endpoints.retrying": "How many messages wait for it.",
+  "endpoints.parked": "How many messages for it are parked.",
+  oldestWaitingAt: "When the oldest of the waiting messages came, or null.",
+  lastAttempt: "The newest attempt, or null.",
+  "lastAttempt.at": "When it began.",
+  "lastAttempt.status": "The HTTP status, or null without an answer.",
+  "lastAttempt.problem": "What failed, or null on success.",
+  pausedUrl: "The origin that is paused as a whole, if it is not this URL alone.",
+  "endpoints.isWhole":
+    "False if there is more than was looked at: 5,000 mailboxes and of each state the newest 500 deliveries.",
   pausedAt: "When it was paused.",
   pausedBy: "The token that paused it.",
   "endpoints.waiting": "How many messages go out at once.",

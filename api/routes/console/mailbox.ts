@@ -6,9 +6,11 @@ import { notFound } from "../../http/problems.ts";
 import type { Route } from "../../http/route.ts";
 import { deleteBody, lookBody, mailboxBody, testBody } from "../../pages/console/mailbox.ts";
 import { queryOf } from "../../pages/console/parts.ts";
-import { showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import { readProofs, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../mailbox-actions.ts";
+import { readConnection } from "../../records/connection.ts";
 import { getMailbox } from "../mailboxes.ts";
+import { showDeliveries } from "./paused.ts";
 import { measureRows } from "./measured/rows.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "./page.ts";
 
@@ -41,7 +43,7 @@ function backTo({ base, id }: ConsoleCall, done: string, count = 1): Response {
 }
 
 async function findMailbox({ deps, id }: ConsoleCall): Promise<ShownMailbox> {
-  return showMailbox(await getMailbox(deps.store, id), deps.config);
+  return showMailbox(await getMailbox(deps.store, id), await readProofs(deps));
 }
 
 async function showOne(call: ConsoleCall): Promise<Response> {
@@ -49,16 +51,18 @@ async function showOne(call: ConsoleCall): Promise<Response> {
   if (!item) throw notFound("mailbox", call.id);
   const { id } = item.mailbox;
   const { facts, deliveries, cursors, outbox } = call.deps.store;
-  const [recent, newest, parked, known, outgoing] = await Promise.all([
+  const [recent, newest, parked, known, outgoing, connection] = await Promise.all([
     facts.recent(id, SHOWN_FACTS),
     deliveries.list({ mailbox: id, limit: SHOWN_DELIVERIES }),
     deliveries.list({ mailbox: id, state: "parked", limit: 1 }),
     cursors.read(id),
     outbox.list({ mailbox: id, limit: SHOWN_DELIVERIES }),
+    readConnection(call.deps.store, item),
   ]);
-  const view = { base: call.base, query: call.query, item, facts: recent, deliveries: newest, parked: parked.total };
+  const shown = { ...newest, items: await showDeliveries(call.deps, newest.items) };
+  const view = { base: call.base, query: call.query, item, facts: recent, deliveries: shown, parked: parked.total };
   const today = new Date(clock.now()).toISOString().slice(0, 10);
-  const body = mailboxBody({ ...view, cursors: known, outgoing, mayManage: call.may("manage"), today });
+  const body = mailboxBody({ ...view, cursors: known, outgoing, connection, mayManage: call.may("manage"), today });
   return call.render({ title: item.mailbox.address, isLive: true, body });
 }
 

@@ -12,8 +12,7 @@ import { addRoutes } from "./add/add.ts";
 import { assetRoutes } from "./assets.ts";
 import { deliveryRoutes } from "./deliveries.ts";
 import { endpointActionRoutes } from "./actions/endpoint.ts";
-import { collectEndpoints, endpointRoutes } from "./endpoints.ts";
-import { keepFresh } from "./fresh.ts";
+import { endpointRoutes, freshEndpoints } from "./endpoints.ts";
 import { diagnosticPageRoutes } from "./diagnostics.ts";
 import { loginRoutes } from "./login.ts";
 import { mailboxListRoutes } from "./mailbox-list.ts";
@@ -30,7 +29,7 @@ export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleR
   const { config, version, facts } = node;
   const sessions = consoleSessions({ ...node, authenticate });
   const deps = { ...more, config, version, emit: facts.emit, sessions, assets: consoleAssets(config.BASE_PATH) };
-  const endpointsOf = keepFresh(collectEndpoints);
+  const endpointsOf = freshEndpoints();
   return [
     ...assetRoutes(deps),
     ...loginRoutes(deps),

@@ -1,18 +1,22 @@
 /** /search: an address, a Message-ID, a word of a subject, a delivery id, or a host. */
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { Sending } from "../../../shared/contract/sending.ts";
+import type { Page } from "../../../shared/store/store.ts";
 import type { Fact } from "../../../shared/telemetry/events.ts";
 import { clock } from "../../../shared/time.ts";
 import type { Route } from "../../http/route.ts";
+import { type Gap, type LeftOut, type MailboxAnswer, searchBody } from "../../pages/console/search.ts";
 import {
-  type FoundLetter,
-  type Gap,
-  type LeftOut,
-  type MailboxAnswer,
-  searchBody,
-} from "../../pages/console/search.ts";
-import { endpointHost, serverHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+  endpointHost,
+  readProofs,
+  serverHost,
+  showMailbox,
+  type ShownMailbox,
+} from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
+import { searchDeliveries } from "../../http/delivery-search.ts";
+import { addressesOf } from "./deliveries.ts";
+import { showDeliveries } from "./paused.ts";
 import { readLetter } from "./letters.ts";
 import { measureRows } from "./measured/rows.ts";
 import { type ConsoleCall, type ConsoleDeps, page } from "./page.ts";
@@ -37,18 +41,26 @@ export function searchRoutes(deps: ConsoleDeps): Route[] {
 async function search(call: ConsoleCall): Promise<Response> {
   const q = (call.query.get("q") ?? "").trim().slice(0, LONGEST_QUERY);
   const { deps, base } = call;
-  const [mailboxes, delivery, letters] = await Promise.all([
+  const isHidden = deps.config.CONSOLE_BODIES === "off";
+  const [mailboxes, byId, recorded] = await Promise.all([
     findMailboxes(deps, q),
     q === "" ? undefined : deps.store.deliveries.get(q),
-    findLetters(deps, q),
+    q === "" || isHidden ? NO_PAGE : searchDeliveries(deps.store.deliveries, { text: q, limit: MAX_FOUND }),
   ]);
-  const isFound = delivery !== undefined || letters.found.length > 0;
+  const letters = await findLetters(deps, q, recorded.items);
+  const isFound = byId !== undefined || recorded.items.length > 0 || letters.found.length > 0;
   const elsewhere = isFound ? NOWHERE : await findElsewhere(deps, q);
   const similar = await measureRows(deps, mailboxes.similar);
-  const isHidden = deps.config.CONSOLE_BODIES === "off";
-  const found = { isHidden, ...mailboxes, similar, ...elsewhere, delivery, letters: letters.found, read: letters.read };
+  const [delivery] = await showDeliveries(deps, byId ? [byId] : []);
+  const messages = await showDeliveries(deps, [...recorded.items, ...letters.found]);
+  const addresses = await addressesOf(deps, messages);
+  const { KEEP_SUBJECTS, WINDOW_DAYS: days } = deps.config;
+  const read = { ...letters.read, hasRecords: KEEP_SUBJECTS === "on", next: recorded.next, days };
+  const found = { isHidden, ...mailboxes, similar, ...elsewhere, delivery, messages, addresses, read };
   return call.render({ title: "Search", body: searchBody({ base, q, ...found }) });
 }
+
+const NO_PAGE: Page<Delivery> = { items: [], next: null, total: 0 };
 
 async function findMailboxes(
   deps: ScopedDeps,
@@ -59,7 +71,8 @@ async function findMailboxes(
     deps.store.mailboxes.get(q),
     deps.store.mailboxes.list({ address: q, limit: MAX_FOUND }),
   ]);
-  const exact = [...(byId ? [byId] : []), ...byAddress.items].map((item) => showMailbox(item, deps.config));
+  const proofs = await readProofs(deps);
+  const exact = [...(byId ? [byId] : []), ...byAddress.items].map((item) => showMailbox(item, proofs));
   if (exact.length > 0) return { exact: await Promise.all(exact.map((item) => answerFor(deps, item))), similar: [] };
   const similar: ShownMailbox[] = [];
   for await (const one of scanMailboxes(deps, {})) {
@@ -71,13 +84,14 @@ async function findMailboxes(
   return { exact: [], similar };
 }
 
-async function answerFor({ store }: ScopedDeps, item: ShownMailbox): Promise<MailboxAnswer> {
+async function answerFor(deps: ScopedDeps, item: ShownMailbox): Promise<MailboxAnswer> {
+  const { store } = deps;
   const { id } = item.mailbox;
   const [facts, newest] = await Promise.all([
     store.facts.recent(id, MAX_FACTS),
     store.deliveries.list({ mailbox: id, limit: MAX_FOUND }),
   ]);
-  return { item, gaps: findGaps(facts), newest: newest.items };
+  return { item, gaps: findGaps(facts), newest: await showDeliveries(deps, newest.items) };
 }
 
 const LISTENING: ReadonlySet<string> = new Set(["listening", "polling", "syncing"]);
@@ -99,10 +113,10 @@ function findGaps(facts: readonly Fact[]): Gap[] {
   return gaps.toReversed().slice(0, MAX_FOUND);
 }
 
-type Letters = { found: FoundLetter[]; read: { count: number; isWhole: boolean } };
+type Letters = { found: Delivery[]; read: { count: number; isWhole: boolean } };
 
 /** Reads the headers of stored messages, the newest first, until there are enough or the time is over. */
-async function findLetters({ store, config }: ScopedDeps, q: string): Promise<Letters> {
+async function findLetters({ store, config }: ScopedDeps, q: string, known: readonly Delivery[]): Promise<Letters> {
   if (q === "" || config.CONSOLE_BODIES === "off") return { found: [], read: { count: 0, isWhole: true } };
   const until = clock.monotonic() + LETTERS_MS;
   const pages = await Promise.all(
@@ -111,7 +125,8 @@ async function findLetters({ store, config }: ScopedDeps, q: string): Promise<Le
   const stored: Delivery[] = pages
     .flatMap(({ items }) => items)
     .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
-  const found: FoundLetter[] = [];
+  const knownIds = new Set(known.map(({ id }) => id));
+  const found: Delivery[] = [];
   let count = 0;
   for (const delivery of stored.slice(0, MAX_LETTERS)) {
     if (found.length === MAX_FOUND || clock.monotonic() > until) break;
@@ -120,7 +135,8 @@ async function findLetters({ store, config }: ScopedDeps, q: string): Promise<Le
     count += 1;
     if (!letter) continue;
     const { subject, from, to, messageId } = letter;
-    if (includesText([subject ?? "", from, to, messageId ?? ""], q)) found.push({ delivery, letter });
+    if (knownIds.has(delivery.id) || !includesText([subject ?? "", from, to, messageId ?? ""], q)) continue;
+    found.push({ ...delivery, message: { subject, from, messageId } });
   }
   return { found, read: { count, isWhole: count === pages.reduce((sum, { total }) => sum + total, 0) } };
 }

@@ -1,11 +1,11 @@
 /** How everything is now, for the first view: counts, and one row for each cause of trouble. */
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { Page } from "../../../shared/store/store.ts";
-import { isPerhapsUnverified } from "../../../shared/mail/verified.ts";
+import { claimsToListen, isPerhapsUnverified } from "../../../shared/mail/verified.ts";
 import { clock } from "../../../shared/time.ts";
 import type { Readiness } from "../../deps.ts";
 import type { SickEndpoint, Survey } from "../../pages/console/now.ts";
-import { endpointHost, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
+import { endpointHost, readProofs, showMailbox, type ShownMailbox } from "../../pages/console/shown-mailbox.ts";
 import type { ShownState } from "../../pages/console/states.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
 import { readNumberHistory } from "./measured/numbers.ts";
@@ -61,7 +61,9 @@ const STATES_PER_PAGE = 1_000;
 type Mailboxes = Pick<Survey, "byState" | "total"> & { troubled: ShownMailbox[]; isWhole: boolean };
 
 /** Counts by the states alone, and reads only those mailboxes that are in trouble, or perhaps not verified. */
-async function collectMailboxes({ store, config }: ScopedDeps): Promise<Mailboxes> {
+async function collectMailboxes(deps: ScopedDeps): Promise<Mailboxes> {
+  const { store, config } = deps;
+  const proofs = await readProofs(deps);
   const counts = new Map<ShownState, number>();
   const add = (state: ShownState, change: number) => counts.set(state, (counts.get(state) ?? 0) + change);
   const suspects: string[] = [];
@@ -72,13 +74,14 @@ async function collectMailboxes({ store, config }: ScopedDeps): Promise<Mailboxe
     page = await store.mailboxes.listStates({ limit: STATES_PER_PAGE, ...cursor });
     for (const { id, state } of page.items) {
       add(state.status, 1);
-      if (TROUBLED.has(state.status) || isPerhapsUnverified(state, config)) suspects.push(id);
+      const isProved = !claimsToListen(state) || (proofs.hasNews(state.node) && !isPerhapsUnverified(state, config));
+      if (TROUBLED.has(state.status) || !isProved) suspects.push(id);
     }
     counted += page.items.length;
   } while (page.next !== null && counted < MAX_STATES);
   const { total } = await store.mailboxes.list({ limit: 1 });
   const read = await Promise.all(suspects.slice(0, MAX_TROUBLED).map((id) => store.mailboxes.get(id)));
-  const shown = read.flatMap((item) => (item ? [showMailbox(item, config)] : []));
+  const shown = read.flatMap((item) => (item ? [showMailbox(item, proofs)] : []));
   for (const { state, shown: actual } of shown) {
     add(state.status, -1);
     add(actual, 1);

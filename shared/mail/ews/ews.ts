@@ -47,12 +47,11 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
   return {
     async *watch(cursors, tell, signal) {
       const startedAt = performance.now();
-      const cursorsByFolder = new Map(cursors.map((cursor) => [cursor.folder, cursor]));
       const context = {
         mailbox,
         tell,
         emit: deps.emit,
-        cursors: cursorsByFolder,
+        cursors: new Map(cursors.map((cursor) => [cursor.folder, cursor])),
         start: getWatchStart(mailbox, cursors),
         startedAt,
       };
@@ -106,6 +105,7 @@ export function ewsConnection(deps: EwsConnectionDeps, mailbox: MailboxOf<"ews">
     get open() {
       return reconnecting.open;
     },
+    describe: () => reconnecting.last?.describe(),
     close: reconnecting.close,
   };
 }

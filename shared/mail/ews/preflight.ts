@@ -19,23 +19,13 @@ import { type WatchedFolder, getWatchedFolders } from "./sync/folders.ts";
 import { parseNotifications } from "./soap/notifications.ts";
 import { exchangeOnlineNotice } from "./soap/exchange-online.ts";
 import { problemFromCode } from "./soap/errors.ts";
+import { describeVersion } from "./soap/versions.ts";
 import { type EwsDeps, type EwsSession, openEws } from "./client/session.ts";
 import { affinityHeaders, streamingEventsXml, subscribeStreaming, unsubscribe } from "./notifications/subscribe.ts";
 
 type Attempt = PreflightRun<MailboxOf<"ews">>;
 type ServerVersion = { MajorVersion: number; MinorVersion: number; MajorBuildNumber: number; MinorBuildNumber: number };
 
-/** Products by the major and minor number of their versions. */
-const PRODUCTS: Record<string, string> = {
-  "14.0": "Exchange 2010",
-  "14.1": "Exchange 2010 SP1",
-  "14.2": "Exchange 2010 SP2",
-  "14.3": "Exchange 2010 SP3",
-  "15.0": "Exchange 2013",
-  "15.1": "Exchange 2016",
-  "15.2": "Exchange 2019 or Subscription Edition",
-  "15.20": "Exchange Online",
-};
 const STREAM_MINUTES = 1;
 const UNSUBSCRIBE_TIMEOUT_MS = 2000;
 
@@ -101,9 +91,8 @@ async function checkMailbox(deps: EwsDeps, attempt: Attempt, session: EwsSession
     return;
   }
   const { MajorVersion, MinorVersion, MajorBuildNumber, MinorBuildNumber } = version;
-  const number = [MajorVersion, MinorVersion, MajorBuildNumber, MinorBuildNumber].join(".");
-  const product = PRODUCTS[`${MajorVersion}.${MinorVersion}`] ?? "Exchange";
-  const detail = `${product} (${number})${notice ? `; ${notice.cause}` : ""}`;
+  const product = describeVersion([MajorVersion, MinorVersion, MajorBuildNumber, MinorBuildNumber]);
+  const detail = product + (notice ? `; ${notice.cause}` : "");
   attempt.steps.push({ name: "capabilities", ok: true, ms: 0, detail, ...notice });
   const folders = await runStep(attempt, "folders", () => checkFolders(session, mailbox, signal));
   if (!folders) return;

@@ -90,6 +90,7 @@ export function graphConnection(deps: GraphConnectionDeps, mailbox: MailboxOf<"g
     get open() {
       return reconnecting.open;
     },
+    describe: () => reconnecting.last?.describe(),
     close: reconnecting.close,
   };
 }

@@ -5,8 +5,10 @@
 import { Agent } from "node:http";
 import type { Socket } from "node:net";
 import { semaphore } from "../../concurrency/semaphore.ts";
+import type { TlsFacts } from "../../contract/learned.ts";
 import type { Egress } from "../../egress.ts";
 import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
+import { readTls } from "../net/server-facts.ts";
 import { upgradeToTls, type TlsTrust } from "../net/tls.ts";
 
 export type ConnectionPoolDeps = LoginRateDeps & { egress: Egress; timeouts: { command: number } };
@@ -37,6 +39,8 @@ export type Scheme = "basic" | "ntlm";
 export interface ConnectionPool {
   /** The authentication scheme that the server wants for a password, if it is known. */
   scheme: Scheme | undefined;
+  /** TLS of the newest connection; null without TLS, and before the first connection. */
+  readonly tls: TlsFacts | null;
   acquire(use: ConnectionUse, signal: AbortSignal): Promise<ConnectionLease>;
   close(): void;
 }
@@ -64,9 +68,11 @@ export function connectionPool(
     fresh: semaphore(limits.requests.fresh),
   };
   const openConnections = new Set<PooledConnection>();
+  let tls: TlsFacts | null = null;
 
   async function openConnection(signal: AbortSignal): Promise<PooledConnection> {
     const socket = await dial(deps, target, signal);
+    tls = readTls(socket);
     const connection: PooledConnection = {
       agent: singleSocketAgent(socket),
       socket,
@@ -90,6 +96,9 @@ export function connectionPool(
 
   return {
     scheme: undefined,
+    get tls() {
+      return tls;
+    },
     async acquire(use, signal) {
       const permit = await semaphores[use].acquire({}, signal);
       try {

@@ -9,6 +9,7 @@ import { limitInterimAnswers } from "../interim-answers.ts";
 import { withIdleTimeout } from "../net/idle-timeout.ts";
 import { type RequestBody, bodyByteLength, bodyChunks } from "./request-body.ts";
 import type { Connection } from "./connection-pool.ts";
+import type { HttpTap, Told } from "./record/told.ts";
 
 /** `beforeEnd` is awaited before the last byte leaves. */
 export type HttpRequest = {
@@ -17,11 +18,19 @@ export type HttpRequest = {
   headers: Record<string, string>;
   body: RequestBody;
   beforeEnd?: (() => Promise<void>) | undefined;
+  /** The record of the mailbox for which this is requested. */
+  tap?: HttpTap | undefined;
+  isAddressSecret?: boolean | undefined;
+  isStream?: boolean | undefined;
 };
+
+/** The head of an answer. `told` is for its body. */
+export type Answer = { message: IncomingMessage; told: Told | undefined };
 
 /** The name of the request, and how long the server may be silent before it answers (eight times that in all). */
 export type ResponseTimeout = { what: string; quietMs: number };
 
+const METHOD = "POST";
 const TOTAL_FACTOR = 8;
 const MAX_DRAINED_BYTES = 256 * 1024;
 
@@ -29,10 +38,27 @@ const MAX_DRAINED_BYTES = 256 * 1024;
 export async function sendRequest(
   connection: Connection,
   httpRequest: HttpRequest,
+  timeout: ResponseTimeout,
+  signal: AbortSignal,
+): Promise<Answer> {
+  signal.throwIfAborted();
+  const told = httpRequest.tap?.begin({ ...httpRequest, method: httpRequest.method ?? METHOD });
+  try {
+    const message = await receiveHead(connection, httpRequest, timeout, signal);
+    told?.answered(message);
+    return { message, told };
+  } catch (error) {
+    told?.failed(error);
+    throw error;
+  }
+}
+
+async function receiveHead(
+  connection: Connection,
+  httpRequest: HttpRequest,
   { what, quietMs }: ResponseTimeout,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
-  signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const clientRequest = request(requestOptions(httpRequest, connection), resolve);
   clientRequest.on("error", reject);
@@ -54,7 +80,7 @@ export async function sendRequest(
   }
 }
 
-function requestOptions({ method = "POST", url, headers, body }: HttpRequest, { agent }: Connection) {
+function requestOptions({ method = METHOD, url, headers, body }: HttpRequest, { agent }: Connection) {
   return {
     agent,
     method,

@@ -7,6 +7,7 @@ import { Problem } from "../../contract/problem.ts";
 import { withTimeout } from "../../time.ts";
 import { excessProblem, sizeText } from "../net/excess.ts";
 import { toProblem } from "../problems.ts";
+import type { Told } from "./record/told.ts";
 
 /**
  * The answer. Its connection is released when the last chunk was read, or when reading ends for another reason. Throws
@@ -14,9 +15,15 @@ import { toProblem } from "../problems.ts";
  */
 export function toHttpResponse(
   message: IncomingMessage,
-  by: { idleMs: number; maxBytes: number; release: (again: boolean) => void; signal: AbortSignal },
+  by: {
+    idleMs: number;
+    maxBytes: number;
+    release: (again: boolean) => void;
+    signal: AbortSignal;
+    told: Told | undefined;
+  },
 ): HttpResponse {
-  const { release, signal, idleMs, maxBytes } = by;
+  const { release, signal, idleMs, maxBytes, told } = by;
   const encoding = message.headers["content-encoding"]?.trim().toLowerCase() || "identity";
   if (message.statusCode === 200 && encoding !== "identity") {
     message.destroy();
@@ -30,6 +37,7 @@ export function toHttpResponse(
   let ended = false;
   function finish(reusable: boolean): void {
     ended = true;
+    told?.ended(reusable);
     signal.removeEventListener("abort", abort);
     if (!reusable) message.destroy();
     release(reusable && message.headers.connection?.toLowerCase() !== "close");
@@ -42,6 +50,7 @@ export function toHttpResponse(
       if (ended) return { done: true, value: undefined };
       try {
         const step = await withTimeout(idleMs, "The rest of the server's answer", source.next(), signal);
+        if (!step.done) told?.part(step.value);
         if (step.done) finish(true);
         else if ((bytes += step.value.length) > maxBytes)
           throw excessProblem(`an answer of over ${sizeText(maxBytes)}`);

@@ -71,7 +71,8 @@ async function filterExisting(session: Session, uids: number[]): Promise<number[
   if (uids.length === 0) return [];
   const range = toSequenceSet(uids.toSorted((a, b) => a - b));
   const found = await session.client.search({ uid: range }, { uid: true });
-  return Array.isArray(found) ? found.toSorted((a, b) => a - b) : uids;
+  // Some servers (GNU Mailutils) name the next message where there is none with that uid.
+  return Array.isArray(found) ? found.filter((uid) => uids.includes(uid)).toSorted((a, b) => a - b) : uids;
 }
 
 async function performAction(session: Session, uids: number[], action: AfterDeliveryAction): Promise<void> {
@@ -81,13 +82,12 @@ async function performAction(session: Session, uids: number[], action: AfterDeli
     return requireSuccess(await client.messageFlagsAdd(range, ["\\Seen"], { uid: true }), "mark");
   if (action === "delete" || "deleteAfterDays" in action) return deleteMessages(session, uids);
   if ("keyword" in action) return addKeyword(session, range, action.keyword);
+  const target = await resolveTarget(session, action.move);
   const canMove = client.capabilities.has("MOVE");
   const moveMessages = () =>
-    canMove
-      ? client.messageMove(range, action.move, { uid: true })
-      : client.messageCopy(range, action.move, { uid: true });
+    canMove ? client.messageMove(range, target, { uid: true }) : client.messageCopy(range, target, { uid: true });
   // Most servers answer TRYCREATE, some do not. The folder is created, and the move is tried again.
-  const moved = (await moveMessages()) || ((await createFolder(session, action.move)) && (await moveMessages()));
+  const moved = (await moveMessages()) || ((await createFolder(session, target)) && (await moveMessages()));
   requireSuccess(moved, `move to ${action.move}`);
   if (!canMove) await deleteMessages(session, uids);
 }
@@ -101,8 +101,17 @@ async function addKeyword(session: Session, range: string, keyword: string): Pro
   requireSuccess(await client.messageFlagsAdd(range, [keyword], { uid: true, useLabels }), `mark with ${keyword}`);
 }
 
+/** The server's own name for a folder that may not exist yet. */
+async function resolveTarget(session: Session, folder: string): Promise<string> {
+  return cannotExist(folder) ? folder : session.resolvePath(folder);
+}
+
+function cannotExist(folder: string): boolean {
+  return /[\r\n\0]/.test(folder);
+}
+
 async function createFolder(session: Session, folder: string): Promise<boolean> {
-  if (/[\r\n\0]/.test(folder)) return false;
+  if (cannotExist(folder)) return false;
   return (await session.client.mailboxCreate(folder)).created;
 }
 

@@ -18,7 +18,9 @@ export async function getSentFolder(session: Session, signal: AbortSignal): Prom
   if (client.capabilities.has("X-GM-EXT-1")) return null;
   const sent = (await listFolders(session, signal)).find((one) => one.specialUse === "\\Sent" && one.selectable);
   if (sent) return sent.path;
-  return (await session.runExclusive(`CREATE ${SENT_FOLDER}`, () => client.mailboxCreate(SENT_FOLDER), signal)).path;
+  // The server may want its folders below another name ("INBOX.Sent").
+  const path = `${session.personalPrefix}${SENT_FOLDER}`;
+  return (await session.runExclusive(`CREATE ${path}`, () => client.mailboxCreate(path), signal)).path;
 }
 
 /** `append` of MailConnection: searches the message and puts it into the folder in one turn. */

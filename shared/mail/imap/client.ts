@@ -9,7 +9,7 @@ import type { Emit } from "../../telemetry/events.ts";
 import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
 import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
 import { type Credentials, withCredentials } from "../oauth/credentials.ts";
-import { portOf } from "../../places.ts";
+import { describeServer, portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
 import { checkProtocol } from "../net/greeting.ts";
 import { toProblem, withWhere } from "../problems.ts";
@@ -52,16 +52,12 @@ export function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortS
 }
 
 async function connect(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
-  const where = whereOf(mailbox.receive);
+  const where = describeServer(mailbox.receive);
   try {
     return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
   } catch (error) {
     throw error instanceof Problem ? withWhere(error, where) : error;
   }
-}
-
-function whereOf(receive: ImapMailbox["receive"]): string {
-  return `${receive.host} port ${portOf(receive)}`;
 }
 
 async function connectWith(
@@ -125,8 +121,15 @@ export async function logIn(
   const { traffic } = line.gate;
   traffic.loggedIn();
   const expectContent = (bytes: number) => traffic.expectContent(bytes);
-  const where = whereOf(mailbox.receive);
-  const session = createSession(client, { quietMs: idleMs, secrets, where, received, expectContent });
+  const where = describeServer(mailbox.receive);
+  const session = createSession(client, {
+    quietMs: idleMs,
+    secrets,
+    where,
+    received,
+    expectContent,
+    socket: () => line.socket,
+  });
   throttleHook.throttled = (ms) => session.destroy(toProblem(createThrottleError(ms), { step: "command" }));
   return session;
 }
@@ -174,11 +177,11 @@ function getClientOptions(
   };
 }
 
-type Line = { readonly gate: Gate; readonly transport: ImapTransport };
+type Line = { readonly gate: Gate; readonly socket: Socket; readonly transport: ImapTransport };
 
 /**
- * Gives the library a connected socket behind a gate (`wire/gate.ts`), and does its STARTTLS upgrade with our checks. `gate` is the
- * present one: after STARTTLS nothing that was said before counts.
+ * Gives the library a connected socket behind a gate (`wire/gate.ts`), and does its STARTTLS upgrade with our checks. `gate` and
+ * `socket` are the present ones: after STARTTLS nothing that was said before counts.
  */
 function openLine(
   { intake = createIntake() }: ImapDeps,
@@ -186,9 +189,13 @@ function openLine(
   { socket, onUpgrade, onSecure }: { socket: Socket; onUpgrade?: () => void; onSecure?: () => void },
 ): Line {
   let gate = createGate(socket, intake);
+  let current = socket;
   return {
     get gate() {
       return gate;
+    },
+    get socket() {
+      return current;
     },
     transport: {
       connect(_, onConnect) {
@@ -201,6 +208,7 @@ function openLine(
           onSecure?.();
           onUpgraded();
         });
+        current = secure;
         gate = createGate(secure, intake);
         return gate;
       },

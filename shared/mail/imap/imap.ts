@@ -73,6 +73,7 @@ export function imapConnection(deps: ImapDeps, mailbox: MailboxOf<"imap">): Mail
     get open() {
       return reconnecting.open;
     },
+    describe: () => reconnecting.last?.describe(),
     close: reconnecting.close,
   };
 }

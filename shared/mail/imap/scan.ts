@@ -127,7 +127,7 @@ async function verifyUidNext(
   const found = await search(session, { uid: `${uidNext}:*` });
   // `n:*` also names the last message if its uid is below n.
   if (found === undefined || found.some((uid) => uid >= uidNext)) return null;
-  const status = await session.client.status(folder, { uidNext: true });
+  const status = await session.client.status(session.pathOf(folder), { uidNext: true });
   const newer = status ? (status.uidNext ?? 0) : 0;
   return newer > cursor.uid ? newer : "back";
 }
@@ -161,7 +161,8 @@ async function scanAfter(context: FolderContext, scan: FolderScan, seen: number)
 
 /**
  * Messages received since then. SEARCH names them, and the rows of the last uids name those that SEARCH left out. Of a folder that was
- * renumbered every one of these uids is accounted for; at the first look only those announced at its end.
+ * renumbered every one of these uids is accounted for; at the first look only those behind the last older message, because uids ascend as
+ * messages arrive.
  */
 export async function scanSince(context: FolderContext, empty: FolderScan, since: number): Promise<FolderScan> {
   // SEARCH knows days only, in the server's time zone (RFC 3501 section 6.4.4): a day early, then by the exact time.
@@ -169,12 +170,13 @@ export async function scanSince(context: FolderContext, empty: FolderScan, since
   const { scan, last, from } = await scanEnd(context, { ...empty, since });
   if (named === undefined) return { ...scan, rows: await fetchRows(listingContext(context, scan), "1:*") };
   const isReset = scan.kind === "reset";
+  const old = last.filter((row) => !row.undated && Date.parse(row.receivedAt) < since);
   const doubtful = isReset ? findDoubtful(last, since) : [];
   const recent = last.filter((row) => (row.undated ? isReset : Date.parse(row.receivedAt) >= since));
   const uids = ascending([...named, ...uidsOf(recent), ...doubtful]);
   const highestUid = Math.max(scan.highestUid, uids.at(-1) ?? 0);
   const present = ascending([...uids, ...uidsOf(last)]);
-  const missing = missingRanges(isReset ? from : Math.max(from, (present.at(-1) ?? 0) + 1), highestUid, present);
+  const missing = missingRanges(isReset ? from : Math.max(from, highestOf(old) + 1), highestUid, present);
   return { ...scan, uids, highestUid, missing, doubtful: new Set(doubtful) };
 }
 
@@ -233,3 +235,4 @@ function listingContext({ session, folder }: FolderContext, { epoch }: FolderSca
 }
 
 const uidsOf = (rows: MessageRef[]) => rows.map(({ uid }) => uid);
+const highestOf = (rows: MessageRef[]) => Math.max(0, ...uidsOf(rows));

@@ -2,12 +2,15 @@
  * One logged-in IMAP connection, shared by all who need it. Callers take turns, so nobody finds another folder selected
  * than the one he asked for. Each turn ends with an answer, or with a deadline that cuts the connection.
  */
+import type { Socket } from "node:net";
 import type { ImapFlow, MailboxObject } from "imapflow";
 import { unlessAborted } from "../../concurrency/abort.ts";
 import { semaphore } from "../../concurrency/semaphore.ts";
+import type { ServerFacts } from "../../contract/learned.ts";
 import { Problem } from "../../contract/problem.ts";
 import { withTimeout } from "../../time.ts";
 import { withIdleTimeout } from "../net/idle-timeout.ts";
+import { toServerFacts } from "../net/server-facts.ts";
 import { toDisconnectProblem, toProblem, withWhere } from "../problems.ts";
 
 const MINUTE = 60 * 1000;
@@ -23,6 +26,8 @@ export interface Session {
   readonly ended: AbortSignal;
   /** The server's prefix for the user's own folders, such as `INBOX.`; usually empty. */
   readonly personalPrefix: string;
+  /** The server's name of a folder, which may not exist yet. For use within a turn: it asks the server. */
+  resolvePath(folder: string): Promise<string>;
   /** The server's name of a folder that was opened over this session; otherwise the name as it is. */
   pathOf(folder: string): string;
   /** Counts the turns, so that a listener can tell who broke its IDLE. */
@@ -45,6 +50,8 @@ export interface Session {
     signal: AbortSignal,
     options?: { capMs?: number; afresh?: boolean; current?: boolean },
   ): Promise<T>;
+  /** What the server said of itself. */
+  describe(): ServerFacts;
   /** Ends the connection at once, with this reason. */
   destroy(problem: Problem): void;
   /** Logs out within 2 seconds, or cuts the connection. */
@@ -61,14 +68,16 @@ type SessionOptions = {
   where?: string;
   received: () => number;
   expectContent: (bytes: number) => void;
+  socket: () => Socket;
 };
 
 /** Wraps a client that is logged in. */
 export function createSession(client: ImapFlow, options: SessionOptions): Session {
-  const { quietMs: idleMs, secrets, where, received, expectContent } = options;
+  const { quietMs: idleMs, secrets, where, received, expectContent, socket } = options;
   const personalPrefix = takePersonalPrefix(client);
   const paths = new Map<string, string>();
   const ended = new AbortController();
+  const facts = describeServer(client, socket(), secrets);
   let commandCount = 0;
   const turns = semaphore(1);
 
@@ -115,7 +124,9 @@ export function createSession(client: ImapFlow, options: SessionOptions): Sessio
     get open() {
       return client.usable && !ended.signal.aborted;
     },
+    describe: () => facts,
     personalPrefix,
+    resolvePath: async (folder) => paths.get(folder) ?? resolvePath(client, personalPrefix, folder),
     pathOf: (folder) => paths.get(folder) ?? folder,
     get commandCount() {
       return commandCount;
@@ -131,6 +142,14 @@ export function createSession(client: ImapFlow, options: SessionOptions): Sessio
       client.close();
     },
   };
+}
+
+/** The name and version that it gave by ID (RFC 2971), else its greeting. */
+function describeServer(client: ImapFlow, socket: Socket, secrets: readonly string[]): ServerFacts {
+  const { name, version } = client.serverInfo ?? {};
+  const words = [name, version].filter((part) => typeof part === "string" && part !== "").join(" ");
+  const capabilities = client.capabilities.keys();
+  return toServerFacts({ words: words || (client.greeting ?? ""), capabilities, socket }, secrets);
 }
 
 /**

@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import type { Locks } from "../../concurrency/locks.ts";
 import type { FindApplication } from "../../contract/application.ts";
+import type { TokenFacts } from "../../contract/learned.ts";
 import type { Auth, Mailbox } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
 import type { Secret } from "../../contract/secret.ts";
@@ -23,6 +24,8 @@ export interface Tokens {
   access(mailbox: Mailbox, signal: AbortSignal, login?: TokenLogin): Promise<Secret>;
   /** Drops the cached token of a login, because the mail server refused it. A newer one than the refused one stays. */
   forget(owner: string, refused: string): void;
+  /** When the token that a login took here ends; undefined if it took none. */
+  endOf(owner: string): TokenFacts | undefined;
 }
 
 /** One of a mailbox's logins. `owner` is the mailbox's id, or its id with `/send` for its own login to send. */
@@ -115,6 +118,12 @@ export function oauthTokens({ timeoutMs = RESPONSE_TIMEOUT_MS, ...given }: OAuth
     forget(owner, refused) {
       const entry = entries.get(keyByOwner.get(owner) ?? owner);
       if (entry?.token?.reveal() === refused) delete entry.token;
+    },
+    endOf(owner) {
+      const entry = entries.get(keyByOwner.get(owner) ?? owner);
+      if (!entry?.token) return undefined;
+      const renewsAt = new Date(entry.expiresAt - EXPIRY_MARGIN_MS).toISOString();
+      return { endsAt: new Date(entry.expiresAt).toISOString(), renewsAt };
     },
   };
 }

@@ -9,12 +9,13 @@ import { checkProtocol } from "../net/greeting.ts";
 import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
 import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
 import { type Credentials, withCredentials } from "../oauth/credentials.ts";
-import { portOf } from "../../places.ts";
+import { describeServer, portOf } from "../../places.ts";
 import type { Tokens } from "../oauth/tokens.ts";
 import type { Intake } from "../net/intake.ts";
+import { toServerFacts } from "../net/server-facts.ts";
 import { hideLogins, type OpenTap } from "../net/tap.ts";
 import { upgradeToTls } from "../net/tls.ts";
-import { toProblem } from "../problems.ts";
+import { toProblem, withWhere } from "../problems.ts";
 import { type LineStream, createLineStream, tapped } from "./stream.ts";
 import {
   readResponse,
@@ -51,8 +52,12 @@ export function openSession(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortS
   return withLoginGate(deps, { host, port: portOf(mailbox.receive) }, auth, open, signal);
 }
 
-function connect(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
-  return withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
+async function connect(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
+  try {
+    return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
+  } catch (error) {
+    throw error instanceof Problem ? withWhere(error, describeServer(mailbox.receive)) : error;
+  }
 }
 
 async function connectWith(
@@ -95,19 +100,25 @@ export async function logIn(
   try {
     signal.throwIfAborted();
     throwIfEnded(login.socket);
-    let connection = createConnection(login.socket);
+    let socket = login.socket;
+    let connection = createConnection(socket);
     const greeting = await readResponse(connection, "The greeting", "login");
     let capabilities = await getCapabilities(connection);
     if (mailbox.receive.tls === "starttls") {
       login.onUpgrade?.();
-      connection = createConnection(await upgradeWithStls(deps, mailbox, connection, signal));
+      socket = await upgradeWithStls(deps, mailbox, connection, signal);
+      connection = createConnection(socket);
       login.onSecure?.();
       // Nothing that was said before TLS counts.
       capabilities = await getCapabilities(connection);
     }
     await authenticate(connection, { mailbox, auth: login.auth, greeting, capabilities });
     connection.stream.loggedIn();
-    return createSession(connection, capabilities);
+    // RFC 2449 section 6.9; the greeting says it too, with less.
+    const words = capabilities.get("IMPLEMENTATION") ?? greeting;
+    const facts = toServerFacts({ words, capabilities: capabilities.keys(), socket }, secrets);
+    // Copied into it, because `open` is read anew each time.
+    return Object.assign(createSession(connection, capabilities), { facts });
   } catch (error) {
     streams.at(-1)?.destroy(new Problem("connect", "The login failed"));
     login.socket.destroy();

@@ -2,6 +2,7 @@
  * A mailbox that is received by POP3. Each run has a session of its own. Downloads and deletions take short sessions in
  * between.
  */
+import type { ServerFacts } from "../../contract/learned.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
 import { splitIntoBatches } from "../batches.ts";
@@ -23,8 +24,15 @@ export function pop3Connection(given: Pop3ConnectionDeps, mailbox: Pop3Mailbox):
   const { maildrops: pool = maildropPool(), ...deps } = given;
   const lifetime = new AbortController();
 
-  const inSession: UseSession = (fresh, work, signal) =>
-    pool.use({ deps, mailbox, fresh }, work, AbortSignal.any([signal, lifetime.signal]));
+  let facts: ServerFacts | undefined;
+
+  const inSession: UseSession = (fresh, work, signal) => {
+    const noting: typeof work = (maildrop) => {
+      facts = maildrop.session.facts;
+      return work(maildrop);
+    };
+    return pool.use({ deps, mailbox, fresh }, noting, AbortSignal.any([signal, lifetime.signal]));
+  };
 
   return {
     watch: (cursors, notify, signal) => watchMaildrop({ mailbox, inSession, emit: deps.emit, notify }, cursors, signal),
@@ -63,6 +71,7 @@ export function pop3Connection(given: Pop3ConnectionDeps, mailbox: Pop3Mailbox):
     get open() {
       return pool.isOpen(mailbox);
     },
+    describe: () => facts,
     async close() {
       lifetime.abort(new Problem("connect", "This mail connection was closed"));
       await pool.close(mailbox);

@@ -1,5 +1,6 @@
 /** One logged-in POP3 session (RFC 1939): its commands, each with a deadline. Only `quit` commits deletions. */
 import { setImmediate } from "node:timers/promises";
+import type { ServerFacts } from "../../contract/learned.ts";
 import { Problem } from "../../contract/problem.ts";
 import { maxContentBytes } from "../net/excess.ts";
 import { withIdleTimeout } from "../net/idle-timeout.ts";
@@ -11,6 +12,8 @@ export type CommandResult = { block: Buffer } | { refused: Problem };
 
 export interface Session {
   readonly capabilities: ReadonlyMap<string, string>;
+  /** What the server said of itself. */
+  readonly facts: ServerFacts;
   readonly open: boolean;
   /** How many messages the maildrop has; undefined if the server does not say it. */
   count(): Promise<number | undefined>;
@@ -36,6 +39,8 @@ export interface Session {
   /** Ends the connection at once. Nothing is deleted (RFC 1939 section 6). */
   destroy(problem: Problem): void;
 }
+
+type Commands = Omit<Session, "facts">;
 
 export type Pop3Connection = {
   stream: LineStream;
@@ -115,7 +120,7 @@ export async function getCapabilities(connection: Pop3Connection): Promise<Map<s
 }
 
 /** The commands of a session that is logged in. */
-export function createSession(connection: Pop3Connection, capabilities: ReadonlyMap<string, string>): Session {
+export function createSession(connection: Pop3Connection, capabilities: ReadonlyMap<string, string>): Commands {
   const { stream } = connection;
   const batchSize = capabilities.has("PIPELINING") ? PIPELINE_BATCH : 1;
   let ended = false;

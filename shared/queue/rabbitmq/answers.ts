@@ -12,9 +12,9 @@ import { delayQueue, laneWaitQueue, type Layout, nextDelay, parkedQueue } from "
 
 /**
  * A task that this process has not acknowledged yet. Answers do nothing after the first one, and after the connection
- * has ended.
+ * has ended. `isOwn`: the task prefers this process.
  */
-export type UnackedMessage = BrokerMessage & { closed: AbortSignal; ack(): void; requeue(): void };
+export type UnackedMessage = BrokerMessage & { isOwn: boolean; closed: AbortSignal; ack(): void; requeue(): void };
 
 export type TaskAnswersDeps = {
   layout: Layout;
@@ -78,6 +78,11 @@ export function taskAnswers({ layout, publisher, onFailed }: TaskAnswersDeps, wr
     /** The task is not due yet. */
     delay(held: UnackedMessage, ms: number): Promise<void> {
       return publishThenAck(held, withHeaders(held, routingKeyFor(layout, ms), {}));
+    },
+
+    /** The task prefers this process, which has no room for it. */
+    offerToAll(held: UnackedMessage): Promise<void> {
+      return publishThenAck(held, withHeaders(held, layout.queue, {}));
     },
 
     /** The task is due, but enough tasks of its lane wait here already. */

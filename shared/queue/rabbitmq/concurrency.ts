@@ -9,6 +9,8 @@ export type LaneSlots = {
    * this lane wait already: each waiting task uses up prefetch that other lanes need.
    */
   acquire(lane: string): Promise<boolean> | undefined;
+  /** Whether a task of this lane would start at once. */
+  hasRoom(lane: string): boolean;
   /** A task that had started has ended. */
   release(lane: string): void;
   /**
@@ -62,6 +64,7 @@ export function laneSlots(concurrency: number): LaneSlots {
     }
   };
   return {
+    hasRoom: (lane) => !closed && pauses === 0 && runningTotal < concurrency && runningIn(lane) < perLane,
     acquire(lane) {
       if (closed) return Promise.resolve(false);
       const others = waiting.get(lane) ?? [];

@@ -9,12 +9,15 @@ import { taskHandler, type TaskHandlerDeps } from "./handler.ts";
 import type { RabbitConnection, BrokerSession } from "./connection.ts";
 import { parseMessage } from "./message.ts";
 import { laneSlots, type LaneSlots, prefetchFor } from "./concurrency.ts";
+import { declareOwnQueue, ownQueue } from "./topology.ts";
 
 export type ConsumeOptions = {
   perform: PerformTask;
   concurrency: number;
   /** Below 0 for a stand-in: the broker gives it tasks only while no other consumer has room. */
   priority: number;
+  /** The name by which tasks may prefer this process. */
+  own?: string | undefined;
 };
 
 /**
@@ -79,17 +82,28 @@ async function startConsumer(
   channel.on("close", () => session.destroy(new Problem("queue", "RabbitMQ closed the channel")));
   // The limit is per consumer. Quorum queues, and RabbitMQ 4.3, refuse a limit for the whole channel (global).
   await channel.prefetch(prefetchFor(work.concurrency));
-  const onMessage = (message: ConsumeMessage | null) => {
-    if (message === null) return session.destroy(new Problem("queue", `The queue ${layout.queue} was deleted`));
-    return startHandling(toUnacked(message));
+  const onMessage = (isOwn: boolean) => (message: ConsumeMessage | null) => {
+    if (message === null) return session.destroy(new Problem("queue", `A queue of ${layout.queue} was deleted`));
+    return startHandling(toUnacked(message, isOwn));
   };
-  const { consumerTag } = await channel.consume(layout.queue, onMessage, { priority: work.priority });
+  const { consumerTag } = await channel.consume(layout.queue, onMessage(false), { priority: work.priority });
+  const tags = [consumerTag, ...(await consumeOwn())];
   return {
-    stop: () => ignoreFailure("Cancelling the consumer", channel.cancel(consumerTag)),
+    async stop() {
+      await Promise.all(tags.map((tag) => ignoreFailure("Cancelling the consumer", channel.cancel(tag))));
+    },
     close: () => ignoreFailure("Closing the channel", channel.close()),
   };
 
-  function toUnacked(message: ConsumeMessage): UnackedMessage {
+  async function consumeOwn(): Promise<string[]> {
+    if (work.own === undefined) return [];
+    await declareOwnQueue(session.model, layout, work.own);
+    // The limit counts for the consumers that start after it. What this process cannot start at once is for others.
+    await channel.prefetch(work.concurrency);
+    return [(await channel.consume(ownQueue(layout, work.own), onMessage(true))).consumerTag];
+  }
+
+  function toUnacked(message: ConsumeMessage, isOwn: boolean): UnackedMessage {
     let settled = false;
     const once = (answer: () => void) => () => {
       if (settled || session.closed.aborted) return;
@@ -98,6 +112,7 @@ async function startConsumer(
     };
     return {
       ...parseMessage(message),
+      isOwn,
       closed: session.closed,
       ack: once(() => channel.ack(message)),
       requeue: once(() => channel.nack(message, false, true)),

@@ -62,6 +62,7 @@ export function taskHandler(
   }
 
   async function performInLane(held: UnackedMessage): Promise<void> {
+    if (held.isOwn && !slots.hasRoom(held.lane)) return answers.offerToAll(held);
     const acquiring = slots.acquire(held.lane);
     if (acquiring === undefined) return answers.delayForLane(held);
     if (!(await acquiring)) return held.requeue();

@@ -19,9 +19,10 @@ const TaskHeaders = v.object({
 });
 export type TaskHeaders = v.InferOutput<typeof TaskHeaders>;
 
-/** `to` is a routing key. */
+/** `to` is a routing key, `otherwise` the one that is used if no queue accepts the message under the first. */
 export type OutboundMessage = {
   to: string;
+  otherwise?: string;
   content: Buffer;
   headers: Record<string, string | number>;
   messageId: string;

@@ -83,45 +83,62 @@ export function rabbitPublisher(
       const publishChannel = await connection.ready(left());
       signal?.throwIfAborted();
       if (publishChannel.blocked) throw publishChannel.blocked;
-      sequence += 1;
-      await publishConfirmed(publishChannel, { exchange, message, correlationId: String(sequence) }, left());
+      const publishTo = (to: string) => {
+        sequence += 1;
+        const request = { exchange, message: { ...message, to }, correlationId: String(sequence) };
+        return publishConfirmed(publishChannel, request, left());
+      };
+      const { to, otherwise } = message;
+      let refusal = await publishTo(to);
+      if (refusal && otherwise !== undefined) {
+        signal?.throwIfAborted();
+        refusal = await publishTo(otherwise);
+      }
+      if (refusal?.isUnroutable) publishChannel.session.destroy(refusal.why);
+      if (refusal) throw refusal.why;
     },
   };
 }
 
+/** `isUnroutable`: somebody deleted the queue. The next connection declares it again. */
+type Refusal = { why: Problem; isUnroutable: boolean };
 type PublishRequest = { exchange: string; message: OutboundMessage; correlationId: string };
 
+/** Resolves with the reason if the broker has answered that it did not take the message. */
 function publishConfirmed(
   publishChannel: PublishChannel,
   { exchange, message, correlationId }: PublishRequest,
   ms: number,
-): Promise<void> {
+): Promise<Refusal | undefined> {
   if (publishChannel.session.closed.aborted) return Promise.reject(connectionLost());
   return new Promise((resolve, reject) => {
     const onConfirm = (error: unknown) => {
-      if (error) return settle(new Problem("queue", "RabbitMQ did not accept the task", { cause: error }));
-      if (!publishChannel.returned.delete(correlationId)) return settle();
-      const lost = new Problem("queue", `RabbitMQ has no queue for the routing key ${message.to}`);
-      settle(lost);
-      // Somebody deleted the queue. The next connection declares it again.
-      return publishChannel.session.destroy(lost);
+      settle();
+      const isUnroutable = publishChannel.returned.delete(correlationId);
+      if (!error && !isUnroutable) return resolve(undefined);
+      const why = error
+        ? new Problem("queue", "RabbitMQ did not accept the task", { cause: error })
+        : new Problem("queue", `RabbitMQ has no queue for the routing key ${message.to}`);
+      return resolve({ why, isUnroutable: !error });
     };
-    const { to, content, ...properties } = message;
+    const { to, otherwise: _, content, ...properties } = message;
     const options = { ...properties, correlationId, persistent: true, mandatory: true };
     publishChannel.channel.publish(exchange, to, content, options, onConfirm);
     const timer = setTimeout(() => {
       const late = new Problem("queue", "RabbitMQ did not confirm a task in time");
-      settle(late);
+      fail(late);
       // The connection may hang without an error, so the next one starts from DNS.
       publishChannel.session.destroy(late);
     }, ms);
-    publishChannel.unconfirmed.add(settle);
+    publishChannel.unconfirmed.add(fail);
 
-    function settle(why?: Problem) {
+    function settle() {
       clearTimeout(timer);
-      publishChannel.unconfirmed.delete(settle);
-      if (why) reject(why);
-      else resolve();
+      publishChannel.unconfirmed.delete(fail);
+    }
+    function fail(why: Problem) {
+      settle();
+      reject(why);
     }
   });
 }

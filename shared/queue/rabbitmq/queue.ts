@@ -7,12 +7,13 @@ import type { BrokerLink, BrokerState } from "../broker-state.ts";
 import type { Task } from "../../contract/task.ts";
 import { type Backoff, clock, withTimeout } from "../../time.ts";
 import { MAX_ATTEMPTS, type TryTaskDeps } from "../perform.ts";
+import type { Preference } from "../preference.ts";
 import type { PerformTask, TaskDepth, TaskFailure, TaskQueue } from "../queue.ts";
 import { parseRabbitUrl } from "./address.ts";
 import { routingKeyFor } from "./answers.ts";
 import { type ConnectionHealth, rabbitHealth } from "./health.ts";
 import { type RabbitConnection, rabbitConnection, type BrokerSession } from "./connection.ts";
-import { taskMessage } from "./message.ts";
+import { type OutboundMessage, taskMessage } from "./message.ts";
 import { dropParkedTasks, listParkedTasks, withChannel, replayParkedTasks } from "./parked.ts";
 import type { LaneSlots } from "./concurrency.ts";
 import { openPublishChannel, type PublishChannel, rabbitPublisher } from "./publisher.ts";
@@ -26,6 +27,7 @@ import {
   type Layout,
   parkedQueue,
   LANE_WAITS_MS,
+  ownQueue,
   laneWaitQueue,
 } from "./topology.ts";
 
@@ -40,6 +42,8 @@ export type RabbitOptions = {
   /** The name of this node's connections in RabbitMQ's lists. */
   name?: string;
   backoff: Pick<Backoff, "task">;
+  /** Which process the tasks that are sent prefer. Without it, none. */
+  preference?: Preference;
   /** Called after every failed try. Must not throw. */
   onFailed: (failure: TaskFailure) => void;
   /** True for a failure that another node might not have. Must not throw. */
@@ -78,8 +82,15 @@ export interface RabbitQueue extends TaskQueue {
   ready(ms: number): Promise<void>;
   /** Sends a task that another queue stored, even if this version cannot read it. `attempts` counts its tries there. */
   sendStored(json: string, options: { notBefore: Date; attempts: number }, signal?: AbortSignal): Promise<void>;
-  /** A `priority` below 0 is for a stand-in: it gets tasks only while no other consumer has room. */
-  run(perform: PerformTask, options: { concurrency: number; priority?: number }, signal: AbortSignal): Promise<void>;
+  /**
+   * A `priority` below 0 is for a stand-in: it gets tasks only while no other consumer has room. `own` is the name by
+   * which tasks may prefer this process.
+   */
+  run(
+    perform: PerformTask,
+    options: { concurrency: number; priority?: number; own?: string },
+    signal: AbortSignal,
+  ): Promise<void>;
   depth(): Promise<RabbitDepth>;
   /** Must be called after every `run` has ended. */
   close(): Promise<void>;
@@ -158,7 +169,9 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     },
     async send(task, { notBefore } = {}, signal) {
       signal?.throwIfAborted();
-      const published = publisher.publish(delayedMessage(layout, task, { notBefore }), signal);
+      const preferred = options.preference?.preferredFor(task.mailbox);
+      const message = preferring(layout, preferred, delayedMessage(layout, task, { notBefore }));
+      const published = publisher.publish(message, signal);
       await withTimeout(2 * confirmMs, "Sending a task to RabbitMQ", published, signal);
     },
     sendStored: (json, { notBefore, attempts }, signal) => {
@@ -166,11 +179,11 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
       const content = task instanceof Problem ? json : task;
       return publisher.publish(delayedMessage(layout, content, { notBefore, attempts }), signal);
     },
-    run(perform, { concurrency, priority = 0 }, signal) {
+    run(perform, { concurrency, priority = 0, own }, signal) {
       const { backoff, onFailed, isNodeFault, maxAttempts = MAX_ATTEMPTS } = options;
       const tries = { backoff, onFailed, isNodeFault, maxAttempts };
       const deps = { ...tries, layout, publisher, open: openConsuming, allSlots, waits };
-      return consume(deps, { perform, concurrency, priority }, signal);
+      return consume(deps, { perform, concurrency, priority, own }, signal);
     },
     depth,
     parked: async (limit, mailboxPrefix) => listParkedTasks(await session(), layout, { limit, mailboxPrefix }),
@@ -205,6 +218,12 @@ function delayedMessage(
   const wait = notBefore ? notBefore.getTime() - clock.now() : 0;
   const headers = { tries: attempts, ...(wait > 0 && notBefore && { notBefore: notBefore.toISOString() }) };
   return taskMessage(routingKeyFor(layout, wait), task, headers);
+}
+
+/** A task that is due goes to the process that it prefers, or to any if that process has no queue. */
+function preferring(layout: Layout, process: string | undefined, message: OutboundMessage): OutboundMessage {
+  if (process === undefined || message.to !== layout.queue) return message;
+  return { ...message, to: ownQueue(layout, process), otherwise: layout.queue };
 }
 
 /** Tasks that wait for their lane's turn count as ready. Only tasks with a time of their own count as delayed. */

@@ -1,10 +1,11 @@
 /**
- * Declares what the service needs on the broker: an exchange, the work queue, one queue for each delay, and the parked
- * queue. The arguments work on RabbitMQ 3.10 and all of 4.x.
+ * Declares what the service needs on the broker: an exchange, the work queue, one queue for each delay, one for each
+ * process that tasks may prefer, and the parked queue. The arguments work on RabbitMQ 3.10 and all of 4.x.
  */
 import type { Channel, ChannelModel } from "amqplib";
 import { Problem } from "../../contract/problem.ts";
 import { quoteWords } from "../../evidence/evidence.ts";
+import { OWN_WAIT_MS } from "../preference.ts";
 
 export type Layout = {
   exchange: string;
@@ -34,8 +35,15 @@ export const LANE_WAITS_MS: readonly number[] = [1_000, 5_000, 15_000];
 /** Parked tasks are listed by getting and returning them, which the broker counts. RabbitMQ 4.x always has a limit. */
 const PARKED_DELIVERY_LIMIT = 1_000_000;
 
+/** How long the broker keeps the queue of a process that is gone. Its tasks have left it long before. */
+const OWN_QUEUE_EXPIRES_MS = 3_600_000;
+const MAX_PROCESS_NAME_LENGTH = 40;
+
 export const delayQueue = ({ queue }: Pick<Layout, "queue">, ms: number): string => `${queue}.delay.${ms}`;
 export const laneWaitQueue = ({ queue }: Pick<Layout, "queue">, ms: number): string => `${queue}.turn.${ms}`;
+/** A long name is cut. Two processes that share a queue for this reason are no fault. */
+export const ownQueue = ({ queue }: Pick<Layout, "queue">, process: string): string =>
+  `${queue}.for.${process.slice(0, MAX_PROCESS_NAME_LENGTH)}`;
 export const parkedQueue = ({ queue }: Pick<Layout, "queue">): string => `${queue}.parked`;
 
 /**
@@ -66,6 +74,21 @@ export async function declareTopology(model: ChannelModel, layout: Layout): Prom
   ];
   for (const { name, ms } of waits)
     await declareQueue(channel, layout, name, { "x-message-ttl": ms, ...deadLetterTo(layout, queue) });
+  await channel.close();
+}
+
+/**
+ * Declares the queue of the tasks that prefer a process. From there they go to the work queue when the process has not
+ * taken them in time, also because it died.
+ */
+export async function declareOwnQueue(model: ChannelModel, layout: Layout, process: string): Promise<void> {
+  const channel = await model.createChannel();
+  channel.on("error", () => undefined);
+  await declareQueue(channel, layout, ownQueue(layout, process), {
+    "x-message-ttl": OWN_WAIT_MS,
+    "x-expires": OWN_QUEUE_EXPIRES_MS,
+    ...deadLetterTo(layout, layout.queue),
+  });
   await channel.close();
 }
 

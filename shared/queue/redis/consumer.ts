@@ -14,8 +14,11 @@ import type { ClaimedTask, ClaimReply, PoisonedTask, RedisTasks } from "./tasks.
 
 export type ConsumerDeps = Omit<TryTaskDeps, "perform"> & {
   tasks: RedisTasks;
-  /** Calls `wake` whenever a task may have become due. Returns the function that ends that. */
-  onWake: (wake: () => void) => () => void;
+  /**
+   * Calls `wake` whenever a task may have become due for any process, or for the one with this name. Returns the
+   * function that ends that.
+   */
+  onWake: (wake: () => void, own: string | undefined) => () => void;
   /** Called once when Redis does not answer, and with null once it answers again. Must not throw. */
   onTrouble: (why: Problem | null) => void;
   waits: Pick<RecentWaits, "record">;
@@ -28,6 +31,8 @@ export type ConsumeOptions = {
   perform: TryTaskDeps["perform"];
   concurrency: number;
   handOver?: HandOver | undefined;
+  /** The name by which tasks may prefer this process. */
+  own?: string | undefined;
 };
 
 /** A task that this process performs. `stop` aborts it: the process stops, or the claim was lost. */
@@ -40,7 +45,7 @@ type Work = ConsumeOptions & { inFlight: Set<InFlight>; wakeups: Wakeup; trouble
 type Trouble = { begin(error: unknown): void; end(): void };
 
 /** The message that wakes this process may get lost, so it also asks Redis at this interval. */
-const SAFETY_POLL_MS = 15_000;
+const SAFETY_POLL_MS = 5_000;
 /** How often to check whether tasks can be handed over again. */
 const HAND_OVER_POLL_MS = 1_000;
 const CLAIM_RETRY_MS = 1_000;
@@ -59,7 +64,7 @@ export async function consume(deps: ConsumerDeps, options: ConsumeOptions, signa
   const writesEnd = new AbortController();
   const trouble = troubleReporter(deps.onTrouble);
   const work: Work = { ...options, inFlight, wakeups, trouble, writesEnd: writesEnd.signal };
-  const stopListening = deps.onWake(wakeups.trigger);
+  const stopListening = deps.onWake(wakeups.trigger, options.own);
   const renewing = renewClaims(deps, inFlight, writesEnd.signal);
   using _ = onAbort(signal, () => {
     for (const { stop } of inFlight) stop.abort(signal.reason);
@@ -111,20 +116,20 @@ function troubleReporter(onTrouble: ConsumerDeps["onTrouble"]): Trouble {
 const NOTHING: ClaimReply = { tasks: [], poisoned: [], waitMs: undefined };
 
 /** Claims as many due tasks as there is room for. */
-async function claimDue(tasks: RedisTasks, { concurrency, inFlight }: Work): Promise<ClaimReply> {
+async function claimDue(tasks: RedisTasks, { concurrency, inFlight, own }: Work): Promise<ClaimReply> {
   const wanted = concurrency - inFlight.size;
   if (wanted <= 0) return NOTHING;
   const perLane = Math.max(1, Math.floor(concurrency / 4));
   const running = new Map<string, number>();
   for (const { held } of inFlight) running.set(held.lane, (running.get(held.lane) ?? 0) + 1);
-  return tasks.claim({ wanted, perLane, running });
+  return tasks.claim({ wanted, perLane, running, own });
 }
 
 /** Claims tasks to hand over, whatever their time and their lane. */
-async function claimAny(tasks: RedisTasks, { inFlight }: Work): Promise<ClaimReply> {
+async function claimAny(tasks: RedisTasks, { inFlight, own }: Work): Promise<ClaimReply> {
   const wanted = HAND_OVER_CONCURRENCY - inFlight.size;
   if (wanted <= 0) return NOTHING;
-  const due = await tasks.claim({ wanted, perLane: wanted, running: new Map() });
+  const due = await tasks.claim({ wanted, perLane: wanted, running: new Map(), own });
   // Without a time to wait for, there is no other task.
   if (due.waitMs === undefined || due.tasks.length === wanted) return due;
   const delayed = await tasks.claimDelayed(wanted - due.tasks.length);

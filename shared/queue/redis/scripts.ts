@@ -4,6 +4,8 @@
  * - `tasks`: a hash, id to "due attempts returns lane json". Ids ascend in the order of sending.
  * - `due`: a sorted set of the tasks that are not due yet, by due time (ms since 1970).
  * - `lane:<lane>`: a sorted set of the lane's tasks that are due, by due time.
+ * - `own:<process>`: a sorted set of the tasks that prefer a process, by the time until which they wait for it. Until then
+ *   `due` has them too, with this time. A process that does not know of preferences sees a task that is due then.
  * - `ready`: a sorted set of the lanes with tasks that are due, by the order of their turns.
  * - `taken`: a sorted set of the claimed tasks, by the end of the claim; `holders`: a hash, id to the number of the claim.
  * - `parked`: a hash, id to "attempts time lane json"; `parked:order`: their ids by that time; `parked:why`: their reasons.
@@ -12,75 +14,20 @@
  */
 import { redisScript } from "../../store/redis/connection/client.ts";
 import { LUA_CLOCK } from "../../store/redis/lua.ts";
+import { LUA_TASKS, MAX_RETURNS, SUSPECTS } from "./lua.ts";
 
-/**
- * A task that came back this often is parked, because it may have killed its processes. After half as often it is a
- * suspect.
- */
-export const MAX_RETURNS = 20;
-/**
- * Suspects share a lane, and only one task of it is claimed at a time. So a task that kills its process harms no other.
- */
-const SUSPECTS = "@suspects";
 /** How many tasks one script moves at most, so that a script does not block the server for long. */
 const MAX_DUE_MOVED = 500;
 const MAX_RETURNED = 100;
+const MAX_OWN = 500;
 
 /** The reason of a task that was parked because of its returns. */
 export const POISON_REASON = `Claimed ${MAX_RETURNS} times without an outcome: the task may have killed the processes that claimed it`;
 
-const LUA_TASKS = `
-  local tasks, holders, taken, due, ready = base .. 'tasks', base .. 'holders', base .. 'taken', base .. 'due', base .. 'ready'
-
-  local function taskOf(id)
-    local record = redis.call('HGET', tasks, id)
-    if not record then return nil end
-    local dueAt, attempts, returns, lane, json = record:match('^(%d+) (%d+) (%d+) (%S+) (.*)$')
-    return { due = dueAt, attempts = attempts, returns = tonumber(returns), lane = lane, json = json }
-  end
-  local function write(id, task)
-    local head = task.due .. ' ' .. task.attempts .. ' ' .. whole(task.returns) .. ' ' .. task.lane
-    redis.call('HSET', tasks, id, head .. ' ' .. task.json)
-  end
-  local function wakeAll() redis.call('PUBLISH', base .. 'wake', '') end
-
-  -- A lane that had no due task gets its turn after all others.
-  local function makeReady(id, task)
-    local lane = task.returns >= ${MAX_RETURNS / 2} and '${SUSPECTS}' or task.lane
-    redis.call('ZADD', base .. 'lane:' .. lane, task.due, id)
-    if not redis.call('ZSCORE', ready, lane) then redis.call('ZADD', ready, redis.call('INCR', base .. 'turns'), lane) end
-  end
-  -- Stores when the task is due. Wakes the waiting processes if it is the next one.
-  local function enqueue(id, task)
-    if tonumber(task.due) <= now then
-      makeReady(id, task)
-      return wakeAll()
-    end
-    redis.call('ZADD', due, task.due, id)
-    if redis.call('ZRANK', due, id) == 0 then wakeAll() end
-  end
-  local function park(id, task, why)
-    redis.call('HSET', base .. 'parked', id, task.attempts .. ' ' .. whole(now) .. ' ' .. task.lane .. ' ' .. task.json)
-    redis.call('HSET', base .. 'parked:why', id, why)
-    redis.call('ZADD', base .. 'parked:order', now, id)
-    redis.call('HDEL', tasks, id)
-  end
-  local function endClaim(id)
-    redis.call('ZREM', taken, id)
-    redis.call('HDEL', holders, id)
-  end
-
-  -- All claims of one run of a script have the same number.
-  local claim, claimed = nil, {}
-  local function hold(id, task, ttl)
-    claim = claim or redis.call('INCR', base .. 'claims')
-    redis.call('ZADD', taken, now + ttl, id)
-    redis.call('HSET', holders, id, claim)
-    for _, field in ipairs({ id, task.due, task.attempts, task.lane, task.json }) do claimed[#claimed + 1] = field end
-  end
-`;
-
-/** ARGV: due time, lane, JSON. Returns the id. */
+/**
+ * ARGV: due time, lane, JSON, the process that the task prefers (or empty), and how long it waits for it. Returns the
+ * id.
+ */
 export const ADD = redisScript(
   LUA_CLOCK,
   LUA_TASKS,
@@ -89,16 +36,25 @@ export const ADD = redisScript(
   local dueAt = whole(math.max(tonumber(ARGV[1]), now))
   local task = { due = dueAt, attempts = '0', returns = 0, lane = ARGV[2], json = ARGV[3] }
   write(id, task)
-  enqueue(id, task)
+  preferOrEnqueue(id, task, ARGV[4], ARGV[5])
   return id`,
+);
+
+/** Wakes all processes if a task is due that nobody has taken. */
+export const WAKE_FOR_DUE = redisScript(
+  LUA_CLOCK,
+  LUA_TASKS,
+  `
+  local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) <= now then wakeAll() end`,
 );
 
 /**
  * ARGV: how many tasks are wanted, how many of one lane may run in this process, the duration of the claim, this
- * process's clock, and the lanes that run in this process now, each with the number of its tasks. Returns { number of
- * the claim, claimed tasks (id, due time, attempts, lane, JSON), tasks that were parked (attempts, lane, JSON), ms
- * until there may be a task again, or -1 }.  A delayed task is due when both clocks have passed its time, Redis's and
- * the process's: the process may compare the time with its own clock.
+ * process's clock, the name by which tasks may prefer it (or empty), and the lanes that run in this process now, each
+ * with the number of its tasks. Returns { number of the claim, claimed tasks (id, due time, attempts, lane, JSON), tasks
+ * that were parked (attempts, lane, JSON), ms until there may be a task again, or -1 }. A delayed task is due when both
+ * clocks have passed its time, Redis's and the process's: the process may compare the time with its own clock.
  */
 export const CLAIM = redisScript(
   LUA_CLOCK,
@@ -106,7 +62,7 @@ export const CLAIM = redisScript(
   `
   local wanted, perLane, ttl, clockNow = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), math.min(now, tonumber(ARGV[4]))
   local here, lanesHere, parked = {}, 0, {}
-  for n = 5, #ARGV, 2 do
+  for n = 6, #ARGV, 2 do
     here[ARGV[n]] = tonumber(ARGV[n + 1])
     lanesHere = lanesHere + 1
   end
@@ -139,6 +95,39 @@ export const CLAIM = redisScript(
     local suspect = redis.call('GET', base .. 'suspect')
     return suspect and redis.call('ZSCORE', taken, suspect)
   end
+  local function take(id, task)
+    here[task.lane] = (here[task.lane] or 0) + 1
+    hold(id, task, ttl)
+  end
+
+  -- Tasks that prefer this process. It leaves half of its places to tasks that wait for a turn. What it has no room for
+  -- waits for a turn too.
+  local own, mine = base .. 'own:' .. ARGV[5], {}
+  if ARGV[5] ~= '' then
+    redis.call('ZREMRANGEBYSCORE', own, '-inf', now)
+    mine = redis.call('ZRANGE', own, 0, ${MAX_OWN - 1}, 'WITHSCORES')
+  end
+  local places = redis.call('EXISTS', ready) == 1 and math.floor(wanted / 2) or wanted
+  local left = false
+  for n = 1, #mine, 2 do
+    local id = mine[n]
+    redis.call('ZREM', own, id)
+    -- With another time it came back for another reason.
+    local task = redis.call('ZSCORE', due, id) == mine[n + 1] and taskOf(id)
+    if task then
+      redis.call('ZREM', due, id)
+      local hasRoom = places > 0 and (here[task.lane] or 0) < perLane
+      if hasRoom and redis.call('EXISTS', base .. 'lane:' .. task.lane) == 0 then
+        places = places - 1
+        take(id, task)
+      else
+        makeReady(id, task)
+        left = true
+      end
+    end
+  end
+  if left then wakeAll() end
+
   local function takeTurn(lane)
     local id = redis.call('ZRANGE', base .. 'lane:' .. lane, 0, 0)[1]
     if id then redis.call('ZREM', base .. 'lane:' .. lane, id) end
@@ -147,11 +136,11 @@ export const CLAIM = redisScript(
     local task = id and taskOf(id)
     if not task then return end
     if lane == '${SUSPECTS}' then redis.call('SET', base .. 'suspect', id) end
-    here[task.lane] = (here[task.lane] or 0) + 1
-    hold(id, task, ttl)
+    take(id, task)
   end
   -- Each round gives every lane one turn. Only lanes with tasks in this process can be full, and the lane of the suspects.
-  local count, progress = 0, wanted > 0
+  local count = #claimed / 5
+  local progress = count < wanted
   while progress do
     progress = false
     for _, lane in ipairs(redis.call('ZRANGE', ready, 0, wanted + lanesHere)) do

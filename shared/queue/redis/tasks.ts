@@ -6,6 +6,7 @@ import { listOf, numberOf, textsOf } from "../../store/redis/connection/reply.ts
 import { clock } from "../../time.ts";
 import type { TaskResult } from "../perform.ts";
 import type { TaskDepth } from "../queue.ts";
+import { OWN_WAIT_MS } from "../preference.ts";
 import { parseTask } from "../stored-task.ts";
 import * as scripts from "./scripts.ts";
 
@@ -31,12 +32,25 @@ export type PoisonedTask = Pick<ClaimedTask, "lane" | "task" | "attempts">;
 /** `waitMs`: when to claim again if nothing wakes this process. Undefined if there is nothing to wait for. */
 export type ClaimReply = { tasks: ClaimedTask[]; poisoned: PoisonedTask[]; waitMs: number | undefined };
 
-/** How many tasks, how many of one lane, and how many of each lane run in this process now. */
-export type ClaimRequest = { wanted: number; perLane: number; running: ReadonlyMap<string, number> };
+/**
+ * How many tasks, how many of one lane, and how many of each lane run in this process now. `own` is the name by which
+ * tasks may prefer it.
+ */
+export type ClaimRequest = {
+  wanted: number;
+  perLane: number;
+  running: ReadonlyMap<string, number>;
+  own?: string | undefined;
+};
 
 export interface RedisTasks {
-  /** Resolves once Redis has the task. `notBefore` is in ms since 1970; 0 means at once. */
-  add(task: Task, notBefore: number): Promise<void>;
+  /**
+   * Resolves once Redis has the task. `notBefore` is in ms since 1970; 0 means at once. A task that is due waits a
+   * moment for the process that it prefers.
+   */
+  add(task: Task, notBefore: number, preferred?: string): Promise<void>;
+  /** Wakes all processes if a task is due that nobody has taken. */
+  wakeForDue(): Promise<void>;
   /** Claims due tasks. A lane that runs here already gets only the rest of its share. */
   claim(request: ClaimRequest): Promise<ClaimReply>;
   /** Claims tasks that are not due, the next due first. */
@@ -61,12 +75,16 @@ const MAX_REASON_LENGTH = 1_000;
 export function redisTasks({ redis, prefix, claimMs }: RedisTasksDeps): RedisTasks {
   const run = (script: RedisScript, ...args: RedisArgument[]) => redis.run(script, prefix, args);
   return {
-    async add(task, notBefore) {
-      await run(scripts.ADD, notBefore, encodeURIComponent(task.mailbox), JSON.stringify(task));
+    async add(task, notBefore, preferred = "") {
+      const lane = encodeURIComponent(task.mailbox);
+      await run(scripts.ADD, notBefore, lane, JSON.stringify(task), preferred, OWN_WAIT_MS);
     },
-    async claim({ wanted, perLane, running }) {
+    async wakeForDue() {
+      await run(scripts.WAKE_FOR_DUE);
+    },
+    async claim({ wanted, perLane, running, own }) {
       const lanes = [...running].flatMap(([lane, count]) => [encodeURIComponent(lane), count]);
-      return parseClaims(await run(scripts.CLAIM, wanted, perLane, claimMs, clock.now(), ...lanes));
+      return parseClaims(await run(scripts.CLAIM, wanted, perLane, claimMs, clock.now(), own ?? "", ...lanes));
     },
     claimDelayed: async (wanted) => parseClaims(await run(scripts.CLAIM_DELAYED, wanted, claimMs)),
     async renew(held) {

@@ -11,6 +11,11 @@ const MINUTE_MS = 60_000;
 /** Minutes for which nobody may have a mailbox without a trace: so long a node takes to report and another to take over. */
 export const UNNOTICED_MINUTES = 2;
 
+/** Whether what a node reported at a time is still news. Both are in milliseconds since 1970. */
+export function isNews(reportedAt: number, now: number): boolean {
+  return now - reportedAt <= UNNOTICED_MINUTES * MINUTE_MS;
+}
+
 /** What a tick can show, from the best to the worst. `nobody`: no node had the mailbox. */
 export const TICK_STATES = [
   "syncing",

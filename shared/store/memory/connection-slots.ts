@@ -45,5 +45,6 @@ export function memoryConnectionSlots(): ConnectionSlots {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    count: async (mailbox) => liveSlots(mailbox).size,
   };
 }

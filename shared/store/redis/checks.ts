@@ -1,6 +1,6 @@
 /** Checks Redis at the start, that it does not drop data by itself, and measures its memory. */
 import { Problem } from "../../contract/problem.ts";
-import type { StoreSize } from "../size.ts";
+import type { StoreSize } from "../store.ts";
 import type { RedisConnection } from "./connection/client.ts";
 import { recordOf } from "./connection/reply.ts";
 

@@ -35,6 +35,11 @@ const RENEW = redisScript(
   return 1`,
 );
 
+const COUNT = redisScript(
+  LUA_CLOCK,
+  `return redis.call('ZCOUNT', base .. 'seats:' .. ARGV[1], '(' .. whole(now), '+inf')`,
+);
+
 const BATCH_SIZE = 500;
 
 /** Resolves once it is subscribed to the slot requests of other nodes. */
@@ -69,5 +74,6 @@ export async function redisConnectionSlots(
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    count: async (mailbox) => numberOf(await redis.run(COUNT, globalPrefix, [mailbox])),
   };
 }

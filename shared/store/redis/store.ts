@@ -17,6 +17,7 @@ import { redisDeliveryIndex } from "./deliveries/indexes.ts";
 import { redisFacts } from "./facts.ts";
 import { redisKeys } from "./keys.ts";
 import { redisLedger } from "./ledger.ts";
+import { redisConnections } from "./measured/connections.ts";
 import { redisMeasures } from "./measured/measures.ts";
 import { redisOrderedMailboxes } from "./measured/order.ts";
 import { redisMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
@@ -99,6 +100,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<RedisStore
       facts: redisFacts(redis, keys, windowDays * DAY_MS),
       measures: redisMeasures(redis, keys),
       orderedMailboxes: redisOrderedMailboxes(redis, keys),
+      connections: redisConnections(redis, keys),
       tokens,
       audit: redisAudit(redis, keys),
       locks: redisLocks(redis, keys),

@@ -1,11 +1,11 @@
 /** Tokens of the API, links for consent and the audit in SQLite. */
 import type { Database } from "./database.ts";
-import { expiryTimes, MAX_ENTRIES, MAX_TOKENS, parseEntry, tooManyTokens } from "../access-rules.ts";
-import { openToken, openTokens, resealTokens, sealToken, type StoredToken } from "../sealed-tokens.ts";
+import { entryIds, expiryTimes, MAX_ENTRIES, MAX_TOKENS, parseEntry, tooManyTokens } from "../access-rules.ts";
+import { openToken, openTokens, resealTokens, sealToken, type StoredToken, type Tokens } from "../sealed-tokens.ts";
 import { type Consents, forgetAt, openConsent, sealConsent, toConsentConflict } from "../sealed-consents.ts";
 import { decodePageToken, paginate } from "../page-token.ts";
 import { integer, type Row, text, textOrNull } from "./row.ts";
-import type { Audit, AuditQuery, Tokens } from "../store.ts";
+import type { Audit, AuditQuery } from "../store.ts";
 import type { Vault } from "../vault.ts";
 
 export function sqliteTokens(db: Database, vault: Vault): Tokens {
@@ -68,6 +68,7 @@ export function sqliteConsents(db: Database, vault: Vault): Consents {
 
 export function sqliteAudit(db: Database): Audit {
   return {
+    nextId: entryIds(),
     async put(entry) {
       const { id, at, actor, mailbox } = entry;
       await db.transactGrouped(() => {

@@ -7,10 +7,11 @@ import { endOfPrefix } from "../access-rules.ts";
 import type { Claims } from "../memory/claims.ts";
 import type { Database } from "./database.ts";
 import { markDelivered } from "./ledger.ts";
-import { paginate, decodePageToken } from "../page-token.ts";
+import { decodePageToken, encodePageToken, paginate } from "../page-token.ts";
 import { integer, json, readInBatches, type Row, text } from "./row.ts";
 import { insertMessage, readMessage, type SealedMessage, sealMessage } from "./sealed-messages.ts";
-import type { Deliveries, DeliveryQuery, Page } from "../store.ts";
+import { type DeliveryQuery, foldText, readMessageId, searchedWords } from "../delivery-search.ts";
+import type { Deliveries, Page } from "../store.ts";
 import type { Vault } from "../vault.ts";
 
 const SELECT =
@@ -53,17 +54,21 @@ export function sqliteDeliveries(db: Database, claims: Claims, spoolBytes: numbe
 }
 
 function writeDelivery(db: Database, delivery: Delivery): void {
-  const { id, mailbox, endpoint, state } = delivery;
+  const { id, mailbox, endpoint, state, message } = delivery;
   const times = [delivery.createdAt, delivery.updatedAt, delivery.nextAttemptAt].map(toMillis);
-  db.run(WRITE, id, mailbox, endpoint, state, ...times, JSON.stringify(delivery));
+  const words = message ? searchedWords(message) : null;
+  const doc = JSON.stringify(delivery);
+  db.run(WRITE, id, mailbox, endpoint, state, ...times, doc, words, message?.messageId ?? null);
 }
 
 const WRITE = `
-  insert into deliveries (id, mailbox, endpoint, state, created_at, updated_at, next_attempt_at, doc, taken_until)
-  values (?, ?, ?, ?, ?, ?, ?, ?, 0)
+  insert into deliveries (id, mailbox, endpoint, state, created_at, updated_at, next_attempt_at, doc, words, message_id,
+    taken_until)
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
   on conflict do update set mailbox = excluded.mailbox, endpoint = excluded.endpoint, state = excluded.state,
     created_at = excluded.created_at, updated_at = excluded.updated_at, next_attempt_at = excluded.next_attempt_at,
-    doc = excluded.doc, taken_until = 0`;
+    doc = excluded.doc,
+    words = excluded.words, message_id = excluded.message_id, taken_until = 0`;
 
 function claim(db: Database, { id, ttlMs, dueBy }: { id: string; ttlMs: number; dueBy: number }): Delivery | undefined {
   const now = clock.now();
@@ -120,9 +125,41 @@ function listDeliveries(db: Database, query: DeliveryQuery): Page<Row> {
     const [at = "", id = ""] = decodePageToken(query.cursor, 2);
     addCondition("(d.created_at, d.id) < (?, ?)", Number(at), id);
   }
-  const sql = `${SELECT} where ${where.join(" and ")} order by d.created_at desc, d.id desc limit ?`;
-  const { rows, next } = paginate(db.all(sql, ...values, query.limit + 1), query.limit, pageKey);
-  return { items: rows, next, total };
+  const chosen = { where: where.join(" and "), values };
+  if (query.text !== undefined) return { ...findText(db, chosen, { text: query.text, limit: query.limit }), total };
+  const sql = `${SELECT} where ${chosen.where} ${NEWEST_FIRST} limit ?`;
+  return { ...pageOf(db.all(sql, ...values, query.limit + 1), query.limit), total };
+}
+
+const NEWEST_FIRST = "order by d.created_at desc, d.id desc";
+/** So many deliveries are searched for one page. That takes some milliseconds, and nothing else happens meanwhile. */
+const SEARCHED = 10_000;
+
+type Chosen = { where: string; values: (string | number)[] };
+
+/** Those with this Message-ID, wherever they are. If there are none, those among the next ones that have the words. */
+function findText(
+  db: Database,
+  { where, values }: Chosen,
+  { text: given, limit }: { text: string; limit: number },
+): Omit<Page<Row>, "total"> {
+  const messageId = readMessageId(given);
+  const byId = `${SELECT} where d.message_id = ? and ${where} ${NEWEST_FIRST} limit ?`;
+  const exact = messageId === null ? [] : db.all(byId, messageId, ...values, limit + 1);
+  if (exact.length > 0) return pageOf(exact, limit);
+  const searched = `select d.id, d.created_at, d.words from deliveries d where ${where} ${NEWEST_FIRST} limit ${SEARCHED}`;
+  const found = `select d.id from (${searched}) d where instr(d.words, ?) > 0 ${NEWEST_FIRST} limit ?`;
+  const sql = `${SELECT} where d.id in (${found}) ${NEWEST_FIRST}`;
+  const page = pageOf(db.all(sql, ...values, foldText(given.trim()), limit + 1), limit);
+  if (page.next !== null) return page;
+  const lastSql = `select d.created_at, d.id from deliveries d where ${where} ${NEWEST_FIRST} limit 1 offset ?`;
+  const last = db.get(lastSql, ...values, SEARCHED - 1);
+  return { ...page, next: last === undefined ? null : encodePageToken(pageKey(last)) };
+}
+
+function pageOf(rows: Row[], limit: number): { items: Row[]; next: string | null } {
+  const { rows: items, next } = paginate(rows, limit, pageKey);
+  return { items, next };
 }
 
 /** Reading the counts costs the same however many deliveries there are. */

@@ -19,6 +19,7 @@ export const OWNED_TABLES = [
   "outbox",
   "automatic",
   "measured",
+  "connections",
 ] as const;
 
 const initialSchema = `
@@ -245,6 +246,21 @@ const measured = `
   create index states_arrival on states (last_arrival_at, mailbox);
 `;
 
+/**
+ * What deliveries are found by: their subject and sender as they are searched, and the Message-ID. A search reads the
+ * first index alone.
+ */
+const searchedDeliveries = `
+  alter table deliveries add column words text;
+  alter table deliveries add column message_id text;
+  drop index deliveries_newest;
+  create index deliveries_newest on deliveries (created_at, id, words);
+  create index deliveries_message_id on deliveries (message_id) where message_id is not null;
+`;
+
+/** What is known of the connection of each mailbox. */
+const connections = "create table connections (mailbox text primary key, doc text not null) without rowid;";
+
 /** The n-th entry migrates a file from version n to n + 1. A released entry never changes; new ones are only added. */
 export const MIGRATIONS: readonly string[] = [
   initialSchema,
@@ -257,4 +273,6 @@ export const MIGRATIONS: readonly string[] = [
   applications,
   consents,
   measured,
+  searchedDeliveries,
+  connections,
 ];

@@ -17,16 +17,16 @@ import { memoryClaims } from "../memory/claims.ts";
 import { memoryConnectionSlots } from "../memory/connection-slots.ts";
 import { memoryRefusedLogins } from "../memory/refused-logins.ts";
 import { processLocks } from "../../concurrency/locks.ts";
+import { sqliteConnections } from "./measured/connections.ts";
 import { sqliteMeasures } from "./measured/measures.ts";
 import { sqliteOrderedMailboxes } from "./measured/order.ts";
 import { sqliteOutbox } from "./outbox.ts";
 import { sqliteMailboxes, purgeRemovedMailboxes } from "./mailboxes.ts";
 import { announceKeyring, checkKeys, rotateKeys } from "./rotation.ts";
-import { integer, json } from "./row.ts";
+import { integer, json, text } from "./row.ts";
 import { DONE } from "./schema.ts";
 import type { Documents, StoredDocument } from "../documents.ts";
-import type { StoreSize } from "../size.ts";
-import type { Store } from "../store.ts";
+import type { Store, StoreSize } from "../store.ts";
 import { mailboxSealing } from "../mailbox-sealing.ts";
 import type { Vault } from "../vault.ts";
 
@@ -78,6 +78,7 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     facts: sqliteFacts(database),
     measures: sqliteMeasures(database),
     orderedMailboxes: sqliteOrderedMailboxes(database),
+    connections: sqliteConnections(database),
     tokens: sqliteTokens(database, vault),
     audit: sqliteAudit(database),
     locks: processLocks(),
@@ -108,22 +109,29 @@ async function measureFile(db: Database, path: string): Promise<StoreSize> {
 }
 
 /** Documents are rows of `meta`, which has one row for each thing that there is once. */
+const PREFIX = "document ";
+
 function sqliteDocuments(db: Database): Documents {
   const get = (name: string): StoredDocument | undefined => {
-    const row = db.get("select value from meta where name = ?", `document ${name}`);
+    const row = db.get("select value from meta where name = ?", PREFIX + name);
     return row && v.parse(Stored, json(row, "value"));
   };
   return {
     read: async (name) => get(name),
-    write: async (name, { revision, text }) =>
+    write: async (name, next) =>
       db.transactGroupedDurably(() => {
+        const { revision } = next;
         if ((get(name)?.revision ?? 0) !== revision) return false;
-        const stored = JSON.stringify({ revision: revision + 1, text });
-        db.run("insert or replace into meta values (?, ?)", `document ${name}`, stored);
+        const stored = JSON.stringify({ revision: revision + 1, text: next.text });
+        db.run("insert or replace into meta values (?, ?)", PREFIX + name, stored);
         return true;
       }),
+    async listNames() {
+      const rows = db.all("select name from meta where name >= ? and name < ?", PREFIX, `${PREFIX}\uffff`);
+      return rows.map((row) => text(row, "name").slice(PREFIX.length));
+    },
     async remove(name) {
-      await db.transactGrouped(() => db.run("delete from meta where name = ?", `document ${name}`));
+      await db.transactGrouped(() => db.run("delete from meta where name = ?", PREFIX + name));
     },
   };
 }

@@ -2,8 +2,11 @@
 import { html } from "hono/html";
 import type { InferOutput } from "valibot";
 import type { RotationView, TestReport } from "../../../endpoints/routes.ts";
+import type { EndpointPause } from "../../../../shared/store/endpoint-pauses.ts";
 import type { Html } from "../../html.ts";
-import { endpointMark, type EndpointRow } from "../endpoints.ts";
+import type { EndpointRow } from "../../../endpoints/overview.ts";
+import { endpointMark } from "../endpoints.ts";
+import { endpointHost } from "../shown-mailbox.ts";
 import { button, doneNote, queryOf } from "../parts.ts";
 import { toneMark } from "../states.ts";
 import { countOf, foreign, relativeTime } from "../words.ts";
@@ -18,7 +21,9 @@ export type EndpointView = {
 };
 
 export function endpointBody({ base, query, row, prefix, mayManage: may }: EndpointView): Html {
-  const { url, host, pause, retrying, parked, oldest, last } = row;
+  const { url, retrying, parked, oldest, last } = row;
+  const host = endpointHost(url);
+  const pause = row.pauses.find((one) => one.url === url && one.mailboxPrefix === prefix) ?? row.pauses[0];
   const isOwn = pause?.url === url && pause.mailboxPrefix === prefix;
   const fields = { url };
   const hours = html`<label>
@@ -47,7 +52,7 @@ export function endpointBody({ base, query, row, prefix, mayManage: may }: Endpo
       <div class="buttons">
         ${button({ path: `${base}/endpoints/test`, label: "Post a test message", may, look: "main", fields })}
         ${button({ path: `${base}/endpoints/pause`, label: "Pause deliveries", may, fields, because: pause ? "they are paused" : undefined })}
-        ${button({ path: `${base}/endpoints/resume`, label: "Resume deliveries", may, fields, because: whyNotResume(row, isOwn) })}
+        ${button({ path: `${base}/endpoints/resume`, label: "Resume deliveries", may, fields, because: whyNotResume(url, pause, isOwn) })}
       </div>
     </div>
     <h2>The secret that signs its requests</h2>
@@ -59,18 +64,16 @@ export function endpointBody({ base, query, row, prefix, mayManage: may }: Endpo
     <p><a href="${base}/endpoints">All endpoints</a></p>`;
 }
 
-function whyNotResume({ pause, url }: EndpointRow, isOwn: boolean): string | undefined {
+function whyNotResume(url: string, pause: EndpointPause | undefined, isOwn: boolean): string | undefined {
   if (!pause) return "they are not paused";
   if (isOwn) return undefined;
-  return pause.url === url
-    ? `${pause.pausedBy} paused them for other mailboxes too`
-    : `${pause.url} is paused as a whole`;
+  return pause.url === url ? `${pause.by} paused them for other mailboxes too` : `${pause.url} is paused as a whole`;
 }
 
-function pauseNote({ pausedAt, pausedBy, mailboxPrefix }: NonNullable<EndpointRow["pause"]>): Html {
+function pauseNote({ at, by, mailboxPrefix }: EndpointPause): Html {
   const whose = mailboxPrefix === "" ? "" : ` of the mailboxes whose ids begin with ${mailboxPrefix}`;
   return html`<p class="note bad">
-    ${pausedBy} paused the deliveries${whose} ${relativeTime(pausedAt)}. Messages wait; this counts as no attempt.
+    ${by} paused the deliveries${whose} ${relativeTime(at)}. Messages wait; this counts as no attempt.
   </p>`;
 }
 

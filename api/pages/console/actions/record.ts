@@ -21,9 +21,8 @@ export function recordBody({ base, mailbox, record, may }: RecordPageView): Html
   const lines = record?.text.split("\n").filter((line) => line !== "") ?? [];
   const isOn = record?.isOn === true;
   return html`<p>
-      For 15 minutes all nodes write down what is said with the mail servers of this mailbox by IMAP, POP3 and SMTP.
-      Passwords and tokens are hidden, and of messages there is only the size. Exchange and Microsoft Graph are not
-      recorded.
+      For 15 minutes all nodes write down what is said with the mail servers of this mailbox. Passwords and tokens are
+      hidden, and of messages there is only the size. Requests to servers that give tokens are not recorded.
     </p>
     <div id="record" data-live>
       <p class="verdict">

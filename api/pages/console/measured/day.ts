@@ -1,6 +1,7 @@
 /** The last day of a mailbox as 96 ticks of 15 minutes, of which each shows the worst state in it. */
 import type { NodeRun } from "../../../../shared/store/measured/measures.ts";
 import {
+  isNews,
   type StateEntry,
   TICK_MS,
   TICKS_PER_DAY,
@@ -94,5 +95,5 @@ function isNewsFresh({ runs, now }: DayOfMailbox, { before, entry }: Known): boo
   const newest = entry ?? before;
   if (newest?.last === "paused") return true;
   const until = newest && newest.last !== "nobody" ? (runs.get(newest.run)?.until ?? 0) : 0;
-  return now - until <= UNNOTICED_MS;
+  return isNews(until, now);
 }

@@ -9,7 +9,7 @@ import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "../p
 const API = "/api/v1/bulk";
 const Count = v.object({ total: v.number() });
 const Jobs = v.object({ items: v.array(BulkView) });
-const FILTERS = ["state", "protocol", "host", "q", "mailbox", "reason"];
+const FILTERS = ["state", "protocol", "host", "q", "mailbox", "reason", "text"];
 
 export function bulkPageRoutes(deps: ConsoleDeps): Route[] {
   return [

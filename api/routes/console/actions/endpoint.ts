@@ -6,7 +6,8 @@ import { notFound } from "../../../http/problems.ts";
 import type { Route } from "../../../http/route.ts";
 import { endpointBody, rotationBody, testReportBody } from "../../../pages/console/actions/endpoint.ts";
 import { queryOf } from "../../../pages/console/parts.ts";
-import { type EndpointsOf, pausesFor, withPauses } from "../endpoints.ts";
+import { withPauses } from "../../../endpoints/overview.ts";
+import type { EndpointsOf } from "../endpoints.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page, seeOther } from "../page.ts";
 
 const API = "/api/v1/endpoints";
@@ -17,7 +18,7 @@ export function endpointActionRoutes(deps: ConsoleDeps, endpointsOf: EndpointsOf
     page(deps, "/endpoints/one", async (call) => {
       const url = endpointOf(call.query.get("url") ?? "");
       const { value } = await endpointsOf(call.deps);
-      const row = withPauses(value.rows, await pausesFor(call)).find((one) => one.url === url);
+      const row = withPauses(value.rows, await call.deps.listPauses()).find((one) => one.url === url);
       if (!row) throw notFound("endpoint", url);
       const { mailboxPrefix: prefix } = call.actor;
       const view = { base: call.base, query: call.query, row, prefix, mayManage: call.may("manage") };
@@ -29,6 +30,8 @@ export function endpointActionRoutes(deps: ConsoleDeps, endpointsOf: EndpointsOf
     }),
     action(deps, "/endpoints/resume", async (call) => {
       const { waiting } = v.parse(Resumed, await (await post(call, "resume")).json());
+      if (call.form.get("back") === "now")
+        return seeOther(`${call.base}/${queryOf({ done: "release", n: String(waiting) })}`);
       return backTo(call, "release", waiting);
     }),
     action(deps, "/endpoints/test", async (call) => {

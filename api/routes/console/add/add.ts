@@ -7,9 +7,10 @@ import type { Route } from "../../../http/route.ts";
 import { consentBody, findBody, proposalBody } from "../../../pages/console/add/find.ts";
 import { addedBody, type AddedView, foldersBody } from "../../../pages/console/add/finish.ts";
 import { addBody, type AddFields, type AddView } from "../../../pages/console/add/form.ts";
-import { showMailbox } from "../../../pages/console/shown-mailbox.ts";
+import { readProofs, showMailbox } from "../../../pages/console/shown-mailbox.ts";
 import { PreflightReportView } from "../../mailbox-actions.ts";
 import { getMailbox } from "../../mailboxes.ts";
+import { showDeliveries } from "../paused.ts";
 import { action, type ConsoleCall, type ConsoleDeps, page } from "../page.ts";
 import { fieldsOf, openDraft, sealDraft, toMailbox } from "./draft.ts";
 
@@ -171,11 +172,12 @@ async function comeBack(call: ConsoleCall): Promise<Response> {
 
 /** The page that waits for the first mail. It renews itself, and keeps the secret that only the registration shows. */
 async function renderAdded(call: ConsoleCall, id: string, more: Partial<AddedView> = {}): Promise<Response> {
-  const { store, config } = call.deps;
+  const { store } = call.deps;
   const [item, deliveries] = await Promise.all([
     getMailbox(store, id),
     store.deliveries.list({ mailbox: id, limit: 1 }),
   ]);
-  const view = { base: call.base, item: showMailbox(item, config), newest: deliveries.items[0] };
+  const [newest] = await showDeliveries(call.deps, deliveries.items);
+  const view = { base: call.base, item: showMailbox(item, await readProofs(call.deps)), newest };
   return call.render({ title: TITLE, isLive: true, body: addedBody({ ...view, may: call.may("manage"), ...more }) });
 }

@@ -9,6 +9,7 @@ import { discover } from "./autodiscover.ts";
 import { type EwsAccounts, accountKey } from "../account.ts";
 import { ewsHttp } from "../transport/http.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
+import type { HttpTap } from "../../http/record/told.ts";
 import type { Login } from "../transport/authentication.ts";
 import type { ServiceUrl, LocatedServiceUrl } from "../service-url.ts";
 
@@ -22,7 +23,7 @@ function configuredServiceUrl({ receive }: MailboxOf<"ews">): ServiceUrl | undef
   return { url: `${scheme}://${host}${port}/EWS/Exchange.asmx`, grouping: null };
 }
 
-type LocateDeps = ConnectionPoolDeps & { exchange: EwsAccounts };
+type LocateDeps = ConnectionPoolDeps & { exchange: EwsAccounts; tap?: HttpTap | undefined };
 
 /** The mailbox's service URL. It asks autodiscover if the mailbox names none and the cache has none of the last day. */
 export async function locateServiceUrl(
@@ -57,8 +58,8 @@ async function discoverServiceUrl(
   const key = accountKey(deps.exchange, mailbox, "autodiscover");
   const { account, over } = deps.exchange.acquire(deps, { key, trust: receive });
   const search = {
-    http: ewsHttp(account, login),
-    stranger: ewsHttp(account, "nobody"),
+    http: ewsHttp(account, login, deps.tap),
+    stranger: ewsHttp(account, "nobody", deps.tap),
     command: deps.timeouts.command,
     ports: { secure: receive.port ?? 443, plain: 80 },
   };

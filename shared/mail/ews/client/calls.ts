@@ -17,7 +17,7 @@ import { findFault, problemFromCode, problemFromStatus } from "../soap/errors.ts
 import { withoutGiven } from "../../../evidence/evidence.ts";
 import { buildEnvelope, createService } from "./envelope.ts";
 import type { LocatedServiceUrl } from "../service-url.ts";
-import { VERSIONS } from "../soap/versions.ts";
+import { findServerVersion, VERSIONS } from "../soap/versions.ts";
 
 type CallContextParts = {
   library: EwsLibrary;
@@ -103,7 +103,9 @@ function watchForFault(context: CallContext, chunks: AsyncIterableIterator<Buffe
       const step = await chunks.next();
       if (!started && !step.done) {
         started = true;
-        const fault = findFault(step.value.toString("latin1", 0, FAULT_SCAN_BYTES));
+        const head = step.value.toString("latin1", 0, FAULT_SCAN_BYTES);
+        noteServerVersion(context, head);
+        const fault = findFault(head);
         if (fault) await handleFault(context, problemFromCode(fault), chunks);
       }
       return step;
@@ -112,6 +114,10 @@ function watchForFault(context: CallContext, chunks: AsyncIterableIterator<Buffe
     [Symbol.asyncIterator]: () => watched,
   };
   return watched;
+}
+
+function noteServerVersion({ account }: CallContext, head: string): void {
+  account.serverVersion = findServerVersion(head) ?? account.serverVersion;
 }
 
 async function handleFault(
@@ -136,6 +142,7 @@ async function runLibraryCall<T>(
     try {
       const { chunks } = await postEnvelope(context, { what, body }, signal);
       const text = await withTimeout(RESPONSE_FACTOR * account.command, what, readText(chunks, MAX_BYTES), signal);
+      noteServerVersion(context, text.slice(0, FAULT_SCAN_BYTES));
       observed.backOffMs = findFault(text)?.backOffMs ?? null;
       return text;
     } catch (error) {

@@ -3,15 +3,19 @@
  * Every failure is a Problem.
  */
 import type { ExchangeService, FolderId } from "ews-javascript-api";
+import type { ServerFacts } from "../../../contract/learned.ts";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
 import type { LoginGate } from "../../net/login-gate.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
+import { httpTap } from "../../http/record/told.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { type EwsAccounts, ewsAccounts as newExchange, accountKey } from "../account.ts";
 import { type EwsRequest, ewsHttp } from "../transport/http.ts";
 import { createIntake, type Intake } from "../../net/intake.ts";
+import type { OpenTap } from "../../net/tap.ts";
+import { showSoap } from "../soap/shown.ts";
 import { type EwsLibrary, loadEwsLibrary } from "./library.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
 import { getLogin } from "../transport/authentication.ts";
@@ -27,6 +31,7 @@ export type EwsDeps = ConnectionPoolDeps & {
   logins?: LoginGate;
   emit?: Emit;
   exchange?: EwsAccounts;
+  openTap?: OpenTap;
   /** What servers may make this process read. Without it a session has one of its own. */
   intake?: Intake;
 };
@@ -64,6 +69,8 @@ export interface EwsSession {
    * access is by delegation.
    */
   folder(name: string): FolderId;
+  /** What the server said of itself. */
+  describe(): ServerFacts;
   /** Releases the login's connections, which close after their last user. Never throws. */
   close(): Promise<void>;
 }
@@ -86,7 +93,13 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
   signal.throwIfAborted();
   const exchange = deps.exchange ?? newExchange();
   const login = getLogin(deps, mailbox);
-  const located = await locateServiceUrl({ ...deps, exchange }, mailbox, login, signal).catch((error: unknown) => {
+  const tap =
+    deps.openTap &&
+    httpTap({ openTap: deps.openTap, showBodies: showSoap }, mailbox, "ews", () =>
+      // Of a login the user is shown.
+      "password" in login ? [login.password.reveal()] : login.secrets(),
+    );
+  const located = await locateServiceUrl({ ...deps, exchange, tap }, mailbox, login, signal).catch((error: unknown) => {
     throw withoutGiven(error, { secrets: login.secrets() });
   });
   const key = accountKey(exchange, mailbox, new URL(located.serviceUrl.url).origin);
@@ -97,7 +110,7 @@ export async function openEws(deps: EwsDeps, mailbox: MailboxOf<"ews">, signal: 
     account,
     located,
     login,
-    http: ewsHttp(account, login),
+    http: ewsHttp(account, login, tap),
   });
   return createSession(context, deps.intake ?? createIntake(), () => {
     context.open = false;
@@ -127,6 +140,10 @@ function createSession(context: CallContext, intake: Intake, close: () => void):
         throw new Problem("folder", `Exchange has no folder ${name}`, { retry: "never" });
       const owner = access === "delegate" ? new library.Mailbox(anchor) : undefined;
       return owner ? new library.FolderId(wellKnown[1], owner) : new library.FolderId(wellKnown[1]);
+    },
+    describe() {
+      const { tls } = account.connectionPool(new URL(located.serviceUrl.url));
+      return { server: account.serverVersion ?? null, capabilities: [], tls };
     },
     close() {
       close();

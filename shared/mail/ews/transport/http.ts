@@ -7,6 +7,7 @@
 import type { IncomingMessage } from "node:http";
 import { toProblem } from "../../problems.ts";
 import { toHttpResponse, type HttpResponse } from "../../http/response.ts";
+import type { HttpTap, Told } from "../../http/record/told.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import type { CookieJar } from "./cookies.ts";
 import type { ConnectionPool, ConnectionUse, Connection } from "../../http/connection-pool.ts";
@@ -58,6 +59,8 @@ export type EwsAccount = {
   cookies: CookieJar;
   command: number;
   version: Version;
+  /** The product and its number, as the server said them last. */
+  serverVersion?: string | undefined;
 };
 
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -69,16 +72,16 @@ const RESPONSE_FACTOR = 4;
  */
 const OVERLAP_MS = 500;
 
-type Caller = { account: EwsAccount; login: Login; signal: AbortSignal };
+type Caller = { account: EwsAccount; login: Login; tap: HttpTap | undefined; signal: AbortSignal };
 type RequestContext = Caller & { request: EwsRequest; url: URL; pool: ConnectionPool };
 
-/** HTTP for one login over its connections. It is cheap enough for a thousand mailboxes. */
-export function ewsHttp(account: EwsAccount, login: Login): EwsHttp {
+/** HTTP for one login over its connections. It is cheap enough for a thousand mailboxes. `tap` is the record of the mailbox. */
+export function ewsHttp(account: EwsAccount, login: Login, tap?: HttpTap): EwsHttp {
   return {
     async post(request, signal) {
       const url = new URL(request.url);
       const pool = account.connectionPool(url);
-      return sendWithToken({ account, login, signal, request, url, pool });
+      return sendWithToken({ account, login, tap, signal, request, url, pool });
     },
   };
 }
@@ -128,12 +131,12 @@ async function sendAuthenticated(
   release: (again: boolean) => void,
 ): Promise<HttpResponse> {
   const { account, login, request, signal } = context;
-  const { response, authorization } = await sendThroughLoginGate(context, connection);
+  const { response, told, authorization } = await sendThroughLoginGate(context, connection);
   if (login === "nobody" || response.statusCode !== 401) {
     connection.authenticated ||= authenticatesConnection(authorization);
     const idleMs = request.idleMs ?? RESPONSE_FACTOR * account.command;
     const maxBytes = request.maxBytes ?? (request.idleMs === undefined ? MAX_ANSWER_BYTES : Number.POSITIVE_INFINITY);
-    return toHttpResponse(response, { idleMs, maxBytes, signal, release });
+    return toHttpResponse(response, { idleMs, maxBytes, signal, release, told });
   }
   if (connection.authenticated && authorization === undefined) {
     // The server no longer knows who authenticated this connection. This request has not sent the password yet.
@@ -149,7 +152,7 @@ async function sendAuthenticated(
 }
 
 /** A request in flight, with its answer and the Authorization header that it carried. */
-type Exchange = { response: IncomingMessage; authorization: AuthorizationHeader };
+type Exchange = { response: IncomingMessage; told: Told | undefined; authorization: AuthorizationHeader };
 
 /**
  * A request that may carry the password goes through the login gate, so that a wrong one is sent once, however many
@@ -174,22 +177,24 @@ async function sendThroughLoginGate(context: RequestContext, connection: Connect
  * sent.
  */
 async function sendWithLogin(context: RequestContext, connection: Connection): Promise<Exchange> {
-  const { account, login, request, url, pool, signal } = context;
+  const { account, login, request, url, pool, tap, signal } = context;
   const timeout = { what: request.what ?? "Exchange", quietMs: request.answerMs ?? RESPONSE_FACTOR * account.command };
   const negotiate = async (negotiateHeader: string) => {
-    const handshake = { url, headers: { authorization: negotiateHeader }, body: "" };
-    const response = await sendRequest(connection, handshake, timeout, signal);
+    const handshake = { url, headers: { authorization: negotiateHeader }, body: "", tap };
+    const { message: response } = await sendRequest(connection, handshake, timeout, signal);
     await drain(response, account.command, signal);
     return response;
   };
   const authorization = await authorize(login, { lines: pool, wire: connection, greet: negotiate }, signal);
   const anchor = request.headers?.["X-AnchorMailbox"] ?? "";
   const { body, method, beforeEnd } = request;
+  const isStream = request.idleMs !== undefined;
   const headers = buildHeaders(context, authorization, anchor);
-  const response = await sendRequest(connection, { url, headers, body, method, beforeEnd }, timeout, signal);
+  const sent = { url, headers, body, method, beforeEnd, tap, isStream };
+  const { message: response, told } = await sendRequest(connection, sent, timeout, signal);
   account.cookies.store(url, anchor, response.headers["set-cookie"]);
   const passwordShown = login !== "nobody" && "password" in login && authorization !== undefined;
-  if (!passwordShown || response.statusCode !== 401) return { response, authorization };
+  if (!passwordShown || response.statusCode !== 401) return { response, told, authorization };
   // A refused password must not look like a failure that is tried again, whatever happens to the rest of the answer.
   response.destroy();
   throw refusedPasswordProblem(response.headers);

@@ -5,6 +5,7 @@
 import { Problem } from "../../../contract/problem.ts";
 import { clock, sleep } from "../../../time.ts";
 import type { ConnectionPool, ConnectionUse } from "../../http/connection-pool.ts";
+import type { HttpTap } from "../../http/record/told.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { sendRequest } from "../../http/request.ts";
 import { type HttpResponse, readText, toHttpResponse } from "../../http/response.ts";
@@ -29,6 +30,8 @@ export type GraphRequest = {
   repeatable: boolean;
   /** Called before the request leaves. */
   onLeave?: () => void;
+  /** Whoever knows the address may use it. */
+  isAddressSecret?: boolean;
 };
 
 export type GraphAnswer = { status: number; headers: HttpResponse["headers"]; bytes: Buffer };
@@ -48,6 +51,8 @@ export type RequestContext = {
   command: number;
   token: (signal: AbortSignal) => Promise<string>;
   forgetToken: (refused: string) => void;
+  /** The record of the mailbox. */
+  tap: HttpTap | undefined;
 };
 
 /** An answer may begin late, and pause for longer than one step takes. */
@@ -142,7 +147,12 @@ export async function putPiece(
     const headers = { "content-type": "application/octet-stream", "content-range": range };
     const body = { bytes: bytes.length, chunks: () => [bytes] };
     const order = { method: "PUT", url, what: "Uploading a file", headers, body, maxBytes: MAX_ERROR_BYTES } as const;
-    const response = await exchange({ ...context, pool }, { ...order, repeatable: false }, null, signal);
+    const response = await exchange(
+      { ...context, pool },
+      { ...order, repeatable: false, isAddressSecret: true },
+      null,
+      signal,
+    );
     const answer = await readText(response.chunks, MAX_ERROR_BYTES);
     const { status } = response;
     if (status >= 200 && status < 300) return;
@@ -155,12 +165,12 @@ export async function putPiece(
 
 /** The head of the answer. A kept connection that was dead is replaced once if the request may be repeated. */
 async function exchange(
-  { pool, command }: RequestContext,
+  { pool, command, tap }: RequestContext,
   order: GraphRequest,
   token: string | null,
   signal: AbortSignal,
 ): Promise<HttpResponse> {
-  const { method, url, body = "", headers = {}, what, repeatable } = order;
+  const { method, url, body = "", headers = {}, what, repeatable, isAddressSecret } = order;
   const idleMs = RESPONSE_FACTOR * command;
   for (let use: ConnectionUse = repeatable ? "flow" : "fresh"; ; use = "fresh") {
     const lease = await pool.acquire(use, signal);
@@ -168,10 +178,10 @@ async function exchange(
     try {
       const authorization = token === null ? {} : { authorization: `Bearer ${token}` };
       const all = { accept: "application/json", ...headers, ...authorization };
-      const sent = { method, url, headers: all, body };
+      const sent = { method, url, headers: all, body, tap, isAddressSecret };
       order.onLeave?.();
-      const message = await sendRequest(lease.connection, sent, { what, quietMs: idleMs }, signal);
-      return toHttpResponse(message, { idleMs, maxBytes: Infinity, signal, release: lease.release });
+      const { message, told } = await sendRequest(lease.connection, sent, { what, quietMs: idleMs }, signal);
+      return toHttpResponse(message, { idleMs, maxBytes: Infinity, signal, release: lease.release, told });
     } catch (error) {
       lease.release(false);
       signal.throwIfAborted();

@@ -1,21 +1,25 @@
 /** One mailbox at Microsoft Graph: requests for it with JSON or bytes as their answers. Every failure is a Problem. */
 import * as v from "valibot";
 import { graphRootOf } from "../../../contract/graph.ts";
+import type { ServerFacts } from "../../../contract/learned.ts";
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../../contract/problem.ts";
 import { quoteWords } from "../../../evidence/evidence.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
+import { httpTap } from "../../http/record/told.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { createIntake, type Intake } from "../../net/intake.ts";
+import type { OpenTap } from "../../net/tap.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
 import { type ApplicationDeps, withApplication } from "./application.ts";
 import { GraphRefusal } from "./errors.ts";
 import { type GraphAnswer, type GraphRequest, putPiece, request, type RequestContext } from "./request.ts";
 import { type GraphService, graphService } from "./service.ts";
+import { showJson } from "./shown.ts";
 
 /** What a Graph mailbox needs. Without `graph` it shares nothing with other mailboxes. */
 export type GraphDeps = ConnectionPoolDeps &
-  ApplicationDeps & { tokens?: Tokens; graph?: GraphService; intake?: Intake };
+  ApplicationDeps & { tokens?: Tokens; graph?: GraphService; intake?: Intake; openTap?: OpenTap };
 
 /** A path below the root, or an absolute link that Graph gave. */
 type Place = string | { link: string };
@@ -62,6 +66,8 @@ export interface GraphSession {
    * a secret.
    */
   putPiece(address: string, piece: { bytes: Buffer; range: string }, signal: AbortSignal): Promise<void>;
+  /** What is known of the service. */
+  describe(): ServerFacts;
   close(): Promise<void>;
 }
 
@@ -77,6 +83,7 @@ export type ChangeOrder = {
 
 /** Ids that stay the same when a message moves. It counts only for the request that has it. */
 const IMMUTABLE_IDS = 'IdType="ImmutableId"';
+const API_VERSION = "v1.0";
 const MAX_JSON_BYTES = 32 * 1024 * 1024;
 /** After these problems the session is useless. A new one may have a new token, or find the user under another name. */
 const SESSION_ENDING = new Set<ProblemCode>(["token", "no_mailbox"]);
@@ -162,6 +169,8 @@ export function createContext(
       return (await deps.tokens.access(mailbox, signal)).reveal();
     },
     forgetToken: (refused) => deps.tokens?.forget(mailbox.id, refused),
+    // The token of each request is hidden; no other credentials go to Graph.
+    tap: deps.openTap && httpTap({ openTap: deps.openTap, showBodies: showJson }, mailbox, "graph", () => []),
   };
 }
 
@@ -185,7 +194,7 @@ export function createSession(
       throw error;
     }
   };
-  const urlOf = (path: string) => new URL(`${root}/v1.0/${path}`);
+  const urlOf = (path: string) => new URL(`${root}/${API_VERSION}/${path}`);
   return {
     get open() {
       return open;
@@ -216,6 +225,7 @@ export function createSession(
       await call({ ...toPost(what, urlOf(path), body), ...(onLeave && { onLeave }) }, signal);
     },
     putPiece: (address, piece, signal) => putPiece(context, address, piece, signal),
+    describe: () => ({ server: `Microsoft Graph ${API_VERSION}`, capabilities: [], tls: context.pool.tls }),
     close() {
       open = false;
       release();

@@ -7,7 +7,7 @@ import { redisScript } from "../connection/client.ts";
 import { deliveryKey, timeKey } from "../deliveries/indexes.ts";
 import type { RedisKeys } from "../keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "../connection/reply.ts";
-import { expiryTimes, MAX_ENTRIES, parseEntry } from "../../access-rules.ts";
+import { entryIds, expiryTimes, MAX_ENTRIES, parseEntry } from "../../access-rules.ts";
 import { decodePageToken, encodePageToken } from "../../page-token.ts";
 import type { Audit, AuditQuery } from "../../store.ts";
 
@@ -43,6 +43,7 @@ const DROP = redisScript(LUA_ENTRIES, `for _, key in ipairs(ARGV) do drop(key) e
 
 export function redisAudit(redis: RedisConnection, { globalPrefix }: RedisKeys): Audit {
   return {
+    nextId: entryIds(),
     async put(entry) {
       const key = deliveryKey(Date.parse(entry.at), entry.id);
       await redis.run(PUT, globalPrefix, [key, entry.actor.id, entry.mailbox ?? "", JSON.stringify(entry)]);

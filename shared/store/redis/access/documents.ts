@@ -1,7 +1,7 @@
 /** Documents in Redis: a hash of texts, each after its revision. */
 import type { Documents } from "../../documents.ts";
 import { type RedisConnection, redisScript } from "../connection/client.ts";
-import { numberOf, textOrNull } from "../connection/reply.ts";
+import { numberOf, textOrNull, textsOf } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 
 /** ARGV: name, revision that it must have, text. */
@@ -23,6 +23,7 @@ export function redisDocuments(redis: RedisConnection, { globalPrefix }: RedisKe
     },
     write: async (name, { revision, text }) =>
       numberOf(await redis.run(WRITE, globalPrefix, [name, revision, text])) === 1,
+    listNames: async () => textsOf(await redis.send("hkeys", [`${globalPrefix}documents`])),
     async remove(name) {
       await redis.send("hdel", [`${globalPrefix}documents`, name]);
     },

@@ -4,8 +4,7 @@ import { redisScript } from "../connection/client.ts";
 import type { RedisKeys } from "../keys.ts";
 import { listOf, numberOf, recordOf, textOrNull } from "../connection/reply.ts";
 import { expiryTimes, MAX_TOKENS, tooManyTokens } from "../../access-rules.ts";
-import { openToken, openTokens, resealTokens, sealToken, type StoredToken } from "../../sealed-tokens.ts";
-import type { Tokens } from "../../store.ts";
+import { openToken, openTokens, resealTokens, sealToken, type StoredToken, type Tokens } from "../../sealed-tokens.ts";
 import type { Vault } from "../../vault.ts";
 
 const ADD = redisScript(`

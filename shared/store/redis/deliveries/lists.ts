@@ -12,12 +12,13 @@ import {
   DELIVERY_STATES,
   timeKey,
 } from "./indexes.ts";
-import { readDelivery } from "./records.ts";
+import { findInDelivery, readDelivery } from "./records.ts";
 import type { RedisKeys } from "../keys.ts";
 import { numberOf, textsOf } from "../connection/reply.ts";
 import { endOfPrefix } from "../../access-rules.ts";
 import { encodePageToken, decodePageToken } from "../../page-token.ts";
-import type { DeliveryQuery, Page } from "../../store.ts";
+import type { DeliveryQuery } from "../../delivery-search.ts";
+import type { Page } from "../../store.ts";
 
 type ListDeliveriesDeps = { redis: RedisConnection; keys: RedisKeys; index: DeliveryIndex };
 
@@ -28,24 +29,72 @@ type ListDeliveriesDeps = { redis: RedisConnection; keys: RedisKeys; index: Deli
 export async function listDeliveries(deps: ListDeliveriesDeps, query: DeliveryQuery): Promise<Page<Delivery>> {
   const states = query.state === undefined ? DELIVERY_STATES : [query.state];
   const since = query.since === undefined ? "-" : `[${timeKey(parseTimestamp(query.since))}`;
-  const from = query.cursor === undefined ? "+" : `(${decodePageToken(query.cursor, 1)[0]}`;
-  const range = { from, to: since, limit: query.limit + 1 };
   const mailboxes = await mailboxesOf(deps, query);
-  const [found, totals] = await Promise.all([
-    Promise.all(states.map((state) => listKeys(deps, { state, mailboxes, range }))),
+  const select = { states, mailboxes, since };
+  const after = query.cursor === undefined ? null : (decodePageToken(query.cursor, 1)[0] ?? null);
+  const { text, limit } = query;
+  const [page, totals] = await Promise.all([
+    text === undefined ? readPage(deps, select, { after, limit }) : findText(deps, select, { after, limit, text }),
     Promise.all(states.map((state) => countDeliveries(deps, { state, mailboxes, since }))),
   ]);
+  const next = page.last === null ? null : encodePageToken([page.last]);
+  return { items: page.items, next, total: totals.reduce((sum, n) => sum + n, 0) };
+}
+
+type Selection = { states: readonly DeliveryState[]; mailboxes: string[] | undefined; since: string };
+/** `last` is the key after which the list goes on; null at its end. */
+type KeyPage<T> = { items: T[]; last: string | null };
+
+async function readPage(
+  deps: ListDeliveriesDeps,
+  select: Selection,
+  range: { after: string | null; limit: number },
+): Promise<KeyPage<Delivery>> {
+  const { items, last } = await locatePage(deps, select, range);
+  const read = await readDeliveries(deps, items);
+  return { items: read.filter(({ state }) => select.states.includes(state)), last };
+}
+
+async function locatePage(
+  deps: ListDeliveriesDeps,
+  { states, mailboxes, since }: Selection,
+  { after, limit }: { after: string | null; limit: number },
+): Promise<KeyPage<IndexedDelivery>> {
+  const range = { from: after === null ? "+" : `(${after}`, to: since, limit: limit + 1 };
+  const found = await Promise.all(states.map((state) => listKeys(deps, { state, mailboxes, range })));
   // A delivery that is changing its state may be found in both states.
   const newest = [...new Map(found.flat().map((one) => [one.key, one])).values()].toSorted((a, b) =>
     a.key < b.key ? 1 : -1,
   );
-  const page = newest.slice(0, query.limit);
-  const items = await readDeliveries(deps, page);
-  const last = page.at(-1);
+  const items = newest.slice(0, limit);
+  return { items, last: newest.length > limit ? (items.at(-1)?.key ?? null) : null };
+}
+
+/** So many deliveries are searched for one page, and so many of them are read together. */
+const SEARCHED = 5_000;
+const READ_TOGETHER = 500;
+
+async function findText(
+  deps: ListDeliveriesDeps,
+  select: Selection,
+  { after, limit, text }: { after: string | null; limit: number; text: string },
+): Promise<KeyPage<Delivery>> {
+  const found: { delivery: Delivery; key: string }[] = [];
+  let last = after;
+  for (let searched = 0; searched < SEARCHED; searched += READ_TOGETHER) {
+    const page = await locatePage(deps, select, { after: last, limit: READ_TOGETHER });
+    const read = await Promise.all(page.items.map(({ mailbox, id }) => findInDelivery(deps, { mailbox, id }, text)));
+    for (const [n, { key }] of page.items.entries()) {
+      const delivery = read[n];
+      if (delivery && select.states.includes(delivery.state)) found.push({ delivery, key });
+    }
+    last = page.last;
+    if (last === null || found.length > limit) break;
+  }
+  const items = found.slice(0, limit);
   return {
-    items: items.filter(({ state }) => states.includes(state)),
-    next: newest.length > query.limit && last ? encodePageToken([last.key]) : null,
-    total: totals.reduce((sum, n) => sum + n, 0),
+    items: items.map(({ delivery }) => delivery),
+    last: found.length > limit ? (items.at(-1)?.key ?? null) : last,
   };
 }
 

@@ -3,8 +3,9 @@ import * as v from "valibot";
 import { Delivery } from "../../../contract/delivery.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { RedisConnection } from "../connection/client.ts";
-import { DELIVERY_STATES } from "./indexes.ts";
+import { type DeliveryLocation, DELIVERY_STATES } from "./indexes.ts";
 import type { RedisKeys } from "../keys.ts";
+import { foldText, matchesMessage, readMessageId } from "../../delivery-search.ts";
 import { textOrNull } from "../connection/reply.ts";
 
 /**
@@ -43,13 +44,28 @@ export const LUA_FORGET_DELIVERIES = `
 type ReadDeliveryDeps = { redis: RedisConnection; keys: RedisKeys };
 
 /** The delivery as its mailbox holds it; undefined when there is none (any more). */
-export async function readDelivery(
-  { redis, keys }: ReadDeliveryDeps,
-  mailbox: string,
-  id: string,
-): Promise<Delivery | undefined> {
-  const record = textOrNull(await redis.send("hget", [`${keys.mailboxPrefix(mailbox)}deliveries`, id]));
+export async function readDelivery(deps: ReadDeliveryDeps, mailbox: string, id: string): Promise<Delivery | undefined> {
+  const record = await readRecord(deps, mailbox, id);
   return record === null ? undefined : parseDelivery(record);
+}
+
+async function readRecord({ redis, keys }: ReadDeliveryDeps, mailbox: string, id: string): Promise<string | null> {
+  return textOrNull(await redis.send("hget", [`${keys.mailboxPrefix(mailbox)}deliveries`, id]));
+}
+
+/** The delivery if its message matches. Only records that have the text somewhere are parsed, because that costs much more. */
+export async function findInDelivery(
+  deps: ReadDeliveryDeps,
+  { mailbox, id }: DeliveryLocation,
+  text: string,
+): Promise<Delivery | undefined> {
+  const record = await readRecord(deps, mailbox, id);
+  if (record === null) return undefined;
+  const folded = foldText(record);
+  const wanted = [text.trim(), readMessageId(text) ?? text].map((one) => foldText(JSON.stringify(one).slice(1, -1)));
+  if (!wanted.some((one) => folded.includes(one))) return undefined;
+  const delivery = parseDelivery(record);
+  return matchesMessage(delivery.message, text) ? delivery : undefined;
 }
 
 /** Parses a record. For a retrying delivery the record's due time may be newer than the one in its document. */

@@ -77,11 +77,12 @@ const SET_LATENCIES = redisScript(`
   end
   return 1`);
 
-/** Removes what is measured of a mailbox, in a script over the keys that concern all mailboxes. */
+/** Removes what is measured of a mailbox, and what is known of its connection, in a script over the keys that concern all mailboxes. */
 export const LUA_FORGET_MEASURED = `
   local function forgetMeasured(id)
     redis.call('HDEL', base .. 'measured', id)
     redis.call('HDEL', base .. 'latencies', id)
+    redis.call('HDEL', base .. 'connections', id)
   end
 `;
 

@@ -1,0 +1,75 @@
+/**
+ * What is known of the connections of this node's subscriptions: compared in memory each time a server answers, and written to the
+ * store only when it changed.
+ */
+import { wakeup } from "../../shared/concurrency/wakeup.ts";
+import type { ConnectionFacts, ServerFacts, TokenFacts } from "../../shared/contract/learned.ts";
+import { asProblem } from "../../shared/contract/problem.ts";
+import type { Connections } from "../../shared/store/measured/connections.ts";
+import type { Emit } from "../../shared/telemetry/events.ts";
+import { clock, sleep } from "../../shared/time.ts";
+
+export interface ConnectionBoard {
+  /** Notes what the server of a mailbox said of itself. Does nothing if it is known. */
+  note(mailbox: string, server: ServerFacts): void;
+  /** The subscription has ended here. */
+  forget(mailbox: string): void;
+  /** Writes what changed until the signal aborts, and once more at the end. A failed write is tried again with the next one. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+type ConnectionBoardDeps = {
+  connections: Pick<Connections, "save">;
+  /** When the token of a mailbox's login ends. */
+  tokenEndOf: (mailbox: string) => TokenFacts | undefined;
+  emit: Emit;
+};
+
+/** Changes of this time are written together. */
+const WRITE_AFTER_MS = 1_000;
+const RETRY_MS = 10_000;
+const IDLE_MS = 600_000;
+
+export function connectionBoard({ connections, tokenEndOf, emit }: ConnectionBoardDeps): ConnectionBoard {
+  /** What was noted last of each mailbox, as text. */
+  const known = new Map<string, string>();
+  let waiting = new Map<string, ConnectionFacts>();
+  const noted = wakeup();
+  let failing = false;
+
+  const write = async () => {
+    const written = waiting;
+    waiting = new Map();
+    try {
+      await connections.save([...written].map(([mailbox, facts]) => ({ mailbox, facts })));
+      failing = false;
+    } catch (error) {
+      waiting = new Map([...written, ...waiting]);
+      const { code, message } = asProblem(error);
+      const what = "writing what is known of connections";
+      if (!failing) emit({ kind: "service.failed", what, failure: { code, cause: message } });
+      failing = true;
+    }
+  };
+
+  return {
+    note(mailbox, server) {
+      const facts = { ...server, token: tokenEndOf(mailbox) ?? null };
+      const text = JSON.stringify(facts);
+      if (known.get(mailbox) === text) return;
+      known.set(mailbox, text);
+      waiting.set(mailbox, { ...facts, since: new Date(clock.now()).toISOString() });
+      noted.trigger();
+    },
+    forget(mailbox) {
+      known.delete(mailbox);
+    },
+    async run(signal) {
+      while (!signal.aborted) {
+        if (waiting.size === 0) await noted.wait(IDLE_MS, signal);
+        await sleep(failing ? RETRY_MS : WRITE_AFTER_MS, signal);
+        if (waiting.size > 0) await write();
+      }
+    },
+  };
+}
