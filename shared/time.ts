@@ -104,7 +104,7 @@ const SEND = [15 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MIN
 
 /**
  * Waits before a sent message is copied to the Sent folder. Many providers put a copy there themselves, some seconds
- * later. The second wait is for a mailbox whose provider was seen to do so.
+ * later. The second wait is for a mailbox whose provider was seen to do so, and before a copy is looked at again.
  */
 const SENT_COPY = [30 * SECOND, 10 * MINUTE];
 

@@ -24,6 +24,8 @@ export const learnedEntries = {
   closedAt: v.exactOptional(v.string()),
   /** The server that puts sent messages into the Sent folder by itself, as a worker saw. */
   sentFiledBy: v.exactOptional(v.string()),
+  /** The server that puts no sent messages there, as a worker saw at this time, minutes after it had put its own copy there. */
+  sentNotFiledBy: v.exactOptional(v.object({ server: v.string(), at: v.string() })),
 };
 
 const TlsFacts = v.object({

@@ -53,8 +53,30 @@ export type AfterDeliveryTask = v.InferOutput<typeof AfterDeliveryTask>;
 export const SendTask = v.object({ version, kind: v.literal("send"), mailbox: v.string(), sending: v.string() });
 export type SendTask = v.InferOutput<typeof SendTask>;
 
-/** Put a copy of a sent message into the mailbox's Sent folder, unless it is there. */
-export const CopyTask = v.object({ version, kind: v.literal("copy"), mailbox: v.string(), sending: v.string() });
+/**
+ * A message that the service put into a folder: its uid in this epoch, if the server said it (RFC 4315), with these flags
+ * and under any of these Message-IDs.
+ */
+export const PlacedCopy = v.object({
+  folder: v.string(),
+  epoch: v.nullable(v.string()),
+  uid: v.nullable(v.number()),
+  messageIds: v.array(v.string()),
+  flags: v.array(v.string()),
+});
+export type PlacedCopy = v.InferOutput<typeof PlacedCopy>;
+
+/**
+ * Put a copy of a sent message into the mailbox's Sent folder, unless it is there. With `placed` that is done, and the
+ * folder is looked at again.
+ */
+export const CopyTask = v.object({
+  version,
+  kind: v.literal("copy"),
+  mailbox: v.string(),
+  sending: v.string(),
+  placed: v.exactOptional(PlacedCopy),
+});
 export type CopyTask = v.InferOutput<typeof CopyTask>;
 
 /** Tell the endpoint the result of a sending. `at` is when it happened, `recipient` whom it concerns. */

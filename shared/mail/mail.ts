@@ -3,6 +3,7 @@ import type { AfterDeliveryAction } from "../contract/mailbox.ts";
 import type { ServerFacts } from "../contract/learned.ts";
 import type { Arrival, Cursor, FetchedMessage, Folder, MessageRef } from "../contract/message.ts";
 import type { Problem } from "../contract/problem.ts";
+import type { PlacedCopy } from "../contract/task.ts";
 
 /** What a watch reports between arrivals. */
 export type WatchEvent =
@@ -26,6 +27,13 @@ export type WatchEvent =
  * date.
  */
 export type MessageToAppend = { raw: Uint8Array; messageIds: string[]; flags: string[]; date: Date };
+
+/**
+ * What a second look found. `alone`: nobody else has put the message there. `removed`: somebody had, and ours is gone.
+ * `kept`: somebody had, and ours stays, because the other one is not proven to be the same or somebody has marked ours.
+ * `unclear`: ours is not there any more.
+ */
+export type CopyVerdict = "alone" | "removed" | "kept" | "unclear";
 
 /** A downloaded message, or why the server does not give it. */
 export type FetchResult = FetchedMessage | { ref: MessageRef; problem: Problem };
@@ -83,10 +91,15 @@ export interface MailConnection {
    */
   getSentFolder?(signal: AbortSignal): Promise<string | null>;
   /**
-   * Puts a message into a folder, unless it has one with any of its Message-IDs. False if it has one. Absent if the
-   * protocol cannot.
+   * Puts a message into a folder, unless it has one with any of its Message-IDs. False if it has one, otherwise true, or
+   * what `checkCopy` needs. Absent if the protocol cannot.
    */
-  append?(folder: string, message: MessageToAppend, signal: AbortSignal): Promise<boolean>;
+  append?(folder: string, message: MessageToAppend, signal: AbortSignal): Promise<boolean | PlacedCopy>;
+  /**
+   * Looks again at a message that `append` has put there. If somebody else has put the same message there after it, with
+   * the same content, and nobody has marked ours, ours is removed. Absent if the protocol cannot.
+   */
+  checkCopy?(copy: PlacedCopy, signal: AbortSignal): Promise<CopyVerdict>;
   /** True while connected and logged in. */
   readonly open: boolean;
   /** What the server said of itself on the last connection; undefined before the first. Costs nothing. */

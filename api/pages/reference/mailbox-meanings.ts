@@ -82,7 +82,8 @@ export const MAILBOX_MEANINGS = {
   "send.ratePerMinute": "The most messages in a minute. Without it the provider's limit, if there is one.",
   "send.perHour": "The most messages that may be accepted in an hour, over all nodes.",
   "send.connections": "The most connections to the server at once, from each process.",
-  "send.saveSent": "Whether a copy goes into the Sent folder. `auto`: if the provider does not put one there.",
+  "send.saveSent":
+    "Whether a copy goes into the Sent folder. `auto`: if the provider does not put one there within half a minute, and only until it does.",
   "send.notify": "Whether the endpoint is told the result of each sending.",
   "send.allowSelf": "Whether the mailbox may send to its own address.",
   "send.dkim": "Signs each message with DKIM (RFC 6376).",

@@ -7,7 +7,7 @@ import { Problem } from "../../contract/problem.ts";
 import { createReconnectingSession } from "../reconnecting.ts";
 import type { MailConnection } from "../mail.ts";
 import { type ImapDeps, openSession } from "./client.ts";
-import { appendMessage, getSentFolder } from "./append.ts";
+import { appendMessage, getSentFolder } from "./sent/append.ts";
 import { isPolled } from "../defaults.ts";
 import { fetchMessages } from "./fetch.ts";
 import { listFolders, type WatchedFolder, watchedFolders } from "./folders.ts";
@@ -15,6 +15,7 @@ import { listReceivedSince, findByMessageIds } from "./reconcile.ts";
 import { applyAfterDelivery } from "./after-delivery.ts";
 import { pollFolders } from "./poll.ts";
 import { getWatchStart } from "../since.ts";
+import { checkCopy } from "./sent/copies.ts";
 import { watchFolders } from "./watch.ts";
 
 /**
@@ -69,6 +70,9 @@ export function imapConnection(deps: ImapDeps, mailbox: MailboxOf<"imap">): Mail
     },
     async append(folder, message, signal) {
       return appendMessage(await getSession(signal), folder, message, signal);
+    },
+    async checkCopy(copy, signal) {
+      return checkCopy(await getSession(signal), copy, signal);
     },
     get open() {
       return reconnecting.open;

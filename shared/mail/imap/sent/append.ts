@@ -1,10 +1,11 @@
 /** Puts messages into folders: finds the Sent folder, and puts a copy there once. */
 import type { MailboxObject } from "imapflow";
-import { Problem } from "../../contract/problem.ts";
-import { withoutGiven } from "../../evidence/evidence.ts";
-import type { MessageToAppend } from "../mail.ts";
-import { listFolders } from "./folders.ts";
-import type { Session } from "./session.ts";
+import { Problem } from "../../../contract/problem.ts";
+import { withoutGiven } from "../../../evidence/evidence.ts";
+import type { PlacedCopy } from "../../../contract/task.ts";
+import type { MessageToAppend } from "../../mail.ts";
+import { listFolders } from "../folders.ts";
+import type { Session } from "../session.ts";
 
 /** The name of the Sent folder that is created if there is none. */
 const SENT_FOLDER = "Sent";
@@ -29,21 +30,23 @@ export async function appendMessage(
   folder: string,
   message: MessageToAppend,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<false | PlacedCopy> {
   const { client } = session;
+  const { messageIds, flags } = message;
   const work = async (box: MailboxObject) => {
     if (box.exists > 0) {
       // NOOP shows what another session put into the folder since it was opened.
       await client.noop();
-      for (const id of message.messageIds) {
+      for (const id of messageIds) {
         const found = await client.search({ header: { "message-id": id } }, { uid: true });
         if (!Array.isArray(found)) throw new Problem("protocol", `The server did not search ${folder} for the copy`);
         if (found.length > 0) return false;
       }
     }
-    const appended = await client.append(folder, Buffer.from(message.raw), message.flags, message.date);
+    const appended = await client.append(folder, Buffer.from(message.raw), flags, message.date);
     if (!appended) throw new Problem("protocol", `The server did not accept the copy into ${folder}`);
-    return true;
+    const { uid = null, uidValidity } = appended;
+    return { folder, epoch: uidValidity === undefined ? null : String(uidValidity), uid, messageIds, flags };
   };
   try {
     return await session.runInFolder(folder, `APPEND ${folder}`, work, signal);
