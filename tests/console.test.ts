@@ -211,13 +211,13 @@ describe("a list", () => {
       const second = await node.call("GET", next.replaceAll("&amp;", "&"));
       assert.equal(second.text.match(/href="\/mailboxes\/m\d+"/g)?.length, 10);
       const unverified = (await node.call("GET", "/mailboxes?state=unverified")).text;
-      assert.match(unverified, /m0@x.de[^]*not verified/);
-      assert.ok(!unverified.includes("m1@x.de"));
+      assert.match(unverified, /\/mailboxes\/m0"[^]*not verified/);
+      assert.ok(!unverified.includes('/mailboxes/m1"'));
       const now = (await node.call("GET", "/")).text;
       assert.match(now, /1 of 60 mailboxes are listened to; 1 cause needs you/);
       for (const filter of ["protocol=pop3", "host=elsewhere", "q=nobody", "state=paused"])
         assert.match((await node.call("GET", `/mailboxes?${filter}`)).text, /No mailbox matches/);
-      assert.match((await node.call("GET", "/mailboxes?host=imap.example.com&q=m59")).text, /m59@x.de/);
+      assert.match((await node.call("GET", "/mailboxes?host=imap.example.com&q=m59")).text, /\/mailboxes\/m59"/);
     } finally {
       await node.close();
     }

@@ -134,8 +134,8 @@ function topOf({ base, path, query }: Frame): Html {
       )}
     </nav>
     <form class="search" role="search" action="${base}/search">
-      <label class="unseen" for="q">Address, Message-ID, word of a subject, delivery id or host</label>
-      <input id="q" name="q" type="search" value="${wanted}" placeholder="Address, Message-ID, subject, id, host" />
+      <label class="unseen" for="q">Subject, sender, Message-ID, address, delivery id or host</label>
+      <input id="q" name="q" type="search" value="${wanted}" placeholder="Subject, sender, id" />
       <button>Search</button>
     </form>
   </header>`;

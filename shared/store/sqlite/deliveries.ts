@@ -10,7 +10,7 @@ import { markDelivered } from "./ledger.ts";
 import { decodePageToken, encodePageToken, paginate } from "../page-token.ts";
 import { integer, json, readInBatches, type Row, text } from "./row.ts";
 import { insertMessage, readMessage, type SealedMessage, sealMessage } from "./sealed-messages.ts";
-import { type DeliveryQuery, foldText, readMessageId, searchedWords } from "../delivery-search.ts";
+import { type DeliveryQuery, readMessageId, searchedText, searchedWords } from "../delivery-search.ts";
 import type { Deliveries, Page } from "../store.ts";
 import type { Vault } from "../vault.ts";
 
@@ -150,7 +150,7 @@ function findText(
   const searched = `select d.id, d.created_at, d.words from deliveries d where ${where} ${NEWEST_FIRST} limit ${SEARCHED}`;
   const found = `select d.id from (${searched}) d where instr(d.words, ?) > 0 ${NEWEST_FIRST} limit ?`;
   const sql = `${SELECT} where d.id in (${found}) ${NEWEST_FIRST}`;
-  const page = pageOf(db.all(sql, ...values, foldText(given.trim()), limit + 1), limit);
+  const page = pageOf(db.all(sql, ...values, searchedText(given), limit + 1), limit);
   if (page.next !== null) return page;
   const lastSql = `select d.created_at, d.id from deliveries d where ${where} ${NEWEST_FIRST} limit 1 offset ?`;
   const last = db.get(lastSql, ...values, SEARCHED - 1);
