@@ -64,10 +64,7 @@ export function sqliteMailboxes(db: Database, sealing: MailboxSealing, claims: C
     async remove(id) {
       const removed = await db.transactGroupedDurably(() => {
         changes.add(id);
-        deleteOwnedRows(db, id);
-        db.run("delete from fences where mailbox = ?", id);
-        db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, clock.now());
-        return db.run("delete from mailboxes where id = ?", id) > 0;
+        return remove(db, id);
       });
       claims.dropMailbox(id);
       return removed;
@@ -158,6 +155,13 @@ function put(db: Database, sealing: MailboxSealing, mailbox: Mailbox, state: Mai
     writeState(db, id, state ?? initialState(saved), "insert");
   } else if (state) writeState(db, id, state, "update");
   return saved;
+}
+
+function remove(db: Database, id: string): boolean {
+  deleteOwnedRows(db, id);
+  db.run("delete from fences where mailbox = ?", id);
+  db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, clock.now());
+  return db.run("delete from mailboxes where id = ?", id) > 0;
 }
 
 function deleteOwnedRows(db: Database, id: string): void {
