@@ -2,7 +2,7 @@
 # Tests the stack on any Docker engine: checks both files, builds, starts everything, and waits until a mail went from the mail server
 # to the endpoint. Then it replaces API and worker while mail flows, counts every message, and removes everything.
 # PREVIOUS=<image> starts with that image, so that the replacement is an upgrade.
-# PULL=never uses only local images.  IMAGE=... and BUILD=no test a local image.
+# PULL=never uses only local images.  IMAGE=... and BUILD=no test a local image. BUILD_OPTIONS are given to `docker build`.
 set -eu
 cd "$(dirname "$0")"
 env_file=$(mktemp)
@@ -32,7 +32,11 @@ for file in compose.yaml compose.single.yaml; do
 done
 echo "ok: both files are valid"
 
-[ "${BUILD:-yes}" = no ] || docker build -t "${IMAGE:-email-listener:local}" ..
+# shellcheck disable=SC2086 # BUILD_OPTIONS has several words.
+[ "${BUILD:-yes}" = no ] || docker build ${BUILD_OPTIONS:-} -t "${IMAGE:-email-listener:local}" ..
+megabytes=$(($(docker save "${IMAGE:-email-listener:local}" | gzip | wc -c) / 1000000))
+[ "$megabytes" -le 150 ] || { echo "failed: the image has $megabytes MB compressed, and 150 are allowed" >&2; exit 1; }
+echo "ok: the image has $megabytes MB compressed"
 if docker run --rm --env-file .env.example -e NODE_ENV=production -e API_TOKENS=published-example-token "${IMAGE:-email-listener:local}" api; then
   echo "failed: the example's keys were taken in production" >&2
   exit 1

@@ -100,6 +100,7 @@ describe("a paused endpoint", () => {
       assert.ok(held.attemptCount >= 1);
       await page.goto("/deliveries?state=retrying");
       await page.getByText(/before that: .*503/).waitFor();
+      await page.getByText("at the resume").waitFor();
       stage.endpoint.answer(() => ({}));
       assert.equal(expect(await ask("resume"), 200).waiting, 1);
       await stage.endpoint.waitFor((request) => request.id === first.id);

@@ -77,7 +77,9 @@ describe("a delivered message", () => {
         await page.getByRole("link", { name: "Счёт 4711" }).waitFor();
       }
       await page.getByRole("link", { name: "Счёт 4711" }).click();
-      await page.getByText("mail-0@example.net").waitFor();
+      await page.getByText("<mail-0@example.net>").waitFor();
+      await page.getByRole("link", { name: "shop@example.com" }).waitFor();
+      await page.getByRole("link", { name: stage.endpoint.url }).waitFor();
       await page.getByText("The endpoint accepted it.").waitFor();
       await page.goto("/deliveries");
       await page.getByLabel("Subject, sender or Message-ID").fill("hello");
@@ -85,6 +87,15 @@ describe("a delivered message", () => {
       await page.getByText("3 shown").waitFor();
       assert.equal(await page.getByRole("link", { name: /Hello/ }).count(), 3);
       assert.deepEqual(await findings(page), []);
+      for (const [mailbox, count] of [
+        ["shop@example.com", 3],
+        ["nobody@example.com", 0],
+      ] as const) {
+        await page.getByLabel("Mailbox").fill(mailbox);
+        await page.getByRole("button", { name: "Filter" }).click();
+        await page.waitForURL(`**/deliveries?**${encodeURIComponent(mailbox)}**`);
+        assert.equal(await page.getByRole("link", { name: /Hello/ }).count(), count, mailbox);
+      }
       await page.getByRole("searchbox").fill("no such words");
       await page.keyboard.press("Enter");
       await page.getByText("Nothing was found for no such words").waitFor();
@@ -107,6 +118,9 @@ describe("selected deliveries", () => {
         assert.equal(new URL(page.url()).searchParams.get("text"), "hello");
         await stage.service.until("both", () => subjects(stage.endpoint).length === 2);
         assert.deepEqual(subjects(stage.endpoint), ["Hello 3", "Hello 5"]);
+        await page.getByRole("link", { name: "Select all on this page" }).click();
+        await page.waitForURL("**select=all**");
+        assert.equal(await page.getByRole("checkbox", { checked: true }).count(), 3);
       },
       { javaScriptEnabled: false },
     ));

@@ -211,13 +211,13 @@ describe("a list", () => {
       const second = await node.call("GET", next.replaceAll("&amp;", "&"));
       assert.equal(second.text.match(/href="\/mailboxes\/m\d+"/g)?.length, 10);
       const unverified = (await node.call("GET", "/mailboxes?state=unverified")).text;
-      assert.match(unverified, /m0@x.de[^]*not verified/);
-      assert.ok(!unverified.includes("m1@x.de"));
+      assert.match(unverified, /\/mailboxes\/m0"[^]*not verified/);
+      assert.ok(!unverified.includes('/mailboxes/m1"'));
       const now = (await node.call("GET", "/")).text;
       assert.match(now, /1 of 60 mailboxes are listened to; 1 cause needs you/);
       for (const filter of ["protocol=pop3", "host=elsewhere", "q=nobody", "state=paused"])
         assert.match((await node.call("GET", `/mailboxes?${filter}`)).text, /No mailbox matches/);
-      assert.match((await node.call("GET", "/mailboxes?host=imap.example.com&q=m59")).text, /m59@x.de/);
+      assert.match((await node.call("GET", "/mailboxes?host=imap.example.com&q=m59")).text, /\/mailboxes\/m59"/);
     } finally {
       await node.close();
     }
@@ -345,12 +345,15 @@ describe("in a browser", () => {
     inBrowser(
       t,
       async (page) => {
-        const reloaded = (text: string) =>
-          eventually(async () => {
+        // The browser refuses a reload in the moment in which it goes to another page.
+        const reloaded = async (text: string) => {
+          await page.waitForURL("**/bulk/bulk_*");
+          await eventually(async () => {
             await page.reload();
             const shown = (await page.locator("main").textContent()) ?? "";
             return shown.includes(text) && shown.includes("it has ended");
           }, text);
+        };
         await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Pause all that match" }).click();
         await page.getByRole("button", { name: "Pause 1 mailbox" }).click();

@@ -33,10 +33,10 @@ import {
   rendered,
   renderVariation,
   ROOT,
-  type Variation,
 } from "./deploy/manifests.ts";
 import { restrictedErrors } from "./deploy/restricted.ts";
 import { strictErrors } from "./deploy/strict.ts";
+import { VARIATIONS } from "./deploy/variations.ts";
 
 const all = [...manifests(), ...rendered()];
 const ours = all.filter(({ patch: part }) => !part);
@@ -138,37 +138,6 @@ describe("the manifests", () => {
     );
   });
 });
-
-/** Each variation of the production overlay that k8s/README.md documents. */
-const VARIATIONS: Record<string, Variation> = {
-  "KEDA in place of HPA": [
-    ["- ../../components/hpa", "# hpa"],
-    ["# - ../../components/keda", "- ../../components/keda"],
-  ],
-  "no autoscaler": [
-    ["- ../../components/hpa", "# hpa"],
-    ["images:", "replicas: [{ name: api, count: 3 }, { name: worker, count: 4 }]\nimages:"],
-  ],
-  "a node port": [["- ../../components/ingress", "- ../../components/nodeport"]],
-  "a namespace of its own, with monitoring and KEDA": [
-    ["namespace: email-listener", "namespace: crm"],
-    ["- ../../components/hpa", "- ../../components/keda"],
-    ["# - ../../components/monitoring", "- ../../components/monitoring"],
-  ],
-  "other servers": [
-    ["- ../../components/redis", "# redis"],
-    ["- ../../components/rabbitmq", "# rabbitmq"],
-    [
-      "- LOG_LEVEL=info",
-      "- REDIS_URL=rediss://redis.example.com:6380/3\n      - RABBITMQ_URL=amqps://mq.example.com/mail",
-    ],
-  ],
-  "a path": [
-    ["- BASE_PATH=", "- BASE_PATH=/mail"],
-    ["paths/0/path, value: /", "paths/0/path, value: /mail"],
-  ],
-  "images by digest": [["# - ../../components/digests", "- ../../components/digests"]],
-};
 
 describe("the variations of the production overlay", () => {
   const variations = Object.entries(VARIATIONS).map(([name, changes]) => [name, renderVariation(changes)] as const);

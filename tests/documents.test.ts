@@ -23,7 +23,7 @@ const facts = new Set(
 const LONGEST: Record<string, number> = { "README.md": 140, "ARCHITECTURE.md": 150 };
 const LONGEST_CELL = 200;
 /** Names that look like settings and belong to others. */
-const FOREIGN_SETTINGS = new Set(["NODE_EXTRA_CA_CERTS", "NODE_IMAGE", "NODE_BASE"]);
+const FOREIGN_SETTINGS = new Set(["NODE_EXTRA_CA_CERTS", "BUILD_IMAGE", "BASE_IMAGE"]);
 
 function listDocuments(folder: string): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {

@@ -15,8 +15,8 @@ export const Attempt = v.object({
 export type Attempt = v.InferOutput<typeof Attempt>;
 
 /**
- * What the record of a delivery keeps of its message: decoded and shortened, `from` as "Name <address>", `messageId`
- * without angle brackets. A message without one of them has null.
+ * What the record of a delivery keeps of its message: decoded and shortened, `from` as "Name <address>" or the
+ * one that there is, `messageId` without angle brackets. A message without one of them has null.
  */
 export const MessageSummary = v.object({
   subject: v.nullable(v.string()),

@@ -26,7 +26,8 @@ export function summarizeMessage({
   from,
   messageId,
 }: Pick<ParsedMessage, "subject" | "from" | "messageId">): MessageSummary {
-  const sender = from && [from.name, from.address && `<${from.address}>`].filter(Boolean).join(" ");
+  const sender =
+    from?.name && from.address ? `${from.name} <${from.address}>` : ((from?.name || from?.address) ?? null);
   return {
     subject: shorten(subject, MAX_WORDS),
     from: shorten(sender, MAX_WORDS),
@@ -50,6 +51,11 @@ export function foldText(text: string): string {
   return text.normalize("NFKC").toLowerCase();
 }
 
+/** A text as it is looked for in subjects and senders: an address in angle brackets is looked for without them. */
+export function searchedText(text: string): string {
+  return foldText(text.trim().replace(/^<([^<>]*)>$/, "$1"));
+}
+
 /** The subject and the sender as they are searched. */
 export function searchedWords({ subject, from }: MessageSummary): string {
   return foldText(`${subject ?? ""}\n${from ?? ""}`);
@@ -59,5 +65,5 @@ export function searchedWords({ subject, from }: MessageSummary): string {
 export function matchesMessage(message: MessageSummary | undefined, text: string): boolean {
   if (message === undefined) return false;
   if (message.messageId !== null && message.messageId === readMessageId(text)) return true;
-  return searchedWords(message).includes(foldText(text.trim()));
+  return searchedWords(message).includes(searchedText(text));
 }

@@ -8,6 +8,7 @@
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000]
  *                 [--runtime bun|node] [--tls] [--write]
  */
+import { readFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
@@ -29,7 +30,7 @@ import { parse } from "./parse/parse.ts";
 import { recovery } from "./recovery.ts";
 import { registration } from "./registration.ts";
 import { type Bench, type Row, type Setup, table } from "./report.ts";
-import { inParallel, type Runtime } from "./rivals.ts";
+import { file, inParallel, type Runtime } from "./rivals.ts";
 import { sending } from "./send.ts";
 import { throughput } from "./throughput.ts";
 
@@ -94,6 +95,12 @@ for (const [name, size] of Object.entries(sizes)) if (!(size >= 1)) throw new Er
 const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
 const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
+
+// What is measured runs with the settings of the allocator that the image has.
+for (const [, name = "", value = ""] of readFileSync(file("../../Dockerfile"), "utf8").matchAll(
+  /(MIMALLOC_\w+)=(\w+)/g,
+))
+  process.env[name] = value;
 
 // Asked before the first section makes the work tree dirty.
 const measuredAt = write ? describeRun() : "";

@@ -118,7 +118,9 @@ export function deliveryPromises(make: NewStore, pass: Pass): void {
       const parked = deliveryOf("p", { message: { ...message, subject: "other", messageId: null }, state: "parked" });
       await deliveries.save({ ...parked, mailbox: "b" });
       await deliveries.save(deliveryOf("nothing is known"));
-      await deliveries.save(deliveryOf("empty", { message: { subject: null, from: null, messageId: null } }));
+      await deliveries.save(
+        deliveryOf("empty", { message: { subject: null, from: "plain@example.net", messageId: null } }),
+      );
       const find = async (text: string, more: object = {}) => {
         const { items, next } = await deliveries.list({ limit: 10, text, ...more });
         assert.equal(next, null);
@@ -128,6 +130,7 @@ export function deliveryPromises(make: NewStore, pass: Pass): void {
         assert.deepEqual(await find(text), ["d"], text);
       for (const text of ["ünal", "UNAL@example.net", "<unal@example.net>"])
         assert.deepEqual(await find(text), ["d", "p"], text);
+      for (const text of ["plain@", "<Plain@example.net>"]) assert.deepEqual(await find(text), ["empty"], text);
       // A Message-ID is whole and exact. Characters that mean something in patterns or in JSON mean nothing here.
       for (const text of ["+1@x.example", "ab+1@x.example", "%", "_", "\\", "subject", "null", "messageId"])
         assert.deepEqual(await find(text), [], text);

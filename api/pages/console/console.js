@@ -29,9 +29,9 @@ function swap(next) {
     if (!fresh || fresh.outerHTML === old.outerHTML || isSelecting(old)) continue;
     const focused = old.contains(document.activeElement) ? keyOf(document.activeElement) : undefined;
     const part = document.importNode(fresh, true);
-    for (const { name, value } of old.querySelectorAll("input:checked"))
+    for (const { name, value, checked } of old.querySelectorAll("input[type=checkbox]"))
       for (const one of part.querySelectorAll("input[type=checkbox]"))
-        if (one.name === name && one.value === value) one.checked = true;
+        if (one.name === name && one.value === value) one.checked = checked;
     const again = focused === undefined ? undefined : findLike(part, focused);
     // A part whose focused element is gone stays until the focus leaves it.
     if (focused !== undefined && !again) continue;
@@ -43,7 +43,8 @@ function swap(next) {
 // False when the login has ended.
 async function renew() {
   const signal = AbortSignal.timeout(FETCH_MS);
-  const response = await fetch(location.href, { redirect: "manual", cache: "no-store", signal });
+  const headers = { "x-renewal": "1" };
+  const response = await fetch(location.href, { headers, redirect: "manual", cache: "no-store", signal });
   if (response.type === "opaqueredirect") return false;
   if (!response.ok) return true;
   const text = await response.text();

@@ -1,14 +1,13 @@
 /** Deliveries: the list with its filters, the parked ones grouped by reason, and one delivery with its attempts. */
 import { html } from "hono/html";
-import type { Config } from "../../../shared/config.ts";
 import type { Delivery } from "../../../shared/contract/delivery.ts";
 import type { ParkedTask } from "../../../shared/queue/queue.ts";
-import type { EndpointPause } from "../../../shared/store/endpoint-pauses.ts";
+import { isHeld } from "../../../shared/store/endpoint-pauses.ts";
 import type { Html } from "../html.ts";
 import { button, doneNote, hiddenFields, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost } from "./shown-mailbox.ts";
 import { deliveryMark } from "./states.ts";
-import { countOf, foreign, relativeTime } from "./words.ts";
+import { breakable, countOf, foreign, relativeTime } from "./words.ts";
 
 /** What a list of deliveries is filtered by. An empty text is no filter. `text` is null where nobody may ask for it. */
 export type DeliveryFilter = { text: string | null; state: string; mailbox: string; host: string; reason: string };
@@ -17,6 +16,9 @@ export type DeliveryListView = {
   base: string;
   query: URLSearchParams;
   filter: DeliveryFilter;
+  /** The mailbox as it was asked for, by its id or its address, and the ids of others with this address. */
+  typed: string;
+  alike: string[];
   items: Delivery[];
   next: string | null;
   total: number | undefined;
@@ -36,9 +38,9 @@ const STATES: [string, string][] = [
 ];
 
 export function deliveryListBody(view: DeliveryListView): Html {
-  const { base, filter, items, next, total, query, groups, addresses, mayManage } = view;
+  const { base, filter, typed, items, next, total, query, groups, addresses, mayManage } = view;
   const count = total === undefined ? `${items.length} shown` : countOf(total, "delivery", "deliveries");
-  return html`${doneNote(query)} ${filterForm(base, filter)}
+  return html`${doneNote(query)} ${filterForm(base, { ...filter, mailbox: typed })} ${alikeNote(view)}
     ${groups.length > 1 ? groupTable(base, filter, groups) : ""}
     <div id="list" data-live>
       ${
@@ -46,7 +48,13 @@ export function deliveryListBody(view: DeliveryListView): Html {
           ? html`<p>
               ${next === null ? "No delivery matches." : "None among those looked at so far; the next page goes on."}
             </p>`
-          : deliveryTable(items, { base, caption: count, addresses, selectedBy: mayManage ? SELECTION : undefined })
+          : deliveryTable(items, {
+              base,
+              caption: count,
+              addresses,
+              selectedBy: mayManage ? SELECTION : undefined,
+              isSelected: query.get("select") === "all",
+            })
       }
       ${pager(`${base}/deliveries`, filter, next)} ${items.length > 0 ? replays(view) : ""} ${taskPart(view)}
     </div>`;
@@ -59,11 +67,21 @@ function filterForm(base: string, { text, state, mailbox, host, reason }: Delive
   return html`<form class="row" action="${base}/deliveries">
     ${text === null ? "" : textInput("text", "Subject, sender or Message-ID", text)}
     ${select({ name: "state", label: "State", any: "any state", value: state, options: STATES })}
-    ${textInput("mailbox", "Mailbox id", mailbox)} ${textInput("host", "Endpoint host", host)}
+    ${textInput("mailbox", "Mailbox", mailbox)} ${textInput("host", "Endpoint host", host)}
     ${textInput("reason", "Reason", reason)}
     <button>Filter</button>
     <a class="button" href="${base}/deliveries">Clear</a>
   </form>`;
+}
+
+function alikeNote({ base, filter, alike }: DeliveryListView): Html | string {
+  if (alike.length === 0) return "";
+  const link = (mailbox: string) =>
+    html` <a href="${base}/deliveries${queryOf({ ...filter, mailbox })}"><code>${mailbox}</code></a>`;
+  return html`<p>
+    These are the deliveries of the mailbox <code>${filter.mailbox}</code>. Others have the same address:
+    ${alike.map(link)}
+  </p>`;
 }
 
 type DeliveryTableOptions = {
@@ -71,13 +89,15 @@ type DeliveryTableOptions = {
   caption?: string;
   addresses?: ReadonlyMap<string, string>;
   selectedBy?: string | undefined;
+  isSelected?: boolean;
 };
 
 /**
  * With `addresses`, by the id of the mailbox, a column names each mailbox. With `selectedBy` each row has a check box
  * that belongs to the form with this id.
  */
-export function deliveryTable(items: Delivery[], { base, caption, addresses, selectedBy }: DeliveryTableOptions): Html {
+export function deliveryTable(items: Delivery[], options: DeliveryTableOptions): Html {
+  const { base, caption, addresses, selectedBy, isSelected = false } = options;
   const mailboxColumn = addresses ? ["Mailbox"] : [];
   const columns = [
     "Message",
@@ -90,23 +110,33 @@ export function deliveryTable(items: Delivery[], { base, caption, addresses, sel
     "Next try",
   ];
   const mailboxCell = (id: string) =>
-    html`<a href="${base}/mailboxes/${encodeURIComponent(id)}">${addresses?.get(id) ?? id}</a>`;
+    html`<a href="${base}/mailboxes/${encodeURIComponent(id)}">${breakable(addresses?.get(id) ?? id)}</a>`;
   const rows = items.map((one) => [
-    html`${selectedBy === undefined ? "" : checkBox(one, selectedBy)} ${messageLink(one, base)}`,
+    html`<div class="letter">
+      ${selectedBy === undefined ? "" : checkBox(one, selectedBy, isSelected)}
+      <div>${messageLink(one, base)}</div>
+    </div>`,
     deliveryMark(one.state),
     relativeTime(one.createdAt),
     ...(addresses ? [mailboxCell(one.mailbox)] : []),
-    endpointHost(one.endpoint),
+    breakable(endpointHost(one.endpoint)),
     String(one.attemptCount),
     one.state === "delivered" ? String(one.attempts.at(-1)?.status ?? "") : foreign(one.reason),
-    one.nextAttemptAt === null ? "none" : relativeTime(one.nextAttemptAt),
+    isHeld(one) ? "at the resume" : one.nextAttemptAt === null ? "none" : relativeTime(one.nextAttemptAt),
   ]);
   return table(columns, rows, caption);
 }
 
-function checkBox({ id, message }: Delivery, form: string): Html {
+function checkBox({ id, message }: Delivery, form: string, isSelected: boolean): Html {
   const label = `Select ${message?.subject ?? id}`;
-  return html`<input type="checkbox" name="id" value="${id}" form="${form}" aria-label="${label}" />`;
+  return html`<input
+    type="checkbox"
+    name="id"
+    value="${id}"
+    form="${form}"
+    aria-label="${label}"
+    ${isSelected ? "checked" : ""}
+  />`;
 }
 
 /** The subject and the sender if the record has them, else the beginning of the id. */
@@ -140,6 +170,7 @@ function replays({ base, filter, query, mayManage }: DeliveryListView): Html {
     </form>
     ${hasAll ? html`<a class="button" href="${base}/bulk/new${queryOf({ action: "replay", ...filter })}">${all}</a>` : ""}
     <a class="button" href="${base}/bulk">Bulk actions</a>
+    <a class="button" href="${base}/deliveries${queryOf({ ...place, select: "all" })}">Select all on this page</a>
   </div>`;
 }
 
@@ -159,133 +190,4 @@ function taskPart({ base, filter, tasks, mayManage: may }: DeliveryListView): Ht
   return html`<h2 id="tasks">Parked tasks</h2>
     ${table(["Task", "Mailbox", "Reason", "Tries #", "Parked"], rows, "At most 50, the oldest first")}
     ${button({ path: `${base}/deliveries/tasks`, label: "Replay all parked tasks", may })}`;
-}
-
-/** What the header of a stored message says. */
-export type Letter = {
-  subject: string | null;
-  from: string;
-  to: string;
-  date: string | null;
-  messageId: string | null;
-  /** All header lines, in their order. */
-  headers: [name: string, value: string][];
-};
-
-export type DeliveryPageView = {
-  base: string;
-  query: URLSearchParams;
-  delivery: Delivery;
-  /** The pause that holds it. */
-  pause: EndpointPause | undefined;
-  /** Undefined if the message is no longer stored, or must not be shown. */
-  letter: Letter | undefined;
-  bodies: Config["CONSOLE_BODIES"];
-  mayManage: boolean;
-};
-
-export function deliveryBody({ base, query, delivery, pause, letter, bodies, mayManage: may }: DeliveryPageView): Html {
-  const { id, state, attempts, attemptCount, mailbox, endpoint, ref, reason, nextAttemptAt, giveUpAt } = delivery;
-  const path = `${base}/deliveries/${encodeURIComponent(id)}`;
-  const rows = attempts
-    .toReversed()
-    .map(({ at, status, problem, ms }) => [
-      relativeTime(at),
-      status === null ? "no answer" : String(status),
-      `${Math.round(ms)} ms`,
-      problem === null ? "accepted" : foreign(problem),
-    ]);
-  return html`${doneNote(query)}
-    <div id="delivery" data-live>
-      <p class="verdict">
-        ${deliveryMark(state)} ${state === "delivered" ? "The endpoint accepted it." : foreign(reason)}
-      </p>
-      ${pause ? pausedNote(pause, base) : ""}
-      ${state === "retrying" && !pause ? html`<p>Next attempt ${relativeTime(nextAttemptAt)}, given up ${relativeTime(giveUpAt)}.</p>` : ""}
-      ${letter ? letterFacts(letter) : knownFacts(delivery, bodies)}
-      <h2>Attempts</h2>
-      ${
-        rows.length === 0
-          ? html`<p>None yet.</p>`
-          : table(["When", "Status", "Time #", "Answer"], rows, `${countOf(attemptCount, "attempt")}, the newest first`)
-      }
-    </div>
-    <div class="buttons">
-      ${button({ path: `${path}/replay`, label: "Replay", may, look: "main" })}
-      ${bodies === "off" ? "" : html`<a class="button" href="${path}/raw" download>Download the message</a>`}
-    </div>
-    ${letter ? headerLines(letter) : ""} ${letter && bodies === "on" ? bodyFrame(path) : ""}
-    <h2>About it</h2>
-    <dl>
-      <dt>Mailbox</dt>
-      <dd><a href="${base}/mailboxes/${encodeURIComponent(mailbox)}">${mailbox}</a></dd>
-      <dt>Endpoint</dt>
-      <dd>${endpoint}</dd>
-      <dt>Lies in</dt>
-      <dd>${foreign(ref.folder)}, uid ${ref.uid}, ${countOf(ref.size, "byte")}</dd>
-      <dt>Received by the mail server</dt>
-      <dd>${relativeTime(ref.receivedAt)}</dd>
-      <dt>Delivery id</dt>
-      <dd><code>${id}</code></dd>
-    </dl>`;
-}
-
-function pausedNote({ by, at, url }: EndpointPause, base: string): Html {
-  return html`<p class="note bad">
-    ${by} paused the deliveries to <a href="${base}/endpoints/one${queryOf({ url })}">${url}</a> ${relativeTime(at)}. It
-    waits without an attempt until somebody resumes them.
-  </p>`;
-}
-
-/** What the record keeps of a message that is no longer stored. */
-function knownFacts({ message }: Delivery, bodies: Config["CONSOLE_BODIES"]): Html {
-  const note = html`<p class="soft">${bodies === "off" ? HIDDEN : NOT_STORED}</p>`;
-  if (!message) return note;
-  return html`<dl>
-      <dt>Subject</dt>
-      <dd>${foreign(message.subject ?? "(none)")}</dd>
-      <dt>From</dt>
-      <dd>${foreign(message.from ?? "(none)")}</dd>
-      <dt>Message-ID</dt>
-      <dd>${foreign(message.messageId ?? "(none)")}</dd>
-    </dl>
-    ${note}`;
-}
-
-const NOT_STORED = "The message is stored only while it waits or is parked. Its mail server has it.";
-const HIDDEN = "This service does not show messages here (CONSOLE_BODIES=off).";
-const MAX_HEADER_LINES = 300;
-
-function headerLines({ headers }: Letter): Html {
-  const rows = headers.slice(0, MAX_HEADER_LINES).map(([name, value]) => [foreign(name), foreign(value)]);
-  return html`<details>
-    <summary>Header lines</summary>
-    ${table(["Name", "Value"], rows, countOf(headers.length, "line"))}
-  </details>`;
-}
-
-function bodyFrame(path: string): Html {
-  return html`<h2>Body</h2>
-    <iframe
-      class="message"
-      title="The body of the message"
-      sandbox=""
-      referrerpolicy="no-referrer"
-      src="${path}/body"
-    ></iframe>`;
-}
-
-function letterFacts({ subject, from, to, date, messageId }: Letter): Html {
-  return html`<dl>
-    <dt>Subject</dt>
-    <dd>${foreign(subject ?? "(none)")}</dd>
-    <dt>From</dt>
-    <dd>${foreign(from)}</dd>
-    <dt>To</dt>
-    <dd>${foreign(to)}</dd>
-    <dt>Date</dt>
-    <dd>${date ?? "(none)"}</dd>
-    <dt>Message-ID</dt>
-    <dd>${foreign(messageId ?? "(none)")}</dd>
-  </dl>`;
 }

@@ -7,7 +7,7 @@ import type { Tick } from "./measured/day.ts";
 import { button, doneNote, pager, queryOf, select, table, textInput } from "./parts.ts";
 import { endpointHost, serverHost, type ShownMailbox } from "./shown-mailbox.ts";
 import { MAILBOX_WORDS, mailboxMark } from "./states.ts";
-import { countOf, foreign, latencyText, relativeTime } from "./words.ts";
+import { breakable, countOf, foreign, latencyText, relativeTime } from "./words.ts";
 
 /** What a list of mailboxes is filtered by. An empty text is no filter. */
 export type MailboxFilter = { state: string; protocol: string; host: string; q: string };
@@ -96,7 +96,7 @@ export function mailboxTable(items: MeasuredRow[], base: string, caption?: strin
     "Node",
   ];
   const rows = items.map(({ mailbox, state, shown, problem, ticks, latencyMs }) => [
-    html`<a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">${mailbox.address}</a>${
+    html`<a href="${base}/mailboxes/${encodeURIComponent(mailbox.id)}">${breakable(mailbox.address)}</a>${
         mailbox.name ? html` <span class="soft">${foreign(mailbox.name)}</span>` : ""
       }`,
     html`${mailboxMark(shown)}${problem ? html`<div class="soft">${foreign(problem.cause)}</div>` : ""}`,
@@ -105,8 +105,8 @@ export function mailboxTable(items: MeasuredRow[], base: string, caption?: strin
     relativeTime(state.lastArrivalAt),
     latencyMs === null ? "none" : latencyText(latencyMs),
     mailbox.receive.protocol,
-    serverHost(mailbox),
-    endpointHost(mailbox.deliver.url),
+    breakable(serverHost(mailbox)),
+    breakable(endpointHost(mailbox.deliver.url)),
     state.node ?? "none",
   ]);
   return html`${table(columns, rows, caption)}

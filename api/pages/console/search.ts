@@ -46,10 +46,11 @@ export function searchBody(view: SearchView): Html {
   const { base, q, exact, similar, delivery, sendings, messages, leftOut } = view;
   if (q === "")
     return html`<p>
-      Type an address, a Message-ID, a word of a subject, a delivery id, or the host of a server or an endpoint.
+      Type a word of a subject, a sender, a Message-ID, the address of a mailbox, a delivery id, or the host of a server
+      or an endpoint.
     </p>`;
   const isNothing = [exact, similar, sendings, messages, leftOut].every((found) => found.length === 0) && !delivery;
-  return html`${isNothing ? html`<p class="verdict">Nothing was found for ${foreign(q)}.</p>` : ""}
+  return html`${isNothing ? html`<p class="verdict">Nothing was found for <q>${foreign(q)}</q>.</p>` : ""}
   ${
     delivery
       ? html`<h2>Delivery</h2>
@@ -142,7 +143,7 @@ function honestWords({ read, q, isHidden }: SearchView, isNothing: boolean): Htm
     ? "If it is the sender of a message that never came, search for the address that it was sent to."
     : "If a message never came, search for the address that it was sent to.";
   return html`<p class="soft">
-    Subjects, senders and Message-IDs were looked up in ${recordWords(read)} and in ${stored}. ${isNothing ? hint : ""}
+    Subjects, senders and Message-IDs were looked up in ${recordWords(read)}, and in ${stored}. ${isNothing ? hint : ""}
   </p>`;
 }
 

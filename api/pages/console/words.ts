@@ -59,7 +59,7 @@ export function foreign(text: string | null | undefined): Html {
   return html`<bdi>${shown.length > LONGEST_FOREIGN ? `${shown.slice(0, LONGEST_FOREIGN)}…` : shown}</bdi>`;
 }
 
-/** A host name that may be broken after its dots, so that it is not broken inside a word. */
+/** A host or an address that may be broken after its dots and its signs, so that it is not broken inside a word. */
 export function breakable(host: string): Html {
-  return html`${host.split(/(?<=\.)/).map((part, n) => (n > 0 ? html`<wbr />${part}` : part))}`;
+  return html`${host.split(/(?<=[.@:/])/).map((part, n) => (n > 0 ? html`<wbr />${part}` : part))}`;
 }

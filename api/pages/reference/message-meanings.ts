@@ -136,7 +136,7 @@ export const MESSAGE_MEANINGS = {
   "Delivery.message":
     "What the record keeps of the message, unless KEEP_SUBJECTS is off. Missing for a message that was never read, and in records of earlier versions.",
   "message.subject": "The subject, decoded, at most 200 characters of it, or null.",
-  "message.from": "The sender as `Name <address>`, at most 200 characters, or null.",
+  "message.from": "The sender as `Name <address>`, or the address alone, at most 200 characters, or null.",
   "message.messageId": "The Message-ID without angle brackets, at most 250 characters, or null.",
   seenAt: "When a subscription saw the message.",
   "OutgoingMessage.from": "The sender. Without it the address of the mailbox.",

@@ -2,18 +2,16 @@
 import { setImmediate } from "node:timers/promises";
 import * as v from "valibot";
 import { type Delivery, DeliveryState } from "../../../shared/contract/delivery.ts";
+import { endpointOf } from "../../../shared/contract/endpoint.ts";
+import type { Mailbox } from "../../../shared/contract/mailbox.ts";
 import { asProblem, type Problem } from "../../../shared/contract/problem.ts";
 import { clock } from "../../../shared/time.ts";
 import type { ParkedTask } from "../../../shared/queue/queue.ts";
 import { matchesDelivery as matches, reasonOf } from "../../bulk/filters.ts";
 import { notFound } from "../../http/problems.ts";
 import type { Route } from "../../http/route.ts";
-import {
-  type DeliveryFilter,
-  type DeliveryGroup,
-  deliveryBody,
-  deliveryListBody,
-} from "../../pages/console/deliveries.ts";
+import { type DeliveryFilter, type DeliveryGroup, deliveryListBody } from "../../pages/console/deliveries.ts";
+import { deliveryBody } from "../../pages/console/delivery.ts";
 import { queryOf } from "../../pages/console/parts.ts";
 import { endpointHost } from "../../pages/console/shown-mailbox.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
@@ -27,6 +25,8 @@ const MAX_SCANNED = 2_000;
 const SCAN_MS = 2_000;
 const GROUPED = 200;
 const SHOWN_TASKS = 50;
+/** So many mailboxes with the same address are named. */
+const MAX_ALIKE = 20;
 
 export function deliveryRoutes(deps: ConsoleDeps): Route[] {
   return [
@@ -47,15 +47,37 @@ function readFilter({ deps }: ConsoleCall, given: URLSearchParams): DeliveryFilt
   return { text, state, mailbox: read("mailbox"), host: read("host"), reason: read("reason") };
 }
 
+/** A mailbox may be named by its address. If several have it, the others are returned too. */
+async function resolveMailbox({ deps }: ConsoleCall, filter: DeliveryFilter) {
+  if (!filter.mailbox.includes("@")) return { filter, alike: [] };
+  const { items } = await deps.store.mailboxes.list({ address: filter.mailbox, limit: MAX_ALIKE });
+  const [first, ...others] = items.map(({ mailbox }) => mailbox.id);
+  return { filter: { ...filter, mailbox: first ?? filter.mailbox }, alike: others };
+}
+
 async function showList(call: ConsoleCall): Promise<Response> {
-  const filter = readFilter(call, call.query);
+  const given = readFilter(call, call.query);
+  const { filter, alike } = await resolveMailbox(call, given);
   const { items, next, total } = await findPage(call, filter, call.query.get("after") ?? undefined);
   const isParked = filter.state === "parked";
   const groups = isParked && filter.reason === "" ? await groupByReason(call, filter) : [];
   const tasks = isParked ? await listTasks(call, filter.mailbox) : [];
   const addresses = await addressesOf(call.deps, items);
   const shown = await showDeliveries(call.deps, items);
-  const view = { base: call.base, query: call.query, filter, items: shown, next, total, addresses, groups, tasks };
+  const typed = given.mailbox;
+  const view = {
+    base: call.base,
+    query: call.query,
+    filter,
+    typed,
+    alike,
+    items: shown,
+    next,
+    total,
+    addresses,
+    groups,
+    tasks,
+  };
   return call.render({
     title: "Deliveries",
     isLive: true,
@@ -138,17 +160,28 @@ async function showOne(call: ConsoleCall): Promise<Response> {
   const { CONSOLE_BODIES: bodies } = call.deps.config;
   const letter = bodies === "off" ? undefined : await readLetter(call.deps.store, delivery);
   const [shown = delivery] = await showDeliveries(call.deps, [delivery]);
-  const pause = await pauseOf(call.deps, delivery);
+  const [pause, found] = await Promise.all([
+    pauseOf(call.deps, delivery),
+    call.deps.store.mailboxes.get(delivery.mailbox),
+  ]);
+  const target = found && { address: found.mailbox.address, url: sentTo(delivery, found.mailbox) };
   const view = {
     base: call.base,
     query: call.query,
     delivery: shown,
+    target,
     pause,
     letter,
     bodies,
     mayManage: call.may("manage"),
   };
   return call.render({ title: "Delivery", isLive: true, hasFrame: bodies === "on", body: deliveryBody(view) });
+}
+
+/** A delivery knows the origin alone. Its mailbox knows the URL, unless it delivers elsewhere by now. */
+function sentTo({ endpoint }: Delivery, { deliver }: Mailbox): string {
+  const url = endpointOf(deliver.url);
+  return new URL(url).origin === endpoint ? url : endpoint;
 }
 
 function download({ api, id, deps }: ConsoleCall): Promise<Response> {

@@ -3,7 +3,7 @@ import type { Delivery } from "../../../shared/contract/delivery.ts";
 import { Problem } from "../../../shared/contract/problem.ts";
 import { parseHeadersOnly } from "../../../shared/mail/mime/message.ts";
 import type { Store } from "../../../shared/store/store.ts";
-import type { Letter } from "../../pages/console/deliveries.ts";
+import type { Letter } from "../../pages/console/delivery.ts";
 
 /** The header of the delivery's message; undefined if it is no longer stored. */
 export async function readLetter(
@@ -17,7 +17,7 @@ export async function readLetter(
 }
 
 function nameOf({ name, address }: { name?: string | null; address: string | null }): string {
-  return [name, address && `<${address}>`].filter(Boolean).join(" ");
+  return name && address ? `${name} <${address}>` : name || address || "";
 }
 
 /** The setting forbids it, whatever the token may do. */

@@ -1,5 +1,6 @@
 /** How everything is now, for the first view: counts, and one row for each cause of trouble. */
 import type { Delivery } from "../../../shared/contract/delivery.ts";
+import { isHeld } from "../../../shared/store/endpoint-pauses.ts";
 import type { Page } from "../../../shared/store/store.ts";
 import { claimsToListen, isPerhapsUnverified } from "../../../shared/mail/verified.ts";
 import { clock } from "../../../shared/time.ts";
@@ -45,7 +46,8 @@ export async function takeSurvey(deps: ScopedDeps, seesNodes: boolean): Promise<
     history,
     waiting: { count: retrying.total, oldest: oldestOf(retrying.items) },
     parked: { deliveries: parked.total, tasks },
-    endpoints: sickEndpoints(retrying.items),
+    // Paused ones are causes of their own.
+    endpoints: sickEndpoints(retrying.items.filter((one) => !isHeld(one))),
     nodes,
   };
 }

@@ -97,10 +97,10 @@ export async function logIn(
   await checkProtocol(deps, mailbox.receive, { socket: login.socket, expected: GREETING }, signal);
   const { auth } = login;
   const secrets = ["pass" in auth ? auth.pass : auth.accessToken];
-  const throttleHook: { throttled?: (ms: number) => void } = {};
+  const hooks: LogHooks = { isLoggedIn: false };
   const line = openLine(deps, mailbox.receive, login);
   const tap = deps.openTap && hideLogins(deps.openTap(mailbox, "imap", secrets), LOGINS);
-  const client = new ImapFlow(getClientOptions(deps, mailbox.receive, { auth, line, tap }, throttleHook));
+  const client = new ImapFlow(getClientOptions(deps, mailbox.receive, { auth, line, tap }, hooks));
   // Until the session listens: an error without a listener would end the process.
   client.on("error", () => undefined);
   const idleMs = deps.timeouts.command;
@@ -120,6 +120,7 @@ export async function logIn(
   }
   const { traffic } = line.gate;
   traffic.loggedIn();
+  hooks.isLoggedIn = true;
   const expectContent = (bytes: number) => traffic.expectContent(bytes);
   const where = describeServer(mailbox.receive);
   const session = createSession(client, {
@@ -130,7 +131,7 @@ export async function logIn(
     expectContent,
     socket: () => line.socket,
   });
-  throttleHook.throttled = (ms) => session.destroy(toProblem(createThrottleError(ms), { step: "command" }));
+  hooks.throttled = (ms) => session.destroy(toProblem(createThrottleError(ms), { step: "command" }));
   return session;
 }
 
@@ -150,7 +151,7 @@ function getClientOptions(
   deps: ImapDeps,
   receive: ImapMailbox["receive"],
   { auth, line, tap }: { auth: Credentials; line: Line; tap: Tap | undefined },
-  throttleHook: { throttled?: (ms: number) => void },
+  hooks: LogHooks,
 ): ImapFlowOptions {
   return {
     host: receive.host.replace(/^\[(.*)\]$/, "$1"),
@@ -160,7 +161,7 @@ function getClientOptions(
     ...(receive.tls === "implicit" ? {} : { doSTARTTLS: receive.tls === "starttls" }),
     transport: line.transport,
     auth,
-    logger: createLogger(throttleHook, tap),
+    logger: createLogger(hooks, tap),
     clientInfo: { name: "Email Listener", version: manifest.version, vendor: "Email Listener", "support-url": false },
     disableAutoIdle: true,
     // A hostile server could send a decompression bomb.
@@ -219,28 +220,33 @@ function openLine(
 /** The commands that log in, with their tag. */
 const LOGINS = /^\S+ (LOGIN|AUTHENTICATE \S+)(?= |$)/i;
 
+/** `throttled` is called when the server asks to slow down. */
+type LogHooks = { throttled?: (ms: number) => void; isLoggedIn: boolean };
+
 /**
  * The library waits out throttling by itself and mentions it only in its log. The subscription must know it and close
  * the connection. The library also tells each command and answer there, with the size in the place of each literal.
  */
-function createLogger(throttleHook: { throttled?: (ms: number) => void }, tap: Tap | undefined): Logger {
+function createLogger(hooks: LogHooks, tap: Tap | undefined): Logger {
   const tell = ({ src, msg }: { src?: unknown; msg?: unknown }) => {
     if (typeof msg !== "string" || (src !== "c" && src !== "s")) return;
     tap?.line(src === "c" ? "C" : "S", withoutValues(msg));
   };
-  return {
+  const logger: Logger = {
     warn: (entry: { throttleDelay?: unknown }) => {
-      if (typeof entry.throttleDelay === "number") throttleHook.throttled?.(entry.throttleDelay);
-    },
-    // The library prepares answers about messages for the log only if there is such a method.
-    get trace() {
-      return tap?.isOn() ? tell : undefined;
+      if (typeof entry.throttleDelay === "number") hooks.throttled?.(entry.throttleDelay);
     },
     debug: tell,
     info: noop,
     error: noop,
     fatal: noop,
   };
+  // The library prepares commands and answers for the log only if there is such a method. That costs as much as reading
+  // them. A login is told from its beginning in any case, because the tap hides it by its first line.
+  return Object.defineProperties(logger, {
+    trace: { get: () => (tap?.isOn() ? tell : undefined) },
+    debug: { get: () => (tap && (!hooks.isLoggedIn || tap.isOn()) ? tell : undefined) },
+  });
 }
 
 /** An answer about messages may quote their subjects and texts, so each value becomes its size. */

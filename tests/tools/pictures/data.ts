@@ -174,6 +174,7 @@ async function inventDeliveries({ store }: ApiNode): Promise<void> {
       seenAt: at,
       reason: isParked ? "answered 413: the message is too large for the endpoint" : null,
       spooled: isParked,
+      message: { subject, from, messageId: null },
     });
     await store.deliveries.save(one, raw);
     const common = { at, mailbox: SHOWN, delivery: id };

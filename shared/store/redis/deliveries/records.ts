@@ -5,7 +5,7 @@ import { Problem } from "../../../contract/problem.ts";
 import type { RedisConnection } from "../connection/client.ts";
 import { type DeliveryLocation, DELIVERY_STATES } from "./indexes.ts";
 import type { RedisKeys } from "../keys.ts";
-import { foldText, matchesMessage, readMessageId } from "../../delivery-search.ts";
+import { foldText, matchesMessage, readMessageId, searchedText } from "../../delivery-search.ts";
 import { textOrNull } from "../connection/reply.ts";
 
 /**
@@ -62,8 +62,8 @@ export async function findInDelivery(
   const record = await readRecord(deps, mailbox, id);
   if (record === null) return undefined;
   const folded = foldText(record);
-  const wanted = [text.trim(), readMessageId(text) ?? text].map((one) => foldText(JSON.stringify(one).slice(1, -1)));
-  if (!wanted.some((one) => folded.includes(one))) return undefined;
+  const wanted = [searchedText(text), foldText(readMessageId(text) ?? text)];
+  if (!wanted.some((one) => folded.includes(JSON.stringify(one).slice(1, -1)))) return undefined;
   const delivery = parseDelivery(record);
   return matchesMessage(delivery.message, text) ? delivery : undefined;
 }
