@@ -4,6 +4,7 @@ import { Delivery, type DeliveryState } from "../../contract/delivery.ts";
 import { Problem } from "../../contract/problem.ts";
 import { clock } from "../../time.ts";
 import { endOfPrefix } from "../access-rules.ts";
+import type { Claims } from "../memory/claims.ts";
 import type { Database } from "./database.ts";
 import { markDelivered } from "./ledger.ts";
 import { decodePageToken, encodePageToken, paginate } from "../page-token.ts";
@@ -17,7 +18,7 @@ const SELECT =
   "select d.id, d.doc, d.created_at, exists(select 1 from spool s where s.id = d.id) as spooled from deliveries d";
 
 /** `spoolBytes` limits the stored bytes. `by` encrypts them. */
-export function sqliteDeliveries(db: Database, spoolBytes: number, by: Vault): Deliveries {
+export function sqliteDeliveries(db: Database, claims: Claims, spoolBytes: number, by: Vault): Deliveries {
   return {
     async save(delivery, raw) {
       // This happens outside the transaction and in another thread, because compressing 60 MB takes a quarter of a
@@ -28,8 +29,9 @@ export function sqliteDeliveries(db: Database, spoolBytes: number, by: Vault): D
         writeDelivery(db, delivery);
         if (sealed) writeSpool(db, delivery.id, sealed, spoolBytes);
         if (delivery.state === "delivered") db.run("delete from spool where id = ?", delivery.id);
-        markDelivered(db, delivery.mailbox, delivery.ref);
+        markDelivered(db, claims, delivery.mailbox, delivery.ref);
       });
+      claims.drop(delivery.mailbox, [delivery.ref]);
     },
     async get(id) {
       const row = db.get(`${SELECT} where d.id = ?`, id);
