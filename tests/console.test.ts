@@ -345,12 +345,15 @@ describe("in a browser", () => {
     inBrowser(
       t,
       async (page) => {
-        const reloaded = (text: string) =>
-          eventually(async () => {
+        // The browser refuses a reload in the moment in which it goes to another page.
+        const reloaded = async (text: string) => {
+          await page.waitForURL("**/bulk/bulk_*");
+          await eventually(async () => {
             await page.reload();
             const shown = (await page.locator("main").textContent()) ?? "";
             return shown.includes(text) && shown.includes("it has ended");
           }, text);
+        };
         await page.goto(`/mailboxes?q=${SHOP}`);
         await page.getByRole("link", { name: "Pause all that match" }).click();
         await page.getByRole("button", { name: "Pause 1 mailbox" }).click();

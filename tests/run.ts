@@ -90,8 +90,11 @@ const LONGEST = [
 const rank = (file: string) => (LONGEST.includes(file) ? LONGEST.indexOf(file) : LONGEST.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 
-/** A file mostly waits for servers and for processes, so more files run at the same time than there are cores. */
-const FILES_AT_ONCE = Math.ceil(2.5 * availableParallelism());
+/**
+ * A file mostly waits for servers and for processes: it uses a quarter to a third of a core. So more files run at the same
+ * time than there are cores.
+ */
+const FILES_AT_ONCE = Math.ceil(3.5 * availableParallelism());
 const onBun = (file: string): Step => ({
   name: `${file} on Bun`,
   command: [bin("bun"), "test", "--timeout", String(TEST_MS), `./${file}`],

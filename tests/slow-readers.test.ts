@@ -181,7 +181,7 @@ describe("The words of a mail server or an endpoint take time in proportion to t
   );
   measure(
     cases.map(([name, make]): Case => [`${name}, from an endpoint`, make]),
-    (text) => outcomeOfResponse({ status: 500, headers: {}, text }, { secrets: [] }, 1, new Date()),
+    (text) => outcomeOfResponse({ status: 500, headers: {}, text }, () => ({ secrets: [] }), 1, new Date()),
   );
   measure(
     cases.map(([name, make]): Case => [`${name}, beside the message`, make]),

@@ -169,7 +169,7 @@ describe("What an endpoint's behaviour comes to", () => {
   test("only what concerns the endpoint as a whole counts as its trouble", () => {
     const statuses = [200, 302, 400, 401, 404, 410, 413, 422, 429, 500];
     const trouble = statuses.filter((status) =>
-      isEndpointFailure(outcomeOfResponse({ status, headers: {}, text: "" }, { secrets: [] }, 1, new Date())),
+      isEndpointFailure(outcomeOfResponse({ status, headers: {}, text: "" }, () => ({ secrets: [] }), 1, new Date())),
     );
     assert.deepEqual(trouble, [302, 401, 404, 429, 500]);
   });

@@ -2,7 +2,7 @@
 import type { ApiDeps } from "../deps.ts";
 import { renderDocs } from "../pages/docs.ts";
 import { htmlPage } from "../pages/html.ts";
-import { openApiDocument } from "../pages/openapi.ts";
+import { type JsonObject, openApiDocument } from "../pages/openapi.ts";
 import { jsonResponse, route, type Route } from "../http/route.ts";
 
 type PageRoutesDeps = Pick<ApiDeps, "config" | "version">;
@@ -14,6 +14,9 @@ const htmlResponses = { 200: { description: "The page", type: "text/html" } };
 export function pageRoutes(deps: PageRoutesDeps, api: readonly Route[]): Route[] {
   const { version } = deps;
   const base = deps.config.BASE_PATH;
+  let document: JsonObject | undefined;
+  // A quarter of what the start would cost, for a page that most processes never show.
+  const getDocument = () => (document ??= openApiDocument([...api, ...pages], version, base));
   const pages: Route[] = [
     route({
       method: "get",
@@ -23,7 +26,7 @@ export function pageRoutes(deps: PageRoutesDeps, api: readonly Route[]): Route[]
       summary: "This reference, for people",
       responses: htmlResponses,
       problems: [],
-      handle: () => htmlPage("Email Listener: reference", renderDocs(document, base)),
+      handle: () => htmlPage("Email Listener: reference", renderDocs(getDocument(), base)),
     }),
     route({
       method: "get",
@@ -33,9 +36,8 @@ export function pageRoutes(deps: PageRoutesDeps, api: readonly Route[]): Route[]
       summary: "This reference, for machines",
       responses: { 200: { description: "OpenAPI 3.1" } },
       problems: [],
-      handle: () => jsonResponse(document),
+      handle: () => jsonResponse(getDocument()),
     }),
   ];
-  const document = openApiDocument([...api, ...pages], version, base);
   return pages;
 }

@@ -59,6 +59,7 @@ export async function removePause(store: Store, which: Pick<EndpointPause, "url"
 
 /** The pause that holds the deliveries of this mailbox. */
 export function findPause(pauses: readonly EndpointPause[], { id, deliver }: Subject): EndpointPause | undefined {
+  if (pauses.length === 0) return undefined;
   const url = endpointOf(deliver.url);
   const origin = endpointOf(new URL(deliver.url).origin);
   return pauses.find((one) => id.startsWith(one.mailboxPrefix) && (one.url === url || one.url === origin));

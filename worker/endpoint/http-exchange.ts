@@ -39,8 +39,11 @@ export function httpExchange(
 ): Promise<EndpointResponse> {
   const { promise, resolve, reject } = Promise.withResolvers<EndpointResponse>();
   let [connected, responded] = [false, false];
+  const read = Promise.withResolvers<void>();
   const fail = (error: unknown) => {
     reject(connected || cancellation.signal.aborted ? error : new ConnectError(error));
+    // An answer that has begun is cut off.
+    read.resolve();
     request.destroy();
   };
   const onAbort = () => fail(cancellation.signal.reason);
@@ -55,7 +58,7 @@ export function httpExchange(
   // From here on the answer decides. A later error only ends the exchange.
   request.once("response", (response) => {
     responded = true;
-    resolve(readResponse(request, response, cancellation));
+    resolve(readResponse(request, response, read));
   });
   request.once("close", () => {
     if (!responded) reject(new Error("socket hang up"));
@@ -75,16 +78,17 @@ export function httpExchange(
   });
 }
 
+/** `read` is resolved when enough of the answer came, or by the caller to cut it off. */
 async function readResponse(
   request: ClientRequest,
   response: IncomingMessage,
-  cancellation: Cancellation,
+  read: PromiseWithResolvers<void>,
 ): Promise<EndpointResponse> {
   const status = response.statusCode ?? 0;
   const accepted = status >= 200 && status < 300;
   const chunks: Buffer[] = [];
   let length = 0;
-  const { promise: read, resolve: done } = Promise.withResolvers<void>();
+  const done = () => read.resolve();
   const cut = () => request.destroy();
   const timer = setTimeout(cut, DRAIN.ms).unref();
   response.on("data", (chunk: Buffer) => {
@@ -93,22 +97,14 @@ async function readResponse(
     if (length >= REASON_BYTES) done();
     if (length > DRAIN.bytes) cut();
   });
-  response.on("error", () => done());
+  response.on("error", done);
   response.once("close", () => {
     clearTimeout(timer);
     done();
   });
   const settleTimer = accepted ? setTimeout(done, SETTLE_MS) : undefined;
-  await waitUnlessCancelled(read, cancellation);
+  await read.promise;
   clearTimeout(settleTimer);
   const text = Buffer.concat(chunks).subarray(0, REASON_BYTES).toString("utf8");
   return { status, headers: response.headers, text };
-}
-
-async function waitUnlessCancelled(read: Promise<void>, { signal, deadline }: Cancellation): Promise<void> {
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-  const onEnd = () => end();
-  for (const each of [signal, deadline]) each.addEventListener("abort", onEnd);
-  await Promise.race([read, ended]);
-  for (const each of [signal, deadline]) each.removeEventListener("abort", onEnd);
 }

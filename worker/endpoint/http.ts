@@ -52,7 +52,7 @@ export function httpPost(deps: HttpPostDeps): Post {
     const timer = setTimeout(() => deadline.abort(), deps.timeoutMs);
     try {
       const response = await send(client, wire, { signal, deadline: deadline.signal });
-      const given = { secrets: listUrlSecrets(wire.url), message: wire.body };
+      const given = () => ({ secrets: listUrlSecrets(wire.url), message: wire.body });
       return outcomeOfResponse(response, given, performance.now() - started, new Date());
     } catch (error) {
       signal.throwIfAborted();

@@ -52,9 +52,9 @@ export function isAbsent(outcome: { status: number | null; unreached?: boolean; 
 
 /**
  * The outcome of a POST with an answer. Only 2xx accepts. Redirects are refused, because they would leave the checked
- * address.
+ * address. `given` is asked only for a refusal.
  */
-export function outcomeOfResponse(response: EndpointResponse, given: Given, ms: number, now: Date): PostOutcome {
+export function outcomeOfResponse(response: EndpointResponse, given: () => Given, ms: number, now: Date): PostOutcome {
   const { status } = response;
   if (status >= 200 && status < 300) return { kind: "accepted", status, ms };
   const rule = STATUS_RULES.get(status) ?? { retry: "later", meaning: describeRedirect(response) };
@@ -63,7 +63,7 @@ export function outcomeOfResponse(response: EndpointResponse, given: Given, ms: 
     status,
     ms,
     reason: `the endpoint answered ${status}${rule.meaning && ` (${rule.meaning})`}`,
-    words: quoteWords(redirectTarget(response) ?? response.text, given) || null,
+    words: quoteWords(redirectTarget(response) ?? response.text, given()) || null,
     retry: rule.retry,
     retryAt: rule.retry === "later" ? parseRetryAfter(response.headers["retry-after"], now) : null,
     gone: rule.gone ?? false,

@@ -55,7 +55,8 @@ type Line = {
   answers: Answers;
   /** A waiter is admitted with a visit, or sent away with undefined. */
   waiters: Turns<Line | undefined, OpenVisit | undefined>;
-  visits: Set<{ from: Line | undefined }>;
+  /** How many visits of each stranger run. In the line of a stranger itself they come from no other line. */
+  visits: Map<Line | undefined, number>;
   /** Until when the stranger's time is assigned to tasks that were told to come again, and how it stood then. */
   booked: { until: number; whileSilent: boolean };
 };
@@ -145,8 +146,8 @@ function lineQueues(now: () => number, ahead: Ahead) {
 
   const begin = (line: Line, from: Line | undefined): OpenVisit => {
     const { start, progress, end } = line.answers.begin();
-    const visit = { from };
-    line.visits.add(visit);
+    let here = 1;
+    addVisits(line, from, here);
     return {
       start,
       progress,
@@ -154,7 +155,8 @@ function lineQueues(now: () => number, ahead: Ahead) {
         const wasSilent = from !== undefined && isSilent(from);
         // A stranger that keeps failing shows nothing about its site.
         end(wasSilent && how === "failed" ? "unclear" : how);
-        line.visits.delete(visit);
+        addVisits(line, from, -here);
+        here = 0;
         admitWaiting(line, { silentToo: wasSilent });
       },
     };
@@ -208,8 +210,7 @@ function lineBook(now: () => number) {
   const sweep = () => {
     if (lines.size < sweepAt) return;
     for (const [name, { answers, waiters }] of lines) {
-      const isUnused = answers.inFlight === 0 && waiters.size === 0 && now() - answers.usedAt > TTL_MS;
-      if (isUnused) lines.delete(name);
+      if (answers.inFlight === 0 && waiters.size === 0 && now() - answers.usedAt > TTL_MS) lines.delete(name);
     }
     sweepAt = Math.max(MIN_SWEEP_SIZE, 2 * lines.size);
   };
@@ -220,7 +221,7 @@ function lineBook(now: () => number) {
     sweep();
     const answers = answersOf(bounds, { now, isSite });
     const waiters = turns<Line | undefined, OpenVisit | undefined>();
-    const line: Line = { bounds, answers, waiters, visits: new Set(), booked: { until: 0, whileSilent: false } };
+    const line: Line = { bounds, answers, waiters, visits: new Map(), booked: { until: 0, whileSilent: false } };
     lines.set(name, line);
     return line;
   };
@@ -247,11 +248,17 @@ function isSilent(line: Line): boolean {
   return line.answers.standing() === "silent";
 }
 
+function addVisits({ visits }: Line, from: Line | undefined, more: number): void {
+  const count = (visits.get(from) ?? 0) + more;
+  if (count > 0) visits.set(from, count);
+  else visits.delete(from);
+}
+
 /** How many visits may begin: in the line of a site, of its silent strangers or of its others. */
 function roomAt({ answers, bounds, visits }: Line, forSilent: boolean): number {
   const most = forSilent ? Math.max(bounds.min, bounds.max * SILENT_PART) : answers.limit();
   let alike = 0;
-  for (const { from } of visits) if ((from !== undefined && isSilent(from)) === forSilent) alike += 1;
+  for (const [from, count] of visits) if ((from !== undefined && isSilent(from)) === forSilent) alike += count;
   return most - alike;
 }
 

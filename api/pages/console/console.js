@@ -43,7 +43,8 @@ function swap(next) {
 // False when the login has ended.
 async function renew() {
   const signal = AbortSignal.timeout(FETCH_MS);
-  const response = await fetch(location.href, { redirect: "manual", cache: "no-store", signal });
+  const headers = { "x-renewal": "1" };
+  const response = await fetch(location.href, { headers, redirect: "manual", cache: "no-store", signal });
   if (response.type === "opaqueredirect") return false;
   if (!response.ok) return true;
   const text = await response.text();

@@ -65,8 +65,19 @@ const POLICY = [
 
 const compress = promisify(gzip);
 
+/** A page as text, or compressed. Several may be answered with the same. */
+export type WrittenPage = { body: string | Uint8Array<ArrayBuffer>; status: number; headers: Record<string, string> };
+
 /** A whole page as an answer. */
 export async function consolePage(frame: Frame, content: PageContent): Promise<Response> {
+  return pageResponse(await writePage(frame, content));
+}
+
+export function pageResponse({ body, ...rest }: WrittenPage): Response {
+  return new Response(body, rest);
+}
+
+export async function writePage(frame: Frame, content: PageContent): Promise<WrittenPage> {
   const { base, assets, actor } = frame;
   const at = new Date(content.at ?? clock.now()).toISOString();
   const whole = await html`<!doctype html>
@@ -105,12 +116,17 @@ export async function consolePage(frame: Frame, content: PageContent): Promise<R
         </footer>
       </body>
     </html>`;
-  return htmlResponse(String(whole), frame.acceptsGzip, content);
+  return asAnswer(String(whole), frame.acceptsGzip, content);
 }
 
-async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200, hasFrame = false }: PageContent) {
+async function asAnswer(
+  text: string,
+  acceptsGzip: boolean,
+  { status = 200, hasFrame = false }: PageContent,
+): Promise<WrittenPage> {
   const body = acceptsGzip ? new Uint8Array(await compress(text)) : text;
-  return new Response(body, {
+  return {
+    body,
     status,
     headers: {
       "content-type": "text/html; charset=utf-8",
@@ -119,7 +135,7 @@ async function htmlResponse(text: string, acceptsGzip: boolean, { status = 200, 
       vary: "accept-encoding, cookie",
       ...(acceptsGzip && { "content-encoding": "gzip" }),
     },
-  });
+  };
 }
 
 function topOf({ base, path, query }: Frame): Html {

@@ -10,8 +10,17 @@ import { isCrossSite } from "../../http/client.ts";
 import { isRecord } from "../../http/field-errors.ts";
 import type { Caller, Route } from "../../http/route.ts";
 import type { Assets } from "../../pages/console/assets.ts";
-import { consolePage, type Frame, type PageContent, problemContent } from "../../pages/console/layout.ts";
+import {
+  consolePage,
+  type Frame,
+  type PageContent,
+  pageResponse,
+  problemContent,
+  type WrittenPage,
+  writePage,
+} from "../../pages/console/layout.ts";
 import type { ScopedDeps } from "../../scoped-deps.ts";
+import type { SharedPages } from "./fresh.ts";
 import { cannotReadProblem, type Sessions } from "./sessions.ts";
 
 export type ConsoleDeps = {
@@ -23,6 +32,8 @@ export type ConsoleDeps = {
   /** What a token sees that is bound to this prefix of mailbox ids. */
   scopedFor(prefix: string): ScopedDeps;
   callApi: CallApi;
+  /** The pages that renew themselves. */
+  renewed: SharedPages<WrittenPage>;
 };
 
 /** Answers a request to the API as if this actor had made it: with its scopes, its prefix, and a record of the change. */
@@ -107,8 +118,11 @@ async function answerCaller(
   if (!hasScope(actor, "read")) throw cannotReadProblem(actor);
   const frame = frameOf(deps, request, actor);
   const signal = (ms: number) => AbortSignal.any([request.signal, stop, AbortSignal.timeout(ms)]);
-  try {
-    return await handle({
+  const key = keyOf(request, actor, frame);
+  const kept = request.headers.has(RENEWAL) ? await deps.renewed.find(key) : undefined;
+  if (kept) return pageResponse(kept);
+  const make = async (keep: (page: WrittenPage) => void) =>
+    handle({
       deps: deps.scopedFor(actor.mailboxPrefix),
       base: deps.config.BASE_PATH,
       actor,
@@ -119,12 +133,26 @@ async function answerCaller(
       signal,
       api: (method, path, body, headers = {}) =>
         callApi(deps, { actor, address: caller.address, request }, { method, path, body, headers }),
-      render: (content) => consolePage(frame, content),
+      async render(content) {
+        const written = await writePage(frame, content);
+        if (content.isLive && written.status === 200) keep(written);
+        return pageResponse(written);
+      },
       may: (scope) => hasScope(actor, scope),
     });
+  try {
+    return await (request.method === "GET" ? deps.renewed.make(key, make) : make(() => undefined));
   } catch (error) {
     return problemPage(deps, request, asProblem(error), actor);
   }
+}
+
+/** A page asks with this header for itself again. Whoever opens it gets one that was made for him. */
+const RENEWAL = "x-renewal";
+
+/** What a page depends on besides the state of the service. */
+function keyOf({ url }: Request, { id, name, scopes, mailboxPrefix }: Actor, { acceptsGzip }: Frame): string {
+  return JSON.stringify([url, id, name, scopes, mailboxPrefix, acceptsGzip]);
 }
 
 async function actorOrUndefined({ sessions }: ConsoleDeps, request: Request, address: string) {

@@ -3,6 +3,7 @@ import type { ApiDeps } from "../../deps.ts";
 import type { Authenticate } from "../../http/auth.ts";
 import type { Route } from "../../http/route.ts";
 import { consoleAssets } from "../../pages/console/assets.ts";
+import type { WrittenPage } from "../../pages/console/layout.ts";
 import { editRoutes } from "./actions/edit.ts";
 import { bodyRoutes } from "./actions/body.ts";
 import { recordPageRoutes } from "./actions/record.ts";
@@ -14,6 +15,7 @@ import { deliveryRoutes } from "./deliveries.ts";
 import { endpointActionRoutes } from "./actions/endpoint.ts";
 import { endpointRoutes, freshEndpoints } from "./endpoints.ts";
 import { diagnosticPageRoutes } from "./diagnostics.ts";
+import { sharedPages } from "./fresh.ts";
 import { loginRoutes } from "./login.ts";
 import { mailboxListRoutes } from "./mailbox-list.ts";
 import { mailboxRoutes } from "./mailbox.ts";
@@ -28,7 +30,9 @@ type ConsoleRoutesDeps = Pick<ConsoleDeps, "scopedFor" | "callApi"> & { authenti
 export function consoleRoutes(node: ApiDeps, { authenticate, ...more }: ConsoleRoutesDeps): Route[] {
   const { config, version, facts } = node;
   const sessions = consoleSessions({ ...node, authenticate });
-  const deps = { ...more, config, version, emit: facts.emit, sessions, assets: consoleAssets(config.BASE_PATH) };
+  const assets = consoleAssets(config.BASE_PATH);
+  const renewed = sharedPages<WrittenPage>();
+  const deps = { ...more, config, version, emit: facts.emit, sessions, assets, renewed };
   const endpointsOf = freshEndpoints();
   return [
     ...assetRoutes(deps),

@@ -1,13 +1,14 @@
 /** Cursors and fences in SQLite. */
 import { RESYNC_EPOCH, type Cursor, type MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
+import type { Claims } from "../memory/claims.ts";
 import type { Database } from "./database.ts";
 import { reopen, addMessage } from "./ledger.ts";
 import { integer, type Row, text, textOrNull } from "./row.ts";
 import { DONE } from "./schema.ts";
 import type { Cursors } from "../store.ts";
 
-export function sqliteCursors(db: Database): Cursors {
+export function sqliteCursors(db: Database, claims: Claims): Cursors {
   return {
     issueFence: async (mailbox) => db.transact(() => issueFence(db, mailbox)),
     async read(mailbox) {
@@ -21,7 +22,7 @@ export function sqliteCursors(db: Database): Cursors {
     },
     async reopen(mailbox, messages) {
       db.transact(() => {
-        for (const ref of messages) reopen(db, mailbox, ref);
+        for (const ref of messages) reopen(db, claims, mailbox, ref);
       });
     },
   };

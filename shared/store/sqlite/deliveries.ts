@@ -4,6 +4,7 @@ import { Delivery, type DeliveryState } from "../../contract/delivery.ts";
 import { Problem } from "../../contract/problem.ts";
 import { clock } from "../../time.ts";
 import { endOfPrefix } from "../access-rules.ts";
+import type { Claims } from "../memory/claims.ts";
 import type { Database } from "./database.ts";
 import { markDelivered } from "./ledger.ts";
 import { decodePageToken, encodePageToken, paginate } from "../page-token.ts";
@@ -17,7 +18,7 @@ const SELECT =
   "select d.id, d.doc, d.created_at, exists(select 1 from spool s where s.id = d.id) as spooled from deliveries d";
 
 /** `spoolBytes` limits the stored bytes. `by` encrypts them. */
-export function sqliteDeliveries(db: Database, spoolBytes: number, by: Vault): Deliveries {
+export function sqliteDeliveries(db: Database, claims: Claims, spoolBytes: number, by: Vault): Deliveries {
   return {
     async save(delivery, raw) {
       // This happens outside the transaction and in another thread, because compressing 60 MB takes a quarter of a
@@ -28,8 +29,9 @@ export function sqliteDeliveries(db: Database, spoolBytes: number, by: Vault): D
         writeDelivery(db, delivery);
         if (sealed) writeSpool(db, delivery.id, sealed, spoolBytes);
         if (delivery.state === "delivered") db.run("delete from spool where id = ?", delivery.id);
-        markDelivered(db, delivery.mailbox, delivery.ref);
+        markDelivered(db, claims, delivery.mailbox, delivery.ref);
       });
+      claims.drop(delivery.mailbox, [delivery.ref]);
     },
     async get(id) {
       const row = db.get(`${SELECT} where d.id = ?`, id);
@@ -135,23 +137,20 @@ const SEARCHED = 10_000;
 
 type Chosen = { where: string; values: (string | number)[] };
 
-/** Those with this Message-ID, wherever they are. If there are none, those among the next ones that have the words. */
+/** Those among the next ones that have the words or the Message-ID. */
 function findText(
   db: Database,
   { where, values }: Chosen,
   { text: given, limit }: { text: string; limit: number },
 ): Omit<Page<Row>, "total"> {
-  const messageId = readMessageId(given);
-  const byId = `${SELECT} where d.message_id = ? and ${where} ${NEWEST_FIRST} limit ?`;
-  const exact = messageId === null ? [] : db.all(byId, messageId, ...values, limit + 1);
-  if (exact.length > 0) return pageOf(exact, limit);
-  const searched = `select d.id, d.created_at, d.words from deliveries d where ${where} ${NEWEST_FIRST} limit ${SEARCHED}`;
-  const found = `select d.id from (${searched}) d where instr(d.words, ?) > 0 ${NEWEST_FIRST} limit ?`;
+  const next = `from deliveries d where ${where} ${NEWEST_FIRST}`;
+  const searched = `select d.id, d.created_at, d.words, d.message_id ${next} limit ${SEARCHED}`;
+  const matches = "instr(d.words, ?) > 0 or d.message_id = ?";
+  const found = `select d.id from (${searched}) d where ${matches} ${NEWEST_FIRST} limit ?`;
   const sql = `${SELECT} where d.id in (${found}) ${NEWEST_FIRST}`;
-  const page = pageOf(db.all(sql, ...values, searchedText(given), limit + 1), limit);
+  const page = pageOf(db.all(sql, ...values, searchedText(given), readMessageId(given), limit + 1), limit);
   if (page.next !== null) return page;
-  const lastSql = `select d.created_at, d.id from deliveries d where ${where} ${NEWEST_FIRST} limit 1 offset ?`;
-  const last = db.get(lastSql, ...values, SEARCHED - 1);
+  const last = db.get(`select d.created_at, d.id ${next} limit 1 offset ?`, ...values, SEARCHED - 1);
   return { ...page, next: last === undefined ? null : encodePageToken(pageKey(last)) };
 }
 

@@ -7,8 +7,19 @@ import { json } from "./row.ts";
 import type { Facts } from "../store.ts";
 
 const MAX_FACTS = 200;
+/** After so many new facts the old ones of their mailbox are deleted. Finding them costs as much as writing some. */
+const PRUNE_EVERY = 50;
+const MOST_COUNTED = 20_000;
 
 export function sqliteFacts(db: Database): Facts {
+  /** The facts of each mailbox since its old ones were deleted. */
+  const added = new Map<string, number>();
+  const isPruneDue = (mailbox: string, more: number): boolean => {
+    const count = (added.get(mailbox) ?? PRUNE_EVERY) + more;
+    if (added.size >= MOST_COUNTED) added.clear();
+    added.set(mailbox, count >= PRUNE_EVERY ? 0 : count);
+    return count >= PRUNE_EVERY;
+  };
   return {
     async append(facts) {
       db.transact(() => {
@@ -17,13 +28,13 @@ export function sqliteFacts(db: Database): Facts {
           for (const fact of own.slice(-MAX_FACTS)) {
             db.run("insert into facts (mailbox, doc) values (?, ?)", mailbox, JSON.stringify(fact));
           }
-          pruneOldFacts(db, mailbox);
+          if (isPruneDue(mailbox, own.length)) pruneOldFacts(db, mailbox);
         }
       });
     },
     async recent(mailbox, limit) {
       const sql = "select doc from facts where mailbox = ? order by seq desc limit ?";
-      return db.all(sql, mailbox, limit).map((row) => parseFact(json(row, "doc")));
+      return db.all(sql, mailbox, Math.min(limit, MAX_FACTS)).map((row) => parseFact(json(row, "doc")));
     },
   };
 }

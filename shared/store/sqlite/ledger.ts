@@ -1,69 +1,73 @@
 /**
- * The ledger in SQLite. A done message at or below its folder's cursor needs no row. Rows exist for what is in flight,
- * and for what was done before the cursor passed it.
+ * The ledger in SQLite. A done message at or below its folder's cursor needs no row. Rows exist for what is not done yet, and for what
+ * was done before the cursor passed it. Claims are in memory, because only this process works on the file.
  */
 import { RESYNC_EPOCH, type MessageRef } from "../../contract/message.ts";
 import { clock } from "../../time.ts";
+import type { Claims } from "../memory/claims.ts";
 import type { Database } from "./database.ts";
-import { dropClaimedFingerprint, markFingerprintDelivered, identify } from "./fingerprints.ts";
+import { identify, writeDeliveredFingerprints } from "./fingerprints.ts";
 import { integer } from "./row.ts";
-import { CLAIMED, DONE, FREE } from "./schema.ts";
+import { DONE, FREE } from "./schema.ts";
 import type { Claim, Ledger } from "../store.ts";
 
-export function sqliteLedger(db: Database): Ledger {
+export function sqliteLedger(db: Database, claims: Claims): Ledger {
   return {
-    claim: (mailbox, messages, ttlMs) =>
-      db.transactGrouped(() => {
-        const now = clock.now();
-        return messages.map((ref) => claim(db, mailbox, ref, { now, expires: now + ttlMs }));
-      }),
-    renew: (mailbox, messages, ttlMs) =>
-      db.transactGrouped(() => {
-        const sql = `update messages set expires = ? where ${WHERE_MESSAGE} and state = ?`;
-        const expires = clock.now() + Math.ceil(ttlMs);
-        for (const { folder, epoch, uid } of messages) db.run(sql, expires, mailbox, folder, epoch, uid, CLAIMED);
-      }),
-    identify: (mailbox, message, fingerprint, ttlMs) =>
-      db.transactGrouped(() => identify(db, { mailbox, ref: message }, fingerprint, ttlMs)),
-    release: (mailbox, messages) =>
-      db.transactGrouped(() => {
-        for (const ref of messages) {
-          const values = [FREE, mailbox, ref.folder, ref.epoch, ref.uid, CLAIMED];
-          db.run(`update messages set state = ? where ${WHERE_MESSAGE} and state = ?`, ...values);
-          dropClaimedFingerprint(db, mailbox, ref);
-        }
-      }),
-    markDone: (mailbox, messages) =>
-      db.transactGrouped(() => {
-        for (const ref of messages) {
-          markDone(db, mailbox, ref);
-          dropClaimedFingerprint(db, mailbox, ref);
-        }
-      }),
+    async claim(mailbox, messages, ttlMs) {
+      const now = clock.now();
+      const at = { now, expires: now + ttlMs };
+      // One look into the file for all of them.
+      return db.transact(() => messages.map((ref) => claim(db, claims, { mailbox, ref }, at)));
+    },
+    async renew(mailbox, messages, ttlMs) {
+      const expires = clock.now() + ttlMs;
+      for (const ref of messages) if (claims.expiryOf(mailbox, ref) !== undefined) claims.claim(mailbox, ref, expires);
+    },
+    async identify(mailbox, ref, fingerprint, ttlMs) {
+      return identify(db, claims, { mailbox, ref }, { fingerprint, ttlMs });
+    },
+    async release(mailbox, messages) {
+      claims.drop(mailbox, messages);
+    },
+    async markDone(mailbox, messages) {
+      await db.transactGrouped(() => {
+        for (const ref of messages) markDone(db, mailbox, ref);
+      });
+      claims.drop(mailbox, messages);
+    },
   };
 }
 
 const WHERE_MESSAGE = "mailbox = ? and folder = ? and epoch = ? and uid = ?";
-const WRITE = `insert into messages (mailbox, folder, epoch, uid, state, expires) values (?, ?, ?, ?, ?, ?)
-  on conflict do update set state = excluded.state, expires = excluded.expires`;
+const WRITE = `insert into messages (mailbox, folder, epoch, uid, state, expires) values (?, ?, ?, ?, ?, 0)
+  on conflict do update set state = excluded.state, expires = 0`;
 
-function writeEntry(db: Database, mailbox: string, ref: MessageRef, to: { state: number; expires: number }): void {
-  db.run(WRITE, mailbox, ref.folder, ref.epoch, ref.uid, to.state, to.expires);
+function writeState(db: Database, mailbox: string, ref: MessageRef, state: number): void {
+  db.run(WRITE, mailbox, ref.folder, ref.epoch, ref.uid, state);
 }
 
-function findEntry(db: Database, mailbox: string, ref: MessageRef): { state: number; expires: number } | undefined {
-  const sql = `select state, expires from messages where ${WHERE_MESSAGE}`;
+/** FREE or DONE. Undefined without a row. */
+function findState(db: Database, mailbox: string, ref: MessageRef): number | undefined {
+  const sql = `select state from messages where ${WHERE_MESSAGE}`;
   const row = db.get(sql, mailbox, ref.folder, ref.epoch, ref.uid);
-  return row && { state: integer(row, "state"), expires: integer(row, "expires") };
+  return row && integer(row, "state");
 }
 
-function claim(db: Database, mailbox: string, ref: MessageRef, at: { now: number; expires: number }): Claim {
-  const found = findEntry(db, mailbox, ref);
-  if (found === undefined && ref.uid <= lowWaterMark(db, mailbox, ref)) return "done";
-  if (found?.state === DONE) return "done";
-  if (found?.state === CLAIMED && found.expires > at.now) return "busy";
-  writeEntry(db, mailbox, ref, { state: CLAIMED, expires: at.expires });
+function claim(
+  db: Database,
+  claims: Claims,
+  { mailbox, ref }: { mailbox: string; ref: MessageRef },
+  { now, expires }: { now: number; expires: number },
+): Claim {
+  const state = findState(db, mailbox, ref) ?? (ref.uid <= lowWaterMark(db, mailbox, ref) ? DONE : FREE);
+  if (state === DONE) return "done";
+  if (isClaimed(claims, mailbox, ref, now)) return "busy";
+  claims.claim(mailbox, ref, expires);
   return "yours";
+}
+
+function isClaimed(claims: Claims, mailbox: string, ref: MessageRef, now: number): boolean {
+  return (claims.expiryOf(mailbox, ref) ?? 0) > now;
 }
 
 /**
@@ -77,14 +81,17 @@ export function lowWaterMark(db: Database, mailbox: string, ref: { folder: strin
 }
 
 function markDone(db: Database, mailbox: string, ref: MessageRef): void {
-  if (ref.uid > lowWaterMark(db, mailbox, ref)) writeEntry(db, mailbox, ref, { state: DONE, expires: 0 });
+  if (ref.uid > lowWaterMark(db, mailbox, ref)) writeState(db, mailbox, ref, DONE);
   else db.run(`delete from messages where ${WHERE_MESSAGE}`, mailbox, ref.folder, ref.epoch, ref.uid);
 }
 
-/** Runs inside a transaction: a delivery record holds the message now, and its content counts as delivered. */
-export function markDelivered(db: Database, mailbox: string, ref: MessageRef): void {
+/**
+ * Runs inside a transaction: a delivery record holds the message now, and its content counts as delivered. After the commit the caller
+ * drops the message's claims.
+ */
+export function markDelivered(db: Database, claims: Claims, mailbox: string, ref: MessageRef): void {
   markDone(db, mailbox, ref);
-  markFingerprintDelivered(db, mailbox, ref);
+  writeDeliveredFingerprints(db, claims, mailbox, ref);
 }
 
 /** Runs inside a transaction: adds the message as free, unless the ledger knows it already. */
@@ -95,8 +102,6 @@ export function addMessage(db: Database, mailbox: string, ref: MessageRef): void
 }
 
 /** Runs inside a transaction: makes the message free whatever became of it, unless somebody is working on it. */
-export function reopen(db: Database, mailbox: string, ref: MessageRef): void {
-  const found = findEntry(db, mailbox, ref);
-  if (found?.state === CLAIMED && found.expires > clock.now()) return;
-  writeEntry(db, mailbox, ref, { state: FREE, expires: 0 });
+export function reopen(db: Database, claims: Claims, mailbox: string, ref: MessageRef): void {
+  if (!isClaimed(claims, mailbox, ref, clock.now())) writeState(db, mailbox, ref, FREE);
 }

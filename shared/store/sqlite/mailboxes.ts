@@ -4,6 +4,7 @@ import { type Mailbox, MailboxStatus, type MailboxState } from "../../contract/m
 import { Problem, type ProblemView, withCurrentCode } from "../../contract/problem.ts";
 import { clock } from "../../time.ts";
 import { endOfPrefix } from "../access-rules.ts";
+import type { Claims } from "../memory/claims.ts";
 import type { Database } from "./database.ts";
 import { paginate, decodePageToken } from "../page-token.ts";
 import { integer, json, readInBatches, type Row, text, textOrNull } from "./row.ts";
@@ -17,7 +18,7 @@ const SELECT_WITH_STATE = "select m.doc, s.* from mailboxes m join states s on s
 /** After all ids, as `endOfPrefix` is after those of a prefix. */
 const LAST_ID = "~";
 
-export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxes {
+export function sqliteMailboxes(db: Database, sealing: MailboxSealing, claims: Claims): Mailboxes {
   const changes = changeLog();
   const listEnabled = () => toEnabled(db.all("select id, revision from mailboxes where paused = 0 order by id"));
   const read = cachingMailboxReader(sealing.open);
@@ -60,14 +61,14 @@ export function sqliteMailboxes(db: Database, sealing: MailboxSealing): Mailboxe
         next,
       };
     },
-    remove: (id) =>
-      db.transactGroupedDurably(() => {
+    async remove(id) {
+      const removed = await db.transactGroupedDurably(() => {
         changes.add(id);
-        deleteOwnedRows(db, id);
-        db.run("delete from fences where mailbox = ?", id);
-        db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, clock.now());
-        return db.run("delete from mailboxes where id = ?", id) > 0;
-      }),
+        return remove(db, id);
+      });
+      claims.dropMailbox(id);
+      return removed;
+    },
     async saveStates(states) {
       db.transact(() => {
         for (const { id, revision, state } of states)
@@ -154,6 +155,13 @@ function put(db: Database, sealing: MailboxSealing, mailbox: Mailbox, state: Mai
     writeState(db, id, state ?? initialState(saved), "insert");
   } else if (state) writeState(db, id, state, "update");
   return saved;
+}
+
+function remove(db: Database, id: string): boolean {
+  deleteOwnedRows(db, id);
+  db.run("delete from fences where mailbox = ?", id);
+  db.run("insert or replace into removed (mailbox, at) values (?, ?)", id, clock.now());
+  return db.run("delete from mailboxes where id = ?", id) > 0;
 }
 
 function deleteOwnedRows(db: Database, id: string): void {

@@ -13,6 +13,7 @@ import { type Database, openDatabase } from "./database.ts";
 import { sqliteDeliveries } from "./deliveries.ts";
 import { sqliteFacts } from "./facts.ts";
 import { sqliteLedger } from "./ledger.ts";
+import { memoryClaims } from "../memory/claims.ts";
 import { memoryConnectionSlots } from "../memory/connection-slots.ts";
 import { memoryRefusedLogins } from "../memory/refused-logins.ts";
 import { processLocks } from "../../concurrency/locks.ts";
@@ -60,17 +61,18 @@ export async function sqliteStore(options: SqliteStoreOptions): Promise<SqliteSt
     database.close();
     throw error;
   }
+  const claims = memoryClaims();
   const memoryNote = path === ":memory:" ? ", nothing is kept after a stop" : "";
   return {
     description: `sqlite ${path}, single node${memoryNote}`,
     database,
-    mailboxes: sqliteMailboxes(database, sealing),
+    mailboxes: sqliteMailboxes(database, sealing, claims),
     applications: sqliteApplications(database, vault),
     consents: sqliteConsents(database, vault),
     documents: sqliteDocuments(database),
-    cursors: sqliteCursors(database),
-    ledger: sqliteLedger(database),
-    deliveries: sqliteDeliveries(database, spoolBytes, vault),
+    cursors: sqliteCursors(database, claims),
+    ledger: sqliteLedger(database, claims),
+    deliveries: sqliteDeliveries(database, claims, spoolBytes, vault),
     outbox: sqliteOutbox(database, spoolBytes, vault),
     connectionSlots: memoryConnectionSlots(),
     facts: sqliteFacts(database),
@@ -148,9 +150,8 @@ async function trim(db: Database, before: number): Promise<void> {
   await inBatches(() =>
     db.run(
       `delete from prints where (mailbox, print) in (
-         select mailbox, print from prints where at < ? and (state = ${DONE} or expires < ?) limit ${BATCH_SIZE})`,
+         select mailbox, print from prints where at < ? limit ${BATCH_SIZE})`,
       before,
-      clock.now(),
     ),
   );
   await inBatches(() =>
