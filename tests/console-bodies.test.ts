@@ -136,6 +136,14 @@ describe("CONSOLE_BODIES", () => {
       const found = await (await get("/search?q=order")).text();
       assert.ok(!/eve@|4711/.test(found));
       assert.match(found, /were not looked up/);
+      const { mailbox } = (await stage.service.call("GET", `/api/v1/deliveries/${id}`)).body;
+      for (const path of ["/deliveries", `/mailboxes/${mailbox}`]) {
+        const list = await (await get(path)).text();
+        assert.ok(list.includes(id.slice(0, 16)) && !/eve@|order 4711|Subject, sender or/.test(list), path);
+      }
+      // Nobody learns by a filter either which words a subject has.
+      for (const text of ["order", "nothing of it"])
+        assert.ok((await (await get(`/deliveries?text=${text}`)).text()).includes(id.slice(0, 16)), text);
     }));
 });
 

@@ -106,6 +106,43 @@ describe("the record of a mailbox on Exchange", { timeout: 300_000 }, () => {
     });
 });
 
+describe("the record of a mailbox whose Exchange server fails", { timeout: 300_000 }, () => {
+  test("has what it answered, that it did not answer, and the words of a refusal without what they quote", async () => {
+    const exchange = await startExchange({ tls: true });
+    await exchange.addUser(ANN, PASSWORD);
+    const { service, end } = await nodeBeside(exchange, { PROBE_SECONDS: "2", FOLDER_POLL_SECONDS: "0.5" });
+    try {
+      const changes = { send: { saveSent: "auto" } };
+      const id = await register(service, ewsBody(exchange, ANN, changes));
+      await status(service, id, "listening");
+      await begin(service, id);
+      const failing = async (fault: Parameters<typeof exchange.faults.always>[1]) => {
+        exchange.faults.always("GetFolder", fault);
+        expect(await service.call("POST", `/api/v1/mailboxes/${id}/test`), 200);
+        exchange.faults.clear();
+      };
+      await failing({ cut: "before" });
+      await failing({ soapFault: "ErrorInvalidRequest", message: `The value '${SUBJECT}' and "${BODY}" are wrong.` });
+      exchange.faults.always("CreateItem", {
+        responseCode: "ErrorInvalidRecipients",
+        message: `At least one recipient of "${SUBJECT}" isn't valid.`,
+      });
+      await service.call("POST", `/api/v1/mailboxes/${id}/messages?wait=20`, outgoing(1_000));
+      // The last one, because nothing is sent for as long as the server asks to wait.
+      await failing({ status: 503, retryAfter: 60, body: SUBJECT });
+      const text = await recorded(service, id, /S: #\d+ 503 after \d+ ms \{[^}]*retry-after: 60/);
+      assert.match(text, /<ResponseCode>ErrorInvalidRecipients<\/>/);
+      assert.match(text, /S: #\d+ \[no answer after \d+ ms: /);
+      assert.match(text, /<faultcode>[^<]*ErrorInvalidRequest<\/>.*The value '\[\d+ characters\]' are wrong\./);
+      // Everything up to the last mark may be a quotation.
+      assert.match(text, /<MessageText>At least one recipient of '\[\d+ characters\]'t valid\.<\/>/);
+      checkNothingLeaks(text, []);
+    } finally {
+      await end();
+    }
+  });
+});
+
 describe("the record of a mailbox by Microsoft Graph", { timeout: 300_000 }, () => {
   test("has each request and answer, and nothing of mail, tokens and addresses of uploads", async () => {
     const server = await startGraphServer();

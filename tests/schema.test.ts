@@ -38,6 +38,10 @@ describe("the schema", () => {
     });
     assert.deepEqual(await store.deliveries.get("d"), { ...parked, spooled: true });
     assert.equal((await store.deliveries.getCounts()).parked, 1);
+    const find = async () => (await store.deliveries.list({ limit: 10, text: "invoice" })).items.map(({ id }) => id);
+    assert.deepEqual(await find(), []);
+    await store.deliveries.save({ ...parked, message: { subject: "Invoice 7", from: null, messageId: null } });
+    assert.deepEqual(await find(), ["d"]);
     assert.deepEqual(await store.outbox.get("s"), sending);
     const known = await store.outbox.accept(sendingOf("s2", { key: "k" }), Buffer.from("raw"), 10);
     assert.equal(known.kind, "known");

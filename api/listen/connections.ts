@@ -2,6 +2,7 @@
  * What is known of the connections of this node's subscriptions: compared in memory each time a server answers, and written to the
  * store only when it changed.
  */
+import { setImmediate } from "node:timers/promises";
 import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import type { ConnectionFacts, ServerFacts, TokenFacts } from "../../shared/contract/learned.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
@@ -29,26 +30,33 @@ type ConnectionBoardDeps = {
 const WRITE_AFTER_MS = 1_000;
 const RETRY_MS = 10_000;
 const IDLE_MS = 600_000;
+/** Mailboxes that are written in one go. */
+const BATCH = 500;
 
 export function connectionBoard({ connections, tokenEndOf, emit }: ConnectionBoardDeps): ConnectionBoard {
   /** What was noted last of each mailbox, as text. */
   const known = new Map<string, string>();
-  let waiting = new Map<string, ConnectionFacts>();
+  const waiting = new Map<string, ConnectionFacts>();
   const noted = wakeup();
   let failing = false;
 
-  const write = async () => {
-    const written = waiting;
-    waiting = new Map();
+  /** False if the store does not take it. */
+  const write = async (): Promise<boolean> => {
+    const batch = [...waiting].slice(0, BATCH);
+    if (batch.length === 0) return true;
+    for (const [mailbox] of batch) waiting.delete(mailbox);
     try {
-      await connections.save([...written].map(([mailbox, facts]) => ({ mailbox, facts })));
+      await connections.save(batch.map(([mailbox, facts]) => ({ mailbox, facts })));
       failing = false;
+      return true;
     } catch (error) {
-      waiting = new Map([...written, ...waiting]);
+      // What was noted meanwhile is newer.
+      for (const [mailbox, facts] of batch) if (!waiting.has(mailbox)) waiting.set(mailbox, facts);
       const { code, message } = asProblem(error);
       const what = "writing what is known of connections";
       if (!failing) emit({ kind: "service.failed", what, failure: { code, cause: message } });
       failing = true;
+      return false;
     }
   };
 
@@ -68,7 +76,8 @@ export function connectionBoard({ connections, tokenEndOf, emit }: ConnectionBoa
       while (!signal.aborted) {
         if (waiting.size === 0) await noted.wait(IDLE_MS, signal);
         await sleep(failing ? RETRY_MS : WRITE_AFTER_MS, signal);
-        if (waiting.size > 0) await write();
+        // With thousands of mailboxes at the start, others get their turn in between.
+        while ((await write()) && waiting.size > 0) await setImmediate();
       }
     },
   };

@@ -195,10 +195,11 @@ function toRow({ id, address, state }: Json): unknown[] {
   return [id, address, status, since, recordOf(problem)["cause"]];
 }
 
-function formatMailbox({ id, address, state, receive, deliver }: Json, events: Json[]): string {
+function formatMailbox({ id, address, state, receive, deliver, connection }: Json, events: Json[]): string {
   const { status, since, node, lastVerifiedAt, lastArrivalAt, problem } = recordOf(state);
   const { cause, fix, evidence, retryAt } = recordOf(problem);
   const { protocol, host, folders } = recordOf(receive);
+  const { server, tls, token, connections } = recordOf(connection);
   const rows = [
     ["id", id],
     ["address", address],
@@ -211,6 +212,10 @@ function formatMailbox({ id, address, state, receive, deliver }: Json, events: J
     ["folders", Array.isArray(folders) ? folders.join(", ") : folders],
     ["delivers to", recordOf(deliver)["url"]],
     ["node", node],
+    ["server", server],
+    ["certificate ends", recordOf(tls)["certificateEndsAt"]],
+    ["token ends", recordOf(token)["endsAt"]],
+    ["connections", connections],
     ["last verified", lastVerifiedAt],
     ["last arrival", lastArrivalAt],
   ].filter(([, value]) => value !== undefined && value !== null);

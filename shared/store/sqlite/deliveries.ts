@@ -137,23 +137,20 @@ const SEARCHED = 10_000;
 
 type Chosen = { where: string; values: (string | number)[] };
 
-/** Those with this Message-ID, wherever they are. If there are none, those among the next ones that have the words. */
+/** Those among the next ones that have the words or the Message-ID. */
 function findText(
   db: Database,
   { where, values }: Chosen,
   { text: given, limit }: { text: string; limit: number },
 ): Omit<Page<Row>, "total"> {
-  const messageId = readMessageId(given);
-  const byId = `${SELECT} where d.message_id = ? and ${where} ${NEWEST_FIRST} limit ?`;
-  const exact = messageId === null ? [] : db.all(byId, messageId, ...values, limit + 1);
-  if (exact.length > 0) return pageOf(exact, limit);
-  const searched = `select d.id, d.created_at, d.words from deliveries d where ${where} ${NEWEST_FIRST} limit ${SEARCHED}`;
-  const found = `select d.id from (${searched}) d where instr(d.words, ?) > 0 ${NEWEST_FIRST} limit ?`;
+  const next = `from deliveries d where ${where} ${NEWEST_FIRST}`;
+  const searched = `select d.id, d.created_at, d.words, d.message_id ${next} limit ${SEARCHED}`;
+  const matches = "instr(d.words, ?) > 0 or d.message_id = ?";
+  const found = `select d.id from (${searched}) d where ${matches} ${NEWEST_FIRST} limit ?`;
   const sql = `${SELECT} where d.id in (${found}) ${NEWEST_FIRST}`;
-  const page = pageOf(db.all(sql, ...values, searchedText(given), limit + 1), limit);
+  const page = pageOf(db.all(sql, ...values, searchedText(given), readMessageId(given), limit + 1), limit);
   if (page.next !== null) return page;
-  const lastSql = `select d.created_at, d.id from deliveries d where ${where} ${NEWEST_FIRST} limit 1 offset ?`;
-  const last = db.get(lastSql, ...values, SEARCHED - 1);
+  const last = db.get(`select d.created_at, d.id ${next} limit 1 offset ?`, ...values, SEARCHED - 1);
   return { ...page, next: last === undefined ? null : encodePageToken(pageKey(last)) };
 }
 
