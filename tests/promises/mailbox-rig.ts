@@ -78,8 +78,13 @@ export type Watch = {
   stop(): Promise<void>;
 };
 
-/** Begins to watch and keeps what comes. */
-export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: Cursor[] = []): Watch {
+/** Begins to watch and keeps what comes. After an error that is `passing` it begins again where it was. */
+export function watchOn(
+  mailbox: Mailbox,
+  deps: MailDeps = depsFor(),
+  cursors: Cursor[] = [],
+  passing: (error: unknown) => boolean = () => false,
+): Watch {
   const connection = openMailbox[mailbox.receive.protocol](deps, mailbox);
   const stop = new AbortController();
   const room = waitingRoom();
@@ -92,15 +97,19 @@ export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: C
     signs.push(sign);
     room.wake();
   };
+  const lastCursors = () => [...new Map(arrivals.map(({ cursor }) => [cursor.folder, cursor])).values()];
   const running = (async () => {
-    try {
-      for await (const arrival of connection.watch(cursors, tell, stop.signal)) {
-        arrivals.push(arrival);
-        room.wake();
+    while (!end) {
+      try {
+        const from = arrivals.length > 0 ? lastCursors() : cursors;
+        for await (const arrival of connection.watch(from, tell, stop.signal)) {
+          arrivals.push(arrival);
+          room.wake();
+        }
+        end = { error: undefined };
+      } catch (error) {
+        if (!passing(error)) end = { error };
       }
-      end = { error: undefined };
-    } catch (error) {
-      end = { error };
     }
     room.wake();
   })();
@@ -113,7 +122,7 @@ export function watchOn(mailbox: Mailbox, deps: MailDeps = depsFor(), cursors: C
     arrivals,
     signs,
     messages,
-    cursors: () => [...new Map(arrivals.map(({ cursor }) => [cursor.folder, cursor])).values()],
+    cursors: lastCursors,
     until: (count, timeoutMs = 60_000) =>
       room.until(() => orEnded(messages().length >= count ? messages() : undefined), timeoutMs, told),
     connected: async () => {

@@ -59,6 +59,7 @@ export function overImap(server: WithPop3, remove: () => Promise<void>): Maildro
 type Wish = Partial<MailboxOf<"pop3">["receive"]>;
 
 const { signal } = new AbortController();
+const isInUse = isProblem("unavailable", "later");
 const many = (count: number) => Array.from({ length: count }, (_, index) => numbered(index));
 
 /** Runs the suite; every test has its own user. */
@@ -82,7 +83,7 @@ export function maildropPromises(kind: MaildropKind): void {
     // As in one process: all connections share the turns.
     const deps = depsFor({ maildrops: maildropPool(300) });
     const watching = (user: string, wish?: Wish, cursors?: Cursor[]) => {
-      const watch = watchOn(maildropOn(server, user, wish), deps, cursors);
+      const watch = watchOn(maildropOn(server, user, wish), deps, cursors, (error) => !!kind.locks && isInUse(error));
       open.push(watch);
       return watch;
     };

@@ -13,6 +13,7 @@ import { deliverToMaildir, makeMaildir } from "./maildir.ts";
 import type { MailServer } from "./mail-server.ts";
 import { freePorts } from "./ports.ts";
 import { listening, type Program, removeFolder } from "./program.ts";
+import { eventually } from "./waiting.ts";
 
 /** Its mail goes with `stop`. */
 export type Courier = MailServer & { pop3Port: number; pop3sPort: number };
@@ -104,9 +105,15 @@ export async function startCourier(): Promise<Courier> {
     flags: (user, name) => control.flags(user, courierPath(name)),
     count: (user, name) => control.count(user, courierPath(name)),
     changeUidValidity: async (user, name) => {
-      await rm(join(maildir(user, name), "courierimapuiddb"));
-      await control.command(user, `SELECT ${quoted(courierPath(name))}`);
-      return control.uidValidity(user, courierPath(name));
+      const before = await control.uidValidity(user, courierPath(name));
+      // The new one is the second in which the folder is opened.
+      const changed = async () => {
+        await rm(join(maildir(user, name), "courierimapuiddb"), { force: true });
+        await control.command(user, `SELECT ${quoted(courierPath(name))}`);
+        const now = await control.uidValidity(user, courierPath(name));
+        return now !== before && now;
+      };
+      return eventually(changed, `a new UIDVALIDITY of ${name}`, 10_000, 500);
     },
     disconnectAll: async () => {
       for (const { pid } of programs) await endSessions(pid, /^courier(tls|pop3)|^imap/);
