@@ -1,7 +1,7 @@
 /** The protocol record of mailboxes on Exchange and Microsoft Graph: what was requested and answered, without secrets and mail. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { httpTap } from "../shared/mail/http/record/told.ts";
+import { httpTap } from "../shared/mail/http/record/tap.ts";
 import { shownUrl } from "../shared/mail/http/record/heads.ts";
 import { showSoap } from "../shared/mail/ews/soap/shown.ts";
 import { showJson } from "../shared/mail/graph/client/shown.ts";

@@ -9,7 +9,7 @@ import { limitInterimAnswers } from "../interim-answers.ts";
 import { withIdleTimeout } from "../net/idle-timeout.ts";
 import { type RequestBody, bodyByteLength, bodyChunks } from "./request-body.ts";
 import type { Connection } from "./connection-pool.ts";
-import type { HttpTap, Told } from "./record/told.ts";
+import type { HttpTap, RequestRecord } from "./record/tap.ts";
 
 /** `beforeEnd` is awaited before the last byte leaves. */
 export type HttpRequest = {
@@ -24,8 +24,8 @@ export type HttpRequest = {
   isStream?: boolean | undefined;
 };
 
-/** The head of an answer. `told` is for its body. */
-export type Answer = { message: IncomingMessage; told: Told | undefined };
+/** The head of an answer. `record` is for its body. */
+export type Answer = { message: IncomingMessage; record: RequestRecord | undefined };
 
 /** The name of the request, and how long the server may be silent before it answers (eight times that in all). */
 export type ResponseTimeout = { what: string; quietMs: number };
@@ -42,13 +42,13 @@ export async function sendRequest(
   signal: AbortSignal,
 ): Promise<Answer> {
   signal.throwIfAborted();
-  const told = httpRequest.tap?.begin({ ...httpRequest, method: httpRequest.method ?? METHOD });
+  const record = httpRequest.tap?.begin({ ...httpRequest, method: httpRequest.method ?? METHOD });
   try {
     const message = await receiveHead(connection, httpRequest, timeout, signal);
-    told?.answered(message);
-    return { message, told };
+    record?.answered(message);
+    return { message, record };
   } catch (error) {
-    told?.failed(error);
+    record?.failed(error);
     throw error;
   }
 }

@@ -7,7 +7,7 @@ import { Problem } from "../../contract/problem.ts";
 import { withTimeout } from "../../time.ts";
 import { excessProblem, sizeText } from "../net/excess.ts";
 import { toProblem } from "../problems.ts";
-import type { Told } from "./record/told.ts";
+import type { RequestRecord } from "./record/tap.ts";
 
 /**
  * The answer. Its connection is released when the last chunk was read, or when reading ends for another reason. Throws
@@ -20,10 +20,10 @@ export function toHttpResponse(
     maxBytes: number;
     release: (again: boolean) => void;
     signal: AbortSignal;
-    told: Told | undefined;
+    record: RequestRecord | undefined;
   },
 ): HttpResponse {
-  const { release, signal, idleMs, maxBytes, told } = by;
+  const { release, signal, idleMs, maxBytes, record } = by;
   const encoding = message.headers["content-encoding"]?.trim().toLowerCase() || "identity";
   if (message.statusCode === 200 && encoding !== "identity") {
     message.destroy();
@@ -37,7 +37,7 @@ export function toHttpResponse(
   let ended = false;
   function finish(reusable: boolean): void {
     ended = true;
-    told?.ended(reusable);
+    record?.ended(reusable);
     signal.removeEventListener("abort", abort);
     if (!reusable) message.destroy();
     release(reusable && message.headers.connection?.toLowerCase() !== "close");
@@ -50,7 +50,7 @@ export function toHttpResponse(
       if (ended) return { done: true, value: undefined };
       try {
         const step = await withTimeout(idleMs, "The rest of the server's answer", source.next(), signal);
-        if (!step.done) told?.part(step.value);
+        if (!step.done) record?.part(step.value);
         if (step.done) finish(true);
         else if ((bytes += step.value.length) > maxBytes)
           throw excessProblem(`an answer of over ${sizeText(maxBytes)}`);

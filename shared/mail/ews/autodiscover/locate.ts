@@ -9,7 +9,7 @@ import { discover } from "./autodiscover.ts";
 import { type EwsAccounts, accountKey } from "../account.ts";
 import { ewsHttp } from "../transport/http.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
-import type { HttpTap } from "../../http/record/told.ts";
+import type { HttpTap } from "../../http/record/tap.ts";
 import type { Login } from "../transport/authentication.ts";
 import type { ServiceUrl, LocatedServiceUrl } from "../service-url.ts";
 

@@ -9,7 +9,7 @@ import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
 import type { LoginGate } from "../../net/login-gate.ts";
 import type { Tokens } from "../../oauth/tokens.ts";
-import { httpTap } from "../../http/record/told.ts";
+import { httpTap } from "../../http/record/tap.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { type EwsAccounts, ewsAccounts as newExchange, accountKey } from "../account.ts";
 import { type EwsRequest, ewsHttp } from "../transport/http.ts";

@@ -1,6 +1,6 @@
 /** SOAP as the record of a mailbox shows it: its elements, and only the values that belong to the protocol itself. */
 import { shownId, sizeOf, withoutQuotes } from "../../http/record/heads.ts";
-import type { ShowBodies, ShowBody } from "../../http/record/told.ts";
+import type { ShowBodies, ShowBody } from "../../http/record/tap.ts";
 import { type Attributes, protocolProblem, unescapeXml, xmlParser } from "./xml.ts";
 
 /** What these elements contain is shown. */

@@ -7,7 +7,7 @@
 import type { IncomingMessage } from "node:http";
 import { toProblem } from "../../problems.ts";
 import { toHttpResponse, type HttpResponse } from "../../http/response.ts";
-import type { HttpTap, Told } from "../../http/record/told.ts";
+import type { HttpTap, RequestRecord } from "../../http/record/tap.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import type { CookieJar } from "./cookies.ts";
 import type { ConnectionPool, ConnectionUse, Connection } from "../../http/connection-pool.ts";
@@ -131,12 +131,12 @@ async function sendAuthenticated(
   release: (again: boolean) => void,
 ): Promise<HttpResponse> {
   const { account, login, request, signal } = context;
-  const { response, told, authorization } = await sendThroughLoginGate(context, connection);
+  const { response, record, authorization } = await sendThroughLoginGate(context, connection);
   if (login === "nobody" || response.statusCode !== 401) {
     connection.authenticated ||= authenticatesConnection(authorization);
     const idleMs = request.idleMs ?? RESPONSE_FACTOR * account.command;
     const maxBytes = request.maxBytes ?? (request.idleMs === undefined ? MAX_ANSWER_BYTES : Number.POSITIVE_INFINITY);
-    return toHttpResponse(response, { idleMs, maxBytes, signal, release, told });
+    return toHttpResponse(response, { idleMs, maxBytes, signal, release, record });
   }
   if (connection.authenticated && authorization === undefined) {
     // The server no longer knows who authenticated this connection. This request has not sent the password yet.
@@ -152,7 +152,7 @@ async function sendAuthenticated(
 }
 
 /** A request in flight, with its answer and the Authorization header that it carried. */
-type Exchange = { response: IncomingMessage; told: Told | undefined; authorization: AuthorizationHeader };
+type Exchange = { response: IncomingMessage; record: RequestRecord | undefined; authorization: AuthorizationHeader };
 
 /**
  * A request that may carry the password goes through the login gate, so that a wrong one is sent once, however many
@@ -191,10 +191,10 @@ async function sendWithLogin(context: RequestContext, connection: Connection): P
   const isStream = request.idleMs !== undefined;
   const headers = buildHeaders(context, authorization, anchor);
   const sent = { url, headers, body, method, beforeEnd, tap, isStream };
-  const { message: response, told } = await sendRequest(connection, sent, timeout, signal);
+  const { message: response, record } = await sendRequest(connection, sent, timeout, signal);
   account.cookies.store(url, anchor, response.headers["set-cookie"]);
   const passwordShown = login !== "nobody" && "password" in login && authorization !== undefined;
-  if (!passwordShown || response.statusCode !== 401) return { response, told, authorization };
+  if (!passwordShown || response.statusCode !== 401) return { response, record, authorization };
   // A refused password must not look like a failure that is tried again, whatever happens to the rest of the answer.
   response.destroy();
   throw refusedPasswordProblem(response.headers);

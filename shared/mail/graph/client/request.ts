@@ -5,7 +5,7 @@
 import { Problem } from "../../../contract/problem.ts";
 import { clock, sleep } from "../../../time.ts";
 import type { ConnectionPool, ConnectionUse } from "../../http/connection-pool.ts";
-import type { HttpTap } from "../../http/record/told.ts";
+import type { HttpTap } from "../../http/record/tap.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { sendRequest } from "../../http/request.ts";
 import { type HttpResponse, readText, toHttpResponse } from "../../http/response.ts";
@@ -180,8 +180,8 @@ async function exchange(
       const all = { accept: "application/json", ...headers, ...authorization };
       const sent = { method, url, headers: all, body, tap, isAddressSecret };
       order.onLeave?.();
-      const { message, told } = await sendRequest(lease.connection, sent, { what, quietMs: idleMs }, signal);
-      return toHttpResponse(message, { idleMs, maxBytes: Infinity, signal, release: lease.release, told });
+      const { message, record } = await sendRequest(lease.connection, sent, { what, quietMs: idleMs }, signal);
+      return toHttpResponse(message, { idleMs, maxBytes: Infinity, signal, release: lease.release, record });
     } catch (error) {
       lease.release(false);
       signal.throwIfAborted();

@@ -6,7 +6,7 @@ import type { MailboxOf } from "../../../contract/mailbox.ts";
 import { Problem, type ProblemCode } from "../../../contract/problem.ts";
 import { quoteWords } from "../../../evidence/evidence.ts";
 import type { ConnectionPoolDeps } from "../../http/connection-pool.ts";
-import { httpTap } from "../../http/record/told.ts";
+import { httpTap } from "../../http/record/tap.ts";
 import type { RequestBody } from "../../http/request-body.ts";
 import { createIntake, type Intake } from "../../net/intake.ts";
 import type { OpenTap } from "../../net/tap.ts";

@@ -1,6 +1,6 @@
 /** JSON as the record of a mailbox shows it: its names, and only the values that belong to Microsoft Graph itself. */
 import { shownId, sizeOf, withoutQuotes } from "../../http/record/heads.ts";
-import type { ShowBodies, ShowBody } from "../../http/record/told.ts";
+import type { ShowBodies, ShowBody } from "../../http/record/tap.ts";
 
 /** The texts that these names have are shown. */
 const SHOWN = new Set([

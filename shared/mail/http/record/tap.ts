@@ -1,5 +1,5 @@
 /**
- * Tells the record of a mailbox what is requested by HTTP and what is answered: heads without credentials, and of a body what its
+ * Writes into the record of a mailbox what is requested by HTTP and what is answered: heads without credentials, and of a body what its
  * protocol's reader shows, shortened. Nothing is prepared while no record is on.
  */
 import type { IncomingMessage } from "node:http";
@@ -13,19 +13,19 @@ export type ShowBody = (bytes: Buffer) => string;
 /** Begins to show one body. Undefined for a content type of which only the size is shown. */
 export type ShowBodies = (contentType: string) => ShowBody | undefined;
 
-export type ToldRequest = {
+export type RecordedRequest = {
   method: string;
   url: URL;
   headers: Record<string, string>;
   body: RequestBody;
   /** The whole address is a secret but for its server. */
   isAddressSecret?: boolean | undefined;
-  /** The answer hangs, so each of its pieces is told at once. */
+  /** The answer hangs, so each of its pieces is recorded at once. */
   isStream?: boolean | undefined;
 };
 
-/** One request that is being told. */
-export interface Told {
+/** One request that is being recorded. */
+export interface RequestRecord {
   answered(message: IncomingMessage): void;
   failed(error: unknown): void;
   /** A piece of the body of the answer. */
@@ -36,8 +36,8 @@ export interface Told {
 
 /** The requests of one mailbox. */
 export interface HttpTap {
-  /** Tells the request before it goes out. Undefined while no record is on. */
-  begin(request: ToldRequest): Told | undefined;
+  /** Writes the request down before it goes out. Undefined while no record is on. */
+  begin(request: RecordedRequest): RequestRecord | undefined;
 }
 
 /** So much of a body is looked at. */
@@ -63,7 +63,7 @@ export function httpTap(
       for (const secret of credentials.filter((one) => one !== "" && !hidden.includes(one))) hidden.push(secret);
       hidden.splice(0, hidden.length - MAX_HIDDEN);
       requests += 1;
-      return tell({ tap, name: `#${requests}`, showBodies }, request);
+      return record({ tap, name: `#${requests}`, showBodies }, request);
     },
   };
 }
@@ -73,9 +73,9 @@ function credentialsIn({ authorization = "" }: Record<string, string>): string[]
   return [authorization.slice(authorization.indexOf(" ") + 1)];
 }
 
-type Teller = { tap: Tap; name: string; showBodies: ShowBodies };
+type Recorder = { tap: Tap; name: string; showBodies: ShowBodies };
 
-function tell({ tap, name, showBodies }: Teller, request: ToldRequest): Told {
+function record({ tap, name, showBodies }: Recorder, request: RecordedRequest): RequestRecord {
   const startedAt = performance.now();
   const elapsed = () => `${Math.round(performance.now() - startedAt)} ms`;
   const { method, url, headers, body, isAddressSecret, isStream = false } = request;
@@ -84,7 +84,7 @@ function tell({ tap, name, showBodies }: Teller, request: ToldRequest): Told {
   if (sent !== "") tap.line("C", `${name} ${sent}`);
   let show: ShowBody | undefined;
   let [shown, read] = ["", 0];
-  const tellShown = () => {
+  const writeShown = () => {
     if (shown !== "") tap.line("S", `${name} ${shorten(shown)}`);
     shown = "";
   };
@@ -102,10 +102,10 @@ function tell({ tap, name, showBodies }: Teller, request: ToldRequest): Told {
       // What comes after a gap could be taken for something else.
       if (bytes.length > MAX_READ) show = undefined;
       read += bytes.length;
-      if (isStream) tellShown();
+      if (isStream) writeShown();
     },
     ended(isWhole) {
-      tellShown();
+      writeShown();
       tap.line("S", `${name} [${isWhole ? "" : "ended early, "}${read} bytes in ${elapsed()}]`);
     },
   };
