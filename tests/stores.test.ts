@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { inspect } from "node:util";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import { loadEncryptionKeys, generateEncryptionKey } from "../shared/store/encryption-keys.ts";
@@ -61,11 +62,15 @@ async function startChild(path: string, mode: "hold" | "write") {
   return {
     pid: started.pid ?? 0,
     said,
-    async kill() {
-      started.kill("SIGKILL");
-      await once(started, "close");
-    },
+    kill,
+    [Symbol.asyncDispose]: kill,
   };
+
+  async function kill(): Promise<void> {
+    if (started.exitCode !== null || started.signalCode !== null) return;
+    started.kill("SIGKILL");
+    await once(started, "close");
+  }
 }
 
 describe("sqlite file, over restarts", () => {
@@ -106,7 +111,7 @@ describe("sqlite file, over restarts", () => {
   test("kill -9 in the middle of writing loses nothing that was acknowledged and leaves no half steps", async () => {
     const path = newPath();
     for (let round = 0; round < 3; round++) {
-      const writer = await startChild(path, "write");
+      await using writer = await startChild(path, "write");
       await eventually(() => (writer.said.at(-1) ?? 0) >= (round + 1) * 60, "sixty more", 60_000, 5);
       await writer.kill();
       const acknowledged = writer.said.at(-1) ?? 0;
@@ -130,9 +135,9 @@ describe("sqlite file, over restarts", () => {
 describe("sqlite file, one process only", () => {
   test("a second process is refused by name of file and holder, until the first is killed", async () => {
     const path = newPath();
-    const holder = await startChild(path, "hold");
+    await using holder = await startChild(path, "hold");
     await assert.rejects(open(path), (error: unknown) => {
-      assert.ok(error instanceof Problem && error.code === "store" && error.retry === "never");
+      assert.ok(error instanceof Problem && error.code === "store" && error.retry === "never", inspect(error));
       assert.match(error.message, new RegExp(`store\\.db is in use by process ${holder.pid} on `));
       return true;
     });
