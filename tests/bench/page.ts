@@ -63,7 +63,14 @@ function git(...args: string[]): string {
 /** When, on which code and on which machine. */
 export function describeRun(): string {
   // What this module writes changes no figure.
-  const changed = git("status", "--porcelain", "-uno", "--", ".", ...[FILE, MEASURED_FILE].map((one) => `:!${one}`));
+  const changed = git(
+    "status",
+    "--porcelain",
+    "-uno",
+    "--",
+    ".",
+    ...[FILE, MEASURED_FILE].map((one) => `:(exclude)${one}`),
+  );
   const commit = git("rev-parse", "--short", "HEAD") + (changed === "" ? "" : " with changes");
   const machine = `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? "unknown"})`;
   return `${new Date().toISOString().slice(0, 10)}, commit ${commit}, ${machine}`;
