@@ -72,6 +72,16 @@ describe("A mailbox on a server that is not to be believed", () => {
     return { id, box, endpoint, call, state, kinds, parked, add };
   }
 
+  async function renumber({ id, box, kinds }: Awaited<ReturnType<typeof start>>): Promise<void> {
+    const inbox = box.folders.get("INBOX");
+    assert.ok(inbox);
+    inbox.uidValidity++;
+    for (const message of inbox.messages) message.uid += 10;
+    inbox.uidNext += 10;
+    server.disconnect(id);
+    await service.until("the folder to be read again", async () => (await kinds()).includes("mailbox.reset"));
+  }
+
   test("keeps a message on the server of which something was left out, and says why", async () => {
     const wish = { receive: { afterDelivery: "delete" }, deliver: { maxAttachmentBytes: 10 } };
     const m = await start("left-out", wish);
@@ -203,13 +213,7 @@ describe("A mailbox on a server that is not to be believed", () => {
     m.add("good");
     await m.endpoint.waitFor(1);
     const [parked] = await service.until("it to be parked", async () => (await m.parked()).length > 0 && m.parked());
-    const inbox = m.box.folders.get("INBOX");
-    assert.ok(inbox);
-    inbox.uidValidity++;
-    for (const message of inbox.messages) message.uid += 10;
-    inbox.uidNext += 10;
-    server.disconnect(m.id);
-    await service.until("the folder to be read again", async () => (await m.kinds()).includes("mailbox.reset"));
+    await renumber(m);
     m.add("after");
     await m.endpoint.waitFor(2);
     isRefused = false;
@@ -219,6 +223,26 @@ describe("A mailbox on a server that is not to be believed", () => {
     assert.deepEqual(subjects(m.endpoint), ["after", "bad", "good"]);
     assert.equal(m.endpoint.repeats.length, 0);
     await service.until("nothing to stay parked", async () => (await m.parked()).length === 0);
+  });
+
+  test("posts a delivered message again by a replay after its folder was renumbered, and no other one", async () => {
+    const m = await start("delivered-then-renumbered");
+    m.add("wanted");
+    m.add("unasked");
+    await m.endpoint.waitFor(2);
+    const wanted = await service.until("both to be recorded", async () => {
+      const { items } = (await service.call("GET", `/api/v1/deliveries?mailbox=${m.id}&state=delivered`)).body;
+      return (
+        items.length === 2 && items.find((one: { message: { subject: string } }) => one.message.subject === "wanted")
+      );
+    });
+    await renumber(m);
+    await service.call("POST", `/api/v1/deliveries/${wanted.id}/replay`);
+    await service.until("it to be posted again", () => m.endpoint.repeats.length > 0);
+    m.add("after");
+    await m.endpoint.waitFor(3);
+    assert.deepEqual(subjects(m.endpoint), ["after", "unasked", "wanted"]);
+    assert.equal(m.endpoint.repeats.length, 1);
   });
 
   test("delivers a waiting message of a renumbered folder that the first search does not show", async () => {
@@ -236,13 +260,8 @@ describe("A mailbox on a server that is not to be believed", () => {
     m.add("good");
     await m.endpoint.waitFor(1);
     await service.until("it to be tried", async () => (await m.kinds()).includes("mail.download_failed"));
-    const inbox = m.box.folders.get("INBOX");
-    assert.ok(inbox);
     searches = 0;
-    inbox.uidValidity++;
-    for (const message of inbox.messages) message.uid += 10;
-    inbox.uidNext += 10;
-    server.disconnect(m.id);
+    await renumber(m);
     await m.endpoint.waitFor(2);
     assert.deepEqual(subjects(m.endpoint), ["good", "waiting"]);
     assert.ok(!(await m.kinds()).includes("mail.gone"));

@@ -144,6 +144,16 @@ export async function findParked(
   return stored?.state === "parked" ? stored.id : withheldId(mailbox, ref);
 }
 
+/** Whether the content of one delivery was first seen after the other one was parked. */
+export async function wasDeliveredSince(
+  { store }: Pick<WithheldDeps, "store">,
+  parkedId: string,
+  deliveredId: string,
+): Promise<boolean> {
+  const [parked, delivered] = [await store.deliveries.get(parkedId), await store.deliveries.get(deliveredId)];
+  return parked !== undefined && delivered !== undefined && delivered.createdAt >= parked.createdAt;
+}
+
 /** Parks a message without bytes, so that a person sees it. A replay asks the mail server again. */
 export async function parkWithheld(
   deps: WithheldDeps,

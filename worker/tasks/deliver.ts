@@ -21,6 +21,7 @@ import {
   parkWithheld,
   showDownloadFault,
   toDownloadFault,
+  wasDeliveredSince,
   withheldId,
 } from "../delivery/withheld.ts";
 import type { ReaderPool } from "../mail/reader-pool.ts";
@@ -245,7 +246,8 @@ async function deliverOne(
   if (kind === "duplicate" && !isReplay) {
     await deps.store.ledger.markDone(mailbox.id, [ref]);
     deps.emit({ kind: "mail.duplicate", mailbox: mailbox.id, folder: ref.folder, uid: ref.uid });
-    if (replayed) await closeWithheld(deps, replayed, id);
+    // Content that was delivered before the replayed message was parked is of another message.
+    if (replayed && (await wasDeliveredSince(deps, replayed, id))) await closeWithheld(deps, replayed, id);
     return true;
   }
   const previous = isReplay ? await deps.store.deliveries.get(id) : undefined;
