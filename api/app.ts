@@ -195,7 +195,7 @@ function unmatchedResponse(routes: Route[], base: string, { req }: Context): Res
   const exact = matching.filter((route) => base + route.path === req.path);
   const methods = (exact.length > 0 ? exact : matching).map((route) => route.method.toUpperCase());
   if (methods.length === 0) {
-    const fix = "Check the path and the method: /docs lists the routes.";
+    const fix = "Check the path: /docs lists the routes.";
     return problemResponse(new Problem("not_found", `There is no route ${req.path}.`, { retry: "never", fix }), base);
   }
   const allow = [...new Set(methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])))].join(", ");
