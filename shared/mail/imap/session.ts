@@ -233,8 +233,7 @@ async function completeUidValidity(client: ImapFlow, box: MailboxObject): Promis
 }
 
 const ACCOUNT_CODES = new Set<Problem["code"]>(["throttled", "too_many_connections"]);
-const FOR_NOW_FIX =
-  "It is tried again. If the problem stays, ask the server's operator what these words mean.";
+const FOR_NOW_FIX = "It is tried again. If the problem stays, ask the server's operator what these words mean.";
 const REFUSED_FIX =
   "Give the login access to this folder, or choose another one; it is tried again every FOLDER_POLL_SECONDS.";
 
