@@ -31,6 +31,11 @@ export type FolderWatch = {
     options?: { afresh?: boolean; current?: boolean },
   ): AsyncGenerator<Arrival, void, undefined>;
   isAway(folder: string): boolean;
+  /**
+   * Throws if the server opens none of these folders, and one for a reason that passes: another session may get them, as
+   * where the server behind a proxy is away.
+   */
+  requireOne(watched: string[]): void;
   /** Reports which folders cannot be opened, if that has changed. `watched` are all that should be. */
   report(watched: string[]): void;
 };
@@ -70,6 +75,11 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
       }
     },
     isAway: (folder) => away.has(folder),
+    requireOne(watched) {
+      const faults = watched.map((folder) => away.get(folder));
+      const passing = faults.find((fault) => fault?.code === "folder" && fault.retry !== "never");
+      if (passing && faults.every((fault) => fault !== undefined)) throw passing;
+    },
     report(watched) {
       for (const folder of away.keys()) if (!watched.includes(folder)) away.delete(folder);
       const names = [...away.keys()];
@@ -93,5 +103,10 @@ function toAwayProblem(faults: Problem[]): Problem | null {
   const others = faults.length - 1;
   const more = others === 0 ? "" : `, and ${others} other folder${others === 1 ? "" : "s"} cannot be opened either`;
   const evidence = first.evidence === null ? {} : { evidence: first.evidence };
-  return new Problem("folder", `${first.message}${more}`, { retry: "never", cause: first, ...evidence });
+  return new Problem("folder", `${first.message}${more}`, {
+    retry: "never",
+    fix: first.fix,
+    cause: first,
+    ...evidence,
+  });
 }
