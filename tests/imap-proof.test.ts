@@ -188,6 +188,24 @@ describe("A mailbox on a server that is not to be believed", () => {
     assert.equal(m.endpoint.repeats.length, 0);
   });
 
+  test("hears that its open folder is renumbered, reads it again, and repeats none", async () => {
+    const m = await start("renumbered-open");
+    m.add("first");
+    m.add("second");
+    await m.endpoint.waitFor(2);
+    const inbox = m.box.folders.get("INBOX");
+    assert.ok(inbox);
+    inbox.uidValidity++;
+    inbox.uidNext += 10;
+    for (const message of inbox.messages) message.uid += 10;
+    server.say(m.id, `* OK [UIDVALIDITY ${inbox.uidValidity}] renumbered`);
+    m.add("third");
+    await m.endpoint.waitFor(3);
+    await service.until("the folder to be read again", async () => (await m.kinds()).includes("mailbox.reset"));
+    assert.deepEqual(subjects(m.endpoint), ["first", "second", "third"]);
+    assert.equal((await m.state()).status, "listening");
+  });
+
   test("parks the one message that cuts the connection, shows it, and delivers the others", async () => {
     const m = await start("cuts");
     m.box.liar.grudgeAgainst("bad");

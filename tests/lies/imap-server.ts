@@ -31,6 +31,8 @@ export type LiarServer = {
   mailboxes: Map<string, LiarMailbox>;
   /** Tells those who idle in the folder how many messages it has. */
   announce(user: string, folder: string): void;
+  /** Says this line on all connections of a user. */
+  say(user: string, line: string): void;
   /** Cuts all connections of a user. */
   disconnect(user: string): void;
   stop(): Promise<void>;
@@ -57,6 +59,9 @@ export async function startLiarServer(): Promise<LiarServer> {
       const count = mailbox?.folders.get(folder)?.messages.length ?? 0;
       for (const one of mailbox?.connections ?? [])
         if (one.idleTag !== undefined && one.folder === folder) write(one, `* ${count} EXISTS\r\n`);
+    },
+    say(user, line) {
+      for (const one of mailboxes.get(user)?.connections ?? []) write(one, `${line}\r\n`);
     },
     disconnect(user) {
       for (const { socket } of mailboxes.get(user)?.connections ?? []) socket.destroy();
