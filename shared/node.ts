@@ -12,6 +12,7 @@ import { graphService } from "./mail/graph/client/service.ts";
 import { type GraphPush, graphPush } from "./mail/graph/notifications/push.ts";
 import { createIntake } from "./mail/net/intake.ts";
 import { loginRateLimiter } from "./mail/net/login-rate.ts";
+import { createSuspects } from "./mail/imap/suspects.ts";
 import { ewsAccounts } from "./mail/ews/account.ts";
 import { notificationPool } from "./mail/ews/notifications/pool.ts";
 import type { MailConnection } from "./mail/mail.ts";
@@ -93,6 +94,7 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     ehloName: config.EHLO_NAME,
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
+    suspects: createSuspects(),
     logins,
     waitForLoginRate: loginLimiter.wait,
     reportLogin: loginLimiter.report,

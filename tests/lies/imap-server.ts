@@ -23,6 +23,8 @@ export type LiarMailbox = {
   expunged: string[];
   /** How often a folder was selected or listed. A look at it does both, or one of them. */
   looks: number;
+  /** The folder at whose opening the connection is cut. */
+  cutsAt?: string | undefined;
   connections: Set<Connection>;
 };
 
@@ -151,6 +153,7 @@ const HANDLERS: Record<string, Handler> = {
     mailbox.looks++;
     const name = unquoted(rest);
     const folder = mailbox.folders.get(name);
+    if (mailbox.cutsAt === name) return void connection.socket.destroy();
     if (!folder || mailbox.liar.traits.locked === name) return write(connection, `${tag} NO [NOPERM] closed\r\n`);
     connection.folder = name;
     const { uidValidity, uidNext } = mailbox.liar.numbersOf(folder);
