@@ -39,6 +39,11 @@ export type FolderWatch = {
   isSuspect(folder: string): boolean;
   /** The order of comparison: suspects last. */
   inOrder(watched: WatchedFolder[]): WatchedFolder[];
+  /**
+   * Throws if the server opens none of these folders, and one for a reason that passes: another session may get them, as
+   * where the server behind a proxy is away.
+   */
+  requireOne(watched: string[]): void;
   /** Reports which folders cannot be opened, if that has changed. `watched` are all that should be. */
   report(watched: string[]): void;
 };
@@ -99,6 +104,11 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
     },
     isSuspect: suspects.has,
     inOrder: (watched) => watched.toSorted((a, b) => Number(suspects.has(a.folder)) - Number(suspects.has(b.folder))),
+    requireOne(watched) {
+      const faults = watched.map((folder) => away.get(folder));
+      const passing = faults.find((fault) => fault?.code === "folder" && fault.retry !== "never");
+      if (passing && faults.every((fault) => fault !== undefined)) throw passing;
+    },
     report(watched) {
       for (const folder of away.keys()) if (!watched.includes(folder)) away.delete(folder);
       const names = [...away.keys()];
@@ -122,5 +132,10 @@ function toAwayProblem(faults: Problem[]): Problem | null {
   const others = faults.length - 1;
   const more = others === 0 ? "" : `, and ${others} other folder${others === 1 ? "" : "s"} cannot be opened either`;
   const evidence = first.evidence === null ? {} : { evidence: first.evidence };
-  return new Problem("folder", `${first.message}${more}`, { retry: "never", cause: first, ...evidence });
+  return new Problem("folder", `${first.message}${more}`, {
+    retry: "never",
+    fix: first.fix,
+    cause: first,
+    ...evidence,
+  });
 }

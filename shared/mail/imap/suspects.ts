@@ -58,13 +58,8 @@ export function createSuspects(): SuspectsOf {
 
 function toAvoidedProblem(folder: string, why: Problem): Problem {
   const evidence = why.evidence === null ? {} : { evidence: why.evidence };
-  return new Problem(
-    "folder",
-    `The connection ends when the folder ${JSON.stringify(folder)} is opened: ${why.message}`,
-    {
-      retry: "never",
-      cause: why,
-      ...evidence,
-    },
-  );
+  const cause = `The connection ends when the folder ${JSON.stringify(folder)} is opened: ${why.message}`;
+  return new Problem("folder", cause, { retry: "never", fix: FIX, cause: why, ...evidence });
 }
+
+const FIX = "Ask the server's operator to repair the folder. It is tried again every ten minutes.";

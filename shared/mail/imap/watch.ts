@@ -72,6 +72,7 @@ async function* watchLoop(
   let listedAt = performance.now();
   let slowPush = false;
   yield* lookAtFirst(context, folders, watched, signal);
+  folders.requireOne(watched.map(({ folder }) => folder));
   notifyConnected(context, listener);
   // Folders for which there was no time are compared now, while IDLE already runs on the first one.
   const isLookedAt = ({ folder }: WatchedFolder) =>
@@ -103,6 +104,7 @@ async function* watchLoop(
     }
     const polled = pollsFirst ? watched : watched.filter(({ folder }) => folder !== first);
     yield* pollRound({ session, folders, listener, notify }, { polled, first }, signal);
+    folders.requireOne(watched.map(({ folder }) => folder));
     pollAt = performance.now() + deps.folderPollMs;
   }
 }
