@@ -186,13 +186,7 @@ describe("A port that is not the mailbox's", () => {
   ] as const)
     test(`and greets by ${protocol} byte by byte, is given up when the time for its greeting is over`, async () => {
       const answer = protocol === "imap" ? answerImap : answerPop3;
-      const drip = async ({ say }: Spoken) => {
-        for (const byte of greeting) {
-          say(byte);
-          await sleep(100);
-        }
-      };
-      const server = await startScripted({ greeting: (spoken) => void drip(spoken), answer });
+      const server = await startScripted({ greeting: (spoken) => void drip(spoken, greeting), answer });
       try {
         const deps = depsFor({ timeouts: { command: 500 } });
         const { steps } = await preflights[protocol](deps, onPort(protocol, server.port), signal);
@@ -233,6 +227,13 @@ function script(protocol: "imap" | "pop3", begin: (spoken: Spoken, tag: string) 
       else if (/^[\x20-\x7e]+$/.test(line)) answer(spoken, offered);
     },
   };
+}
+
+async function drip({ say }: Spoken, text: string): Promise<void> {
+  for (const byte of text) {
+    say(byte);
+    await sleep(100);
+  }
 }
 
 function agree(protocol: "imap" | "pop3", { say }: Spoken, tag: string): void {
