@@ -76,7 +76,6 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   });
   const { applications, connectionSlots, locks, mailboxes, refusedLogins } = backends.store;
   const logins = loginGate({ locks, refusedLogins, backoff });
-  const refreshTokens = storedRefreshTokens(mailboxes);
   const findApplication: FindApplication = (id) => applications.get(id);
   const loginLimiter = loginRateLimiter(config.CONNECTIONS_PER_HOST_PER_SECOND);
   const push = graphPush({
@@ -88,7 +87,7 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   const recorder = createRecorder(backends.store, name, emit);
   const mail: MailDeps & SendingDeps = {
     egress: egressGuard,
-    tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens, findApplication }),
+    tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens: storedRefreshTokens(mailboxes), findApplication }),
     intake: createIntake(),
     timeouts: { command: config.COMMAND_TIMEOUT_SECONDS * 1000 },
     ehloName: config.EHLO_NAME,

@@ -3,12 +3,12 @@ import type { Mailbox, MailboxInput } from "../../shared/contract/mailbox.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
 import type { MailboxWithState } from "../../shared/store/store.ts";
 import { putMailbox } from "../applications.ts";
-import { bringWaitingForward } from "../endpoints/resume.ts";
 import type { ChangeNote } from "../http/audit-trail.ts";
 import { allowLoginRetry, restartedState } from "../mailbox-changes.ts";
 import { differs, listChanges, mailboxFromInput } from "../mailboxes.ts";
 import { checkSecretsStay } from "../moved-secrets.ts";
 import type { ScopedDeps } from "../scoped-deps.ts";
+import { bringWaitingForward } from "./waiting.ts";
 
 export type SaveMailboxDeps = Pick<
   ScopedDeps,
