@@ -300,20 +300,6 @@ describe("logging in to send", () => {
   }
 });
 
-for (const [at, reply] of [
-  ["greeting", "554 5.3.2 No service for your address"],
-  ["ehlo", "550 5.7.1 Your host name is not welcome"],
-] as const)
-  test(`takes ${reply} to ${at} for the connection's fault, which may pass, and not for the message's`, () =>
-    withScript({}, async (smtp) => {
-      smtp.play(({ step }) => (step === at ? reply : undefined));
-      await assert.rejects(open(mailboxFor(smtp)), (error) => {
-        assert.ok(error instanceof Problem);
-        assert.deepEqual([error.code, error.retry, error.evidence], ["unavailable", "later", reply]);
-        return true;
-      });
-    }));
-
 test("a validation that fails begins with the server's own words", () =>
   withScript({}, async (smtp) => {
     smtp.play(({ step }) => (step === "auth" ? "535 5.7.8 Ask Bob in room 4" : undefined));

@@ -163,8 +163,6 @@ export function toSmtpProblem(error: unknown, given: Given): Problem {
     new Problem(code, cause, { ...evidence, cause: error, retry: forGood ? "never" : "later" });
   if (reply.code === "EAUTH" && reply.status >= 400) return toLoginProblem(error, reply, given);
   if (reply.code === "ETLS" && reply.response) return createProblem("starttls", "The mail server refuses STARTTLS");
-  if (reply.status >= 500 && OPENING.has(reply.command))
-    return createProblem("unavailable", "The mail server refuses the connection", false);
   if (reply.status >= 500) return createProblem("refused", "The mail server refused the message");
   if (reply.status >= 400)
     return THROTTLE_PATTERN.test(reply.response)
@@ -173,9 +171,6 @@ export function toSmtpProblem(error: unknown, given: Given): Problem {
   if (reply.code === "EMESSAGE") return createProblem("refused", reply.text, true);
   return withoutGiven(toNetworkProblem(error, reply), given);
 }
-
-/** What is refused before a message is spoken of says nothing about the message. */
-const OPENING = new Set(["CONN", "EHLO", "HELO"]);
 
 const SUBMISSION = { protocol: "SMTP", port: "587 with STARTTLS, 465 with TLS" };
 
