@@ -152,3 +152,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   for (const { user, mail } of order.deliver ?? []) deliver(user, Buffer.from(mail, "base64"));
   say(counts());
 }
+process.exit();
