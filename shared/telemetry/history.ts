@@ -1,13 +1,9 @@
 /** Each mailbox's history: the facts that name a mailbox, written to the store in batches. */
-import { wakeup } from "../concurrency/wakeup.ts";
 import { asProblem } from "../contract/problem.ts";
 import { sleep, withTimeout } from "../time.ts";
 import type { Fact, Facts } from "./events.ts";
 
-/** Facts of this time are written together. */
 const FLUSH_INTERVAL_MS = 1000;
-/** How long it waits for a fact before it looks. */
-const IDLE_MS = 600_000;
 /** Facts that may wait while the store does not answer. Above this number the oldest are lost, and a fact says so. */
 const MAX_WAITING = 10_000;
 const BATCH = 1000;
@@ -25,13 +21,11 @@ export function history(deps: HistoryDeps): { name: string; run: (signal: AbortS
 
 async function recordHistory({ facts, append }: HistoryDeps, signal: AbortSignal): Promise<void> {
   const waiting: Fact[] = [];
-  const noted = wakeup();
   let lost = 0;
   let failing = false;
   const unsubscribe = facts.subscribe((fact) => {
     if (!("mailbox" in fact)) return;
     waiting.push(fact);
-    noted.trigger();
     if (waiting.length > MAX_WAITING) lost += waiting.splice(0, BATCH).length;
   });
   const report = (error: unknown) => {
@@ -53,10 +47,7 @@ async function recordHistory({ facts, append }: HistoryDeps, signal: AbortSignal
       failing = true;
     }
   };
-  while (!signal.aborted) {
-    if (waiting.length === 0) await noted.wait(IDLE_MS, signal);
-    if (await sleep(FLUSH_INTERVAL_MS, signal)) await flush();
-  }
+  while (await sleep(FLUSH_INTERVAL_MS, signal)) await flush();
   unsubscribe();
   await flush();
 }

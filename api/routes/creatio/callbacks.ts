@@ -2,7 +2,6 @@
  * Decides when a CRM must learn about a mailbox's state, and sends a `callback` task: for a lasting change, and for a
  * login that needs a new token.
  */
-import { wakeup } from "../../../shared/concurrency/wakeup.ts";
 import { asProblem } from "../../../shared/contract/problem.ts";
 import type { TaskSender } from "../../../shared/queue/queue.ts";
 import type { Part } from "../../../shared/run.ts";
@@ -14,8 +13,6 @@ type CallbackSchedulerDeps = Pick<ApiDeps, "store" | "facts"> & { tasks: TaskSen
 
 /** A state is written a moment after it was reported. A state that does not last this long is not worth a callback. */
 const SETTLED_MS = 1_000;
-/** How long it waits for a change before it looks. */
-const IDLE_MS = 600_000;
 const PAGE = 500;
 /** How many tasks are sent at the same time. */
 const AT_ONCE = 50;
@@ -35,12 +32,9 @@ export function callbackScheduler({ store, tasks, facts }: CallbackSchedulerDeps
 
   const run = async (signal: AbortSignal) => {
     const pending = new Set<string>();
-    const noted = wakeup();
     const unsubscribe = facts.subscribe((fact) => {
       const mailbox = mailboxToNotify(fact);
-      if (mailbox === undefined) return;
-      pending.add(mailbox);
-      noted.trigger();
+      if (mailbox !== undefined) pending.add(mailbox);
     });
     const scheduleOne = async (mailbox: string) => {
       // A state that is reported from here on needs its own callback.
@@ -63,10 +57,8 @@ export function callbackScheduler({ store, tasks, facts }: CallbackSchedulerDeps
       await forEachCreatioMailbox(store, (id) => pending.add(id)).catch((error: unknown) =>
         reportFailure(facts, error),
       );
-      do {
-        await scheduleAll();
-        if (pending.size === 0) await noted.wait(IDLE_MS, signal);
-      } while (await sleep(SETTLED_MS, signal));
+      do await scheduleAll();
+      while (await sleep(SETTLED_MS, signal));
       await scheduleAll();
     } finally {
       unsubscribe();
