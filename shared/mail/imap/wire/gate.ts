@@ -55,17 +55,13 @@ export function createGate(socket: Socket, intake: Intake): Gate {
 function startPump(socket: Socket, stream: Duplex, { traffic, share }: { traffic: Traffic; share: IntakeShare }) {
   let [received, unread] = [0, 0];
   let wantsMore: (() => void) | undefined;
-  let [isStopped, isHandingOn] = [false, false];
+  let isStopped = false;
 
-  /** Runs to its end at once, unless a part has to wait. */
   async function handOn(chunk: Buffer): Promise<void> {
-    isHandingOn = true;
     for (let at = 0; at < chunk.length && !stream.destroyed;) {
       const { end, unasked } = traffic.read(chunk, at, SLICE_ANSWERS);
-      const turn = share.awaitTurn(unasked);
-      if (turn) await turn;
-      const room = share.hold(traffic.openBytes);
-      if (room) await room;
+      await share.awaitTurn(unasked);
+      await share.hold(traffic.openBytes);
       if (stream.destroyed) return;
       const wanted = new Promise<void>((resolve) => {
         wantsMore = resolve;
@@ -74,9 +70,9 @@ function startPump(socket: Socket, stream: Duplex, { traffic, share }: { traffic
       if (!stream.push(chunk.subarray(at, end))) await wanted;
       at = end;
     }
-    isHandingOn = false;
   }
-  const readOn = () => {
+  const readOn = async (chunk: Buffer) => {
+    await handOn(chunk);
     if (isStopped || stream.destroyed) return;
     if (socket.readableEnded) stream.push(null);
     else socket.resume();
@@ -85,10 +81,8 @@ function startPump(socket: Socket, stream: Duplex, { traffic, share }: { traffic
   const onData = (chunk: Buffer) => {
     received += chunk.length;
     unread = chunk.length;
-    const handed = handOn(chunk);
-    // Most chunks are small and read at once. To pause for them and resume would cost a good part of an idle mailbox's time.
-    if (isHandingOn) socket.pause();
-    handed.then(isHandingOn ? readOn : undefined).catch((error: Error) => stream.destroy(error));
+    socket.pause();
+    readOn(chunk).catch((error: Error) => stream.destroy(error));
   };
   const onEnd = () => {
     if (unread === 0) stream.push(null);
@@ -115,7 +109,6 @@ function startPump(socket: Socket, stream: Duplex, { traffic, share }: { traffic
     wake: () => wantsMore?.(),
     stop() {
       isStopped = true;
-      socket.pause();
       for (const [event, listener] of Object.entries(listeners)) socket.off(event, listener);
     },
   };
