@@ -201,6 +201,23 @@ describe("The traffic of an IMAP connection", () => {
     assert.throws(() => read(traffic, ROW.repeat(30_000)), /over 220000 answers to FETCH/);
   });
 
+  test("are asked for as many rows as the folder got messages, and for no row twice", () => {
+    const traffic = loggedIn();
+    const unaskedOf = (text: string) => traffic.read(Buffer.from(text), 0, 10_000).unasked;
+    const listing = (rows: number) => {
+      traffic.sent(Buffer.from("a1 UID FETCH 5:* (UID)\r\n"));
+      return unaskedOf(ROW.repeat(rows));
+    };
+    unaskedOf("* 900 EXISTS\r\n");
+    assert.equal(listing(900), 0);
+    assert.equal(listing(50), 50);
+    unaskedOf("* 1 EXPUNGE\r\n".repeat(400));
+    unaskedOf("* 700 EXISTS\r\n");
+    assert.equal(listing(205), 5);
+    unaskedOf("* 4000000 EXISTS\r\n");
+    assert.equal(listing(1_500), 500);
+  });
+
   test("may not go on for ever while nobody asks", () => {
     const traffic = loggedIn();
     traffic.sent(Buffer.from("a1 IDLE\r\n"));
