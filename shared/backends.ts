@@ -168,6 +168,7 @@ async function openRabbit(
     onFailed: taskFailureReporter(emit),
     onAway: ({ code, message }) => emit({ kind: "queue.connection_failed", failure: { code, cause: message } }),
     onBack: (ms) => emit({ kind: "queue.recovered", ms }),
+    onWarning: (about) => emit({ kind: "service.warned", about }),
   });
   const warnings = await broker.ready(BROKER_TIMEOUT_MS).then(
     () => [],

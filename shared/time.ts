@@ -92,6 +92,9 @@ const REDELIVER = [5 * SECOND, 30 * SECOND, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE,
 /** Waits between failed logins: three attempts in about ten minutes, then a person is needed. */
 const LOGIN = [MINUTE, 10 * MINUTE];
 
+/** Waits after a login that was refused in words that nobody knows: the password may be wrong, or the server. */
+const UNCLEAR_LOGIN = [15 * SECOND, 2 * MINUTE, 10 * MINUTE, 15 * MINUTE];
+
 /** Waits before a task whose mail server failed is tried again. The last one repeats. */
 const TASK = [2, 5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
@@ -116,7 +119,7 @@ const ENDPOINT_PAUSE = [5, 15, 30, 60, 120, 300].map((s) => s * SECOND);
 
 /** Milliseconds to wait after the n-th failure in a row (counting from 1), jittered. */
 export type Backoff = Record<
-  "reconnect" | "poll" | "redeliver" | "login" | "task" | "rest" | "send" | "sentCopy",
+  "reconnect" | "poll" | "redeliver" | "login" | "unclearLogin" | "task" | "rest" | "send" | "sentCopy",
   (failures: number) => number
 >;
 
@@ -129,6 +132,7 @@ export function backoffs(scale: number): Backoff {
     poll: fromSchedule(POLL),
     redeliver: fromSchedule(REDELIVER),
     login: fromSchedule(LOGIN),
+    unclearLogin: fromSchedule(UNCLEAR_LOGIN),
     task: fromSchedule(TASK),
     rest: fromSchedule(ENDPOINT_PAUSE),
     send: fromSchedule(SEND),

@@ -68,7 +68,7 @@ const ROOMS: Record<string, string[]> = {
   "shared/mail": [...GROUND, "shared/evidence", "shared/egress.ts", "shared/telemetry"],
   "shared/mail/mime": ["shared/contract", "shared/concurrency"],
   "shared/mail/oauth": MAIL,
-  "shared/mail/net": MAIL,
+  "shared/mail/net": [...MAIL, "shared/mail/oauth"],
   "shared/endpoint-head.ts": ["shared/contract", "shared/egress.ts", "shared/mail/net"],
   "shared/mail/http": [...MAIL, "shared/mail/net"],
   "shared/mail/preflight-steps.ts": [...MAIL, ...NET],

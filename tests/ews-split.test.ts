@@ -18,7 +18,7 @@ function composed(message: object): Promise<Buffer> {
 /** The files of a message with their content, whether they are in it or were taken out of it. */
 async function filesOf(raw: Buffer): Promise<string[]> {
   const { attachments } = await parseMessage(raw, LIMITS);
-  return attachments.map(({ filename, content }) => `${filename} ${hash(Buffer.from(content ?? "", "base64"))}`);
+  return attachments.map(({ filename, content }) => `${filename} ${hash(Buffer.from(content ?? []))}`);
 }
 
 const MESSAGES: [string, object][] = [

@@ -218,6 +218,19 @@ describe("The traffic of an IMAP connection", () => {
     assert.equal(listing(1_500), 500);
   });
 
+  test("ends when the open folder gets another UIDVALIDITY, and not when another folder is opened", () => {
+    const traffic = loggedIn();
+    const open = (tag: string, uidValidity: number) => {
+      traffic.sent(Buffer.from(`${tag} SELECT INBOX\r\n`));
+      read(traffic, `* OK [UIDVALIDITY ${uidValidity}] v\r\n${tag} OK done\r\n`);
+    };
+    open("a1", 7);
+    open("a2", 8);
+    traffic.sent(Buffer.from("a3 NOOP\r\n"));
+    assert.equal(read(traffic, "* OK [UIDVALIDITY 8] as before\r\na3 OK done\r\n"), 2);
+    assert.throws(() => read(traffic, "* OK [UIDVALIDITY 9] v\r\n"), /renumbered the open folder/);
+  });
+
   test("may not go on for ever while nobody asks", () => {
     const traffic = loggedIn();
     traffic.sent(Buffer.from("a1 IDLE\r\n"));

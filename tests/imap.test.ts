@@ -190,6 +190,18 @@ describe("An IMAP connection", () => {
         undefined,
       ],
       ["a cut answer", () => server.faults.onCommand("SELECT", { cutAfter: 20 }), "connect", "later"],
+      [
+        "no folder that opens for now",
+        () => server.faults.onCommand("SELECT", { reply: "NO [UNAVAILABLE] The backend is away" }),
+        "folder",
+        "later",
+      ],
+      [
+        "a refused session, which is no wrong password",
+        () => server.faults.onCommand("SELECT", { reply: "NO [AUTHENTICATIONFAILED] Not your mailbox" }),
+        "folder",
+        "later",
+      ],
     ];
     for (const [name, spoil, code, retry] of CASES) {
       test(name, async () => {
@@ -202,6 +214,16 @@ describe("An IMAP connection", () => {
         else assert.ok(error.retry instanceof Date);
       });
     }
+  });
+
+  test("a session in which no folder opens any more ends, with the words of the server", async () => {
+    const watch = watching(await someone(), {}, depsFor({ folderPollMs: 20, probeMs: 50 }));
+    await watch.connected();
+    server.faults.onCommand("SELECT", { reply: "NO [SERVERBUG] Internal error" });
+    const error = await watch.ended();
+    assert.ok(error instanceof Problem);
+    assert.match(`${error.message} ${error.fix}`, /does not open the folder "INBOX".*It is tried again/);
+    assert.equal(error.evidence, "[SERVERBUG] Internal error");
   });
 
   describe("downloads", () => {

@@ -9,7 +9,7 @@ const lines = (...all: string[]) => all.join("\r\n");
 const LETTER = ["Content-Type: text/plain", "", "the letter"];
 const mixed = (...parts: string[][]) =>
   lines("Content-Type: multipart/mixed; boundary=b", "", ...parts.flatMap((part) => ["--b", ...part]), "--b--", "");
-const text = (content: string | null) => Buffer.from(content ?? "", "base64").toString();
+const text = (content: Uint8Array | null) => Buffer.from(content ?? []).toString();
 const files = ({ attachments }: ParsedMessage) => attachments.map(({ filename, content }) => [filename, text(content)]);
 
 describe("A part is a file", () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { parseMessage } from "../shared/mail/mime/message.ts";
 import { headLines, joined, leaf, message, multipart } from "./servers/mail.ts";
@@ -34,7 +35,7 @@ describe("A well-formed message", () => {
       [file?.filename, file?.contentType, file?.size, file?.contentId],
       ["a.pdf", "application/pdf", 5000, null],
     );
-    assert.deepEqual(Buffer.from(file?.content ?? "", "base64"), pdf);
+    assert.deepEqual(Buffer.from(file?.content ?? []), pdf);
   });
 
   test("has no text when the sender wrote only HTML", async () => {
@@ -110,7 +111,34 @@ describe("A well-formed message", () => {
     const quoted = ["Content-Type: text/plain", "Content-Transfer-Encoding: quoted-printable", "", "a=3Db=", "c=C3=A9"];
     const parsed = await parse(joined(headLines(), multipart("mixed", [quoted, pieces])));
     assert.equal(parsed.text, "a=bcé");
-    assert.equal(Buffer.from(parsed.attachments[0]?.content ?? "", "base64").toString(), "AABABC");
+    assert.equal(Buffer.from(parsed.attachments[0]?.content ?? []).toString(), "AABABC");
+  });
+
+  test("decodes a large file whatever its lines, its padding and its pieces are", async () => {
+    const head = ["Content-Type: application/x-a", "Content-Transfer-Encoding: base64", ""];
+    const decode = async (text: string) => {
+      const { attachments } = await parse(
+        joined(
+          headLines(),
+          multipart("mixed", [
+            ["", "Hello"],
+            [...head, text],
+          ]),
+        ),
+      );
+      return Buffer.from(attachments[0]?.content ?? []);
+    };
+    for (const more of [0, 1, 2]) {
+      const bytes = randomBytes(900_000 + more);
+      const letters = bytes.toString("base64");
+      for (const width of [76, 75, 997]) {
+        const lines = letters.replaceAll(new RegExp(`.{${width}}`, "g"), "$&\r\n");
+        assert.ok((await decode(lines)).equals(bytes));
+        assert.ok((await decode(lines.replaceAll("=", ""))).equals(bytes));
+      }
+      const url = letters.replaceAll("+", "-").replaceAll("/", "_");
+      assert.ok((await decode(`QQ==\r\nQUI=${url}`)).equals(Buffer.concat([Buffer.from("AAB"), bytes])));
+    }
   });
 });
 
@@ -171,7 +199,7 @@ describe("What a message is", () => {
   test("may hold another message, which is a file named by its subject", async () => {
     const { attachments, text } = await parse(oddMessages.nestedMessage());
     assert.deepEqual([attachments[0]?.filename, attachments[0]?.contentType], ["The inner one.eml", "message/rfc822"]);
-    assert.match(Buffer.from(attachments[0]?.content ?? "", "base64").toString(), /Subject: The inner one/);
+    assert.match(Buffer.from(attachments[0]?.content ?? []).toString(), /Subject: The inner one/);
     assert.doesNotMatch(text ?? "", /Inner text/);
   });
 });

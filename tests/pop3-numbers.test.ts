@@ -37,6 +37,7 @@ describe("the numbers of a maildrop's messages", () => {
         for (let n = 0; n < messages; n++) server.add(user, numbered(++count), `id${count}`);
       },
       remove: (...ids: number[]) => ids.forEach((id) => server.remove(user, `id${id}`)),
+      show: (id: number) => server.add(user, numbered(id), `id${id}`),
       /** One look from this cursor; the crash comes when so many arrivals are handed over, before the last one's cursor is kept. */
       async look(from: Cursor | undefined, crashAfter = Infinity) {
         const watch = watchOn(mailbox, depsFor({ maildrops: maildropPool(50) }), from ? [from] : []);
@@ -75,6 +76,25 @@ describe("the numbers of a maildrop's messages", () => {
       }
     });
   }
+
+  test("do not end a message that is hidden after its number was stored: when it is back, it is handed over", async () => {
+    for (const news of [0, 1]) {
+      const one = drop(`hidden${news}`);
+      one.add(1);
+      const { kept: start } = await one.look(undefined);
+      one.add(1);
+      const { kept: counted } = await one.look(start, 2);
+      const handed = one.given.length;
+      one.remove(2);
+      one.add(news);
+      const { kept: passed } = await one.look(counted);
+      one.show(2);
+      await one.look(passed);
+      const again = one.given.slice(handed).filter(({ key }) => key === "id2");
+      assert.equal(again.length, 1);
+      assert.ok((again[0]?.uid ?? 0) > (passed?.uid ?? 0), "a number that the cursor has not passed");
+    }
+  });
 
   test("are not kept twice when nothing is new; of messages that are gone only the names are kept", async () => {
     const one = drop("quiet");

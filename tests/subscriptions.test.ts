@@ -11,7 +11,7 @@ import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
 import { sqliteStore } from "../shared/store/sqlite/store.ts";
 import { vault } from "../shared/store/vault.ts";
 import type { FactBody } from "../shared/telemetry/events.ts";
-import { backoffs } from "../shared/time.ts";
+import { backoffs, clock } from "../shared/time.ts";
 import { PASSWORD } from "./bodies.ts";
 import { depsFor, mailboxOn } from "./promises/mailbox-rig.ts";
 import { startImapServer } from "./servers/imap/server.ts";
@@ -19,7 +19,7 @@ import { movableClock } from "./clock.ts";
 import { eventually } from "./servers/waiting.ts";
 
 /** A node that listens to the mailboxes of its store; what is in `holding` does not come to its end before that is resolved. */
-async function listening() {
+async function listening(backoff = backoffs(0.01)) {
   const server = await startImapServer();
   const keys = [{ id: "k", key: generateEncryptionKey() }];
   const store = await sqliteStore({ path: ":memory:", vault: vault(keys), windowDays: 7, spoolBytes: 1e6 });
@@ -57,7 +57,7 @@ async function listening() {
     ownership,
     board,
     connections: { note: () => undefined, forget: () => undefined },
-    backoff: backoffs(0.01),
+    backoff,
     connect,
     watched,
     emit,
@@ -74,6 +74,7 @@ async function listening() {
     return found;
   };
   return {
+    server,
     store,
     rows,
     facts,
@@ -163,5 +164,31 @@ test("a change that nobody reported is found by the comparison of all", async ()
     await eventually(() => node.subscriptions.connections().subscriptions === 2, "the paused one to have ended");
   } finally {
     await node.end();
+  }
+});
+
+test("a login that is refused in words that nobody knows is tried after 15 seconds, then 2, 10 and 15 minutes: the password may be wrong", async () => {
+  using time = movableClock();
+  const { server, facts, save, end } = await listening(backoffs(1));
+  server.faults.onCommand("AUTHENTICATE", { reply: "NO Es ist ein Fehler aufgetreten" });
+  try {
+    await save("ann");
+    const waits: number[] = [];
+    for (let times = 1; times <= 5; times += 1) {
+      const failures = () => facts.filter((fact) => fact.kind === "mailbox.disconnected");
+      await eventually(() => failures().length === times, `failure ${times}`);
+      const { retryAt = "", failure } = failures().at(-1) ?? {};
+      assert.equal(failure?.code, "unavailable");
+      waits.push(Date.parse(retryAt) - clock.now());
+      await time.advance(waits.at(-1) ?? 0);
+    }
+    const least = [10_000, 80_000, 400_000, 600_000, 600_000];
+    assert.deepEqual(
+      waits.map((ms, at) => ms >= (least[at] ?? 0)),
+      least.map(() => true),
+      String(waits),
+    );
+  } finally {
+    await end();
   }
 });

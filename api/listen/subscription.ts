@@ -8,6 +8,7 @@ import { asProblem, type Problem } from "../../shared/contract/problem.ts";
 import { isPolled } from "../../shared/mail/defaults.ts";
 import type { MailConnection, WatchEvent } from "../../shared/mail/mail.ts";
 import { LOGINS_BEFORE_ATTENTION, type LoginGate } from "../../shared/mail/net/login-gate.ts";
+import { isUnclearRefusal } from "../../shared/mail/problems.ts";
 import { isForDomain, withGraphHint } from "../../shared/served-mailboxes.ts";
 import type { Mailboxes } from "../../shared/store/store.ts";
 import { type Backoff, clock, sleep } from "../../shared/time.ts";
@@ -159,7 +160,8 @@ function planRetry(
   if (problem.retry === "never") return { status: "needs_attention", ms: HOUR_MS } as const;
   const throttled = problem.code === "throttled" || problem.code === "too_many_connections";
   const notBefore = problem.retry instanceof Date ? problem.retry.getTime() - clock.now() : 0;
-  const ms = Math.max(notBefore, deps.backoff[isPolled(mailbox.receive) ? "poll" : "reconnect"](failures));
+  const schedule = isUnclearRefusal(problem) ? "unclearLogin" : isPolled(mailbox.receive) ? "poll" : "reconnect";
+  const ms = Math.max(notBefore, deps.backoff[schedule](failures));
   return { status: throttled ? "throttled" : "reconnecting", ms } as const;
 }
 

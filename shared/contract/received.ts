@@ -101,6 +101,12 @@ export const Calendar = v.object({
 });
 export type Calendar = v.InferOutput<typeof Calendar>;
 
+/** An attachment as the parser gives it. In the JSON for an endpoint its bytes are in base64. */
+const ParsedAttachment = v.object({
+  ...Attachment.entries,
+  content: v.nullable(v.custom<Uint8Array>((value) => value instanceof Uint8Array)),
+});
+
 /** One parsed message. Dates are ISO 8601 UTC, or null if the message has no readable date. */
 export const ParsedMessage = v.object({
   messageId: v.nullable(v.string()),
@@ -120,7 +126,7 @@ export const ParsedMessage = v.object({
   reply: v.nullable(v.string()),
   /** In order, names in lower case, values unfolded and decoded. */
   headers: v.array(v.tuple([v.string(), v.string()])),
-  attachments: v.array(Attachment),
+  attachments: v.array(ParsedAttachment),
   /** Whether a machine wrote this (RFC 3834 and similar headers). */
   automatic: v.nullable(v.picklist(["auto-replied", "auto-generated", "bulk"])),
   /** Recipients whose message failed, and complaints. Null if a notification reports no failure. */
@@ -159,6 +165,7 @@ export const MessageReceived = v.object({
     size: v.number(),
     flags: v.array(v.string()),
     ...ParsedMessage.entries,
+    attachments: v.array(Attachment),
   }),
 });
 export type MessageReceived = v.InferOutput<typeof MessageReceived>;

@@ -6,7 +6,7 @@ import type { Place } from "./secrets.ts";
 /** So many characters of a message in a row are hidden. Names of header fields and addresses are often shorter. */
 const SHORTEST = 14;
 /** How much of a message is compared. */
-const MAX_BYTES = 256 * 1024;
+export const COMPARED_BYTES = 256 * 1024;
 const BASE64_LINES = /[A-Za-z0-9+/]{40,}(?:\r?\n[A-Za-z0-9+/]+)*={0,2}/g;
 
 /** The places in `text` that repeat fourteen characters of the message in a row. */
@@ -34,8 +34,8 @@ function readEncoded({ text, from, to }: Reading): Reading[] {
 function formsOf(message: Uint8Array | string): string[] {
   const text =
     typeof message === "string"
-      ? message.slice(0, MAX_BYTES)
-      : Buffer.from(message.subarray(0, MAX_BYTES)).toString("utf8");
+      ? message.slice(0, COMPARED_BYTES)
+      : Buffer.from(message.subarray(0, COMPARED_BYTES)).toString("utf8");
   const decoded = [...text.matchAll(BASE64_LINES)].map(([lines]) => Buffer.from(lines, "base64").toString("utf8"));
   const backwards = [...text].toReversed().join("");
   const misread = Buffer.from(text).toString("latin1");

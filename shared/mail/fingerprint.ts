@@ -34,7 +34,7 @@ const TRACE_PREFIXES = ["x-mozilla-", "x-gm-", "x-gmail-", "x-ms-exchange-organi
 const NAME_BYTES = 256;
 const CHUNK_BYTES = 65536;
 /** So many bytes of a body take a few milliseconds. */
-const TURN_BYTES = 4 * 1024 * 1024;
+const TURN_BYTES = 1024 * 1024;
 const [LF, CR, COLON] = [10, 13, 58];
 
 /**
@@ -69,7 +69,7 @@ function* fingerprintSteps(
 ): Generator<void, string, void> {
   const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
   const end = findContentEnd(bytes);
-  const content = canonicalHash(ignoresBoundaries ? findBoundaries(bytes) : []);
+  const content = canonicalHash(ignoresBoundaries ? findBoundaries(bytes) : [], bytes.length);
   let at = hashHeader(bytes, end, content);
   content.write("\n");
   while (at < end) {
@@ -172,27 +172,38 @@ type CanonicalHash = {
   digest: () => Buffer;
 };
 
-// Uses strings of one byte per character. The runtime searches and copies them many times faster than a loop here.
-function canonicalHash(leftOut: Range[]): CanonicalHash {
+// The bytes between two line ends are copied as a whole. So no string is made, of which a large message would leave several copies.
+function canonicalHash(leftOut: Range[], length: number): CanonicalHash {
   const hash: Hash = createHash("sha256");
-  let buffered = "";
+  const buffered = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, length + NAME_BYTES));
+  let used = 0;
   const flush = () => {
-    hash.update(buffered, "latin1");
-    buffered = "";
+    hash.update(buffered.subarray(0, used));
+    used = 0;
+  };
+  const copy = (bytes: Buffer, from: number, to: number) => {
+    for (let at = from; at < to;) {
+      const copied = bytes.copy(buffered, used, at, to);
+      at += copied;
+      used += copied;
+      if (used === buffered.length) flush();
+    }
   };
   const addWhole = (bytes: Buffer, from: number, to: number) => {
-    for (let at = from; at < to;) {
-      const end = Math.min(at + CHUNK_BYTES, to);
-      // A CR at the end of a chunk waits for the next chunk, which has its LF.
-      const stop = end < to && bytes[end - 1] === CR ? end - 1 : end;
-      buffered += bytes.toString("latin1", at, stop).replaceAll("\r\n", "\n");
-      if (buffered.length >= CHUNK_BYTES) flush();
-      at = stop;
+    let [at, searched] = [from, from];
+    while (at < to) {
+      const lf = bytes.indexOf(LF, searched);
+      const end = lf < 0 || lf >= to ? to : lf;
+      searched = end + 1;
+      // A LF without CR, and a CR without LF, are copied with what is around them.
+      if (end < to && (end === at || bytes[end - 1] !== CR)) continue;
+      copy(bytes, at, end < to ? end - 1 : to);
+      at = end;
     }
   };
   let next = 0;
   return {
-    write: (text) => void (buffered += text),
+    write: (text) => copy(Buffer.from(text, "latin1"), 0, text.length),
     add: (bytes, from, to) => {
       let at = from;
       for (let range = leftOut[next]; range && range.start < to; range = leftOut[++next]) {

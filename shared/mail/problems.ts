@@ -31,6 +31,7 @@ export function toProblem(error: unknown, at: Circumstances): Problem {
   const evidence = quoteWords(text, given);
   const message = quoteWords(details.message, given);
   const fault = findFault({ ...details, message }, { text, shown: evidence }, at);
+  if (fault.isUnclear && error instanceof Error) unclearRefusals.add(error);
   const problem = new Problem(fault.code, fault.cause, {
     ...(text && { evidence }),
     ...(fault.fix !== undefined && { fix: fault.fix }),
@@ -94,12 +95,26 @@ function getStarttlsFault(details: LibraryError): Fault | undefined {
 function getUnknownRefusal(step: Step, text: string): Fault {
   const said = text ? `: ${quote(text)}` : " without saying why";
   if (step === "login")
-    return { code: "unavailable", cause: `The server refused the login${said}`, fix: UNKNOWN_LOGIN_FIX };
+    return {
+      code: "unavailable",
+      cause: `The server refused the login${said}`,
+      fix: UNCLEAR_LOGIN_FIX,
+      isUnclear: true,
+    };
   return { code: "protocol", cause: `The server refused a command${said}` };
 }
 
-const UNKNOWN_LOGIN_FIX =
+const UNCLEAR_LOGIN_FIX =
   "It is tried again. If it does not pass, check user name and password, and ask the server's operator what these words mean.";
+
+/** The client libraries' errors for logins that were refused in words that nobody knows. */
+const unclearRefusals = new WeakSet<Error>();
+
+/** True if a login was refused and nobody knows why. It may be a wrong password: servers lock accounts after a few of them. */
+export function isUnclearRefusal(problem: Problem): boolean {
+  for (let one: unknown = problem; one instanceof Error; one = one.cause) if (unclearRefusals.has(one)) return true;
+  return false;
+}
 
 function quote(text: string): string {
   return `"${shorten(text)}"`;

@@ -11,8 +11,11 @@ const DAY = 24 * HOUR;
 /** When it failed. Some words mean different things before and after login. */
 export type Step = "connect" | "login" | "command";
 
-/** What a text or a code means; `fix` where the advice that goes with the code does not fit. */
-export type Fault = { code: ProblemCode; cause: string; fix?: string; retry?: Retry };
+/**
+ * What a text or a code means; `fix` where the advice that goes with the code does not fit. `isUnclear`: a login was
+ * refused, and the words say nothing of the reason.
+ */
+export type Fault = { code: ProblemCode; cause: string; fix?: string; retry?: Retry; isUnclear?: true };
 
 type TextRule = {
   pattern: RegExp;
@@ -39,6 +42,27 @@ const TRY_AGAIN =
   /\b(?:try|retry|wait|again|come back)\b[^.\d]{0,40}?\b(\d{1,6}|an?|one|an? few|few|several|some)[ -]?(s|m|h)(?:ec|econd|in|inute|our|r)?s?\b/i;
 const NEEDS_TLS =
   "Set `receive.tls` to `starttls`, or to `implicit` with the TLS port: the server takes no password without TLS.";
+
+/**
+ * "Login failed" means the credentials only if no other reason follows. Courier, Exchange, Cyrus, Dovecot and many others
+ * say no more where a password is wrong.
+ */
+const FAILED_LOGIN =
+  "\\b(log-?in|log ?on|authenticat(e|ion)|sign-?in)( is| was)? (failed|failure|rejected|refused|denied|unsuccessful|incorrect|invalid|error)";
+const NO_REASONS = [
+  "log-?in|log|on|authenticate|authentication|auth|sign-?in|imap|pop3?|failed|failure|rejected|refused|denied|unsuccessful",
+  "incorrect|invalid|bad|wrong|error|for|your|the|this|these|user|username|userid|uid|id|name|account|password|passwd|pass",
+  "credentials|and|or|is|was|are|be|may|please|check|sorry|given|provided|supplied|entered",
+].join("|");
+const FOR_WHOM = "(\\W+for (user|account|mailbox)\\W+\\S+|\\W+for \\S+@\\S+)?";
+
+/** "Wrong password" in other languages: what is wrong, and that it is, in any order. */
+const CREDENTIALS =
+  "парол|логин|логін|имя пользователя|имени пользователя|уч[её]тн|passwort|kennwort|benutzername|zugangsdaten|anmeldedaten|mot de passe|identifiant|utilisateur|contraseña|usuario|credencia|senha|usuário|credenziali|utente|hasł|użytkownik|heslo|şifre|密码|密碼|帐号|账号|用户名|パスワード";
+const ARE_WRONG =
+  "неверн|неправильн|невірн|ошибочн|недействительн|falsch|ungültig|nicht korrekt|incorrect|invalid|inválid|erron|errón|erroné|errat|errad|incorret|no válid|non valid|nieprawidłow|niepoprawn|błędn|neplatn|nesprávn|hatalı|yanlış|geçersiz|не подход|не соответств|错误|不正确|无效|有误|違い|誤り|正しくあり";
+const LOGIN_FAILED =
+  "anmeldung (ist )?fehlgeschlagen|authentifizierung (ist )?fehlgeschlagen|(ошибка|сбой) (аутентификации|авторизации)|(аутентификация|авторизация) не (удалась|пройдена)|échec (de l['’]authentification|de la connexion)|(error|fallo) de autenticación|falha (na|de) autenticação|autenticazione (fallita|non riuscita)";
 
 /** The first matching row wins, so certain and temporary ones come before general ones. */
 export const TEXT_RULES: readonly TextRule[] = [
@@ -122,16 +146,31 @@ export const TEXT_RULES: readonly TextRule[] = [
   // POP3 opens a maildrop for one session at a time (RFC 2449 section 8.1.1).
   {
     pattern:
-      /\[IN-USE\]|(maildrop|mail drop|mailbox).{0,20}(already|is|being) .{0,20}(locked|in use|open)|(lock|busy).{0,20}(maildrop|mailbox)/i,
+      /\[IN-USE\]|(maildrop|mail drop|mailbox).{0,20}(already|is|being) .{0,20}(locked|in use|open)|(lock|busy).{0,20}(maildrop|mailbox)|(locked|used|opened) by another|another (session|connection|process|client)/i,
     at: "login",
     code: "unavailable",
     cause: "Another program has this mailbox open",
   },
   { pattern: /\[LOGIN-DELAY\]/i, code: "throttled", cause: "The server wants more time between logins" },
   {
+    pattern: /(credentials|password|log-?in)\b.{0,20}\bor (IMAP|POP3?) is (disabled|not enabled)/i,
+    code: "auth",
+    cause: "The server refused user name or password, or has this protocol switched off for the account",
+    fix: "Check user name and password, and in the provider's settings of the account that IMAP or POP3 is switched on.",
+    retry: "never",
+  },
+  {
+    pattern: /not enabled for IMAP|IMAP (access|service)? ?(is )?(disabled|not enabled)/i,
+    code: "auth_method",
+    cause: "The provider has IMAP switched off for this account",
+    fix: "Switch IMAP on in the provider's settings of the account, or let its administrator do so.",
+    retry: "never",
+  },
+  {
     pattern: /not enabled for POP|POP(3)? (access|service)? ?(is )?(disabled|not enabled)/i,
     code: "auth_method",
     cause: "The provider has POP3 switched off for this account",
+    fix: "Switch POP3 on in the provider's settings of the account, or let its administrator do so.",
     retry: "never",
   },
   { pattern: /\[SYS\/TEMP\]/i, code: "unavailable", cause: "The server has a temporary problem" },
@@ -161,6 +200,7 @@ export const TEXT_RULES: readonly TextRule[] = [
     pattern: /\[EXPIRED\]/i,
     code: "auth",
     cause: "The password has expired",
+    fix: "Set a new password at the provider, then save the mailbox with it.",
     retry: "never",
   },
   {
@@ -175,18 +215,28 @@ export const TEXT_RULES: readonly TextRule[] = [
     pattern: /\[CONTACTADMIN\]/i,
     code: "auth",
     cause: "The server's operator must unlock this account",
+    fix: "Ask the server's operator to unlock the account, then save the mailbox again.",
     retry: "never",
   },
   {
     pattern: new RegExp(
       [
         "(invalid|bad|incorrect|wrong|unknown|unrecogni[sz]ed|no such) (credentials?|log-?in|user|account|password|passwd|mailbox name)",
-        "(user|login|account|password|passwd|passphrase|credentials?)( ?names?)?\\b.{0,30}\\b(incorrect|invalid|wrong|rejected|refused|mismatch|unknown|expired|not (valid|correct|accepted|match|found|recogni[sz]ed|known))",
-        // Courier, Exchange, Cyrus, Dovecot, GNU Mailutils and many others say no more where a password is wrong.
-        "\\b(log-?in|log ?on|authenticat(e|ion)|sign-?in) (failed|failure|rejected|denied|unsuccessful|incorrect|error)",
+        "(user|log-?in ?names?|account|password|passwd|passphrase|credentials?)( ?names?)?\\b.{0,30}\\b(incorrect|invalid|wrong|rejected|refused|mismatch|unknown|expired|not (valid|correct|accepted|match|found|recogni[sz]ed|known))",
+        `^(?=.*${FAILED_LOGIN})(\\s*\\[[^[\\]]*\\])*(\\W*\\b(${NO_REASONS})\\b)+${FOR_WHOM}\\W*$`,
         "(account|user|mailbox) (is |has been )?(disabled|suspended|locked|blocked|closed|deactivated)",
       ].join("|"),
       "i",
+    ),
+    at: "login",
+    code: "auth",
+    cause: "The server refused user name or password",
+    retry: "never",
+  },
+  {
+    pattern: new RegExp(
+      `(${CREDENTIALS}).{0,40}(${ARE_WRONG})|(${ARE_WRONG}).{0,40}(${CREDENTIALS})|${LOGIN_FAILED}`,
+      "iu",
     ),
     at: "login",
     code: "auth",

@@ -4,8 +4,8 @@
  * compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [big] [outage] [notifications] [consoles] [density] [registration] [recovery]
- *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000]
+ *                 [big] [outage] [notifications] [consoles] [density] [long] [registration] [recovery]
+ *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000] [--long 20000]
  *                 [--runtime bun|node] [--tls] [--write]
  */
 import { readFileSync } from "node:fs";
@@ -22,6 +22,7 @@ import { graph } from "./graph.ts";
 import { hostile } from "./hostile.ts";
 import { isolation } from "./isolation.ts";
 import { latency } from "./latency.ts";
+import { long } from "./long.ts";
 import { memory } from "./memory.ts";
 import { notifications } from "./notifications.ts";
 import { describeRun, writeSection } from "./page.ts";
@@ -50,6 +51,7 @@ const PARTS: Record<string, Part> = {
   cluster: { heads: ["nodes", "embedded"], run: onDovecot(cluster) },
   idle: { heads: GOAL, run: idle },
   density: { heads: GOAL, run: density },
+  long: { heads: ["start", "middle"], run: long },
   registration: { heads: GOAL, run: registration },
   recovery: { heads: GOAL, run: recovery },
   failover: { heads: GOAL, run: failover },
@@ -73,6 +75,7 @@ const { values, positionals } = parseArgs({
     held: { type: "string", default: "500" },
     dense: { type: "string", default: "16000" },
     registered: { type: "string", default: "5000" },
+    long: { type: "string", default: "20000" },
     runtime: { type: "string", default: "bun" },
     tls: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
@@ -89,6 +92,7 @@ const sizes = {
   held: Number(numbers.held),
   dense: Number(numbers.dense),
   registered: Number(numbers.registered),
+  long: Number(numbers.long),
 };
 if (values.runtime !== runtime) throw new Error("--runtime must be bun or node");
 for (const [name, size] of Object.entries(sizes)) if (!(size >= 1)) throw new Error(`--${name} must be a number`);

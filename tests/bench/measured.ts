@@ -29,6 +29,11 @@ export async function settledMemory(pid: number): Promise<number> {
     await sleep(COLLECTED_MS);
   }
   await sleep(GIVEN_BACK_MS);
+  return residentMemory(pid);
+}
+
+/** Resident memory in KiB as it is now. */
+export async function residentMemory(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, "utf8");
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]);
 }

@@ -11,6 +11,7 @@ type Sizes = {
   held: number;
   dense: number;
   registered: number;
+  long: number;
 };
 export type Setup = { sizes: Sizes; runtime: Runtime };
 /** For what needs a Dovecot. */

@@ -219,7 +219,7 @@ function damage(raw: Buffer, [where, value, kind]: [number, number, "cut" | "dou
 }
 
 function contentOf({ text, html, attachments }: ParsedMessage): string {
-  const files = attachments.map(({ content }) => Buffer.from(content ?? "", "base64").toString("latin1"));
+  const files = attachments.map(({ content }) => Buffer.from(content ?? []).toString("latin1"));
   return [text ?? "", html ?? "", ...files].join("\n");
 }
 

@@ -196,6 +196,7 @@ export function loginGatePromises(name: string, make: NewGates): void {
       };
       const first = ask(1);
       const second = ask(1);
+      await eventually(() => answers.length > 0, "the first request", 60_000, 5);
       await sleep(50);
       assert.equal(answers.length, 1, "the first answer is waited for");
       answers[0]?.resolve({ value: "1", accepted: true });

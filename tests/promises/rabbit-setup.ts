@@ -48,6 +48,33 @@ export function rabbitSetupPromises(rabbit: () => RabbitRig): void {
       await lost.close();
     });
 
+    test("a user whose permissions name each queue of 0.1 works, without a queue for each worker", async () => {
+      const { api, host, port } = rabbit();
+      const options = optionsNow(`amqp://narrow:key-4711@${host}:${port}`);
+      const named = `^${options.queue}(\\.(parked|(delay|turn)\\.[0-9]+))?$`;
+      const all = { configure: named, write: named, read: named };
+      await api("PUT", "/users/narrow", { password: "key-4711", tags: "" });
+      await api("PUT", "/permissions/%2F/narrow", all);
+      const warnings: string[] = [];
+      const preference = { preferredFor: () => "w1" };
+      const narrow = { ...options, preference, onWarning: (about: string) => void warnings.push(about) };
+      const queue = await openRabbit(narrow, 20_000, "w1");
+      const seen: string[] = [];
+      const work = working(queue, remembering(seen));
+      await eventually(() => warnings.length > 0, "the warning");
+      assert.match(warnings.join(), /does not let this node declare .*\.for\.w1.* permissions for .*\.for\.\*/);
+      await queue.tasks.send(taskOf("t"));
+      await eventually(() => seen.length === 1, "the task");
+      assert.deepEqual([seen, queue.away.length], [["t"], 0]);
+      await work.stop();
+      await queue.close();
+
+      await api("PUT", "/permissions/%2F/narrow", { ...all, configure: "^$" });
+      const refused = await openRabbit(optionsNow(`amqp://narrow:key-4711@${host}:${port}`), 0);
+      assert.match((await refusal(refused)).message, /too few permissions: .*refused for user 'narrow'/);
+      await refused.close();
+    });
+
     test("an address that cannot be one is refused at once, without repeating it", () => {
       const wrong = ["redis://localhost:6379", "amqp://u:secret%zz@localhost", "localhost"];
       for (const url of wrong) {

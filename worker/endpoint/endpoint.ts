@@ -1,4 +1,5 @@
 /** The types of an endpoint: it gets one message by one POST and answers with an outcome. */
+import type { Body } from "./body.ts";
 import type { Mailbox } from "../../shared/contract/mailbox.ts";
 import type { ParsedMessage, PartView } from "../../shared/contract/received.ts";
 import type { Evidence } from "../../shared/contract/evidence.ts";
@@ -24,7 +25,7 @@ export type DeliverableMessage = {
 };
 
 /** A request of a dialect. Header names are in lower case. */
-export type WireRequest = { url: string; headers: Record<string, string>; body: Uint8Array | string };
+export type WireRequest = { url: string; headers: Record<string, string>; body: Body };
 
 export type Encode = (letter: DeliverableMessage, now: Date) => WireRequest | Promise<WireRequest>;
 

@@ -5,6 +5,7 @@
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { Problem } from "../../shared/contract/problem.ts";
 import { limitInterimAnswers } from "../../shared/mail/interim-answers.ts";
+import { type Body, sendBody } from "./body.ts";
 import type { EndpointResponse } from "./outcome.ts";
 
 /** What ends an exchange early: `signal` is the shutdown, `deadline` aborts at the deadline. */
@@ -33,7 +34,7 @@ const SETTLE_MS = 100;
  */
 export function httpExchange(
   request: ClientRequest,
-  body: Uint8Array | string,
+  body: Body,
   connectMs: number | undefined,
   cancellation: Cancellation,
 ): Promise<EndpointResponse> {
@@ -70,7 +71,7 @@ export function httpExchange(
   cancellation.deadline.addEventListener("abort", onDeadline);
   if (cancellation.signal.aborted) onAbort();
   else if (cancellation.deadline.aborted) onDeadline();
-  else request.end(body);
+  else sendBody(request, body).catch(fail);
   return promise.finally(() => {
     clearTimeout(timer);
     cancellation.signal.removeEventListener("abort", onAbort);

@@ -6,7 +6,9 @@ import { Agent as PlainAgent, type ClientRequest, request as plainRequest } from
 import { Agent as TlsAgent, request as tlsRequest } from "node:https";
 import { isIP } from "node:net";
 import { type IpAddress, type Egress, portOfUrl } from "../../shared/egress.ts";
+import { COMPARED_BYTES } from "../../shared/evidence/message.ts";
 import { withTimeout } from "../../shared/time.ts";
+import { bodyLength, startOfBody } from "./body.ts";
 import type { PostOutcome, WireRequest } from "./endpoint.ts";
 import { httpExchange, ConnectError, type Cancellation } from "./http-exchange.ts";
 import { type EndpointResponse, outcomeOfResponse, outcomeOfError } from "./outcome.ts";
@@ -52,7 +54,7 @@ export function httpPost(deps: HttpPostDeps): Post {
     const timer = setTimeout(() => deadline.abort(), deps.timeoutMs);
     try {
       const response = await send(client, wire, { signal, deadline: deadline.signal });
-      const given = () => ({ secrets: listUrlSecrets(wire.url), message: wire.body });
+      const given = () => ({ secrets: listUrlSecrets(wire.url), message: startOfBody(wire.body, COMPARED_BYTES) });
       return outcomeOfResponse(response, given, performance.now() - started, new Date());
     } catch (error) {
       signal.throwIfAborted();
@@ -152,7 +154,7 @@ function headersOf(wire: WireRequest, url: URL): Record<string, string> {
   return {
     ...wire.headers,
     host: url.host,
-    "content-length": String(Buffer.byteLength(wire.body)),
+    "content-length": String(bodyLength(wire.body)),
     ...(login !== ":" && { authorization: `Basic ${Buffer.from(login).toString("base64")}` }),
   };
 }

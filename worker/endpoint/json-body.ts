@@ -1,42 +1,37 @@
-/** JSON bodies with large files inside, made without blocking the event loop and without a second copy of a file. */
+/** JSON bodies with files inside. A large file is not part of the text, so no copy of it is made. */
 import { randomUUID } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
+import type { Body, Pieces } from "./body.ts";
 
-/** A shorter text costs less as a part of the whole. */
-const LARGE_LETTERS = 256 * 1024;
-const LETTERS_AT_ONCE = 4 * 1024 * 1024;
+/** A smaller file costs less as a part of the text. */
+const LARGE_BYTES = 192 * 1024;
 
-/**
- * The bytes of a value as JSON. `build` makes the value and passes each text in base64 through the function that it
- * gets, in the order in which they stand in the value.
- */
-export async function encodeJson(build: (base64: (text: string) => string) => unknown): Promise<Buffer> {
-  const large: string[] = [];
+export type FilesInJson = {
+  /** What stands in the value for this file. */
+  base64(file: Uint8Array): string;
+  /** The body of the value as JSON, with all files in base64. */
+  fill(json: string): Body;
+};
+
+/** For one value. Its files must be named in the order in which they stand in it, each once. */
+export function filesInJson(): FilesInJson {
+  const large: Uint8Array[] = [];
   const mark = randomUUID();
-  const json = JSON.stringify(
-    build((text) => {
-      if (text.length < LARGE_LETTERS) return text;
-      large.push(text);
+  return {
+    base64(file) {
+      if (file.length < LARGE_BYTES) return Buffer.from(file.buffer, file.byteOffset, file.length).toString("base64");
+      large.push(file);
       return mark;
-    }),
-  );
-  if (large.length === 0) return Buffer.from(json);
-  // No character of base64 is escaped in JSON, and each is one byte.
-  const around = json.split(mark).map((text) => Buffer.from(text));
-  const length = [...around, ...large].reduce((sum, one) => sum + one.length, 0);
-  const body = Buffer.allocUnsafe(length);
-  let at = 0;
-  for (const [index, text] of around.entries()) {
-    at += text.copy(body, at);
-    at += await writeInTurns(body, at, large[index] ?? "");
-  }
-  return body;
-}
-
-async function writeInTurns(body: Buffer, start: number, text: string): Promise<number> {
-  for (let from = 0; from < text.length; from += LETTERS_AT_ONCE) {
-    body.write(text.slice(from, from + LETTERS_AT_ONCE), start + from, "latin1");
-    await setImmediate();
-  }
-  return text.length;
+    },
+    fill(json) {
+      // Bytes from the start: signing, counting and sending would each encode a string again.
+      if (large.length === 0) return Buffer.from(json);
+      // No character of base64 is escaped in JSON.
+      const around = json.split(mark).map((text) => Buffer.from(text));
+      const pieces = around.flatMap((text, index): Pieces["pieces"] => {
+        const file = large[index];
+        return file ? [text, { base64: file }] : [text];
+      });
+      return { pieces };
+    },
+  };
 }

@@ -1,22 +1,23 @@
 /** The webhook dialect: one message as JSON or as raw bytes, signed as Standard Webhooks 1.0.0 says. */
 import { urlWithLogin } from "../../shared/contract/endpoint.ts";
-import { createHmac, createSecretKey, type Hmac, type KeyObject } from "node:crypto";
+import { createHmac, createSecretKey, type KeyObject } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import manifest from "../../package.json" with { type: "json" };
 import type { MessagePart, MessageReceived, ParsedMessage } from "../../shared/contract/received.ts";
 import type { Secret } from "../../shared/contract/secret.ts";
 import type { Encode, DeliverableMessage, WireRequest } from "./endpoint.ts";
-import { encodeJson } from "./json-body.ts";
+import { type Body, bodyParts } from "./body.ts";
+import { filesInJson } from "./json-body.ts";
 import { webhookId } from "./multipart.ts";
 
 /** The User-Agent that endpoints get. */
 export const USER_AGENT = `email-listener/${manifest.version}`;
 
-type EncodedBody = { contentType: string; headers: Record<string, string>; body: Uint8Array | string };
+type EncodedBody = { contentType: string; headers: Record<string, string>; body: Body };
 
 const FORMATS: Record<
   DeliverableMessage["mailbox"]["deliver"]["format"],
-  (letter: DeliverableMessage, now: Date) => EncodedBody | Promise<EncodedBody>
+  (letter: DeliverableMessage, now: Date) => EncodedBody
 > = {
   full: (letter, now) => asJson(letter, letter.parsed, now),
   headers: (letter, now) => asJson(letter, withoutContent(letter.parsed), now),
@@ -30,7 +31,7 @@ const FORMATS: Record<
  */
 export const encodeWebhook: Encode = async (message, now) => {
   const { deliver } = message.mailbox;
-  const { contentType, headers, body } = await FORMATS[deliver.format](message, now);
+  const { contentType, headers, body } = FORMATS[deliver.format](message, now);
   return signRequest(message.mailbox, { id: webhookId(message), contentType, headers, body }, now);
 };
 
@@ -64,13 +65,14 @@ export async function signRequest(
   };
 }
 
-async function asJson(
+function asJson(
   { deliveryId, mailbox, ref, flags, raw, part }: DeliverableMessage,
   parsed: ParsedMessage,
   now: Date,
-): Promise<EncodedBody> {
+): EncodedBody {
   const timestamp = now.toISOString();
-  const data = (base64: (text: string) => string): MessageReceived["data"] => ({
+  const files = filesInJson();
+  const data: MessageReceived["data"] = {
     deliveryId,
     mailbox: { id: mailbox.id, address: mailbox.address },
     folder: ref.folder,
@@ -81,17 +83,15 @@ async function asJson(
     size: raw.byteLength,
     flags,
     ...parsed,
-    attachments: parsed.attachments.map((file) =>
-      file.content === null ? file : { ...file, content: base64(file.content) },
-    ),
-  });
-  // Bytes from the start: signing, counting and sending would each encode a string again.
-  const body = await encodeJson((base64): MessageReceived | MessagePart =>
-    part
-      ? { type: "message.part", timestamp, part: part.about, data: data(base64) }
-      : { type: "message.received", timestamp, data: data(base64) },
-  );
-  return { contentType: "application/json", headers: {}, body };
+    attachments: parsed.attachments.map((file) => ({
+      ...file,
+      content: file.content && files.base64(file.content),
+    })),
+  };
+  const value: MessageReceived | MessagePart = part
+    ? { type: "message.part", timestamp, part: part.about, data }
+    : { type: "message.received", timestamp, data };
+  return { contentType: "application/json", headers: {}, body: files.fill(JSON.stringify(value)) };
 }
 
 function withoutContent(parsed: ParsedMessage): ParsedMessage {
@@ -119,22 +119,16 @@ function headerValue(value: string): string {
   return value.toWellFormed().replace(/[^\x20-\x7e]|%|^ | $/gu, encodeURIComponent);
 }
 
-async function sign(secret: Secret, [id, timestamp]: [string, string], body: Uint8Array | string): Promise<string> {
+async function sign(secret: Secret, [id, timestamp]: [string, string], body: Body): Promise<string> {
   const hmac = createHmac("sha256", getSigningKey(secret)).update(`${id}.${timestamp}.`);
-  const rest = typeof body === "string" || body.length <= SIGNED_AT_ONCE ? body : await signInTurns(hmac, body);
-  return `v1,${hmac.update(rest).digest("base64")}`;
-}
-
-const SIGNED_AT_ONCE = 4 * 1024 * 1024;
-
-/** Returns the last part, which is not signed yet. */
-async function signInTurns(hmac: Hmac, body: Uint8Array): Promise<Uint8Array> {
-  let at = 0;
-  for (; body.length - at > SIGNED_AT_ONCE; at += SIGNED_AT_ONCE) {
-    hmac.update(body.subarray(at, at + SIGNED_AT_ONCE));
-    await setImmediate();
+  let isFirst = true;
+  for (const part of bodyParts(body)) {
+    // Other work gets its turn between the parts of a large body.
+    if (!isFirst) await setImmediate();
+    isFirst = false;
+    hmac.update(part);
   }
-  return body.subarray(at);
+  return `v1,${hmac.digest("base64")}`;
 }
 
 /** On Node.js half of the time of a signature would be spent on making the key. */

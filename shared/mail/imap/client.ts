@@ -4,81 +4,44 @@ import manifest from "../../../package.json" with { type: "json" };
 import { ImapFlow, type ImapFlowOptions, type ImapTransport, type Logger } from "imapflow";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
-import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
-import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
-import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
-import { type Credentials, withCredentials } from "../oauth/credentials.ts";
+import { type MailboxLogin, type MailboxLoginDeps, openMailbox } from "../net/mailbox-login.ts";
+import type { Credentials } from "../oauth/credentials.ts";
 import { describeServer, portOf } from "../../places.ts";
-import type { Tokens } from "../oauth/tokens.ts";
 import { checkProtocol } from "../net/greeting.ts";
-import { toProblem, withWhere } from "../problems.ts";
+import { toProblem } from "../problems.ts";
 import { withIdleTimeout } from "../net/idle-timeout.ts";
 import { type Session, createSession } from "./session.ts";
-import { upgradeToTls, startTls } from "../net/tls.ts";
+import { startTls } from "../net/tls.ts";
 import { createIntake, type Intake } from "../net/intake.ts";
 import { hideLogins, type OpenTap, type Tap } from "../net/tap.ts";
+import type { SuspectsOf } from "./suspects.ts";
 import { createGate, type Gate } from "./wire/gate.ts";
 
 /** What an IMAP connection needs. Times in milliseconds. `command` is how long the server may be silent at any step. */
-export type ImapDeps = LoginRateDeps &
-  LoginDeps & {
-    egress: Egress;
-    tokens?: Tokens;
-    /** What servers may make this process read. Without it a connection has one of its own. */
-    intake?: Intake;
-    timeouts: { command: number };
-    /** How long a subscription may go without an answer of the server. */
-    probeMs: number;
-    /** How often other folders are polled, and all folders of a server that cannot push. */
-    folderPollMs: number;
-    emit?: Emit;
-    /** Hears what is said on each connection. */
-    openTap?: OpenTap;
-  };
+export type ImapDeps = MailboxLoginDeps & {
+  /** What servers may make this process read. Without it a connection has one of its own. */
+  intake?: Intake;
+  /** How long a subscription may go without an answer of the server. */
+  probeMs: number;
+  /** How often other folders are polled, and all folders of a server that cannot push. */
+  folderPollMs: number;
+  /** Without it nothing is known of earlier connections. */
+  suspects?: SuspectsOf;
+  emit?: Emit;
+  /** Hears what is said on each connection. */
+  openTap?: OpenTap;
+};
 
 type ImapMailbox = MailboxOf<"imap">;
 
 /** Every value of an answer becomes an object. The numbers of SEARCH do not count. Bytes are counted in `wire/traffic.ts`. */
 const MAX_RESPONSE_TOKENS = 20_000;
-const KEEP_ALIVE_MS = 60_000;
 const UNUSED_CLOSE_MS = 29 * 60_000;
 
 /** Connects and logs in. Throws the Problem of the failed step; then nothing stays open. */
 export function openSession(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
-  const { host, auth } = mailbox.receive;
-  const open = () => withLoginRate(deps, host, () => connect(deps, mailbox, signal), signal);
-  return withLoginGate(deps, { host, port: portOf(mailbox.receive) }, auth, open, signal);
-}
-
-async function connect(deps: ImapDeps, mailbox: ImapMailbox, signal: AbortSignal): Promise<Session> {
-  const where = describeServer(mailbox.receive);
-  try {
-    return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
-  } catch (error) {
-    throw error instanceof Problem ? withWhere(error, where) : error;
-  }
-}
-
-async function connectWith(
-  deps: ImapDeps,
-  mailbox: ImapMailbox,
-  auth: Credentials,
-  signal: AbortSignal,
-): Promise<Session> {
-  const { receive } = mailbox;
-  const timeoutMs = deps.timeouts.command;
-  const raw = await deps.egress.connect({ host: receive.host, port: portOf(receive), timeoutMs }, signal);
-  // Without a listener, an error at this moment would end the process. Later readers get the error too.
-  raw.on("error", () => undefined);
-  const socket = receive.tls === "implicit" ? await upgradeToTls(raw, receive, timeoutMs, signal) : raw;
-  try {
-    return await logIn(deps, mailbox, { socket, auth }, signal);
-  } finally {
-    // By default the library sends a keep-alive packet every 5 seconds. One a minute keeps NAT entries alive with a
-    // twelfth of the packets.
-    raw.setKeepAlive(true, KEEP_ALIVE_MS);
-  }
+  return openMailbox(deps, mailbox, (login) => logIn(deps, mailbox, login, signal), signal);
 }
 
 const GREETING = { protocol: "IMAP", starts: ["* "], port: "993 with TLS, 143 with STARTTLS" };
@@ -90,7 +53,7 @@ const GREETING = { protocol: "IMAP", starts: ["* "], port: "993 with TLS, 143 wi
 export async function logIn(
   deps: ImapDeps,
   mailbox: ImapMailbox,
-  login: { socket: Socket; auth: Credentials; onUpgrade?: () => void; onSecure?: () => void },
+  login: MailboxLogin & { onUpgrade?: () => void; onSecure?: () => void },
   signal: AbortSignal,
 ): Promise<Session> {
   // Otherwise the client library would wait for a greeting that does not come.

@@ -6,7 +6,7 @@ import type { PreflightReport } from "../mail.ts";
 import { connectAndLogIn, preflightRun, runStep, type PreflightRun } from "../preflight-steps.ts";
 import { type ImapDeps, logIn } from "./client.ts";
 import { listFolders, watchedFolders } from "./folders.ts";
-import type { Session } from "./session.ts";
+import { isMissingFolder, type Session } from "./session.ts";
 
 /** Capabilities that make a difference here, and what their absence means. */
 const CAPABILITIES: Record<string, string> = {
@@ -84,7 +84,7 @@ async function openFolders(session: Session, mailbox: MailboxOf<"imap">, signal:
       first ??= folder;
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== "folder") throw error;
-      if (!isAll) throw withFolderNames(error, listed);
+      if (!isAll) throw isMissingFolder(error) ? withFolderNames(error, listed) : error;
       closed.push(`${error.message}${error.evidence === null ? "" : `: ${error.evidence}`}`);
     }
   }

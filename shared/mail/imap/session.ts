@@ -232,16 +232,26 @@ async function completeUidValidity(client: ImapFlow, box: MailboxObject): Promis
   if (status && status.uidValidity !== undefined) box.uidValidity = status.uidValidity;
 }
 
-/** A refused SELECT means that the server does not open this folder, unless its words concern the account. */
+const ACCOUNT_CODES = new Set<Problem["code"]>(["throttled", "too_many_connections"]);
+const FOR_NOW_FIX = "It is tried again. If the problem stays, ask the server's operator what these words mean.";
+const REFUSED_FIX =
+  "Give the login access to this folder, or choose another one; it is tried again every FOLDER_POLL_SECONDS.";
+
+/**
+ * A refused SELECT means that the server does not open this folder, unless its words concern the account. Words about
+ * the login came after a login that was accepted. So they are no wrong password, and they pass like a fault of the server.
+ */
 function toFolderProblem(error: unknown, folder: string, secrets: readonly string[]): unknown {
   if (!isRefusal(error)) return error;
   const problem = toProblem(error, { step: "command", secrets });
-  if (problem.code !== "protocol" && problem.code !== "unavailable") return problem;
-  const evidence = problem.evidence === null ? {} : { evidence: problem.evidence };
+  if (ACCOUNT_CODES.has(problem.code)) return problem;
+  const { code, evidence } = problem;
+  const passes = code === "unavailable" || code === "auth";
   return new Problem("folder", `The server does not open the folder ${JSON.stringify(folder)}`, {
     cause: error,
-    retry: "never",
-    ...evidence,
+    retry: passes ? "later" : "never",
+    fix: passes ? FOR_NOW_FIX : REFUSED_FIX,
+    ...(evidence !== null && { evidence }),
   });
 }
 

@@ -72,6 +72,7 @@ async function* watchLoop(
   let listedAt = performance.now();
   let slowPush = false;
   yield* lookAtFirst(context, folders, watched, signal);
+  folders.requireOne(watched.map(({ folder }) => folder));
   notifyConnected(context, listener);
   // Folders for which there was no time are compared now, while IDLE already runs on the first one.
   const isLookedAt = ({ folder }: WatchedFolder) =>
@@ -103,6 +104,7 @@ async function* watchLoop(
     }
     const polled = pollsFirst ? watched : watched.filter(({ folder }) => folder !== first);
     yield* pollRound({ session, folders, listener, notify }, { polled, first }, signal);
+    folders.requireOne(watched.map(({ folder }) => folder));
     pollAt = performance.now() + deps.folderPollMs;
   }
 }
@@ -117,7 +119,8 @@ function nextProbe({ probeMs }: ImapDeps): number {
 }
 
 /**
- * Compares the folders: up to the first one that can be opened, and the others as long as that does not take too long.
+ * Compares the folders: up to the first one that can be opened, the others as long as that does not take too long, and all
+ * suspects, because IDLE may open one of them.
  */
 async function* lookAtFirst(
   { session }: WatchContext,
@@ -127,8 +130,9 @@ async function* lookAtFirst(
 ): AsyncGenerator<Arrival, void, undefined> {
   const until = performance.now() + FIRST_LOOK_MS;
   let found = false;
-  for (const { folder } of watched) {
-    if (signal.aborted || (found && performance.now() >= until)) return;
+  for (const { folder } of folders.inOrder(watched)) {
+    if (signal.aborted) return;
+    if (found && performance.now() >= until && !folders.isSuspect(folder)) continue;
     yield* folders.look(session, folder, signal);
     found ||= !folders.isAway(folder);
   }

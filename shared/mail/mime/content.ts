@@ -3,7 +3,7 @@
  * are.
  */
 import { isUtf8 } from "node:buffer";
-import type { Attachment } from "../../contract/received.ts";
+import type { ParsedMessage } from "../../contract/received.ts";
 import type { CalendarFile } from "./calendar/invitations.ts";
 import { decodeTransferEncoding, isEncodedFile, textBehindBase64 } from "./body.ts";
 import { decodeCharset, isTellingLabel, isEmptyLabel } from "./charset/decode.ts";
@@ -17,6 +17,7 @@ import { attachmentsLeftOut, MIME_LIMITS, type LimitedReasons } from "./limits.t
 import { leaves, type Part } from "./tree.ts";
 import { type EncodedFile, takeFiles } from "./uuencode.ts";
 
+type Attachment = ParsedMessage["attachments"][number];
 export type ContentLimits = { maxAttachmentBytes: number };
 
 export type Content = {
@@ -188,7 +189,7 @@ function toAttachment({ part, name, decoded }: File, limits: ContentLimits, limi
     contentId: stripBrackets(fieldValue(fields, "content-id") ?? "") || null,
     contentLocation: fieldValue(fields, "content-location")?.replace(/\s+/g, "") || null,
     disposition: part ? readDisposition(part) : "attachment",
-    content: keep ? decoded.toString("base64") : null,
+    content: keep ? new Uint8Array(decoded.buffer, decoded.byteOffset, decoded.byteLength) : null,
   };
 }
 

@@ -3,21 +3,18 @@ import { createHash } from "node:crypto";
 import type { Socket } from "node:net";
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import { Problem } from "../../contract/problem.ts";
-import type { Egress } from "../../egress.ts";
 import type { Emit } from "../../telemetry/events.ts";
 import { checkProtocol } from "../net/greeting.ts";
-import { type LoginDeps, withLoginGate } from "../net/login-gate.ts";
-import { withLoginRate, type LoginRateDeps } from "../net/login-rate.ts";
-import { type Credentials, withCredentials } from "../oauth/credentials.ts";
-import { describeServer, portOf } from "../../places.ts";
-import type { Tokens } from "../oauth/tokens.ts";
+import { type MailboxLogin, type MailboxLoginDeps, openMailbox } from "../net/mailbox-login.ts";
+import type { Credentials } from "../oauth/credentials.ts";
 import type { Intake } from "../net/intake.ts";
 import { toServerFacts } from "../net/server-facts.ts";
 import { hideLogins, type OpenTap } from "../net/tap.ts";
 import { upgradeToTls } from "../net/tls.ts";
-import { toProblem, withWhere } from "../problems.ts";
+import { toProblem } from "../problems.ts";
 import { type LineStream, createLineStream, tapped } from "./stream.ts";
 import {
+  readGreeting,
   readResponse,
   sendCommand,
   getCapabilities,
@@ -27,17 +24,13 @@ import {
 } from "./session.ts";
 
 /** What a POP3 session needs, as for IMAP. */
-export type Pop3Deps = LoginRateDeps &
-  LoginDeps & {
-    egress: Egress;
-    tokens?: Tokens;
-    /** What servers may make this process read. Without it a connection has one of its own. */
-    intake?: Intake;
-    timeouts: { command: number };
-    emit?: Emit;
-    /** Hears what is said on each connection. */
-    openTap?: OpenTap;
-  };
+export type Pop3Deps = MailboxLoginDeps & {
+  /** What servers may make this process read. Without it a connection has one of its own. */
+  intake?: Intake;
+  emit?: Emit;
+  /** Hears what is said on each connection. */
+  openTap?: OpenTap;
+};
 
 export type Pop3Mailbox = MailboxOf<"pop3">;
 
@@ -47,32 +40,7 @@ const GREETING = { protocol: "POP3", starts: ["+OK", "-ERR"], port: "995 with TL
 
 /** Connects and logs in. Throws the Problem of the failed step; then nothing stays open. */
 export function openSession(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
-  const { host, auth } = mailbox.receive;
-  const open = () => withLoginRate(deps, host, () => connect(deps, mailbox, signal), signal);
-  return withLoginGate(deps, { host, port: portOf(mailbox.receive) }, auth, open, signal);
-}
-
-async function connect(deps: Pop3Deps, mailbox: Pop3Mailbox, signal: AbortSignal): Promise<Session> {
-  try {
-    return await withCredentials(deps, mailbox, (auth) => connectWith(deps, mailbox, auth, signal), signal);
-  } catch (error) {
-    throw error instanceof Problem ? withWhere(error, describeServer(mailbox.receive)) : error;
-  }
-}
-
-async function connectWith(
-  deps: Pop3Deps,
-  mailbox: Pop3Mailbox,
-  auth: Credentials,
-  signal: AbortSignal,
-): Promise<Session> {
-  const { receive } = mailbox;
-  const timeoutMs = deps.timeouts.command;
-  const raw = await deps.egress.connect({ host: receive.host, port: portOf(receive), timeoutMs }, signal);
-  // Without a listener, an error at this moment would end the process. Later readers get the error too.
-  raw.on("error", () => undefined);
-  const socket = receive.tls === "implicit" ? await upgradeToTls(raw, receive, timeoutMs, signal) : raw;
-  return logIn(deps, mailbox, { socket, auth }, signal);
+  return openMailbox(deps, mailbox, (login) => logIn(deps, mailbox, login, signal), signal);
 }
 
 /**
@@ -82,7 +50,7 @@ async function connectWith(
 export async function logIn(
   deps: Pop3Deps,
   mailbox: Pop3Mailbox,
-  login: { socket: Socket; auth: Credentials; onUpgrade?: () => void; onSecure?: () => void },
+  login: MailboxLogin & { onUpgrade?: () => void; onSecure?: () => void },
   signal: AbortSignal,
 ): Promise<Session> {
   const secrets = ["pass" in login.auth ? login.auth.pass : login.auth.accessToken];
@@ -102,7 +70,7 @@ export async function logIn(
     throwIfEnded(login.socket);
     let socket = login.socket;
     let connection = createConnection(socket);
-    const greeting = await readResponse(connection, "The greeting", "login");
+    const greeting = await readGreeting(connection);
     let capabilities = await getCapabilities(connection);
     if (mailbox.receive.tls === "starttls") {
       login.onUpgrade?.();

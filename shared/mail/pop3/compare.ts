@@ -5,9 +5,17 @@ import { clock } from "../../time.ts";
 import { splitIntoBatches } from "../batches.ts";
 import { hashKey, type AssignedUids, assignUids, parseAssignedUids, serializeAssignedUids } from "../assigned-uids.ts";
 import type { Pop3Mailbox } from "./client.ts";
-import { type ListedMessage, parseReceivedAt } from "./listing.ts";
+import type { ListedMessage } from "./listing.ts";
 import type { Maildrop } from "./maildrops.ts";
-import { countLatelyMissing, MAX_MISSING, type MissingNames, splitMissing, withMissing } from "./missing.ts";
+import {
+  countLatelyMissing,
+  MAX_MISSING,
+  type MissingNames,
+  splitMissing,
+  withMissing,
+  withoutUnlisted,
+} from "./missing.ts";
+import { type DatedMessage, fetchDates, filterReceived, type MessageWithUid } from "./received.ts";
 
 /** POP3 has one folder. */
 export const FOLDER = "INBOX";
@@ -21,8 +29,6 @@ export function isPop3Epoch(epoch: string): boolean {
   return epoch === FIRST_EPOCH || epoch.startsWith(`${FIRST_EPOCH}-`);
 }
 
-type MessageWithUid = ListedMessage & { uid: number; perhapsKnown?: true };
-type DatedMessage = MessageWithUid & { at: number };
 /**
  * The result of a comparison. `isReread`: the server changed the ids of messages. `hasNewUids`: some numbers are new.
  * Messages received before `since` are left out; null means none are. `undatedReceivedAt` is the date of messages
@@ -35,6 +41,7 @@ type Comparison = {
   /** The numbers before this comparison, and all that are known after it. */
   known: AssignedUids;
   uids: AssignedUids;
+  missing: MissingNames;
   newMessages: MessageWithUid[];
   hasNewUids: boolean;
   highestUid: number;
@@ -48,8 +55,6 @@ const DAY = 24 * HOUR;
 const MAX_MESSAGES = 100_000;
 /** How many new messages are sampled to find out whether the server changed ids. */
 const SAMPLES = 100;
-/** So many older messages in a row end the search for messages since a date. */
-const DATE_BATCH_SIZE = 100;
 /** So many missing ids at once are no few messages that somebody deleted. */
 const MANY = 50;
 /** A message that arrived within the second of the registration counts as older, as with IMAP. */
@@ -73,14 +78,17 @@ export async function compareWithCursor(deps: CompareDeps, stored: Cursor | unde
   const previous = stored && isPop3Epoch(stored.epoch) ? stored : undefined;
   const comparison = await compareListing(deps, cursor, previous);
   const { wanted, uids, passedUid } = await selectWanted(deps, comparison, seenAt);
-  const { epoch, isReread, since } = comparison;
+  const { epoch, isReread, since, highestUid } = comparison;
   if (previous && isReread) deps.emit?.({ kind: "mailbox.reset", mailbox: deps.mailbox.id, folder: FOLDER, epoch });
   const reread =
     isReread && since !== null ? { since: new Date(since).toISOString(), total: wanted.length } : undefined;
   const backlog = reread && ({ kind: "reread", ...reread } as const);
   const newest = new Date(seenAt).toISOString();
   const state = serializeAssignedUids(uids);
-  const at = (uid: number): Cursor => ({ folder: FOLDER, epoch, uid, state, newest });
+  const lastState = serializeAssignedUids(withoutUnlisted(uids, comparison.missing));
+  const at = (uid: number): Cursor => {
+    return { folder: FOLDER, epoch, uid, state: uid < highestUid ? state : lastState, newest };
+  };
   const arrivals: Arrival[] = [];
   if (comparison.hasNewUids && wanted.length > 0) {
     // A person may have to be asked before the numbers are stored, because afterwards these messages are no longer unknown.
@@ -88,17 +96,17 @@ export async function compareWithCursor(deps: CompareDeps, stored: Cursor | unde
     arrivals.push({ messages: [], cursor: numbered, ...(backlog && { backlog }) });
   }
   for (const messages of splitIntoBatches(wanted.map((one) => toMessageRef(epoch, one)))) {
-    const reached = at(messages.at(-1)?.uid ?? comparison.highestUid);
+    const reached = at(messages.at(-1)?.uid ?? highestUid);
     arrivals.push({ messages, cursor: reached, ...(backlog && { backlog }) });
   }
   const last = arrivals.at(-1)?.cursor ?? previous;
   if (
-    last?.uid !== comparison.highestUid ||
+    last?.uid !== highestUid ||
     last.epoch !== epoch ||
     last.newest === NEVER ||
-    (arrivals.length === 0 && last.state !== state)
+    (arrivals.length === 0 && last.state !== lastState)
   ) {
-    arrivals.push({ messages: [], cursor: at(comparison.highestUid) });
+    arrivals.push({ messages: [], cursor: at(highestUid) });
   }
   return arrivals;
 }
@@ -157,6 +165,7 @@ async function compareListing(
     cursorUid,
     known: uids,
     uids: withMissing(assignment.uids, missing),
+    missing,
     newMessages,
     hasNewUids: assignment.hasNewUids,
     highestUid: assignment.highestUid,
@@ -255,42 +264,6 @@ function getCutoff({ receive: { since }, createdAt }: Pop3Mailbox, cursor: Curso
   if (cursor === undefined) return since === "now" ? registered + SECOND : Date.parse(since);
   const start = since === "now" ? registered - CLOCK_SKEW_MS : Date.parse(since);
   return Math.max(Date.parse(cursor.newest) - DAY, start || 0);
-}
-
-/**
- * Those new messages that were received since the comparison's date. Without a date nothing is asked of the server,
- * because they were seen now. Servers list messages in the order of arrival. So it goes from the end backwards, until
- * enough messages in a row are older, unless the beginning shows that this server has another order.
- */
-async function filterReceived(maildrop: Maildrop, comparison: Comparison, seenAt: number): Promise<DatedMessage[]> {
-  const { newMessages, since, undatedReceivedAt } = comparison;
-  if (since === null) return newMessages.map((one) => ({ ...one, at: seenAt }));
-  const fetchWanted = async (list: MessageWithUid[]) =>
-    (await fetchDates(maildrop, list, undatedReceivedAt ?? seenAt, seenAt)).filter(({ at }) => at >= since);
-  const byNumber = newMessages.toSorted((a, b) => a.number - b.number);
-  const first = await fetchWanted(byNumber.slice(0, DATE_BATCH_SIZE));
-  const found: DatedMessage[] = [];
-  for (let end = byNumber.length; end > DATE_BATCH_SIZE; end -= DATE_BATCH_SIZE) {
-    const some = await fetchWanted(byNumber.slice(Math.max(DATE_BATCH_SIZE, end - DATE_BATCH_SIZE), end));
-    found.push(...some);
-    if (some.length === 0 && first.length === 0) break;
-  }
-  return [...first, ...found].toSorted((a, b) => a.uid - b.uid);
-}
-
-/** `unknown` is the date of a message whose header the server does not give. */
-async function fetchDates(
-  { session }: Maildrop,
-  list: MessageWithUid[],
-  undatedReceivedAt: number,
-  seenAt: number,
-): Promise<DatedMessage[]> {
-  const dated: DatedMessage[] = [];
-  for await (const result of session.fetchHeaders(list.map(({ number }) => number))) {
-    const one = list[dated.length];
-    if (one) dated.push({ ...one, at: "block" in result ? parseReceivedAt(result.block, seenAt) : undatedReceivedAt });
-  }
-  return dated;
 }
 
 function toMessageRef(epoch: string, { uid, size, key, at, perhapsKnown }: DatedMessage): MessageRef {

@@ -42,6 +42,15 @@ export function withMissing(uids: AssignedUids, missing: MissingNames): Assigned
   return new Map([...all, ...uids]);
 }
 
+/**
+ * The numbers after the cursor has passed them all. A name that has a number and is not listed was perhaps never handed
+ * over, so it loses its number: a message that comes back is handed over under a new one.
+ */
+export function withoutUnlisted(all: AssignedUids, missing: MissingNames): AssignedUids {
+  const listed = [...splitMissing(all).uids].filter(([hash]) => !missing.has(hash));
+  return withMissing(new Map(listed), missing);
+}
+
 /** How many names went missing within three days. */
 export function countLatelyMissing(missing: MissingNames, now: number): number {
   return [...missing.values()].filter((since) => now - since < LATELY_MS).length;

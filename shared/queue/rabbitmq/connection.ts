@@ -189,8 +189,13 @@ function toQueueProblem(error: unknown, { redactedUrl: shown, options }: RabbitA
   if (error instanceof Problem) return error;
   const words = error instanceof Error ? error.message : String(error);
   const evidence = quoteWords(words, { secrets: options.password === undefined ? [] : [options.password] });
-  if (evidence.includes("ACCESS_REFUSED") || evidence.includes("ACCESS-REFUSED"))
-    return refusal("RABBITMQ_PASSWORD", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
+  if (isAccessRefused(evidence)) {
+    // The same code for a wrong password and for a user who may log in but may not use a queue.
+    if (evidence.startsWith("Handshake terminated"))
+      return refusal("RABBITMQ_PASSWORD", `RabbitMQ refuses the login of ${shown}`, { evidence, cause: error });
+    const message = `RabbitMQ gives the user of ${shown} too few permissions: ${evidence}`;
+    return refusal("RABBITMQ_LOGIN", message, { evidence, cause: error });
+  }
   if (isCertificateError(error)) {
     const message = `The certificate of ${shown} is not trusted (RABBITMQ_CA says who signs it): ${evidence}`;
     return refusal("RABBITMQ_CA", message, { cause: error });
@@ -202,6 +207,9 @@ function toQueueProblem(error: unknown, { redactedUrl: shown, options }: RabbitA
   }
   return new Problem("queue", `No connection to ${shown}: ${evidence}`, { evidence, cause: error });
 }
+
+/** The broker refuses a login, or a step that needs another permission. */
+export const isAccessRefused = (words: string): boolean => /ACCESS[_-]REFUSED/.test(words);
 
 /** The broker will refuse this node until somebody changes this setting, or the broker. */
 function refusal(setting: string, message: string, rest: { evidence?: Evidence; cause: unknown }): Problem {

@@ -6,7 +6,7 @@ import { withTimeout } from "../../time.ts";
 import type { PerformTask } from "../queue.ts";
 import type { UnackedMessage } from "./answers.ts";
 import { taskHandler, type TaskHandlerDeps } from "./handler.ts";
-import type { RabbitConnection, BrokerSession } from "./connection.ts";
+import { type BrokerSession, isAccessRefused, type RabbitConnection } from "./connection.ts";
 import { parseMessage } from "./message.ts";
 import { laneSlots, type LaneSlots, prefetchFor } from "./concurrency.ts";
 import { declareOwnQueue, ownQueue } from "./topology.ts";
@@ -31,6 +31,7 @@ type ConsumeDeps = TaskHandlerDeps & {
   open: (setup: (session: BrokerSession) => Promise<Consumer>) => RabbitConnection<Consumer>;
   /** The slots of all consumers in this process, for counting. */
   allSlots: Set<LaneSlots>;
+  onWarning: ((about: string) => void) | undefined;
 };
 
 /** How long a shutdown waits for tasks in flight. */
@@ -70,7 +71,7 @@ export async function consume(deps: ConsumeDeps, work: ConsumeOptions, signal: A
 }
 
 async function startConsumer(
-  { layout }: ConsumeDeps,
+  { layout, onWarning }: ConsumeDeps,
   work: ConsumeOptions,
   session: BrokerSession,
   startHandling: (held: UnackedMessage) => void,
@@ -96,11 +97,26 @@ async function startConsumer(
   };
 
   async function consumeOwn(): Promise<string[]> {
-    if (work.own === undefined) return [];
-    await declareOwnQueue(session.model, layout, work.own);
+    if (work.own === undefined || !(await mayDeclareOwn(work.own))) return [];
     // The limit counts for the consumers that start after it. What this process cannot start at once is for others.
     await channel.prefetch(work.concurrency);
     return [(await channel.consume(ownQueue(layout, work.own), onMessage(true))).consumerTag];
+  }
+
+  /** A user whose permissions name each queue may lack this one. Then the process works without it. */
+  async function mayDeclareOwn(own: string): Promise<boolean> {
+    try {
+      await declareOwnQueue(session.model, layout, own);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Error) || !isAccessRefused(error.message)) throw error;
+      const pattern = `${layout.queue}.for.*`;
+      onWarning?.(
+        `RabbitMQ does not let this node declare ${ownQueue(layout, own)}. It works without it, but mailboxes then change ` +
+          `between workers, which costs connections and CPU. Give the RabbitMQ user all permissions for ${pattern}`,
+      );
+      return false;
+    }
   }
 
   function toUnacked(message: ConsumeMessage, isOwn: boolean): UnackedMessage {

@@ -53,6 +53,8 @@ export type RabbitOptions = {
    */
   onAway?: (why: Problem) => void;
   onBack?: (ms: number) => void;
+  /** Called on each new connection that lacks something the queue can work without. Must not throw. */
+  onWarning?: (about: string) => void;
   /** They are part of the queues' names and arguments. Change them together with `queue`. */
   delaysMs?: readonly number[];
   laneWaitsMs?: readonly number[];
@@ -182,7 +184,7 @@ export function rabbitQueue(options: RabbitOptions): RabbitQueue {
     run(perform, { concurrency, priority = 0, own }, signal) {
       const { backoff, onFailed, isNodeFault, maxAttempts = MAX_ATTEMPTS } = options;
       const tries = { backoff, onFailed, isNodeFault, maxAttempts };
-      const deps = { ...tries, layout, publisher, open: openConsuming, allSlots, waits };
+      const deps = { ...tries, layout, publisher, open: openConsuming, allSlots, waits, onWarning: options.onWarning };
       return consume(deps, { perform, concurrency, priority, own }, signal);
     },
     depth,

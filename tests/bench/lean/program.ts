@@ -6,13 +6,15 @@ import { createInterface } from "node:readline";
 import { createServer, type TLSSocket } from "node:tls";
 import { makeCertificates } from "../../servers/certificates.ts";
 import { listenOn } from "../../servers/ports.ts";
-import type { LeanCounts, LeanOrder, LeanStart } from "./server.ts";
+import { numberedMail } from "../sink.ts";
+import type { LeanCounts, LeanOrder, LeanStart, Numbered } from "./server.ts";
 
 /** `loginTag` while the next line is the login. */
 type Connection = { user: string; idleTag: string; loginTag: string; partial: string };
 
 const CAPABILITIES = "IMAP4rev1 IDLE ID AUTH=PLAIN";
 const UIDVALIDITY = 1;
+const NOTHING = Buffer.alloc(0);
 
 const connections = new Map<TLSSocket, Connection>();
 /** The mail of each user that has any; the uid of a message is its place, from 1. */
@@ -93,8 +95,9 @@ const COMMANDS: Record<string, (connection: Connection, tag: string, rest: strin
     connection.idleTag = tag;
     return "+ idling\r\n";
   },
-  "UID SEARCH"({ user }, tag) {
-    const uids = mailsOf(user).map((_, index) => index + 1);
+  "UID SEARCH"({ user }, tag, rest) {
+    const [, set = "1:*"] = /UID (\S+)/.exec(rest) ?? [];
+    const uids = uidsOf(set, mailsOf(user).length);
     return `* SEARCH ${uids.join(" ")}\r\n${tag} OK done\r\n`;
   },
   "UID FETCH"({ user }, tag, rest) {
@@ -127,12 +130,19 @@ function internalDate(): string {
   return `${day}-${month}-${year} ${time} +0000`;
 }
 
-function deliver(user: string, raw: Buffer): void {
+function deliver(user: string, ...raws: Buffer[]): void {
   const all = mailsOf(user);
-  all.push(raw);
+  all.push(...raws);
   mails.set(user, all);
   for (const [socket, connection] of connections)
     if (connection.user === user && connection.idleTag !== "") socket.write(`* ${all.length} EXISTS\r\n`);
+}
+
+function deliverNumbered({ users, first, each, bytes }: Numbered): void {
+  for (const [index, user] of users.entries()) {
+    mails.get(user)?.fill(NOTHING);
+    deliver(user, ...Array.from({ length: each }, (_, n) => numberedMail(first + index * each + n, bytes)));
+  }
 }
 
 const { ca, server: keyPair } = await makeCertificates();
@@ -150,5 +160,6 @@ say({ port, ca });
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line) as LeanOrder;
   for (const { user, mail } of order.deliver ?? []) deliver(user, Buffer.from(mail, "base64"));
+  if (order.numbered) deliverNumbered(order.numbered);
   say(counts());
 }

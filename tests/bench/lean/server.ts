@@ -3,8 +3,13 @@ import { eventually } from "../../servers/waiting.ts";
 import { startProgram } from "../program.ts";
 import { command, file } from "../rivals.ts";
 
-/** Mail for users of the server, base64. Every order is answered with the counts after it. */
-export type LeanOrder = { deliver?: { user: string; mail: string }[] };
+/** Numbered mails, so many for each user: the first user has the first ones. */
+export type Numbered = { users: string[]; first: number; each: number; bytes: number };
+/**
+ * Mail for users of the server, base64, or numbered mails that the server makes. Then the content of all that came before is
+ * dropped. Every order is answered with the counts after it.
+ */
+export type LeanOrder = { deliver?: { user: string; mail: string }[]; numbered?: Numbered };
 /** Connections that are open, those of them that wait in IDLE, and how many there have ever been. */
 export type LeanCounts = { open: number; idling: number; accepted: number };
 export type LeanStart = { port: number; ca: string };
@@ -15,6 +20,8 @@ export type LeanServer = {
   ca: string;
   counts(): Promise<LeanCounts>;
   deliver(mails: { user: string; raw: Buffer }[]): Promise<void>;
+  /** All mail before these must have been fetched, because its content is dropped. */
+  deliverNumbered(mails: Numbered): Promise<void>;
   /** Resolves once so many connections wait in IDLE. */
   untilIdling(count: number, ms: number): Promise<void>;
   /** How a user's mailbox is received. */
@@ -33,6 +40,7 @@ export async function startLeanServer(): Promise<LeanServer> {
     counts: () => order({}),
     deliver: async (mails) =>
       void (await order({ deliver: mails.map(({ user, raw }) => ({ user, mail: raw.toString("base64") })) })),
+    deliverNumbered: async (numbered) => void (await order({ numbered })),
     async untilIdling(count, ms) {
       await eventually(async () => (await order({})).idling >= count, `${count} connections to wait in IDLE`, ms, 100);
     },

@@ -3,6 +3,7 @@ import { urlWithLogin } from "../../../shared/contract/endpoint.ts";
 import type { Mailbox, MailboxState, Protocol } from "../../../shared/contract/mailbox.ts";
 import { PROBLEMS, type ProblemView } from "../../../shared/contract/problem.ts";
 import { exceptionOf, METHODS, SERVICE, libraryMessageFor } from "./names.ts";
+import type { Body } from "../body.ts";
 import type { WireRequest } from "../endpoint.ts";
 import { USER_AGENT } from "../webhook.ts";
 
@@ -23,7 +24,7 @@ export function callbackUrl(endpoint: string, method: (typeof METHODS)[keyof typ
 export function callbackRequest(
   endpoint: string,
   method: (typeof METHODS)[keyof typeof METHODS],
-  body: string,
+  body: Body,
 ): WireRequest {
   const headers = { "content-type": "application/json; charset=utf-8", "user-agent": USER_AGENT };
   return { url: callbackUrl(endpoint, method), headers, body };

@@ -8,6 +8,8 @@ import { parseMessageIds } from "../../../shared/mail/mime/values/message-ids.ts
 import { callbackRequest } from "./callbacks.ts";
 import { toEmail, describeOmittedFiles } from "./mail.ts";
 import { IIS_MAX_BYTES, METHODS, TOO_LARGE } from "./names.ts";
+import { bodyLength } from "../body.ts";
+import { filesInJson } from "../json-body.ts";
 import type { Encode, DeliverableMessage, PostOutcome, WireRequest } from "../endpoint.ts";
 
 /** Milliseconds from the year 1, where .NET's clock begins, to 1970. */
@@ -21,14 +23,16 @@ export const encodeCreatio: Encode = (message) => encode(message, []);
 function encode(message: DeliverableMessage, omitted: string[]): WireRequest {
   const { mailbox, raw, parsed } = message;
   const { user = "", timeZone = "" } = mailbox.deliver.creatio ?? {};
-  const email = toEmail(message, parsed.messageId ?? syntheticMessageId(raw), omitted);
+  const files = filesInJson();
+  const messageId = parsed.messageId ?? syntheticMessageId(raw);
+  const email = toEmail(message, { messageId, omitted, base64: files.base64 });
   const info = { Id: mailbox.id, MailboxId: mailbox.id, SysAdminUnit: user, TimeZoneId: timeZone };
   const json = JSON.stringify({ Emails: [email], SubscriptionInfo: info });
   // Ticks are too large for the whole numbers of a double. Quotes inside a string are escaped, so this text can only
   // be the member itself.
   const stamp = `"SendDateTimeStamp":${email.SendDateTimeStamp}`;
   const body = json.replace(stamp, () => `"SendDateTimeStamp":${toTicks(email.SendDateTimeStamp)}`);
-  return callbackRequest(urlWithLogin(mailbox.deliver), METHODS.mail, body);
+  return callbackRequest(urlWithLogin(mailbox.deliver), METHODS.mail, files.fill(body));
 }
 
 /**
@@ -68,7 +72,7 @@ export function smallerCreatioRequest(
 
 function isTooLarge(request: WireRequest, { status, words }: Extract<PostOutcome, { kind: "refused" }>): boolean {
   if (status === 413) return true;
-  if (status === 404) return Buffer.byteLength(request.body) > IIS_MAX_BYTES;
+  if (status === 404) return bodyLength(request.body) > IIS_MAX_BYTES;
   return (status === 400 || status === 500) && TOO_LARGE.test(words ?? "");
 }
 

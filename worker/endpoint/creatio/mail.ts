@@ -30,10 +30,13 @@ export type Email = {
 };
 
 /**
- * The message for the CRM, with this Message-ID. `omitted` are attachments that are left out besides those that the
+ * The message for the CRM, with this Message-ID and its files as `base64` gives them. `omitted` are attachments that are left out besides those that the
  * parser left out. A note at the end of the body names all of them.
  */
-export function toEmail({ parsed, ref }: DeliverableMessage, messageId: string, omitted: string[]): Email {
+export function toEmail(
+  { parsed, ref }: DeliverableMessage,
+  { messageId, omitted, base64 }: { messageId: string; omitted: string[]; base64: (file: Uint8Array) => string },
+): Email {
   const html = parsed.html !== null;
   const ids = parsed.attachments.map(getContentId);
   const { body: text, linked } = linkContentIds(parsed.html ?? parsed.text ?? "", ids);
@@ -55,7 +58,7 @@ export function toEmail({ parsed, ref }: DeliverableMessage, messageId: string, 
     Headers: parsed.headers.map(([name, value]) =>
       stripNul(`${titleCaseHeader(name)}=${value}`.replace(/[\r\n]+/g, " ")),
     ),
-    Attachments: parsed.attachments.flatMap((file, index) => toAttachment(file, index, linked)),
+    Attachments: parsed.attachments.flatMap((file, index) => toAttachment(file, { index, linked, base64 })),
   };
 }
 
@@ -66,7 +69,10 @@ export function stripNul(text: string): string {
 
 type Attachment = ParsedMessage["attachments"][number];
 
-function toAttachment(file: Attachment, index: number, linked: ReadonlySet<string>): EmailAttachment[] {
+function toAttachment(
+  file: Attachment,
+  { index, linked, base64 }: { index: number; linked: ReadonlySet<string>; base64: (file: Uint8Array) => string },
+): EmailAttachment[] {
   if (file.content === null) return [];
   const id = getContentId(file);
   const name = file.filename ?? `attachment-${index + 1}${EXTENSIONS[file.contentType] ?? ""}`;
@@ -75,7 +81,7 @@ function toAttachment(file: Attachment, index: number, linked: ReadonlySet<strin
       Id: stripNul(id || `attachment-${index + 1}`),
       Name: stripNul(name),
       IsInline: linked.has(id),
-      Base64Data: file.content,
+      Base64Data: base64(file.content),
     },
   ];
 }

@@ -45,7 +45,8 @@ function withPictures(body: string, attachments: ParsedMessage["attachments"]): 
     if (contentId === null || content === null || !PICTURE.test(contentType)) continue;
     bytes += content.length;
     if (bytes > MAX_PICTURES_BYTES) break;
-    shown = shown.replaceAll(`cid:${contentId}`, () => `data:${contentType};base64,${content}`);
+    const picture = Buffer.from(content).toString("base64");
+    shown = shown.replaceAll(`cid:${contentId}`, () => `data:${contentType};base64,${picture}`);
   }
   return shown;
 }

@@ -1,11 +1,16 @@
 /** What an IMAP server may send: before the login, for each command, and unasked. */
+import { Problem } from "../../../contract/problem.ts";
 import { excessProblem, maxContentBytes, sizeText } from "../../net/excess.ts";
 import { tokenBucket } from "../../net/intake.ts";
 
 /** Counts what a server sends on one connection. Each method throws the Problem of a limit that is exceeded. */
 export interface Allowance {
   countBytes(bytes: number): void;
-  /** A complete answer that begins with `head`. Returns false if it is one of those that the command asked for one by one. */
+  /**
+   * A complete answer that begins with `head`. Returns false if it is one of those that the command asked for one by one.
+   * Throws `unavailable` if it gives the open folder another UIDVALIDITY: the uids that are known over this connection
+   * mean nothing any more.
+   */
   countAnswer(head: string): boolean;
   checkLine(bytes: number): void;
   checkLiteral(bytes: number): void;
@@ -42,6 +47,7 @@ const ROW_ANSWERS = { min: 20_000, perMessage: 2, max: 500_000 };
 const MAX_ASKED = 1_000;
 const EXISTS = /^\* (\d{1,10}) EXISTS/i;
 const EXPUNGE = /^\* \d{1,10} EXPUNGE/i;
+const UIDVALIDITY = /^\* OK \[UIDVALIDITY (\d{1,10})\]/i;
 const CONTENT = /\b(BODY(\.PEEK)?\[|RFC822|BINARY)/;
 const SET = /FETCH ([\d:,*]+)/i;
 const COMMAND = /^([A-Za-z0-9]+) (?:UID )?([A-Za-z]+)/;
@@ -56,6 +62,7 @@ export function createAllowance(): Allowance {
   let [expected, allBytes] = [0, 0];
   const folder = countFolder();
   let isLoggedIn = false;
+  let uidValidity: string | undefined;
   const unasked = { answers: tokenBucket(UNASKED.answers), bytes: tokenBucket(UNASKED.bytes) };
 
   const limitsOf = ({ name, wantsContent }: Command): CommandLimits | undefined => {
@@ -75,6 +82,16 @@ export function createAllowance(): Allowance {
     throw excessProblem(`over ${kind === "bytes" ? sizeText(most) : `${most} answers`} to ${command.name}`);
   }
 
+  /** UIDVALIDITY belongs to the opening of a folder (RFC 9051 section 2.3.1.1). Some servers also say that it changed. */
+  function checkUidValidity(head: string): void {
+    const [, told] = UIDVALIDITY.exec(head) ?? [];
+    if (told === undefined) return;
+    const isOpening = command.name === "SELECT" || command.name === "EXAMINE";
+    if (!isOpening && uidValidity !== undefined && told !== uidValidity)
+      throw new Problem("unavailable", "The server renumbered the open folder");
+    uidValidity = told;
+  }
+
   return {
     countBytes(bytes) {
       allBytes += bytes;
@@ -85,6 +102,7 @@ export function createAllowance(): Allowance {
     countAnswer(head) {
       count("answers", 1);
       folder.hear(head);
+      checkUidValidity(head);
       const isAsked = command.answers <= command.asked;
       if (command.tag !== "" && head.startsWith(`${command.tag} `)) command = { ...NOBODY };
       return !isAsked;
