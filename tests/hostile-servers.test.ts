@@ -208,8 +208,7 @@ describe("The traffic of an IMAP connection", () => {
       traffic.sent(Buffer.from("a1 UID FETCH 5:* (UID)\r\n"));
       return traffic.read(Buffer.from(ROW.repeat(rows)), 0, 10_000).unasked;
     };
-    assert.equal(listing("* 900 EXISTS\r\n", 900), 0);
-    assert.equal(listing("", 50), 50);
+    assert.deepEqual([listing("* 900 EXISTS\r\n", 900), listing("", 50)], [0, 50]);
     assert.equal(listing(`${"* 1 EXPUNGE\r\n".repeat(400)}* 700 EXISTS\r\n`, 205), 5);
     assert.equal(listing("* 4000000 EXISTS\r\n", 1_500), 500);
   });

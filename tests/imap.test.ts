@@ -116,14 +116,14 @@ describe("An IMAP connection", () => {
       const user = await someone();
       const watch = watching(user);
       await watch.connected();
-      const before = server.commands.length;
+      const told = server.commands.length;
       await server.appendMany(
         user,
         "INBOX",
         Array.from({ length: 1_100 }, (_, n) => numbered(n)),
       );
       await watch.until(1_100);
-      const lines = server.commands.slice(before).flatMap((one) => (one.user === user ? [one.line] : []));
+      const lines = server.commands.slice(told).flatMap((one) => (one.user === user ? [one.line] : []));
       const asked = lines.filter((line) => /(SEARCH|FETCH) /.test(line));
       assert.match(asked[0] ?? "", /SEARCH .*1:\*/);
       assert.match(asked[1] ?? "", /FETCH 1:500 /);
