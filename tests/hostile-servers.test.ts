@@ -201,6 +201,18 @@ describe("The traffic of an IMAP connection", () => {
     assert.throws(() => read(traffic, ROW.repeat(30_000)), /over 220000 answers to FETCH/);
   });
 
+  test("are asked for as many rows as the folder got messages, and for no row twice", () => {
+    const traffic = loggedIn();
+    const listing = (news: string, rows: number) => {
+      read(traffic, news);
+      traffic.sent(Buffer.from("a1 UID FETCH 5:* (UID)\r\n"));
+      return traffic.read(Buffer.from(ROW.repeat(rows)), 0, 10_000).unasked;
+    };
+    assert.deepEqual([listing("* 900 EXISTS\r\n", 900), listing("", 50)], [0, 50]);
+    assert.equal(listing(`${"* 1 EXPUNGE\r\n".repeat(400)}* 700 EXISTS\r\n`, 205), 5);
+    assert.equal(listing("* 4000000 EXISTS\r\n", 1_500), 500);
+  });
+
   test("ends when the open folder gets another UIDVALIDITY, and not when another folder is opened", () => {
     const traffic = loggedIn();
     const open = (tag: string, uidValidity: number) => {

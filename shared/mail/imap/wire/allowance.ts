@@ -46,8 +46,10 @@ const ROW_ANSWERS = { min: 20_000, perMessage: 2, max: 500_000 };
 /** A range may name more numbers than there are messages. */
 const MAX_ASKED = 1_000;
 const EXISTS = /^\* (\d{1,10}) EXISTS/i;
+const EXPUNGE = /^\* \d{1,10} EXPUNGE/i;
 const UIDVALIDITY = /^\* OK \[UIDVALIDITY (\d{1,10})\]/i;
 const CONTENT = /\b(BODY(\.PEEK)?\[|RFC822|BINARY)/;
+const SET = /FETCH ([\d:,*]+)/i;
 const COMMAND = /^([A-Za-z0-9]+) (?:UID )?([A-Za-z]+)/;
 
 /** `asked` is the number of messages that a FETCH names. */
@@ -57,7 +59,8 @@ const NOBODY = { tag: "", name: "", wantsContent: false, asked: 0, answers: Infi
 
 export function createAllowance(): Allowance {
   let command: Command = { ...NOBODY };
-  let [expected, exists, allBytes] = [0, 0, 0];
+  let [expected, allBytes] = [0, 0];
+  const folder = countFolder();
   let isLoggedIn = false;
   let uidValidity: string | undefined;
   const unasked = { answers: tokenBucket(UNASKED.answers), bytes: tokenBucket(UNASKED.bytes) };
@@ -66,7 +69,7 @@ export function createAllowance(): Allowance {
     const limits = COMMANDS[name];
     if (!limits || limits.answers > 0) return limits;
     const { min, perMessage, max } = ROW_ANSWERS;
-    const answers = Math.min(max, min + perMessage * exists);
+    const answers = Math.min(max, min + perMessage * folder.exists());
     return { ...limits, answers, bytes: limits.bytes + (wantsContent ? maxContentBytes(expected) : 0) };
   };
   /** Counts one of a kind for the command, and against the rest what is more than the command may bring. */
@@ -98,7 +101,7 @@ export function createAllowance(): Allowance {
     },
     countAnswer(head) {
       count("answers", 1);
-      exists = Number(EXISTS.exec(head)?.[1] ?? exists);
+      folder.hear(head);
       checkUidValidity(head);
       const isAsked = command.answers <= command.asked;
       if (command.tag !== "" && head.startsWith(`${command.tag} `)) command = { ...NOBODY };
@@ -118,7 +121,7 @@ export function createAllowance(): Allowance {
       if (tag === "") return;
       const name = verb.toUpperCase();
       const wantsContent = name === "FETCH" && CONTENT.test(bytes.toString("latin1"));
-      const asked = name === "FETCH" ? countMessages(bytes.toString("latin1")) : 0;
+      const asked = name === "FETCH" ? folder.countAsked(bytes.toString("latin1")) : 0;
       command = { tag, name, wantsContent, asked, answers: 0, bytes: 0 };
     },
     loggedIn() {
@@ -130,11 +133,29 @@ export function createAllowance(): Allowance {
   };
 }
 
-/** How many messages the set of a FETCH names, without those of a range that ends with `*`. */
-function countMessages(line: string): number {
-  const [, set = ""] = /FETCH ([\d:,*]+)/i.exec(line) ?? [];
-  return set.split(",").reduce((sum, range) => {
+/**
+ * Counts the messages of the selected folder, and how many of them a FETCH names. A range without end (`5:*`) names those that came
+ * since the last such range, so that a server that repeats old rows is not asked for them.
+ */
+function countFolder() {
+  let [exists, listed] = [0, 0];
+  const countRange = (range: string): number => {
+    if (range.endsWith("*")) return Math.min(exists - listed, MAX_ASKED);
     const [from = 0, to = from] = range.split(":").map(Number);
-    return sum + (to >= from ? Math.min(to - from + 1, MAX_ASKED) : 0);
-  }, 0);
+    return to >= from ? Math.min(to - from + 1, MAX_ASKED) : 0;
+  };
+  return {
+    exists: () => exists,
+    hear(head: string): void {
+      exists = Number(EXISTS.exec(head)?.[1] ?? exists);
+      if (EXPUNGE.test(head)) [exists, listed] = [Math.max(0, exists - 1), Math.max(0, listed - 1)];
+      listed = Math.min(listed, exists);
+    },
+    countAsked(line: string): number {
+      const ranges = SET.exec(line)?.[1]?.split(",") ?? [];
+      const asked = ranges.reduce((sum, range) => sum + countRange(range), 0);
+      if (ranges.some((range) => range.endsWith("*"))) listed = exists;
+      return asked;
+    },
+  };
 }
