@@ -12,6 +12,7 @@ import { graphService } from "./mail/graph/client/service.ts";
 import { type GraphPush, graphPush } from "./mail/graph/notifications/push.ts";
 import { createIntake } from "./mail/net/intake.ts";
 import { loginRateLimiter } from "./mail/net/login-rate.ts";
+import { createSuspects } from "./mail/imap/suspects.ts";
 import { ewsAccounts } from "./mail/ews/account.ts";
 import { notificationPool } from "./mail/ews/notifications/pool.ts";
 import type { MailConnection } from "./mail/mail.ts";
@@ -75,7 +76,6 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   });
   const { applications, connectionSlots, locks, mailboxes, refusedLogins } = backends.store;
   const logins = loginGate({ locks, refusedLogins, backoff });
-  const refreshTokens = storedRefreshTokens(mailboxes);
   const findApplication: FindApplication = (id) => applications.get(id);
   const loginLimiter = loginRateLimiter(config.CONNECTIONS_PER_HOST_PER_SECOND);
   const push = graphPush({
@@ -87,12 +87,13 @@ export async function openNode(config: Config, settingWarnings: readonly string[
   const recorder = createRecorder(backends.store, name, emit);
   const mail: MailDeps & SendingDeps = {
     egress: egressGuard,
-    tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens, findApplication }),
+    tokens: oauthTokens({ egress: egressGuard, locks, refreshTokens: storedRefreshTokens(mailboxes), findApplication }),
     intake: createIntake(),
     timeouts: { command: config.COMMAND_TIMEOUT_SECONDS * 1000 },
     ehloName: config.EHLO_NAME,
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
+    suspects: createSuspects(),
     logins,
     waitForLoginRate: loginLimiter.wait,
     reportLogin: loginLimiter.report,

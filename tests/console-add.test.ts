@@ -13,9 +13,8 @@ import { freePorts } from "./servers/ports.ts";
 import { type Endpoint, startEndpoint } from "./servers/endpoint.ts";
 import { type ImapServer, startImapServer } from "./servers/imap/server.ts";
 import { message } from "./servers/mail.ts";
-import { provide } from "./servers/provide.ts";
 import { type Service, startService, TOKEN } from "./service.ts";
-import { type BrowserTest, findings, openConsole } from "./stories/browser.ts";
+import { browserOnBun, type BrowserTest, findings, openConsole } from "./stories/browser.ts";
 
 const DOMAIN = "shop.test";
 /** From the page of the address to the page that waits for the first mail. */
@@ -39,7 +38,7 @@ before(async () => {
   const ca = join(folder, "ca.pem");
   await writeFile(ca, mail.ca ?? "");
   service = await startService({ DNS_SERVERS: dns.address, NODE_EXTRA_CA_CERTS: ca });
-  chromium = (await provide("chromium"))?.server;
+  chromium = await browserOnBun();
 });
 after(async () => {
   await chromium?.remove();

@@ -5,9 +5,8 @@ import type { BrowserContextOptions, Page } from "playwright-core";
 import { expect } from "./cluster-rig.ts";
 import type { Chromium } from "./servers/chromium.ts";
 import { message } from "./servers/mail.ts";
-import { provide } from "./servers/provide.ts";
 import { TOKEN } from "./service.ts";
-import { type BrowserTest, findings, openConsole } from "./stories/browser.ts";
+import { browserOnBun, type BrowserTest, findings, openConsole } from "./stories/browser.ts";
 import { type Scene, scene } from "./stories/scene.ts";
 
 let stage: Scene;
@@ -16,7 +15,7 @@ let chromium: Chromium | undefined;
 before(async () => {
   stage = await scene();
   shop = await stage.mailbox({ user: "shop" });
-  chromium = (await provide("chromium"))?.server;
+  chromium = await browserOnBun();
 });
 afterEach(async () => {
   stage.endpoint.answer(() => ({}));

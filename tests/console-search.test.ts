@@ -7,9 +7,8 @@ import { promisify } from "node:util";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import type { Chromium } from "./servers/chromium.ts";
 import { message } from "./servers/mail.ts";
-import { provide } from "./servers/provide.ts";
 import { TOKEN } from "./service.ts";
-import { type BrowserTest, findings, openConsole } from "./stories/browser.ts";
+import { browserOnBun, type BrowserTest, findings, openConsole } from "./stories/browser.ts";
 import { type Scene, scene, subjects } from "./stories/scene.ts";
 
 const COMMAND = fileURLToPath(new URL("../api/cli/cli.ts", import.meta.url));
@@ -28,7 +27,7 @@ before(async () => {
       message({ subject, from: `Zoë <p${n}@example.net>`, messageId: `<mail-${n}@example.net>` }),
     );
   await delivered(SUBJECTS.length);
-  chromium = (await provide("chromium"))?.server;
+  chromium = await browserOnBun();
 });
 after(async () => {
   await chromium?.remove();

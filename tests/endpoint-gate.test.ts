@@ -36,16 +36,17 @@ function gatesAt(perEndpoint = 2, waitMs = 30) {
     now: () => clock.now,
   });
   const bounds = { initial: perEndpoint, min: perEndpoint, max: perEndpoint };
-  const targetOf = (url: string) => {
+  const targetOf = (url: string, changedAt = 0) => {
     const destination = { own: { name: url, bounds }, site: { name: `site of ${url}`, bounds } };
-    return { url, destination, owner: "a mailbox" };
+    return { url, destination, owner: "a mailbox", changedAt };
   };
-  const gates: Gates = { ...breakers, acquire: (url, signal) => breakers.acquire(targetOf(url), signal) };
+  const acquire: Gates["acquire"] = (url, signal, changedAt) => breakers.acquire(targetOf(url, changedAt), signal);
+  const gates: Gates = { ...breakers, acquire };
   return { gates, clock, facts, recovered };
 }
 
 type Gates = Omit<CircuitBreakers, "acquire"> & {
-  acquire(url: string, signal: AbortSignal): Promise<PermitResult>;
+  acquire(url: string, signal: AbortSignal, changedAt?: number): Promise<PermitResult>;
 };
 
 function going(entry: PermitResult): Extract<PermitResult, { kind: "go" }> {
@@ -123,6 +124,18 @@ describe("The circuit breaker of an endpoint", () => {
     const entry = await gates.acquire(URL_A, never);
     assert.deepEqual(entry, { kind: "rest", until: new Date(clock.now + 20_000), busy: false });
     assert.deepEqual(gates.counts(), { known: 1, resting: 1 });
+  });
+
+  test("a mailbox that was changed since the last failure probes a paused endpoint once", async () => {
+    const { gates, clock } = gatesAt();
+    await trouble(gates, 5);
+    const changedAt = ++clock.now;
+    const probe = going(await gates.acquire(URL_A, never, changedAt));
+    assert.equal((await gates.acquire(URL_A, never, changedAt)).kind, "rest", "one at a time");
+    probe.release(refused(401));
+    assert.equal((await gates.acquire(URL_A, never, changedAt)).kind, "rest", "it failed with the new settings too");
+    going(await gates.acquire(URL_A, never, ++clock.now)).release(accepted);
+    going(await gates.acquire(URL_A, never));
   });
 
   test("an endpoint where nobody was has its pause ended early, but not again and again in vain", async () => {

@@ -146,6 +146,39 @@ describe("An Exchange mailbox whose server", () => {
     assert.ok(isProblem("folder", "never")(await watch.ended()));
   });
 
+  test("has no folder of one name that is watched: the others go on, it is named, and found when it is there", async () => {
+    for (const mode of ["push", "poll"] as const) {
+      const address = await someone();
+      const name = `Late ${mode}`;
+      const wish = { folders: ["INBOX", name], since: "2001-01-01", mode, poll: { everySeconds: 0.3 } };
+      const watch = watching(address, wish, depsFor({ folderPollMs: 300 }));
+      assert.match(String(await watch.folderFault()), new RegExp(`no folder named "${name}"`));
+      await server.append(address, "inbox", numbered(1));
+      await watch.until(1);
+      await server.createFolder(address, name);
+      await server.append(address, name, numbered(2));
+      await watch.until(2);
+      await eventually(() => {
+        const last = watch.signs.findLast((one) => one.kind === "folders");
+        return last?.kind === "folders" && last.problem === null;
+      }, "the fault to be over");
+      await watch.stop();
+    }
+  });
+
+  test("lets nobody read one of the watched folders: the others go on, and it is named", async () => {
+    const address = await someone();
+    await server.createFolder(address, "Inbox/Closed");
+    server.refuseItem(server.folderId(address, "Inbox/Closed"), "ErrorAccessDenied");
+    for (const folders of [["INBOX", "Inbox/Closed"], "all"] as const) {
+      const watch = watching(address, { folders: folders === "all" ? folders : [...folders], since: "2001-01-01" });
+      assert.ok(isProblem("access")(await watch.folderFault()));
+      await server.append(address, "inbox", numbered(1));
+      await watch.until(1);
+      await watch.stop();
+    }
+  });
+
   test("lost the folder that messages are moved to: it is made once more", async () => {
     const address = await someone();
     const { mail, refs } = await handedOver(address, 2);

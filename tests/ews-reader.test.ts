@@ -151,11 +151,19 @@ describe("Base64 as it comes", () => {
             decoder.write(Buffer.from(letters.slice(at, at + length)));
             at += length;
           }
-          assert.deepEqual(new Uint8Array(decoder.end()), new Uint8Array(raw));
+          assert.deepEqual(new Uint8Array(decoder.end() ?? []), new Uint8Array(raw));
         },
       ),
       { numRuns: 500 },
     );
+  });
+
+  test("anything else is no content, and a half of it neither", () => {
+    for (const text of ["!!!! not base64 ???", "SGVsbG8gd29ybGQ\u0000", "SGVs<x>", "SGVsbG8_"]) {
+      const decoder = base64Decoder();
+      for (const byte of Buffer.from(text)) decoder.write(Buffer.from([byte]));
+      assert.equal(decoder.end(), null, text);
+    }
   });
 
   test("of several messages in one answer each has its own bytes", async () => {

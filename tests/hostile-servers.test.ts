@@ -201,6 +201,31 @@ describe("The traffic of an IMAP connection", () => {
     assert.throws(() => read(traffic, ROW.repeat(30_000)), /over 220000 answers to FETCH/);
   });
 
+  test("are asked for as many rows as the folder got messages, and for no row twice", () => {
+    const traffic = loggedIn();
+    const listing = (news: string, rows: number) => {
+      read(traffic, news);
+      traffic.sent(Buffer.from("a1 UID FETCH 5:* (UID)\r\n"));
+      return traffic.read(Buffer.from(ROW.repeat(rows)), 0, 10_000).unasked;
+    };
+    assert.deepEqual([listing("* 900 EXISTS\r\n", 900), listing("", 50)], [0, 50]);
+    assert.equal(listing(`${"* 1 EXPUNGE\r\n".repeat(400)}* 700 EXISTS\r\n`, 205), 5);
+    assert.equal(listing("* 4000000 EXISTS\r\n", 1_500), 500);
+  });
+
+  test("ends when the open folder gets another UIDVALIDITY, and not when another folder is opened", () => {
+    const traffic = loggedIn();
+    const open = (tag: string, uidValidity: number) => {
+      traffic.sent(Buffer.from(`${tag} SELECT INBOX\r\n`));
+      read(traffic, `* OK [UIDVALIDITY ${uidValidity}] v\r\n${tag} OK done\r\n`);
+    };
+    open("a1", 7);
+    open("a2", 8);
+    traffic.sent(Buffer.from("a3 NOOP\r\n"));
+    assert.equal(read(traffic, "* OK [UIDVALIDITY 8] as before\r\na3 OK done\r\n"), 2);
+    assert.throws(() => read(traffic, "* OK [UIDVALIDITY 9] v\r\n"), /renumbered the open folder/);
+  });
+
   test("may not go on for ever while nobody asks", () => {
     const traffic = loggedIn();
     traffic.sent(Buffer.from("a1 IDLE\r\n"));

@@ -49,6 +49,7 @@ describe("A mailbox on a server that is not to be believed", () => {
       liar: { ...liar, ...wish.lies },
       expunged: [],
       looks: 0,
+      cutsAt: wish.cutsAt,
       connections: new Set(),
     };
     server.mailboxes.set(id, box);
@@ -188,6 +189,24 @@ describe("A mailbox on a server that is not to be believed", () => {
     assert.equal(m.endpoint.repeats.length, 0);
   });
 
+  test("hears that its open folder is renumbered, reads it again, and repeats none", async () => {
+    const m = await start("renumbered-open");
+    m.add("first");
+    m.add("second");
+    await m.endpoint.waitFor(2);
+    const inbox = m.box.folders.get("INBOX");
+    assert.ok(inbox);
+    inbox.uidValidity++;
+    inbox.uidNext += 10;
+    for (const message of inbox.messages) message.uid += 10;
+    server.say(m.id, `* OK [UIDVALIDITY ${inbox.uidValidity}] renumbered`);
+    m.add("third");
+    await m.endpoint.waitFor(3);
+    await service.until("the folder to be read again", async () => (await m.kinds()).includes("mailbox.reset"));
+    await service.until("it to listen again", async () => (await m.state()).status === "listening");
+    assert.deepEqual(subjects(m.endpoint), ["first", "second", "third"]);
+  });
+
   test("parks the one message that cuts the connection, shows it, and delivers the others", async () => {
     const m = await start("cuts");
     m.box.liar.grudgeAgainst("bad");
@@ -301,6 +320,19 @@ describe("A mailbox on a server that is not to be believed", () => {
     await m.endpoint.waitFor(2);
   });
 
+  for (const cutsAt of ["Broken", "INBOX"])
+    test(`goes on without a folder at which the server cuts each connection: ${cutsAt}`, async () => {
+      const folders = ["INBOX", "Broken", "Orders"];
+      const m = await start(`cut-${cutsAt.toLowerCase()}`, { folders, cutsAt });
+      const { problem } = await service.until("it to be named", async () => {
+        const state = await m.state();
+        return state.status === "listening" && state.problem?.code === "folder" && state;
+      });
+      assert.match(problem.cause, new RegExp(`connection ends when the folder "${cutsAt}" is opened`));
+      for (const folder of folders.filter((one) => one !== cutsAt)) m.add(`in ${folder}`, {}, folder);
+      await m.endpoint.waitFor(2);
+    });
+
   test("asks before it posts very many letters that a moved server shows as new, and a person decides", async () => {
     const many = Array.from({ length: 130 }, (_, at): [string, number] => [`old ${at}`, Date.now() - 3 * DAY]);
     for (const [id, decide] of [
@@ -337,6 +369,7 @@ type Wish = {
   traits?: Partial<Traits>;
   lies?: Partial<Liar>;
   folders?: string[];
+  cutsAt?: string;
   receive?: object;
   deliver?: object;
   lying?: [subject: string, receivedAt: number][];

@@ -112,6 +112,23 @@ describe("An IMAP connection", () => {
       assert.equal(server.connections, 1, "all of it over one connection");
     });
 
+    test("of very many at once: it looks for their numbers first, and lists them in portions", async () => {
+      const user = await someone();
+      const watch = watching(user);
+      await watch.connected();
+      const told = server.commands.length;
+      await server.appendMany(
+        user,
+        "INBOX",
+        Array.from({ length: 1_100 }, (_, n) => numbered(n)),
+      );
+      await watch.until(1_100);
+      const lines = server.commands.slice(told).flatMap((one) => (one.user === user ? [one.line] : []));
+      const asked = lines.filter((line) => /(SEARCH|FETCH) /.test(line));
+      assert.match(asked[0] ?? "", /SEARCH .*1:\*/);
+      assert.match(asked[1] ?? "", /FETCH 1:500 /);
+    });
+
     test("of a folder renumbered while it is watched, and hands over only what is newer", async () => {
       const user = await someone();
       await server.append(user, "INBOX", numbered(1));

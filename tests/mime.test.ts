@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { parseMessage } from "../shared/mail/mime/message.ts";
 import { headLines, joined, leaf, message, multipart } from "./servers/mail.ts";
@@ -111,6 +112,33 @@ describe("A well-formed message", () => {
     const parsed = await parse(joined(headLines(), multipart("mixed", [quoted, pieces])));
     assert.equal(parsed.text, "a=bcé");
     assert.equal(Buffer.from(parsed.attachments[0]?.content ?? []).toString(), "AABABC");
+  });
+
+  test("decodes a large file whatever its lines, its padding and its pieces are", async () => {
+    const head = ["Content-Type: application/x-a", "Content-Transfer-Encoding: base64", ""];
+    const decode = async (text: string) => {
+      const { attachments } = await parse(
+        joined(
+          headLines(),
+          multipart("mixed", [
+            ["", "Hello"],
+            [...head, text],
+          ]),
+        ),
+      );
+      return Buffer.from(attachments[0]?.content ?? []);
+    };
+    for (const more of [0, 1, 2]) {
+      const bytes = randomBytes(900_000 + more);
+      const letters = bytes.toString("base64");
+      for (const width of [76, 75, 997]) {
+        const lines = letters.replaceAll(new RegExp(`.{${width}}`, "g"), "$&\r\n");
+        assert.ok((await decode(lines)).equals(bytes));
+        assert.ok((await decode(lines.replaceAll("=", ""))).equals(bytes));
+      }
+      const url = letters.replaceAll("+", "-").replaceAll("/", "_");
+      assert.ok((await decode(`QQ==\r\nQUI=${url}`)).equals(Buffer.concat([Buffer.from("AAB"), bytes])));
+    }
   });
 });
 

@@ -1,6 +1,7 @@
 /** The preflight of a mailbox: each wrong setting is found at its step, with a cause and a fix in plain words. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createServer } from "node:tls";
 import type { Mailbox } from "../shared/contract/mailbox.ts";
 import { Problem } from "../shared/contract/problem.ts";
@@ -179,6 +180,23 @@ describe("A port that is not the mailbox's", () => {
     });
   }
 
+  for (const [protocol, greeting] of [
+    ["imap", "* OK good day and welcome\r\n"],
+    ["pop3", "+OK good day and welcome\r\n"],
+  ] as const)
+    test(`and greets by ${protocol} byte by byte, is given up when the time for its greeting is over`, async () => {
+      const answer = protocol === "imap" ? answerImap : answerPop3;
+      const server = await startScripted({ greeting: (spoken) => void drip(spoken, greeting), answer });
+      try {
+        const deps = depsFor({ timeouts: { command: 500 } });
+        const { steps } = await preflights[protocol](deps, onPort(protocol, server.port), signal);
+        assert.deepEqual([steps.at(-1)?.name, steps.at(-1)?.ok], ["login", false], JSON.stringify(steps));
+        assert.match(steps.at(-1)?.cause ?? "", /greeting|did not answer in time/i);
+      } finally {
+        await server.stop();
+      }
+    });
+
   test("and ends the connection without a word, costs no wait", async () => {
     const server = await startScripted({ greeting: ({ cut }) => cut(), answer: () => undefined });
     try {
@@ -209,6 +227,13 @@ function script(protocol: "imap" | "pop3", begin: (spoken: Spoken, tag: string) 
       else if (/^[\x20-\x7e]+$/.test(line)) answer(spoken, offered);
     },
   };
+}
+
+async function drip({ say }: Spoken, text: string): Promise<void> {
+  for (const byte of text) {
+    say(byte);
+    await sleep(100);
+  }
 }
 
 function agree(protocol: "imap" | "pop3", { say }: Spoken, tag: string): void {

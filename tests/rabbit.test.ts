@@ -45,10 +45,13 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** What very many tasks cost is the broker's work: each runtime shows it with one of the types. */
+const LARGE = "bun" in process.versions ? "quorum" : "classic";
+
 const newName = namer();
 for (const type of ["quorum", "classic"] as const) {
   queuePromises(`RabbitMQ queue (${type})`, () =>
-    placeAt({ rabbitUrl: rabbit().url, name: newName(type), type }, true),
+    placeAt({ rabbitUrl: rabbit().url, name: newName(type), type }, type === LARGE),
   );
   preferencePromises(`RabbitMQ queue (${type})`, () => ({ rabbitUrl: rabbit().url, name: newName(type), type }));
 }

@@ -1,5 +1,5 @@
 /**
- * The test command: checks, then the suite on Bun and on Node 24, then the smoke test on Deno. It ends with the seconds of each
+ * The test command: checks, then the suite on Bun and on Node 24 and the smoke test on Deno. It ends with the seconds of each
  * file, every failure in full, and one line of true counts.
  */
 import { spawn } from "node:child_process";
@@ -67,19 +67,25 @@ const backends: Step[] = [
 ];
 /** Files that take longest, the longest first. */
 const LONGEST = [
-  "chaos",
   "rabbit",
+  "chaos",
   "strangers",
-  "redis-queue",
-  "failover",
-  "console",
-  "sending-faults",
-  "sending-nodes",
-  "pop3-stories",
-  "cluster-faults",
-  "corpus",
-  "ews-stories",
   "cluster",
+  "redis-queue",
+  "pop3-stories",
+  "console-add",
+  "ews-stories",
+  "preferred-workers",
+  "failover",
+  "cluster-faults",
+  "sending-nodes",
+  "redis",
+  "move",
+  "corpus",
+  "bulk",
+  "sending-faults",
+  "console",
+  "console-history",
   "imap-lies",
   "ews-lies",
   "pop3-lies",
@@ -88,6 +94,8 @@ const LONGEST = [
   "stories",
   "sending-servers",
 ].map((name) => `tests/${name}.test.ts`);
+/** Files that read texts of the repository, or start every runtime themselves: once is enough. They run on Bun. */
+const ONCE = ["architecture", "audit", "deploy", "documents", "failures"].map((name) => `tests/${name}.test.ts`);
 const rank = (file: string) => (LONGEST.includes(file) ? LONGEST.indexOf(file) : LONGEST.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 
@@ -109,8 +117,8 @@ const onNode = (file: string): Step => ({
   failures: nodeFailures,
 });
 const bunSuite = ordered.map(onBun);
-const nodeSuite = ordered.map(onNode);
-const bothSuites = ordered.flatMap((file) => [onBun(file), onNode(file)]);
+const nodeSuite = ordered.filter((file) => !ONCE.includes(file)).map(onNode);
+const bothSuites = ordered.flatMap((file) => [onBun(file), ...(ONCE.includes(file) ? [] : [onNode(file)])]);
 const denoSuite: Step = {
   name: "smoke test on Deno",
   command: [bin("deno"), "test", "-A", "--no-check", "tests/smoke.test.ts"],
@@ -119,13 +127,14 @@ const denoSuite: Step = {
 };
 const only = process.argv.find((word) => word.startsWith("--only="))?.slice("--only=".length);
 const named: Record<string, Step[][]> = {
-  check: checks.map((step) => [step]),
+  check: [checks],
   bun: [bunSuite],
   node: [nodeSuite],
   deno: [[denoSuite]],
 };
 /** Lists of steps, one list after the other. Of one list `FILES_AT_ONCE` steps run at the same time. */
-const all = [...checks.map((step) => [step]), backends, bothSuites, [denoSuite]];
+const suites = [...bothSuites, denoSuite];
+const all = [[...checks, ...backends], suites];
 const plan = only ? (named[only] ?? []) : chosen.length > 0 ? [backends, bothSuites] : all;
 
 /** For all steps. Node keeps what it compiled: a process of the service starts in half the time. */
@@ -223,7 +232,7 @@ async function performAgain(): Promise<void> {
 
 const began = performance.now();
 for (const steps of plan) {
-  const endBroker = plan === all && steps === bothSuites ? await startSharedBroker() : undefined;
+  const endBroker = steps === suites ? await startSharedBroker() : undefined;
   const waiting = [...steps];
   // Every other place takes the shortest: the heaviest files do not all run at the same time, nor is one of them the last.
   const takeNext = (place: number) => () => (place % 2 === 0 ? waiting.shift() : waiting.pop());
@@ -234,7 +243,7 @@ for (const steps of plan) {
 }
 if (seconds.length > 0) {
   const sum = seconds.reduce((before, one) => before + one.seconds, 0);
-  console.log(`\n${Math.round((performance.now() - began) / 1000)} s in all; the files took ${Math.round(sum)} s:`);
+  console.log(`\n${Math.round((performance.now() - began) / 1000)} s in all; their steps took ${Math.round(sum)} s:`);
   for (const one of seconds.toSorted((a, b) => b.seconds - a.seconds))
     console.log(`${one.seconds.toFixed(1)} s  ${one.name}`);
 }

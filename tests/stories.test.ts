@@ -304,6 +304,30 @@ describe("one node, its mail and its endpoint", () => {
     }
   });
 
+  test("a new secret is tried at once with the mail that waits, although its endpoint is paused", async () => {
+    const s = await scene({ BACKOFF_SCALE: "100" });
+    try {
+      s.endpoint.answer(({ verified }) => ({ status: verified ? 200 : 401 }));
+      const wrong = `whsec_${Buffer.from("another secret of 24 byte").toString("base64")}`;
+      const { id, user } = await s.mailbox({ deliver: { secret: wrong } });
+      const letters = range(1, 8).map((n) => mail(n));
+      await s.mail.appendMany(user, "INBOX", letters);
+      await s.service.until("the endpoint to be paused", () =>
+        s.service.facts.some(({ kind }) => kind === "endpoint.paused"),
+      );
+      await s.service.until(
+        "all mail to wait",
+        async () => (await s.service.call("GET", "/api/v1/deliveries?state=retrying")).body.total === letters.length,
+      );
+      const right = { deliver: { secret: s.endpoint.secret } };
+      assert.equal((await s.service.call("PATCH", `/api/v1/mailboxes/${id}`, right)).status, 200);
+      await s.endpoint.waitFor(letters.length);
+      assert.deepEqual(subjects(s.endpoint), range(1, 8).map(subject));
+    } finally {
+      await s.end();
+    }
+  });
+
   test("mail that arrives while a mailbox is paused is delivered when it is resumed", async () => {
     const s = await scene();
     try {

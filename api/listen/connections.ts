@@ -3,6 +3,7 @@
  * store only when it changed.
  */
 import { setImmediate } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import type { ConnectionFacts, ServerFacts, TokenFacts } from "../../shared/contract/learned.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
@@ -34,8 +35,8 @@ const IDLE_MS = 600_000;
 const BATCH = 500;
 
 export function connectionBoard({ connections, tokenEndOf, emit }: ConnectionBoardDeps): ConnectionBoard {
-  /** What was noted last of each mailbox, as text. */
-  const known = new Map<string, string>();
+  /** What was noted last of each mailbox. */
+  const known = new Map<string, { server: ServerFacts; token: TokenFacts | null }>();
   const waiting = new Map<string, ConnectionFacts>();
   const noted = wakeup();
   let failing = false;
@@ -62,11 +63,10 @@ export function connectionBoard({ connections, tokenEndOf, emit }: ConnectionBoa
 
   return {
     note(mailbox, server) {
-      const facts = { ...server, token: tokenEndOf(mailbox) ?? null };
-      const text = JSON.stringify(facts);
-      if (known.get(mailbox) === text) return;
-      known.set(mailbox, text);
-      waiting.set(mailbox, { ...facts, since: new Date(clock.now()).toISOString() });
+      const facts = { server, token: tokenEndOf(mailbox) ?? null };
+      if (isDeepStrictEqual(known.get(mailbox), facts)) return;
+      known.set(mailbox, facts);
+      waiting.set(mailbox, { ...server, token: facts.token, since: new Date(clock.now()).toISOString() });
       noted.trigger();
     },
     forget(mailbox) {

@@ -8,8 +8,12 @@ import { allowLoginRetry, restartedState } from "../mailbox-changes.ts";
 import { differs, listChanges, mailboxFromInput } from "../mailboxes.ts";
 import { checkSecretsStay } from "../moved-secrets.ts";
 import type { ScopedDeps } from "../scoped-deps.ts";
+import { bringWaitingForward } from "./waiting.ts";
 
-export type SaveMailboxDeps = Pick<ScopedDeps, "store" | "facts" | "subscriptions" | "logins" | "mailboxPrefix">;
+export type SaveMailboxDeps = Pick<
+  ScopedDeps,
+  "store" | "facts" | "subscriptions" | "logins" | "mailboxPrefix" | "tasks"
+>;
 /** A mailbox as it is stored now, and the webhook secret if the service generated it. */
 type Saved = { stored: Mailbox; generated?: Secret | undefined };
 
@@ -23,8 +27,8 @@ export async function createMailbox(deps: SaveMailboxDeps, input: MailboxInput &
 }
 
 /**
- * Stores the change. With new credentials, server or endpoint the state starts anew, without failed logins. Throws
- * `secret_needed` if a stored secret would go to another place and `body`, the request, does not contain it.
+ * Stores the change. With new credentials, server or endpoint the state starts anew, without failed logins. After a change
+ * of the endpoint the messages that wait for it are tried at once. Throws `secret_needed` if a stored secret would go to another place and `body`, the request, does not contain it.
  */
 export async function changeMailbox(
   deps: SaveMailboxDeps,
@@ -35,12 +39,13 @@ export async function changeMailbox(
   const { mailbox, generated } = mailboxFromInput(input, previous.mailbox);
   checkSecretsStay(previous.mailbox, mailbox, body);
   note({ changed: listChanges(previous.mailbox, mailbox) });
-  const restarts =
-    differs(previous.mailbox.receive, mailbox.receive) || differs(previous.mailbox.deliver, mailbox.deliver);
+  const hasOtherEndpoint = differs(previous.mailbox.deliver, mailbox.deliver);
+  const restarts = hasOtherEndpoint || differs(previous.mailbox.receive, mailbox.receive);
   if (restarts) await allowLoginRetry(deps.logins, previous.state, mailbox);
   const state = restarts ? { ...previous.state, ...restartedState(mailbox) } : undefined;
   const stored = await putMailbox(deps, mailbox, { previous: previous.mailbox, state });
   deps.facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   deps.subscriptions.wake(stored.id);
+  if (hasOtherEndpoint) await bringWaitingForward(deps, stored.id);
   return { stored, generated };
 }

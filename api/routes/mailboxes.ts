@@ -17,7 +17,10 @@ import { pageOf, pageQuery } from "../http/paging.ts";
 import { jsonResponse, parseInput, route, type Route, type RouteRequest } from "../http/route.ts";
 import type { ScopedDeps } from "../scoped-deps.ts";
 
-type MailboxRoutesDeps = Pick<ScopedDeps, "config" | "store" | "facts" | "subscriptions" | "logins" | "mailboxPrefix">;
+type MailboxRoutesDeps = Pick<
+  ScopedDeps,
+  "config" | "store" | "facts" | "subscriptions" | "logins" | "mailboxPrefix" | "tasks"
+>;
 /** Tells the record of a change more about it. */
 type Note = RouteRequest<unknown, unknown>["note"];
 

@@ -27,7 +27,7 @@ export type PreflightRun<M extends Mailbox = Mailbox> = {
 };
 
 /** Less than whoever waits for the report is given: a step that hangs costs that step, not the report. */
-export const PREFLIGHT_MS = 45_000;
+export const PREFLIGHT_MS = 35_000;
 
 /** A preflight before its first step. */
 export function preflightRun<M extends Mailbox>(mailbox: M, signal: AbortSignal): PreflightRun<M> {

@@ -43,6 +43,20 @@ const TRY_AGAIN =
 const NEEDS_TLS =
   "Set `receive.tls` to `starttls`, or to `implicit` with the TLS port: the server takes no password without TLS.";
 
+/**
+ * "Login failed" means the credentials only if no other reason follows. Courier, Exchange, Cyrus, Dovecot and many others
+ * say no more where a password is wrong.
+ */
+const FAILED_LOGIN =
+  "\\b(log-?in|log ?on|authenticat(e|ion)|sign-?in)( is| was)? (failed|failure|rejected|refused|denied|unsuccessful|incorrect|invalid|error)";
+const NO_REASONS = [
+  "log-?in|log|on|authenticate|authentication|auth|sign-?in|imap|pop3?|failed|failure|rejected|refused|denied|unsuccessful",
+  "incorrect|invalid|bad|wrong|error|for|your|the|this|these|user|username|userid|uid|id|name|account|password|passwd|pass",
+  "plain|sasl|apop|ntlm|xoauth2|oauthbearer|cram-md5|digest-md5|scram-sha-1|scram-sha-256",
+  "credentials|and|or|is|was|are|be|may|please|check|sorry|given|provided|supplied|entered",
+].join("|");
+const FOR_WHOM = "(\\W+for (user|account|mailbox)\\W+\\S+|\\W+for \\S+@\\S+)?";
+
 /** "Wrong password" in other languages: what is wrong, and that it is, in any order. */
 const CREDENTIALS =
   "парол|логин|логін|имя пользователя|имени пользователя|уч[её]тн|passwort|kennwort|benutzername|zugangsdaten|anmeldedaten|mot de passe|identifiant|utilisateur|contraseña|usuario|credencia|senha|usuário|credenziali|utente|hasł|użytkownik|heslo|şifre|密码|密碼|帐号|账号|用户名|パスワード";
@@ -133,7 +147,7 @@ export const TEXT_RULES: readonly TextRule[] = [
   // POP3 opens a maildrop for one session at a time (RFC 2449 section 8.1.1).
   {
     pattern:
-      /\[IN-USE\]|(maildrop|mail drop|mailbox).{0,20}(already|is|being) .{0,20}(locked|in use|open)|(lock|busy).{0,20}(maildrop|mailbox)/i,
+      /\[IN-USE\]|(maildrop|mail drop|mailbox).{0,20}(already|is|being) .{0,20}(locked|in use|open)|(lock|busy).{0,20}(maildrop|mailbox)|(locked|used|opened) by another|another (session|connection|process|client)/i,
     at: "login",
     code: "unavailable",
     cause: "Another program has this mailbox open",
@@ -209,9 +223,8 @@ export const TEXT_RULES: readonly TextRule[] = [
     pattern: new RegExp(
       [
         "(invalid|bad|incorrect|wrong|unknown|unrecogni[sz]ed|no such) (credentials?|log-?in|user|account|password|passwd|mailbox name)",
-        "(user|login|account|password|passwd|passphrase|credentials?)( ?names?)?\\b.{0,30}\\b(incorrect|invalid|wrong|rejected|refused|mismatch|unknown|expired|not (valid|correct|accepted|match|found|recogni[sz]ed|known))",
-        // Courier, Exchange, Cyrus, Dovecot, GNU Mailutils and many others say no more where a password is wrong.
-        "\\b(log-?in|log ?on|authenticat(e|ion)|sign-?in) (failed|failure|rejected|denied|unsuccessful|incorrect|error)",
+        "(user|log-?in ?names?|account|password|passwd|passphrase|credentials?)( ?names?)?\\b.{0,30}\\b(incorrect|invalid|wrong|rejected|refused|mismatch|unknown|expired|not (valid|correct|accepted|match|found|recogni[sz]ed|known))",
+        `^(?=.*${FAILED_LOGIN})(\\s*\\[[^[\\]]*\\])*(\\W*\\b(${NO_REASONS})\\b)+${FOR_WHOM}\\W*$`,
         "(account|user|mailbox) (is |has been )?(disabled|suspended|locked|blocked|closed|deactivated)",
       ].join("|"),
       "i",

@@ -64,3 +64,4 @@ for await (const line of lines) {
   await Promise.all(Array.from({ length: OPENED_AT_ONCE }, opener));
   process.stdout.write("done\n");
 }
+process.exit();

@@ -100,9 +100,9 @@ const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
 const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
-// What is measured runs with the settings of the allocator that the image has.
+// What is measured runs with the settings of the allocator and of the JIT compiler that the image has.
 for (const [, name = "", value = ""] of readFileSync(file("../../Dockerfile"), "utf8").matchAll(
-  /(MIMALLOC_\w+)=(\w+)/g,
+  /(MIMALLOC_\w+|BUN_JSC_\w+)=(\w+)/g,
 ))
   process.env[name] = value;
 

@@ -23,6 +23,8 @@ export type LiarMailbox = {
   expunged: string[];
   /** How often a folder was selected or listed. A look at it does both, or one of them. */
   looks: number;
+  /** The folder at whose opening the connection is cut. */
+  cutsAt?: string | undefined;
   connections: Set<Connection>;
 };
 
@@ -31,6 +33,8 @@ export type LiarServer = {
   mailboxes: Map<string, LiarMailbox>;
   /** Tells those who idle in the folder how many messages it has. */
   announce(user: string, folder: string): void;
+  /** Says this line on all connections of a user. */
+  say(user: string, line: string): void;
   /** Cuts all connections of a user. */
   disconnect(user: string): void;
   stop(): Promise<void>;
@@ -57,6 +61,9 @@ export async function startLiarServer(): Promise<LiarServer> {
       const count = mailbox?.folders.get(folder)?.messages.length ?? 0;
       for (const one of mailbox?.connections ?? [])
         if (one.idleTag !== undefined && one.folder === folder) write(one, `* ${count} EXISTS\r\n`);
+    },
+    say(user, line) {
+      for (const one of mailboxes.get(user)?.connections ?? []) write(one, `${line}\r\n`);
     },
     disconnect(user) {
       for (const { socket } of mailboxes.get(user)?.connections ?? []) socket.destroy();
@@ -146,6 +153,7 @@ const HANDLERS: Record<string, Handler> = {
     mailbox.looks++;
     const name = unquoted(rest);
     const folder = mailbox.folders.get(name);
+    if (mailbox.cutsAt === name) return void connection.socket.destroy();
     if (!folder || mailbox.liar.traits.locked === name) return write(connection, `${tag} NO [NOPERM] closed\r\n`);
     connection.folder = name;
     const { uidValidity, uidNext } = mailbox.liar.numbersOf(folder);

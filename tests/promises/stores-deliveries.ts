@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import type { Delivery } from "../../shared/contract/delivery.ts";
+import { wasDeliveredSince } from "../../worker/delivery/withheld.ts";
 import { deliveryOf, mailboxOf, printOf, refOf } from "./samples.ts";
 import { type NewStore, type Pass, withStore } from "./stores.ts";
 
@@ -22,6 +23,20 @@ export function deliveryPromises(make: NewStore, pass: Pass): void {
       assert.equal(Buffer.from((await deliveries.getRaw("d")) ?? []).toString(), "the raw bytes");
       assert.equal(await deliveries.get("none"), undefined);
       assert.equal(await deliveries.getRaw("none"), undefined);
+    }));
+
+  test("a content counts as delivered since a message was parked if it was first seen then or later", () =>
+    withStore(make, async (store) => {
+      const [before, parkedAt, later] = [ago(3 * DAY), ago(2 * DAY), ago(DAY)];
+      await store.deliveries.save(deliveryOf("parked", { state: "parked", createdAt: parkedAt }));
+      for (const [id, createdAt] of Object.entries({ before, "at once": parkedAt, later }))
+        await store.deliveries.save(deliveryOf(id, { createdAt }));
+      const wasDelivered = (id: string, parked = "parked") => wasDeliveredSince({ store }, parked, id);
+      assert.equal(await wasDelivered("before"), false);
+      assert.equal(await wasDelivered("at once"), true);
+      assert.equal(await wasDelivered("later"), true);
+      assert.equal(await wasDelivered("none"), false);
+      assert.equal(await wasDelivered("later", "none"), false);
     }));
 
   test("a delivered message leaves the spool, a parked one stays in it", () =>

@@ -19,7 +19,7 @@ import { eventually } from "./waiting.ts";
 export type Courier = MailServer & { pop3Port: number; pop3sPort: number };
 
 const PACKAGES = ["courier-imap", "courier-pop", "courier-base", "courier-authdaemon", "courier-authlib"];
-const LIBRARIES = ["courier-authlib-userdb", "libcourier-unicode4", "libltdl7", "libgamin0", "gamin"];
+const LIBRARIES = ["courier-authlib-userdb", "libidn12", "libcourier-unicode4", "libltdl7", "libgamin0", "gamin"];
 const DAEMON = "/usr/lib/courier/courier-authlib/authdaemond";
 const MAKEDAT = "/usr/lib/courier/courier-authlib/makedatprog";
 const COURIER = "/usr/lib/courier/courier";

@@ -12,17 +12,25 @@ export async function makeMaildir(path: string, uid: number): Promise<void> {
   }
 }
 
-/** Delivers in this order; resolves with the unique part of each file's name. */
-export async function deliverToMaildir(path: string, uid: number, raws: (Buffer | string)[]): Promise<string[]> {
+/**
+ * Delivers in this order; resolves with the unique part of each file's name. Files are written in `work`, which is on the
+ * same file system.
+ */
+export async function deliverToMaildir(
+  path: string,
+  uid: number,
+  raws: (Buffer | string)[],
+  work = join(path, "tmp"),
+): Promise<string[]> {
   const names: string[] = [];
   for (const raw of raws) {
     const [seconds, count] = [Math.floor(Date.now() / 1000), String(++written).padStart(6, "0")];
     const name = `${seconds}.M${count}P${process.pid}.tests`;
     // Files have the line ends of the machine.
     const text = Buffer.from(raw).toString("latin1").replaceAll("\r\n", "\n");
-    await writeFile(join(path, "tmp", name), text, { encoding: "latin1", mode: 0o600 });
-    await chown(join(path, "tmp", name), uid, uid);
-    await rename(join(path, "tmp", name), join(path, "new", name));
+    await writeFile(join(work, name), text, { encoding: "latin1", mode: 0o600 });
+    await chown(join(work, name), uid, uid);
+    await rename(join(work, name), join(path, "new", name));
     names.push(name);
   }
   return names;

@@ -19,7 +19,15 @@ import { freePorts } from "./ports.ts";
 import { listening, type Program, removeFolder } from "./program.ts";
 
 const PACKAGES = ["mailutils-imap4d", "mailutils-pop3d", "libmailutils9", "libmu-dbm9"];
-const LIBRARIES = ["libgsasl18", "libmariadb3", "libkyotocabinet16v5", "libntlm0", "libgssglue1", "liblzo2-2"];
+const LIBRARIES = [
+  "libidn12",
+  "libgsasl18",
+  "libmariadb3",
+  "libkyotocabinet16v5",
+  "libntlm0",
+  "libgssglue1",
+  "liblzo2-2",
+];
 const IMAP = "/usr/sbin/imap4d";
 const POP3 = "/usr/sbin/pop3d";
 const FIRST_UID = 30_200;
@@ -99,7 +107,8 @@ export async function startImap4d(): Promise<MailServer> {
   const appendMany = async (user: string, name: string, raws: (Buffer | string)[]) => {
     const path = pathOf(user, name);
     if (!(await isThere(path))) await makeMaildir(path, uidOf(user));
-    await deliverToMaildir(path, uidOf(user), raws);
+    // It removes what is in `tmp` of the Maildir whenever it looks for mail.
+    await deliverToMaildir(path, uidOf(user), raws, join(folder, "tmp"));
     await control.command(user, `SELECT ${quoted(name)}`);
     const found = (await control.command(user, "UID SEARCH ALL")).join(" ");
     await control.uidValidity(user, name);

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import axe from "axe-core";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import type { Chromium } from "../servers/chromium.ts";
+import { provide } from "../servers/provide.ts";
 
 export type BrowserTest = { skip(message?: string): void };
 type Visit = {
-  /** Undefined where there is none: then the test is skipped. */
+  /** Undefined where there is none, or where Bun looks at the page: then the test is skipped. */
   chromium: Chromium | undefined;
   url: string;
   token: string;
@@ -16,12 +17,20 @@ type Visit = {
   others?: string[];
 };
 
+/**
+ * A browser for pages of which `console.test.ts` opens each from either runtime: what is in them is the same then, and is looked at on
+ * Bun alone. Undefined on another runtime, and where there is no browser.
+ */
+export async function browserOnBun(): Promise<Chromium | undefined> {
+  return "bun" in process.versions ? (await provide("chromium"))?.server : undefined;
+}
+
 /** The browser says that a node that was killed refuses connections, and that a form was refused. Tests look at the pages. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|status of 4(00|22)/;
 
 /** Opens a page that is logged in and does the work. Fails on an error in the console and on a request to another host. */
 export async function openConsole(t: BrowserTest, { chromium, url, token, work, options, others = [] }: Visit) {
-  if (!chromium) return t.skip("no chromium");
+  if (!chromium) return t.skip("no chromium here, or looked at on Bun only");
   const context = await chromium.browser.newContext({ baseURL: url, ...options });
   context.setDefaultTimeout(120_000);
   const wrong: string[] = [];

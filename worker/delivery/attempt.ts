@@ -91,7 +91,8 @@ async function attemptNow(
   signal: AbortSignal,
 ): Promise<void> {
   const { endpoint: destination } = deps.getDestinations(mailbox);
-  const target = { url: mailbox.deliver.url, destination, owner: mailbox.id };
+  const changedAt = Date.parse(mailbox.updatedAt);
+  const target = { url: mailbox.deliver.url, destination, owner: mailbox.id, changedAt };
   const permit = await deps.circuitBreakers.acquire(target, signal);
   if (permit.kind === "rest")
     return postpone(deps, delivery, raw, permit.until, permit.busy ? ENDPOINT_BUSY : ENDPOINT_PAUSED);

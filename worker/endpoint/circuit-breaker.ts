@@ -10,8 +10,11 @@ import { type Destination, LineFull, type Lines, type Visit } from "../shares/li
 import type { PostOutcome } from "./endpoint.ts";
 import { isAbsent, isEndpointFailure } from "./outcome.ts";
 
-/** The URL of the request, the line to wait in, and the mailbox that waits. */
-export type EndpointTarget = { url: string; destination: Destination; owner: string };
+/**
+ * The URL of the request, the line to wait in, and the mailbox that waits. `changedAt` is when its settings were changed,
+ * in milliseconds: a failure before that says nothing about them.
+ */
+export type EndpointTarget = { url: string; destination: Destination; owner: string; changedAt?: number };
 
 export type PermitResult =
   /** The delivery may start. Call `release` exactly once, with the outcome, or with undefined if nothing was posted. */
@@ -51,6 +54,7 @@ type Circuit = {
   /** How often it was paused since it last worked. 0 means a closed circuit. */
   rested: number;
   restsUntil: number;
+  failedAt: number;
   /** The last failure was that nobody was there. */
   absent: boolean;
   /** How many pauses were ended early since it last worked. */
@@ -76,11 +80,11 @@ export function circuitBreakers({ now = clock.now, waitMs = WAIT_MS, ...deps }: 
     async acquire(target, signal) {
       signal.throwIfAborted();
       const circuit = getCircuit(context, target.url);
-      const pause = pauseOf(context, circuit);
+      const pause = pauseOf(context, circuit, target);
       if (pause) return pause;
       const visit = await enterLine(context, target, signal);
       // Deliveries that went before may have opened the circuit during the wait.
-      const laterPause = pauseOf(context, circuit);
+      const laterPause = pauseOf(context, circuit, target);
       if (!laterPause && visit) return begin(context, target, circuit, visit);
       visit?.end("unclear");
       return laterPause ?? { kind: "rest", until: new Date(now() + context.backoff.rest(1)), busy: true };
@@ -104,7 +108,7 @@ export function circuitBreakers({ now = clock.now, waitMs = WAIT_MS, ...deps }: 
   };
 }
 
-const CLOSED = { failures: 0, rested: 0, restsUntil: 0, absent: false, earlyEnds: 0 };
+const CLOSED = { failures: 0, rested: 0, restsUntil: 0, failedAt: 0, absent: false, earlyEnds: 0 };
 
 function getCircuit(context: BreakerContext, url: string): Circuit {
   const { circuits, now } = context;
@@ -119,10 +123,15 @@ function getCircuit(context: BreakerContext, url: string): Circuit {
   return circuit;
 }
 
-/** The pause while the circuit is open. */
-function pauseOf({ now, backoff }: BreakerContext, circuit: Circuit): PermitResult | undefined {
+/** The pause while the circuit is open. A mailbox that was changed since the last failure may probe before its end. */
+function pauseOf(
+  { now, backoff }: BreakerContext,
+  circuit: Circuit,
+  { changedAt = 0 }: Pick<EndpointTarget, "changedAt"> = {},
+): PermitResult | undefined {
   if (circuit.rested === 0) return undefined;
-  if (now() < circuit.restsUntil) return { kind: "rest", until: new Date(circuit.restsUntil), busy: false };
+  if (now() < circuit.restsUntil && changedAt <= circuit.failedAt)
+    return { kind: "rest", until: new Date(circuit.restsUntil), busy: false };
   // While one delivery probes the endpoint, the others come back a little later.
   if (circuit.probing) return { kind: "rest", until: new Date(now() + backoff.rest(1)), busy: false };
   return undefined;
@@ -178,6 +187,7 @@ function recordOutcome(context: BreakerContext, { target, circuit, probe }: Perm
     return;
   }
   circuit.failures++;
+  circuit.failedAt = context.now();
   // Failures of deliveries that started before the pause show nothing new.
   const shouldOpen = wasOpen ? probe : circuit.failures >= FAILURE_THRESHOLD;
   if (shouldOpen) openCircuit(context, { target, circuit, probe }, outcome);

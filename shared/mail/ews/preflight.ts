@@ -15,7 +15,7 @@ import {
 } from "../preflight-steps.ts";
 import { readElements } from "./soap/elements.ts";
 import { classifyProblem } from "./notifications/failure-kinds.ts";
-import { type WatchedFolder, getWatchedFolders } from "./sync/folders.ts";
+import { type WatchedFolder, getWatchList } from "./sync/folders.ts";
 import { parseNotifications } from "./soap/notifications.ts";
 import { exchangeOnlineNotice } from "./soap/exchange-online.ts";
 import { problemFromCode } from "./soap/errors.ts";
@@ -123,7 +123,9 @@ async function checkLogin(session: EwsSession, signal: AbortSignal): Promise<Ser
 
 async function checkFolders(session: EwsSession, mailbox: MailboxOf<"ews">, signal: AbortSignal) {
   const { library } = session;
-  const watched = await getWatchedFolders(session, mailbox, signal);
+  const { folders: watched, missing } = await getWatchList(session, mailbox, signal);
+  const [problem] = missing;
+  if (problem) throw problem;
   const counts: string[] = [];
   for (const { path, folder } of watched.slice(0, 20)) {
     const bound = await session.callLibrary("GetFolder", (by) => library.Folder.Bind(by, folder), signal);

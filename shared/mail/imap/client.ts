@@ -15,6 +15,7 @@ import { type Session, createSession } from "./session.ts";
 import { startTls } from "../net/tls.ts";
 import { createIntake, type Intake } from "../net/intake.ts";
 import { hideLogins, type OpenTap, type Tap } from "../net/tap.ts";
+import type { SuspectsOf } from "./suspects.ts";
 import { createGate, type Gate } from "./wire/gate.ts";
 
 /** What an IMAP connection needs. Times in milliseconds. `command` is how long the server may be silent at any step. */
@@ -25,6 +26,8 @@ export type ImapDeps = MailboxLoginDeps & {
   probeMs: number;
   /** How often other folders are polled, and all folders of a server that cannot push. */
   folderPollMs: number;
+  /** Without it nothing is known of earlier connections. */
+  suspects?: SuspectsOf;
   emit?: Emit;
   /** Hears what is said on each connection. */
   openTap?: OpenTap;

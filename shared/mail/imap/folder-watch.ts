@@ -8,10 +8,12 @@ import { Problem } from "../../contract/problem.ts";
 import type { WatchEvent } from "../mail.ts";
 import type { ImapDeps } from "./client.ts";
 import { type FolderState, folderState, recheckGaps, reconcile } from "./reconcile.ts";
+import type { WatchedFolder } from "./folders.ts";
 import { isMissingFolder, type Session } from "./session.ts";
+import { createSuspects } from "./suspects.ts";
 
 export type FolderWatchContext = {
-  deps: Pick<ImapDeps, "emit">;
+  deps: Pick<ImapDeps, "emit" | "suspects">;
   mailbox: MailboxOf<"imap">;
   notify: (sign: WatchEvent) => void;
   /** What "now" means for a folder without a cursor, in milliseconds since 1970. */
@@ -31,6 +33,12 @@ export type FolderWatch = {
     options?: { afresh?: boolean; current?: boolean },
   ): AsyncGenerator<Arrival, void, undefined>;
   isAway(folder: string): boolean;
+  /** A request about a folder that does not open it. If the connection ends at it, the folder is remembered. */
+  ask<T>(session: Session, folder: string, work: () => Promise<T>, signal: AbortSignal): Promise<T>;
+  /** Whether the connection ended at it the last time. */
+  isSuspect(folder: string): boolean;
+  /** The order of comparison: suspects last. */
+  inOrder(watched: WatchedFolder[]): WatchedFolder[];
   /**
    * Throws if the server opens none of these folders, and one for a reason that passes: another session may get them, as
    * where the server behind a proxy is away.
@@ -47,8 +55,10 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
   const { mailbox, notify } = context;
   const states = new Map(cursors.map((cursor) => [cursor.folder, folderState(cursor)]));
   const away = new Map<string, Problem>();
+  const suspects = (context.deps.suspects ?? createSuspects())(mailbox.id);
   const onResponse = () => notify({ kind: "verified" });
   let reported = "";
+  let compared = false;
 
   const stateOf = (folder: string): FolderState => {
     const known = states.get(folder);
@@ -58,9 +68,15 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
     return state;
   };
 
+  const suspectIfEnded = (session: Session, folder: string, error: unknown, signal: AbortSignal) => {
+    if (!session.open && !signal.aborted && error instanceof Problem) suspects.add(folder, error, compared);
+  };
+
   return {
     stateOf,
     async *look(session, folder, signal, { afresh = false, current = false } = {}) {
+      const avoided = suspects.avoided(folder);
+      if (avoided) return void away.set(folder, avoided);
       const state = stateOf(folder);
       const reconciling = { session, mailbox, folder, emit: context.deps.emit, start: context.start, isAfresh: afresh };
       try {
@@ -68,13 +84,26 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
         yield* reconcile(reconciling, state, onResponse, signal);
         yield* recheckGaps(reconciling, state, onResponse, signal);
         away.delete(folder);
+        suspects.clear(folder);
+        compared = true;
       } catch (error) {
+        suspectIfEnded(session, folder, error, signal);
         if (!session.open || signal.aborted || !(error instanceof Problem) || !FOLDER_CODES.has(error.code))
           throw error;
         away.set(folder, error);
       }
     },
     isAway: (folder) => away.has(folder),
+    async ask(session, folder, work, signal) {
+      try {
+        return await work();
+      } catch (error) {
+        suspectIfEnded(session, folder, error, signal);
+        throw error;
+      }
+    },
+    isSuspect: suspects.has,
+    inOrder: (watched) => watched.toSorted((a, b) => Number(suspects.has(a.folder)) - Number(suspects.has(b.folder))),
     requireOne(watched) {
       const faults = watched.map((folder) => away.get(folder));
       const passing = faults.find((fault) => fault?.code === "folder" && fault.retry !== "never");

@@ -43,7 +43,8 @@ export async function* pollFolders(
     const session = await open();
     const watched = await watchedFolders(session, mailbox, signal);
     // An open folder shows only what the server knew at the last command in it.
-    for (const { folder } of watched) yield* folders.look(await open(), folder, signal, { afresh: true });
+    for (const { folder } of folders.inOrder(watched))
+      yield* folders.look(await open(), folder, signal, { afresh: true });
     const capabilities = [...session.client.capabilities.keys()];
     const ms = Math.round(performance.now() - context.startedAt);
     if (!connected) tell({ kind: "connected", push: false, ms, capabilities });

@@ -79,7 +79,8 @@ async function hasNews(
   const getStatus = () =>
     client.status(path, { uidNext: true, uidValidity: true, messages: true }).catch(falseIfMissing);
   const listed = listedAs === undefined ? undefined : statuses?.get(listedAs);
-  const status = listed ?? (await session.runExclusive(`STATUS ${folder}`, getStatus, signal));
+  const ask = () => session.runExclusive(`STATUS ${folder}`, getStatus, signal);
+  const status = listed ?? (await folders.ask(session, folder, ask, signal));
   notify({ kind: "verified" });
   if (!status || !isUnchanged(state, status)) return true;
   return state.gaps.length > 0 && performance.now() - state.checkedAt > GAP_CHECK_MS;

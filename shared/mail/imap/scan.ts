@@ -64,7 +64,7 @@ export type KnownFolder = { cursor: Cursor | undefined; seen: number; count: num
 
 /** Scans the folder once, in one turn on the connection. */
 export function scanFolder(context: ReconcileContext, known: KnownFolder, signal: AbortSignal): Promise<FolderScan> {
-  const { cursor, seen } = known;
+  const { cursor } = known;
   const { session, mailbox, folder } = context;
   const reset = (box: MailboxObject, epoch: string, last: Cursor) => {
     context.emit?.({ kind: "mailbox.reset", mailbox: mailbox.id, folder, epoch });
@@ -79,10 +79,10 @@ export function scanFolder(context: ReconcileContext, known: KnownFolder, signal
     if (cursor.epoch !== epoch) return reset(box, epoch, cursor);
     const scan = createScan(box, epoch, "next");
     if (context.isAfresh && isUnchanged(scan, known)) return { ...scan, isListed: false };
-    if (scan.uidNext === null || scan.uidNext > cursor.uid) return scanAfter(context, scan, seen);
+    if (scan.uidNext === null || scan.uidNext > cursor.uid) return scanAfter(context, scan, known);
     const uidNext = await verifyUidNext(context, scan.uidNext, cursor);
     if (uidNext === "back") return reset(box, nextGeneration(epoch), cursor);
-    return scanAfter(context, { ...scan, uidNext, highestUid: (uidNext ?? 1) - 1 }, seen);
+    return scanAfter(context, { ...scan, uidNext, highestUid: (uidNext ?? 1) - 1 }, known);
   };
   return session.runInFolder(folder, `Comparing ${folder}`, look, signal, { capMs: MAX_LISTING_MS });
 }
@@ -132,10 +132,13 @@ async function verifyUidNext(
   return newer > cursor.uid ? newer : "back";
 }
 
-async function scanAfter(context: FolderContext, scan: FolderScan, seen: number): Promise<FolderScan> {
+async function scanAfter(context: FolderContext, scan: FolderScan, known: KnownFolder): Promise<FolderScan> {
   const { session } = context;
-  const from = seen + 1;
-  const many = scan.uidNext === null ? scan.count > MAX_DIRECT_SPAN : scan.uidNext - from > MAX_DIRECT_SPAN;
+  const from = known.seen + 1;
+  const span = scan.uidNext === null ? scan.count : scan.uidNext - from;
+  // The UIDNEXT of an open folder is that of its last SELECT. What came since then shows in the number of its messages.
+  const came = known.count === null ? 0 : scan.count - known.count;
+  const many = Math.max(span, came) > MAX_DIRECT_SPAN;
   const named = many ? await search(session, { uid: `${from}:*` }) : undefined;
   // `n:*` also names the last message if its uid is below n (RFC 3501 section 6.4.8).
   const uids = named?.filter((uid) => uid >= from);

@@ -119,7 +119,8 @@ function nextProbe({ probeMs }: ImapDeps): number {
 }
 
 /**
- * Compares the folders: up to the first one that can be opened, and the others as long as that does not take too long.
+ * Compares the folders: up to the first one that can be opened, the others as long as that does not take too long, and all
+ * suspects, because IDLE may open one of them.
  */
 async function* lookAtFirst(
   { session }: WatchContext,
@@ -129,8 +130,9 @@ async function* lookAtFirst(
 ): AsyncGenerator<Arrival, void, undefined> {
   const until = performance.now() + FIRST_LOOK_MS;
   let found = false;
-  for (const { folder } of watched) {
-    if (signal.aborted || (found && performance.now() >= until)) return;
+  for (const { folder } of folders.inOrder(watched)) {
+    if (signal.aborted) return;
+    if (found && performance.now() >= until && !folders.isSuspect(folder)) continue;
     yield* folders.look(session, folder, signal);
     found ||= !folders.isAway(folder);
   }

@@ -14,6 +14,7 @@ import { upgradeToTls } from "../net/tls.ts";
 import { toProblem } from "../problems.ts";
 import { type LineStream, createLineStream, tapped } from "./stream.ts";
 import {
+  readGreeting,
   readResponse,
   sendCommand,
   getCapabilities,
@@ -69,7 +70,7 @@ export async function logIn(
     throwIfEnded(login.socket);
     let socket = login.socket;
     let connection = createConnection(socket);
-    const greeting = await readResponse(connection, "The greeting", "login");
+    const greeting = await readGreeting(connection);
     let capabilities = await getCapabilities(connection);
     if (mailbox.receive.tls === "starttls") {
       login.onUpgrade?.();

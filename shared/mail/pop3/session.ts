@@ -82,9 +82,19 @@ export async function sendCommand(
   return readResponse(connection, command.split(" ")[0] ?? "", step);
 }
 
-/** Waits for the answer to something that was sent. */
-export async function readResponse(connection: Pop3Connection, what: string, step: Step = "command"): Promise<string> {
-  const response = await readWithTimeout(connection, what, () => connection.stream.readLine());
+/** Waits for the greeting, which must be whole within the time that the server may be silent, and resolves with its text. */
+export function readGreeting(connection: Pop3Connection): Promise<string> {
+  return readResponse(connection, "The greeting", "login", connection.idleMs);
+}
+
+/** Waits for the answer to something that was sent, at most `maxMs`. */
+export async function readResponse(
+  connection: Pop3Connection,
+  what: string,
+  step: Step = "command",
+  maxMs?: number,
+): Promise<string> {
+  const response = await readWithTimeout(connection, what, () => connection.stream.readLine(), maxMs);
   if (/^\+OK\b/i.test(response)) return response.slice(3).trim();
   if (/^\+( |$)/.test(response)) return response.slice(1).trim();
   if (/^-ERR\b/i.test(response)) throw toRefusalProblem(response.slice(4).trim(), connection.secrets, step);

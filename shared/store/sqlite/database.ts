@@ -61,6 +61,8 @@ export function openDatabase(path: string): Database {
     // auto_vacuum must come first, because it cannot be switched on once there are tables.
     db.exec("pragma auto_vacuum = incremental; pragma journal_mode = wal; pragma synchronous = normal");
     db.exec("pragma busy_timeout = 2000; pragma journal_size_limit = 67108864");
+    // Otherwise a large transaction writes the earlier form of each changed page into a file, for the case that a statement fails.
+    db.exec("pragma temp_store = memory");
     const database = wrapDatabase(db, { path, unlock, disk: path === ":memory:" ? noDisk : walOnDisk(path) });
     migrate(db, database);
     endEarlierProcess(database);

@@ -43,10 +43,10 @@ export function sqliteDeliveries(db: Database, claims: Claims, spoolBytes: numbe
     },
     getRaw: (id) => readMessage(db, "spool", id, by),
     claim: async (id, ttlMs, early) =>
-      db.transact(() => claim(db, { id, ttlMs, dueBy: early ? Number.MAX_SAFE_INTEGER : clock.now() })),
+      db.transactGrouped(() => claim(db, { id, ttlMs, dueBy: early ? Number.MAX_SAFE_INTEGER : clock.now() })),
     async renew(id, ttlMs) {
       const sql = "update deliveries set taken_until = ? where id = ? and state = 'retrying' and taken_until > 0";
-      db.transact(() => db.run(sql, clock.now() + ttlMs, id));
+      await db.transactGrouped(() => db.run(sql, clock.now() + ttlMs, id));
     },
     listRetrying: async (query) => readInBatches(listRetrying(db, query), parseDelivery),
     getCounts: async () => getCounts(db),

@@ -163,3 +163,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (order.numbered) deliverNumbered(order.numbered);
   say(counts());
 }
+process.exit();

@@ -33,7 +33,7 @@ export type World = {
   subscriptions: Subscriptions;
   limits: Limits;
   sent: Sent[];
-  /** Items that cannot be read, with the code that is said. */
+  /** Items that cannot be read and folders that cannot be synchronized, with the code that is said. */
   refused: Map<string, string>;
   /** Items whose MIME content is left out of answers that say success. */
   withoutMime: Set<string>;

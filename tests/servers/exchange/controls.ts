@@ -89,7 +89,7 @@ function seen(item: Item): ExchangeItem {
 
 /** What a test does to clients, beside the faults of single requests. */
 export type Mischief = {
-  /** This item is refused with this code, however it is asked for; without one it is well again. */
+  /** This item, or the changes of this folder, are refused with this code; without one it is well again. */
   refuseItem(id: string, responseCode: string | undefined): void;
   /** This item is given without its MIME content, as if that were nothing to speak of. */
   withholdMime(id: string): void;

@@ -128,6 +128,8 @@ async function synchronized(ask: Ask): Promise<string> {
   const { request, world } = ask;
   const shape = readShape(child(request, "ItemShape"));
   const folder = folderOf(ask, child(request, "SyncFolderId")?.children[0]);
+  const refusal = world.refused.get(folder.id);
+  if (refusal !== undefined) throw new EwsError(refusal);
   const most = Number(textAt(request, "MaxChangesReturned"));
   if (!(most >= 1 && most <= 512)) throw new EwsError("ErrorInvalidSyncFolderItemsMaxChanges");
   const fresh: ItemState = {

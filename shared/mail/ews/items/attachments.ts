@@ -146,8 +146,9 @@ async function downloadContent(
   if (!answer) throw protocolProblem("nothing");
   const status = parseResponseStatus(answer);
   if (status.code !== "NoError") throw problemFromCode(status);
-  const bytes = findElement(answer, base64)?.bytes;
-  if (bytes) return bytes;
+  const content = findElement(answer, base64);
+  if (content?.bytes) return content.bytes;
+  if (content) throw new Problem("message", "The server gave a file that is not base64");
   if (isMessage) throw new Problem("message", "The server gave no content for a message inside the message");
   return new Uint8Array();
 }

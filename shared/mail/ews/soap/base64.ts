@@ -1,6 +1,7 @@
 /** Decodes base64 that arrives in chunks of any size. It holds back less than one group of four letters. */
 
-export type Base64Decoder = { write(bytes: Buffer): void; end(): Uint8Array };
+/** `end` returns null if there was anything else than base64. */
+export type Base64Decoder = { write(bytes: Buffer): void; end(): Uint8Array | null };
 
 /** A longer reference to a character is none. */
 const MAX_REFERENCE = 12;
@@ -9,6 +10,7 @@ const MAX_REFERENCE = 12;
 export function base64Decoder(): Base64Decoder {
   const chunks: Buffer[] = [];
   let pending = "";
+  let isMalformed = false;
   const decode = (letters: string) => {
     if (letters.length > 0) chunks.push(Buffer.from(letters, "base64"));
   };
@@ -16,7 +18,8 @@ export function base64Decoder(): Base64Decoder {
     write(bytes) {
       const text = pending + bytes.toString("latin1");
       const incompleteAt = incompleteReferenceAt(text);
-      const letters = text.slice(0, incompleteAt).replaceAll(/&[^;&]{0,12};|[^A-Za-z0-9+/=]+/g, "");
+      const letters = text.slice(0, incompleteAt).replaceAll(/&[^;&]{0,12};|\s+/g, "");
+      isMalformed ||= /[^A-Za-z0-9+/=]/.test(letters);
       const whole = letters.length - (letters.length % 4);
       decode(letters.slice(0, whole));
       pending = letters.slice(whole) + text.slice(incompleteAt);
@@ -25,7 +28,7 @@ export function base64Decoder(): Base64Decoder {
       decode(pending);
       const all = Buffer.concat(chunks);
       chunks.length = 0;
-      return all;
+      return isMalformed ? null : all;
     },
   };
 }

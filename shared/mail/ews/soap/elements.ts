@@ -9,7 +9,8 @@ import { base64Decoder, type Base64Decoder } from "./base64.ts";
 import { type Attributes, xmlParser, unescapeXml, protocolProblem } from "./xml.ts";
 
 /**
- * An element without its prefix. `text` is its own text, `bytes` is its decoded base64 if the caller asked for that.
+ * An element without its prefix. `text` is its own text, `bytes` is its decoded base64 if the caller asked for that, and null
+ * if it is none.
  */
 export type XmlElement = {
   name: string;

@@ -4,6 +4,7 @@ import type { Arrival, Cursor } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
 import type { WatchEvent } from "../../mail.ts";
+import type { FolderFaults } from "./folder-faults.ts";
 import type { WatchedFolder } from "./folders.ts";
 import { reconcile } from "./reconcile.ts";
 import type { EwsSession } from "../client/session.ts";
@@ -12,6 +13,7 @@ export type ChangesContext = {
   session: EwsSession;
   mailbox: MailboxOf<"ews">;
   tell: (sign: WatchEvent) => void;
+  faults: FolderFaults;
   emit?: Emit | undefined;
   /** The newest cursor of each folder. It is kept up to date here. */
   cursors: Map<string, Cursor>;
@@ -21,16 +23,19 @@ export type ChangesContext = {
   delivered?: ReadonlySet<string> | undefined;
 };
 
+/** These problems concern one folder, as long as another one can be read. */
+const FOLDER_CODES = new Set<Problem["code"]>(["folder", "access"]);
+
 /**
- * Compares a folder with its cursor and hands over what is new. If all folders are watched, a missing folder is
- * skipped.
+ * Compares a folder with its cursor and hands over what is new. A folder that is gone or may not be read becomes a fault.
  */
 export async function* readChanges(
   context: ChangesContext,
-  { path, folder }: WatchedFolder,
+  watched: WatchedFolder,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
-  const { session, mailbox, emit, start, delivered, cursors, tell } = context;
+  const { session, mailbox, emit, start, delivered, cursors, tell, faults } = context;
+  const { path, folder } = watched;
   const onResponse = () => tell({ kind: "verified" });
   const comparison = { session, mailbox, path, folder, emit, start, delivered };
   try {
@@ -38,8 +43,9 @@ export async function* readChanges(
       yield arrival;
       cursors.set(path, arrival.cursor);
     }
+    faults.clear(watched);
   } catch (error) {
-    if (mailbox.receive.folders === "all" && error instanceof Problem && error.code === "folder") return;
-    throw error;
+    if (!(error instanceof Problem) || !FOLDER_CODES.has(error.code)) throw error;
+    faults.add(watched, error);
   }
 }

@@ -39,7 +39,8 @@ type TreeFolder = Folder & { id: string; displayPath: string; distinguished: str
 
 /** A watched folder. `path` is its name in messages and cursors. */
 export type WatchedFolder = { path: string; folder: FolderId };
-export type WatchList = { folders: WatchedFolder[]; ids: ReadonlySet<string> };
+/** The folders to watch, the ids of all folders if the tree was read, and why others that the mailbox names cannot be watched. */
+export type WatchList = { folders: WatchedFolder[]; ids: ReadonlySet<string>; missing: Problem[] };
 
 type Row = { id: string; parent: string; name: string; kind: string; element: string };
 
@@ -125,9 +126,7 @@ function buildTree(rows: Row[], root: string, names: Map<string, string>): TreeF
   return tree.toSorted((a, b) => Number(b.path === INBOX) - Number(a.path === INBOX));
 }
 
-/**
- * The folders that a mailbox watches, the inbox first if it is among them. Throws `folder` for a name without a folder.
- */
+/** The folders that a mailbox watches and that exist, the inbox first if it is among them. Throws `folder` if none exists. */
 export async function getWatchedFolders(
   session: EwsSession,
   mailbox: MailboxOf<"ews">,
@@ -136,7 +135,7 @@ export async function getWatchedFolders(
   return (await getWatchList(session, mailbox, signal)).folders;
 }
 
-/** The folders that a mailbox watches, and the ids of all folders if the tree was read. */
+/** The same, with what is missing. */
 export async function getWatchList(
   session: EwsSession,
   { receive: { folders } }: MailboxOf<"ews">,
@@ -144,17 +143,22 @@ export async function getWatchList(
 ): Promise<WatchList> {
   // The usual case needs no tree, so a thousand mailboxes start with a thousand requests less.
   if (folders !== "all" && folders.every(isInbox))
-    return { folders: [{ path: INBOX, folder: session.folder("inbox") }], ids: new Set() };
+    return { folders: [{ path: INBOX, folder: session.folder("inbox") }], ids: new Set(), missing: [] };
   const tree = await getFolderTree(session, signal);
-  const wanted =
-    folders === "all"
-      ? tree.filter((one) => one.selectable && !one.excluded)
-      : folders.map((name) => findFolder(tree, name) ?? throwFolderNotFound(name));
+  const wanted = folders === "all" ? tree.filter((one) => one.selectable && !one.excluded) : [];
+  const missing: Problem[] = [];
+  for (const name of folders === "all" ? [] : folders) {
+    const found = findFolder(tree, name);
+    if (found) wanted.push(found);
+    else missing.push(toMissingProblem(name));
+  }
+  const [problem] = missing;
+  if (problem && wanted.length === 0) throw problem;
   const paths = new Map(wanted.map((one) => [one.path, one]));
   const watched = [...paths.values()]
     .toSorted((a, b) => Number(b.path === INBOX) - Number(a.path === INBOX))
     .map(({ path, id }) => ({ path, folder: new session.library.FolderId(id) }));
-  return { folders: watched, ids: new Set(tree.map(({ id }) => id)) };
+  return { folders: watched, ids: new Set(tree.map(({ id }) => id)), missing };
 }
 
 /**
@@ -181,8 +185,8 @@ function isInbox(name: string): boolean {
   return name.toUpperCase() === INBOX;
 }
 
-function throwFolderNotFound(name: string): never {
-  throw new Problem("folder", `There is no folder named ${JSON.stringify(name)}`, { retry: "never" });
+function toMissingProblem(name: string): Problem {
+  return new Problem("folder", `There is no folder named ${JSON.stringify(name)}`, { retry: "never" });
 }
 
 /** The folder that a name means. A path of display names without a folder is created below its existing part. */

@@ -1,11 +1,12 @@
 /** A polled Exchange mailbox. Each run compares its folders with their cursors. Between runs there are no requests. */
 import type { Arrival } from "../../../contract/message.ts";
 import { pollLoop } from "../../poll-loop.ts";
-import { getWatchedFolders } from "./folders.ts";
+import { folderFaults } from "./folder-faults.ts";
+import { getWatchList } from "./folders.ts";
 import { readChanges, type ChangesContext } from "./changes.ts";
 import type { EwsSession } from "../client/session.ts";
 
-export type PollContext = Omit<ChangesContext, "session"> & {
+export type PollContext = Omit<ChangesContext, "session" | "faults"> & {
   /** The session. It is opened (again) if it is not open. */
   open: () => Promise<EwsSession>;
   /** `performance.now()` when connecting began. */
@@ -18,14 +19,16 @@ export async function* pollChanges(
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
   const { mailbox, tell, open, startedAt } = context;
+  const faults = folderFaults(mailbox, tell);
   let connected = false;
   async function* run(): AsyncGenerator<Arrival, void, undefined> {
     const session = await open();
-    for (const folder of await getWatchedFolders(session, mailbox, signal)) {
-      yield* readChanges({ ...context, session }, folder, signal);
-    }
+    const list = await getWatchList(session, mailbox, signal);
+    for (const folder of list.folders) yield* readChanges({ ...context, session, faults }, folder, signal);
+    faults.check(list);
     const ms = Math.round(performance.now() - startedAt);
     if (!connected) tell({ kind: "connected", push: false, ms, capabilities: [] });
+    faults.show(list, !connected);
     connected = true;
   }
   try {

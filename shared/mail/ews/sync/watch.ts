@@ -8,6 +8,7 @@ import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Arrival } from "../../../contract/message.ts";
 import { jitter } from "../../../time.ts";
 import { type Subscriber, createSubscriber, type ChangedFolders } from "../notifications/subscriber.ts";
+import { folderFaults } from "./folder-faults.ts";
 import { type WatchedFolder, getWatchList, type WatchList } from "./folders.ts";
 import type { NotificationPool } from "../notifications/pool.ts";
 import { readChanges, type ChangesContext } from "./changes.ts";
@@ -17,7 +18,7 @@ const REFRESH_LIST_MS = 10 * 60 * 1000;
 /** After this time without knowing whether the server pushes, the mailbox counts as polled until it does. */
 const DETECT_PUSH_MS = 20 * 1000;
 
-export type WatchContext = ChangesContext & {
+export type WatchContext = Omit<ChangesContext, "faults"> & {
   notifications: NotificationPool;
   /**
    * How often a subscription compares its folders in any case, and how often it polls when the server does not notify.
@@ -28,7 +29,7 @@ export type WatchContext = ChangesContext & {
   startedAt: number;
 };
 
-type WatchLoop = WatchContext & { subscriber: Subscriber };
+type WatchLoop = WatchContext & ChangesContext & { subscriber: Subscriber };
 
 /** The folders, when they were listed, which folder is next for a probe, and ids that belong to no listed folder. */
 type FolderList = WatchList & { at: number; turn: number; outside: string[] };
@@ -41,7 +42,8 @@ export async function* watchChanges(
   const { session, notifications, tell } = context;
   const subscriber = createSubscriber(notifications, session, () => tell({ kind: "verified" }), signal);
   try {
-    yield* watchLoop({ ...context, subscriber, delivered: subscriber.delivered }, signal);
+    const faults = folderFaults(context.mailbox, tell);
+    yield* watchLoop({ ...context, subscriber, faults, delivered: subscriber.delivered }, signal);
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
@@ -50,7 +52,7 @@ export async function* watchChanges(
 }
 
 async function* watchLoop(context: WatchLoop, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined> {
-  const { session, mailbox, subscriber, probeMs, pollMs } = context;
+  const { session, mailbox, subscriber, faults, probeMs, pollMs } = context;
   let list: FolderList = {
     ...(await getWatchList(session, mailbox, signal)),
     at: performance.now(),
@@ -60,19 +62,28 @@ async function* watchLoop(context: WatchLoop, signal: AbortSignal): AsyncGenerat
   // Subscribed before the first comparison, so that everything after that comparison is notified.
   subscriber.follow(foldersToFollow(mailbox, list));
   for (const folder of list.folders) yield* readChanges(context, folder, signal);
+  let isIncomplete = faults.check(list);
   const undecidedUntil = performance.now() + DETECT_PUSH_MS;
   let probeAt = performance.now() + jitter(probeMs);
   let pollAt = performance.now() + pollMs;
   let notifiedPush: boolean | undefined;
   while (!signal.aborted) {
     const push = subscriber.push ?? (performance.now() < undecidedUntil ? undefined : false);
-    if (push !== undefined && push !== notifiedPush) notifyConnected(context, push);
+    const isNews = push !== undefined && push !== notifiedPush;
+    if (isNews) notifyConnected(context, push);
     notifiedPush = push ?? notifiedPush;
-    const changed = await subscriber.nextChanges(push ? probeAt : Math.min(probeAt, pollAt));
+    if (notifiedPush !== undefined) faults.show(list, isNews);
+    const retryAt = isIncomplete ? list.at + pollMs : Infinity;
+    const changed = await subscriber.nextChanges(Math.min(retryAt, push ? probeAt : Math.min(probeAt, pollAt)));
     const now = performance.now();
-    if (isStale(context, list, changed)) list = await refreshList(context, list, changed, signal);
+    const isRetry = now >= retryAt;
+    const known = new Set(list.folders.map(({ path }) => path));
+    if (isRetry || isStale(context, list, changed)) list = await refreshList(context, list, changed, signal);
     const due = { probe: now >= probeAt, poll: !push && now >= pollAt };
-    for (const folder of foldersToCheck(list, changed, due)) yield* readChanges(context, folder, signal);
+    const again = list.folders.filter((one) => !known.has(one.path) || (isRetry && faults.has(one)));
+    for (const folder of new Set([...foldersToCheck(list, changed, due), ...again]))
+      yield* readChanges(context, folder, signal);
+    isIncomplete = faults.check(list);
     if (due.probe) probeAt = now + jitter(probeMs);
     if (due.poll) pollAt = now + pollMs;
   }
@@ -102,13 +113,13 @@ async function refreshList(
   changed: ChangedFolders,
   signal: AbortSignal,
 ): Promise<FolderList> {
-  const { folders, ids } = await getWatchList(session, mailbox, signal);
+  const { folders, ids, missing } = await getWatchList(session, mailbox, signal);
   // An id outside the folder tree causes only one new listing.
   const outside = [...previous.outside, ...(changed === "all" ? [] : changed)].filter((id) => !ids.has(id));
   const knownIds = new Set([...ids, ...outside]);
-  const list = { folders, ids: knownIds, outside, at: performance.now(), turn: previous.turn };
+  const list = { folders, ids: knownIds, missing, outside, at: performance.now(), turn: previous.turn };
   const [was, is] = [previous, list].map((one) => one.folders.map(({ path }) => path).join("\n"));
-  if (was !== is && mailbox.receive.access === "delegate") subscriber.follow(foldersToFollow(mailbox, list));
+  if (was !== is && foldersToFollow(mailbox, list) !== "all") subscriber.follow(foldersToFollow(mailbox, list));
   return list;
 }
 

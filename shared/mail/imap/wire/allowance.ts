@@ -1,11 +1,16 @@
 /** What an IMAP server may send: before the login, for each command, and unasked. */
+import { Problem } from "../../../contract/problem.ts";
 import { excessProblem, maxContentBytes, sizeText } from "../../net/excess.ts";
 import { tokenBucket } from "../../net/intake.ts";
 
 /** Counts what a server sends on one connection. Each method throws the Problem of a limit that is exceeded. */
 export interface Allowance {
   countBytes(bytes: number): void;
-  /** A complete answer that begins with `head`. Returns false if it is one of those that the command asked for one by one. */
+  /**
+   * A complete answer that begins with `head`. Returns false if it is one of those that the command asked for one by one.
+   * Throws `unavailable` if it gives the open folder another UIDVALIDITY: the uids that are known over this connection
+   * mean nothing any more.
+   */
   countAnswer(head: string): boolean;
   checkLine(bytes: number): void;
   checkLiteral(bytes: number): void;
@@ -41,7 +46,10 @@ const ROW_ANSWERS = { min: 20_000, perMessage: 2, max: 500_000 };
 /** A range may name more numbers than there are messages. */
 const MAX_ASKED = 1_000;
 const EXISTS = /^\* (\d{1,10}) EXISTS/i;
+const EXPUNGE = /^\* \d{1,10} EXPUNGE/i;
+const UIDVALIDITY = /^\* OK \[UIDVALIDITY (\d{1,10})\]/i;
 const CONTENT = /\b(BODY(\.PEEK)?\[|RFC822|BINARY)/;
+const SET = /FETCH ([\d:,*]+)/i;
 const COMMAND = /^([A-Za-z0-9]+) (?:UID )?([A-Za-z]+)/;
 
 /** `asked` is the number of messages that a FETCH names. */
@@ -51,15 +59,17 @@ const NOBODY = { tag: "", name: "", wantsContent: false, asked: 0, answers: Infi
 
 export function createAllowance(): Allowance {
   let command: Command = { ...NOBODY };
-  let [expected, exists, allBytes] = [0, 0, 0];
+  let [expected, allBytes] = [0, 0];
+  const folder = countFolder();
   let isLoggedIn = false;
+  let uidValidity: string | undefined;
   const unasked = { answers: tokenBucket(UNASKED.answers), bytes: tokenBucket(UNASKED.bytes) };
 
   const limitsOf = ({ name, wantsContent }: Command): CommandLimits | undefined => {
     const limits = COMMANDS[name];
     if (!limits || limits.answers > 0) return limits;
     const { min, perMessage, max } = ROW_ANSWERS;
-    const answers = Math.min(max, min + perMessage * exists);
+    const answers = Math.min(max, min + perMessage * folder.exists());
     return { ...limits, answers, bytes: limits.bytes + (wantsContent ? maxContentBytes(expected) : 0) };
   };
   /** Counts one of a kind for the command, and against the rest what is more than the command may bring. */
@@ -72,6 +82,16 @@ export function createAllowance(): Allowance {
     throw excessProblem(`over ${kind === "bytes" ? sizeText(most) : `${most} answers`} to ${command.name}`);
   }
 
+  /** UIDVALIDITY belongs to the opening of a folder (RFC 9051 section 2.3.1.1). Some servers also say that it changed. */
+  function checkUidValidity(head: string): void {
+    const [, told] = UIDVALIDITY.exec(head) ?? [];
+    if (told === undefined) return;
+    const isOpening = command.name === "SELECT" || command.name === "EXAMINE";
+    if (!isOpening && uidValidity !== undefined && told !== uidValidity)
+      throw new Problem("unavailable", "The server renumbered the open folder");
+    uidValidity = told;
+  }
+
   return {
     countBytes(bytes) {
       allBytes += bytes;
@@ -81,7 +101,8 @@ export function createAllowance(): Allowance {
     },
     countAnswer(head) {
       count("answers", 1);
-      exists = Number(EXISTS.exec(head)?.[1] ?? exists);
+      folder.hear(head);
+      checkUidValidity(head);
       const isAsked = command.answers <= command.asked;
       if (command.tag !== "" && head.startsWith(`${command.tag} `)) command = { ...NOBODY };
       return !isAsked;
@@ -100,7 +121,7 @@ export function createAllowance(): Allowance {
       if (tag === "") return;
       const name = verb.toUpperCase();
       const wantsContent = name === "FETCH" && CONTENT.test(bytes.toString("latin1"));
-      const asked = name === "FETCH" ? countMessages(bytes.toString("latin1")) : 0;
+      const asked = name === "FETCH" ? folder.countAsked(bytes.toString("latin1")) : 0;
       command = { tag, name, wantsContent, asked, answers: 0, bytes: 0 };
     },
     loggedIn() {
@@ -112,11 +133,29 @@ export function createAllowance(): Allowance {
   };
 }
 
-/** How many messages the set of a FETCH names, without those of a range that ends with `*`. */
-function countMessages(line: string): number {
-  const [, set = ""] = /FETCH ([\d:,*]+)/i.exec(line) ?? [];
-  return set.split(",").reduce((sum, range) => {
+/**
+ * Counts the messages of the selected folder, and how many of them a FETCH names. A range without end (`5:*`) names those that came
+ * since the last such range, so that a server that repeats old rows is not asked for them.
+ */
+function countFolder() {
+  let [exists, listed] = [0, 0];
+  const countRange = (range: string): number => {
+    if (range.endsWith("*")) return Math.min(exists - listed, MAX_ASKED);
     const [from = 0, to = from] = range.split(":").map(Number);
-    return sum + (to >= from ? Math.min(to - from + 1, MAX_ASKED) : 0);
-  }, 0);
+    return to >= from ? Math.min(to - from + 1, MAX_ASKED) : 0;
+  };
+  return {
+    exists: () => exists,
+    hear(head: string): void {
+      exists = Number(EXISTS.exec(head)?.[1] ?? exists);
+      if (EXPUNGE.test(head)) [exists, listed] = [Math.max(0, exists - 1), Math.max(0, listed - 1)];
+      listed = Math.min(listed, exists);
+    },
+    countAsked(line: string): number {
+      const ranges = SET.exec(line)?.[1]?.split(",") ?? [];
+      const asked = ranges.reduce((sum, range) => sum + countRange(range), 0);
+      if (ranges.some((range) => range.endsWith("*"))) listed = exists;
+      return asked;
+    },
+  };
 }
