@@ -46,6 +46,13 @@ describe("POP3", () => {
     open.push(watch);
     return watch;
   };
+  /** Work in a session of its own. */
+  const inSession = async <T>(work: (mail: MailConnection) => Promise<T>) => {
+    const { connection } = watching();
+    const result = await work(connection);
+    await connection.close();
+    return result;
+  };
 
   for (const [words, code, retry] of [
     ["[IN-USE] Do you have another POP session running?", "unavailable", "later"],
@@ -326,12 +333,6 @@ describe("POP3", () => {
   });
 
   test("a message that has the name of a delivered one, by mistake or anew, is neither taken for it nor deleted", async () => {
-    const inSession = async <T>(work: (mail: MailConnection) => Promise<T>) => {
-      const { connection } = watching();
-      const result = await work(connection);
-      await connection.close();
-      return result;
-    };
     const delivered = numbered(1);
     for (const noTop of [false, true]) {
       server.faults.noTop = noTop;
