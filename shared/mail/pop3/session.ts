@@ -143,25 +143,8 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
     await sendCommand(connection, command);
     return parseNumberedRows(await readBlock(connection, command, maxBytes));
   };
-  const readAnswer = async (command: string, number: number) => {
-    try {
-      const [given, answer] = (await readResponse(connection, command)).split(/\s+/);
-      return Number(given) === number ? answer : undefined;
-    } catch (error) {
-      if (stream.ended.aborted) throw error;
-      return undefined;
-    }
-  };
-  /** What the server says of each message; undefined if it says nothing. */
-  const askForEach = async (command: string, numbers: readonly number[]) => {
-    const answers: (string | undefined)[] = [];
-    for (let start = 0; start < numbers.length; start += batchSize) {
-      const some = numbers.slice(start, start + batchSize);
-      stream.send(some.map((number) => `${command} ${number}\r\n`).join(""));
-      for (const number of some) answers.push(await readAnswer(command, number));
-    }
-    return answers;
-  };
+  const askForEach = (command: string, numbers: readonly number[]) =>
+    askAlone(connection, { command, numbers, batchSize });
   const askForOne = async (command: string, number: number) => (await askForEach(command, [number]))[0];
   const fetchBlocks = (commands: Command[]) => pipeline(connection, commands, batchSize);
 
@@ -217,6 +200,30 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
       stream.destroy(problem);
     },
   };
+}
+
+/** What the server says of each message when it is asked for it alone; undefined if it says nothing. */
+async function askAlone(
+  connection: Pop3Connection,
+  { command, numbers, batchSize }: { command: string; numbers: readonly number[]; batchSize: number },
+): Promise<(string | undefined)[]> {
+  const answers: (string | undefined)[] = [];
+  for (let start = 0; start < numbers.length; start += batchSize) {
+    const some = numbers.slice(start, start + batchSize);
+    connection.stream.send(some.map((number) => `${command} ${number}\r\n`).join(""));
+    for (const number of some) answers.push(await readAnswer(connection, command, number));
+  }
+  return answers;
+}
+
+async function readAnswer(connection: Pop3Connection, command: string, number: number): Promise<string | undefined> {
+  try {
+    const [given, answer] = (await readResponse(connection, command)).split(/\s+/);
+    return Number(given) === number ? answer : undefined;
+  } catch (error) {
+    if (connection.stream.ended.aborted) throw error;
+    return undefined;
+  }
 }
 
 async function countMessages(connection: Pop3Connection): Promise<number | undefined> {
