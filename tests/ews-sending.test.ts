@@ -82,7 +82,7 @@ describe("sending by Exchange", { timeout: 240_000 }, () => {
     assert.deepEqual([got.messageId, got.subject, got.from?.address], [message.messageId, message.subject, address]);
     assert.equal(got.text?.replaceAll("\r\n", "\n"), message.text);
     assert.deepEqual(
-      got.attachments.map((one) => [one.filename, one.content]),
+      got.attachments.map(({ filename, content }) => [filename, Buffer.from(content ?? []).toString("base64")]),
       [["résumé.txt", base64("a\r\nb")]],
     );
     assert.ok(!/dave|erin/.test(raw.toString("latin1")), "Bcc is told to nobody");

@@ -59,7 +59,12 @@ describe("sending", () => {
     assert.deepEqual([got.bcc, got.inReplyTo, got.references], [[], message.inReplyTo, message.references]);
     assert.equal(got.text?.replace(/\n+$/, ""), "Hello\n.\n..dots");
     assert.ok(got.html?.includes('src="cid:logo"'));
-    assert.deepEqual(got.attachments.map((one) => [one.filename, one.contentId, one.content]).toSorted(), [
+    const files = got.attachments.map(({ filename, contentId, content }) => [
+      filename,
+      contentId,
+      Buffer.from(content ?? []).toString("base64"),
+    ]);
+    assert.deepEqual(files.toSorted(), [
       ["logo.png", "logo", png],
       ["résumé.txt", null, base64("a\r\nb")],
     ]);
