@@ -59,6 +59,7 @@ const CASES: Case[] = [
   ["login", "Login failed: user not found", "auth", "never"],
   ["login", "Login failed: generic failure", "unavailable", "later"],
   ["login", "Login failed for user bob", "auth", "never"],
+  ["login", "AUTHENTICATE PLAIN authentication failed", "auth", "never"],
   ["login", "LOGIN Login error: bad login: authentication failure", "auth", "never"],
   // A reason that names no credentials.
   ["login", "Login failed: server is busy", "unavailable", "later"],

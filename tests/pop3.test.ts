@@ -6,6 +6,7 @@ import { after, before, beforeEach, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import type { MailboxOf } from "../shared/contract/mailbox.ts";
+import type { MailConnection } from "../shared/mail/mail.ts";
 import type { Cursor } from "../shared/contract/message.ts";
 import { openMailbox, preflights } from "../shared/mail/open.ts";
 import { maildropPool } from "../shared/mail/pop3/maildrops.ts";
@@ -44,6 +45,13 @@ describe("POP3", () => {
     const watch = watchOn(mailbox(wish), depsFor({ maildrops: maildropPool(200), ...more }), cursors);
     open.push(watch);
     return watch;
+  };
+  /** Work in a session of its own. */
+  const inSession = async <T>(work: (mail: MailConnection) => Promise<T>) => {
+    const { connection } = watching();
+    const result = await work(connection);
+    await connection.close();
+    return result;
   };
 
   for (const [words, code, retry] of [
@@ -322,6 +330,35 @@ describe("POP3", () => {
       ["2"],
     );
     await shown.stop();
+  });
+
+  test("a message that has the name of a delivered one, by mistake or anew, is neither taken for it nor deleted", async () => {
+    const delivered = numbered(1);
+    for (const noTop of [false, true]) {
+      server.faults.noTop = noTop;
+      server.add(user, delivered, "one");
+      const watch = watching({ since: "2001-01-01" });
+      const [ref] = await watch.until(1);
+      await watch.stop();
+      const [got] = await inSession((mail) => all(mail.fetch(ref ? [ref] : [], signal)));
+      assert.ok(got && "raw" in got);
+      const remove = () => inSession((mail) => mail.applyAfterDelivery([got.ref], "delete", signal));
+      server.remove(user, "one");
+      server.add(user, numbered(2), "two");
+      server.faults.misname = { uidl: "two", as: "one" };
+      const [misnamed] = await inSession((mail) => all(mail.fetch([got.ref], signal)));
+      assert.match(misnamed && "problem" in misnamed ? misnamed.problem.message : "", /another unique id/);
+      await remove();
+      delete server.faults.misname;
+      const [other] = server.messages(user);
+      if (other) other.uidl = "one";
+      await remove();
+      assert.equal(server.messages(user).length, 1);
+      server.remove(user, "one");
+      server.add(user, delivered, "one");
+      await remove();
+      assert.equal(server.messages(user).length, 0);
+    }
   });
 
   test("a message whose size the list leaves out is asked for it, so that it is not taken for whole when it comes short", async () => {

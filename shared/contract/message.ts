@@ -8,6 +8,8 @@ import * as v from "valibot";
  * when unknown) and `receivedAt` (IMAP INTERNALDATE) are as the server said. `undated`: the server gave no date, or one
  * that cannot be true; then `receivedAt` is when the message was seen. `perhapsKnown`: the server left out names that it
  * had given before, so this message may be one of those, although its uid is new. Then equal content is the same message.
+ * `head` (POP3): a fingerprint of the header of the message that was downloaded under this name. Only a message with
+ * this header may be deleted.
  */
 export const MessageRef = v.object({
   folder: v.string(),
@@ -18,6 +20,7 @@ export const MessageRef = v.object({
   key: v.exactOptional(v.string()),
   undated: v.exactOptional(v.literal(true)),
   perhapsKnown: v.exactOptional(v.literal(true)),
+  head: v.exactOptional(v.string()),
 });
 export type MessageRef = v.InferOutput<typeof MessageRef>;
 

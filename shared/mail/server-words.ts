@@ -52,6 +52,7 @@ const FAILED_LOGIN =
 const NO_REASONS = [
   "log-?in|log|on|authenticate|authentication|auth|sign-?in|imap|pop3?|failed|failure|rejected|refused|denied|unsuccessful",
   "incorrect|invalid|bad|wrong|error|for|your|the|this|these|user|username|userid|uid|id|name|account|password|passwd|pass",
+  "plain|sasl|apop|ntlm|xoauth2|oauthbearer|cram-md5|digest-md5|scram-sha-1|scram-sha-256",
   "credentials|and|or|is|was|are|be|may|please|check|sorry|given|provided|supplied|entered",
 ].join("|");
 const FOR_WHOM = "(\\W+for (user|account|mailbox)\\W+\\S+|\\W+for \\S+@\\S+)?";

@@ -28,14 +28,14 @@ const PACE_MS = 25;
 const ARRIVE_MS = 120_000;
 /** By then the work that the hung one itself brings is done: its mail is downloaded, and what is left of it waits. */
 const SETTLED_MS = 10_000;
-const RATE_MAILS = 2_000;
+const BURST_MAILS = 2_000;
 const RATE_DELAY_MS = 100;
 const RATE_GOAL = 200;
 
 /** Somebody hangs from now on; resolves once it does, with what ends it. */
 type Hang = (world: World) => Promise<() => Promise<unknown>>;
-/** Milliseconds that each of so many pieces of others' work took. */
-type Measure = (count: number) => Promise<number[]>;
+/** Milliseconds that each of so many pieces of others' work took, which came one by one or, without a pace, at once. */
+type Measure = (count: number, paceMs?: number) => Promise<number[]>;
 type Story = { what: string; hang: Hang; prepare: (world: World) => Promise<Measure> };
 
 const STORIES: Story[] = [
@@ -46,7 +46,7 @@ const STORIES: Story[] = [
   { what: "sending, a relay hangs", hang: hangingRelay, prepare: othersSending },
 ];
 
-/** The others' p50 and p99 beside each who hangs, and how many deliveries a second an endpoint gets that takes 100 ms. */
+/** The others' p50 and p99 and their burst beside each who hangs, and how many deliveries a second an endpoint gets that takes 100 ms. */
 export async function isolation({ sizes, runtime }: Setup): Promise<Row[]> {
   const rows: Row[] = [];
   const nodes: [string, StartNodes][] = [["embedded", embedded(command(runtime))]];
@@ -72,10 +72,10 @@ async function rate(name: string, start: StartNodes): Promise<Row> {
   try {
     const users = await world.mailboxes("busy", OTHERS);
     world.endpoint.answer(() => ({ delayMs: RATE_DELAY_MS }));
-    await fill(world.mail, users, RATE_MAILS / OTHERS);
-    await world.endpoint.waitFor(RATE_MAILS, ARRIVE_MS);
+    await fill(world.mail, users, BURST_MAILS / OTHERS);
+    await world.endpoint.waitFor(BURST_MAILS, ARRIVE_MS);
     const times = world.endpoint.received.map(({ at }) => at);
-    const perSecond = (RATE_MAILS * 1_000) / (Math.max(...times) - Math.min(...times));
+    const perSecond = (BURST_MAILS * 1_000) / (Math.max(...times) - Math.min(...times));
     return {
       what: `${name}: deliveries a second to an endpoint that takes ${RATE_DELAY_MS} ms`,
       ours: shown(perSecond),
@@ -93,22 +93,33 @@ async function beside(name: string, start: StartNodes, story: Story, mails: numb
     const measure = await story.prepare(world);
     // The first ones pay for compiling the code.
     await measure(OTHERS);
-    const quiet = await measure(mails);
+    const isMail = story.prepare === othersMail;
+    const both = async () => ({ times: await measure(mails), perSecond: isMail ? await burst(measure) : 0 });
+    const quiet = await both();
     const end = await story.hang(world);
     await sleep(SETTLED_MS);
-    const disturbed = await measure(mails).finally(end);
-    return [0.5, 0.99].map((share) => {
-      const [a, b] = [quantile(disturbed, share), quantile(quiet, share)];
-      return {
-        what: `${name}: others' ${story.what}, p${share * 100}`,
-        ours: shown(a, "ms"),
-        bare: shown(b, "ms"),
-        compared: `x ${(a / b).toFixed(2)}`,
-      };
+    const disturbed = await both().finally(end);
+    const row = (what: string, a: number, b: number, unit = ""): Row => ({
+      what: `${name}: others' ${story.what}, ${what}`,
+      ours: shown(a, unit),
+      bare: shown(b, unit),
+      compared: `x ${(a / b).toFixed(2)}`,
     });
+    return [
+      ...[0.5, 0.99].map((share) =>
+        row(`p${share * 100}`, quantile(disturbed.times, share), quantile(quiet.times, share), "ms"),
+      ),
+      ...(isMail ? [row(`${BURST_MAILS} at once, per second`, disturbed.perSecond, quiet.perSecond)] : []),
+    ];
   } finally {
     await world.end();
   }
+}
+
+async function burst(measure: Measure): Promise<number> {
+  const began = performance.now();
+  await measure(BURST_MAILS, 0);
+  return (BURST_MAILS * 1_000) / (performance.now() - began);
 }
 
 /** From the moment a mail is in its mailbox until the endpoint has it. */
@@ -120,13 +131,13 @@ export async function othersMail(world: World): Promise<Measure> {
     return {};
   });
   let number = 0;
-  return async (count) => {
+  return async (count, paceMs = PACE_MS) => {
     const sent = new Map<string, number>();
     for (let n = 0; n < count; n++) {
       const subject = `measured ${number++}`;
       sent.set(subject, performance.now());
       await world.mail.append(users[n % OTHERS] ?? "", "INBOX", message({ subject, text: subject }));
-      await sleep(PACE_MS);
+      if (paceMs > 0) await sleep(paceMs);
     }
     await eventually(() => [...sent.keys()].every((subject) => arrived.has(subject)), "the others' mail", ARRIVE_MS);
     return [...sent].map(([subject, at]) => (arrived.get(subject) ?? Number.NaN) - at);

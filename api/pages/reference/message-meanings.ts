@@ -116,6 +116,7 @@ export const MESSAGE_MEANINGS = {
   "ref.key": "The server's own name for the message.",
   "ref.undated": "The server gave no date that can be true. Then `receivedAt` is when the message was seen.",
   "ref.perhapsKnown": "The message may be one that had another number before.",
+  "ref.head": "POP3: a fingerprint of the header of the message that was downloaded under this name.",
   "Delivery.flags": "The flags of the message on the server.",
   "Delivery.state":
     "`retrying`: another attempt follows. `parked`: it waits for a person. `delivered`: the endpoint accepted it.",

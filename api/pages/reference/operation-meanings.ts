@@ -118,6 +118,7 @@ export const OPERATION_MEANINGS = {
   "messages.key": "The server's own name for the message.",
   "messages.undated": "The server gave no date that can be true.",
   "messages.perhapsKnown": "The message may be one that had another number before.",
+  "messages.head": "POP3: a fingerprint of the header of the message that was downloaded under this name.",
   "task.again": "Whether messages that were delivered before are delivered again.",
   "task.backlog": "The messages lay on the server before anybody watched.",
   "backlog.kind": "`first`: the first look at a folder. `reread`: a folder that was renumbered.",

@@ -2,7 +2,7 @@
 import type { FetchedMessage, MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
 import { MAX_MESSAGE_BYTES } from "../net/excess.ts";
-import { findByKey, type ListedMessage, type Listing, parseReceivedAt } from "./listing.ts";
+import { findByKey, fingerprintHead, type ListedMessage, type Listing, parseReceivedAt } from "./listing.ts";
 import type { Maildrop } from "./maildrops.ts";
 import type { Session } from "./session.ts";
 
@@ -14,15 +14,17 @@ export type FetchOutcome = { results: FetchResult[]; missing: MessageRef[] };
 /** Downloads messages in one session. A refusal of one message does not stop the others. */
 export async function downloadMessages(maildrop: Maildrop, refs: MessageRef[]): Promise<FetchOutcome> {
   const listing = await maildrop.listing();
-  const present: PresentMessage[] = [];
+  const named: PresentMessage[] = [];
   const [results, missing]: [FetchResult[], MessageRef[]] = [[], []];
   for (const ref of refs) {
     const listed = await findForDownload(maildrop.session, listing, ref);
     if (!listed) missing.push(ref);
     else if (listed === "unclear") results.push({ ref, problem: toSharedIdProblem() });
     else if (listed.size > MAX_MESSAGE_BYTES) results.push({ ref, problem: toTooLargeProblem(listed.size) });
-    else present.push({ ref, listed });
+    else named.push({ ref, listed });
   }
+  const { certain: present, misnamed } = await checkNames(maildrop.session, named);
+  for (const { ref } of misnamed) results.push({ ref, problem: toMisnamedProblem() });
   const short: (PresentMessage & { block: Buffer })[] = [];
   let at = 0;
   for await (const result of maildrop.session.fetchMessages(present.map(({ listed }) => listed))) {
@@ -57,6 +59,25 @@ async function findForDownload(
 type PresentMessage = { ref: MessageRef; listed: ListedMessage };
 
 /**
+ * Asks for the unique id of each of these messages alone: a list may give a message the name of another one, which
+ * would count as handed over. Without an answer the list is believed.
+ */
+async function checkNames(
+  session: Session,
+  named: PresentMessage[],
+): Promise<{ certain: PresentMessage[]; misnamed: PresentMessage[] }> {
+  const withId = named.filter(({ listed }) => idOf(listed.key) !== "");
+  const ids = await session.uidlsOf(withId.map(({ listed }) => listed.number));
+  const misnamed = withId.filter(({ listed }, at) => ids[at] !== undefined && ids[at] !== idOf(listed.key));
+  return { certain: named.filter((one) => !misnamed.includes(one)), misnamed };
+}
+
+/** The unique id in a key; empty if the server has none. */
+function idOf(key: string): string {
+  return key.split(" ")[0] ?? "";
+}
+
+/**
  * Downloads a message that came shorter than announced once more. Many servers announce sizes that are not exact. So
  * the message is whole if the same bytes come again.
  */
@@ -74,7 +95,7 @@ async function downloadAgain(
 }
 
 function toFetched(ref: MessageRef, block: Buffer): FetchedMessage {
-  return { ref: withReceivedAt(ref, block), raw: block, flags: [] };
+  return { ref: { ...withReceivedAt(ref, block), head: fingerprintHead(block) }, raw: block, flags: [] };
 }
 
 /** The headers of those messages that this session sees and whose headers the server gives. */
@@ -117,24 +138,55 @@ function toSharedIdProblem(): Problem {
   return new Problem("message", "The server gives the unique id of this message to another message as well");
 }
 
+function toMisnamedProblem(): Problem {
+  return new Problem("message", "The server gives this message another unique id when it is asked for it alone");
+}
+
 /**
  * Deletes messages and ends the session, because only its end commits the deletions (RFC 1939 section 6). Resolves with
- * messages that this session does not see. If a message shares its unique id and size with another one, it stays.
+ * messages that this session does not see. If a message shares its unique id and size with another one, it stays, and
+ * so does one that has not the header of the message that was delivered: the server gave the name to another message.
  */
 export async function deleteMessages(maildrop: Maildrop, refs: Iterable<MessageRef>): Promise<MessageRef[]> {
   const listing = await maildrop.listing();
   const messagesById = Map.groupBy(listing.messages, ({ key }) => key.split(" ")[0] ?? "");
-  const numbers = new Set<number>();
+  const found: PresentMessage[] = [];
   const missing: MessageRef[] = [];
   for (const ref of refs) {
-    const match = await findUnambiguous(maildrop.session, { listing, messagesById }, ref);
-    if (match === undefined) missing.push(ref);
-    else if (match !== "unclear") numbers.add(match.number);
+    const listed = await findUnambiguous(maildrop.session, { listing, messagesById }, ref);
+    if (listed === undefined) missing.push(ref);
+    else if (listed !== "unclear") found.push({ ref, listed });
   }
+  const { certain } = await checkNames(maildrop.session, found);
+  const delivered = await filterDelivered(maildrop.session, certain);
+  const numbers = new Set(delivered.map(({ listed }) => listed.number));
   if (numbers.size === 0) return missing;
   await maildrop.session.dele([...numbers]);
   await maildrop.session.quit();
   return missing;
+}
+
+/**
+ * Those that have the header of the message that was delivered under this name. Where TOP does not show it, the message
+ * itself does. Tasks of 0.1 do not know the header.
+ */
+async function filterDelivered(session: Session, found: PresentMessage[]): Promise<PresentMessage[]> {
+  const readHeaders = (list: ListedMessage[]) => session.fetchHeaders(list.map(({ number }) => number));
+  const delivered = found.filter(({ ref }) => ref.head === undefined);
+  let unproved = found.filter(({ ref }) => ref.head !== undefined);
+  for (const read of [readHeaders, session.fetchMessages]) {
+    const asked = unproved;
+    unproved = [];
+    let at = 0;
+    for await (const result of read(asked.map(({ listed }) => listed))) {
+      const one = asked[at++];
+      if (one) {
+        const isSame = "block" in result && fingerprintHead(result.block) === one.ref.head;
+        (isSame ? delivered : unproved).push(one);
+      }
+    }
+  }
+  return delivered;
 }
 
 async function findUnambiguous(

@@ -15,6 +15,9 @@ export type Listing = {
   byKey: ReadonlyMap<string, ListedMessage>;
 };
 
+/** A longer header is compared up to here. */
+const MAX_HEAD_BYTES = 1_000_000;
+
 /** What a listing left out, or may have named wrong, is asked for one by one, so many at most of each kind. */
 const MAX_ASKED = 100;
 
@@ -100,6 +103,12 @@ export async function findByKey(session: Session, listing: Listing, key: string)
   const sizes = new Map([[plain.number, plain.size]]);
   const prints = await fingerprintHeaders(session, [plain.number], sizes);
   return prints.get(plain.number) === print ? plain : undefined;
+}
+
+/** A fingerprint of the header, of a whole message or of what TOP gives. */
+export function fingerprintHead(block: Buffer): string {
+  const end = /\r?\n\r?\n/.exec(block.toString("latin1", 0, MAX_HEAD_BYTES));
+  return fingerprint(end ? block.subarray(0, end.index + end[0].length) : block.subarray(0, MAX_HEAD_BYTES));
 }
 
 async function fingerprintHeaders(

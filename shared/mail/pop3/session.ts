@@ -26,6 +26,8 @@ export interface Session {
   uidl(): Promise<Map<number, string> | undefined>;
   /** The unique id of one message; undefined if the server does not say it. */
   uidlOf(number: number): Promise<string | undefined>;
+  /** The unique ids of these messages, asked for one by one, in their order. */
+  uidlsOf(numbers: readonly number[]): Promise<(string | undefined)[]>;
   /** The size of one message in bytes; undefined if the server does not say it. */
   sizeOf(number: number): Promise<number | undefined>;
   /** The headers of these messages, in their order. A refusal of one does not stop the others. */
@@ -141,16 +143,9 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
     await sendCommand(connection, command);
     return parseNumberedRows(await readBlock(connection, command, maxBytes));
   };
-  /** What the server says of one message; undefined if it says nothing. */
-  const askForOne = async (command: string, number: number) => {
-    try {
-      const [given, answer] = (await sendCommand(connection, `${command} ${number}`)).split(/\s+/);
-      return Number(given) === number ? answer : undefined;
-    } catch (error) {
-      if (stream.ended.aborted) throw error;
-      return undefined;
-    }
-  };
+  const askForEach = (command: string, numbers: readonly number[]) =>
+    askAlone(connection, { command, numbers, batchSize });
+  const askForOne = async (command: string, number: number) => (await askForEach(command, [number]))[0];
   const fetchBlocks = (commands: Command[]) => pipeline(connection, commands, batchSize);
 
   return {
@@ -175,6 +170,7 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
       }
     },
     uidlOf: (number) => askForOne("UIDL", number),
+    uidlsOf: (numbers) => askForEach("UIDL", numbers),
     async sizeOf(number) {
       const size = Number.parseInt((await askForOne("LIST", number)) ?? "", 10);
       return size >= 0 ? size : undefined;
@@ -204,6 +200,30 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
       stream.destroy(problem);
     },
   };
+}
+
+/** What the server says of each message when it is asked for it alone; undefined if it says nothing. */
+async function askAlone(
+  connection: Pop3Connection,
+  { command, numbers, batchSize }: { command: string; numbers: readonly number[]; batchSize: number },
+): Promise<(string | undefined)[]> {
+  const answers: (string | undefined)[] = [];
+  for (let start = 0; start < numbers.length; start += batchSize) {
+    const some = numbers.slice(start, start + batchSize);
+    connection.stream.send(some.map((number) => `${command} ${number}\r\n`).join(""));
+    for (const number of some) answers.push(await readAnswer(connection, command, number));
+  }
+  return answers;
+}
+
+async function readAnswer(connection: Pop3Connection, command: string, number: number): Promise<string | undefined> {
+  try {
+    const [given, answer] = (await readResponse(connection, command)).split(/\s+/);
+    return Number(given) === number ? answer : undefined;
+  } catch (error) {
+    if (connection.stream.ended.aborted) throw error;
+    return undefined;
+  }
 }
 
 async function countMessages(connection: Pop3Connection): Promise<number | undefined> {
