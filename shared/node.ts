@@ -93,7 +93,7 @@ export async function openNode(config: Config, settingWarnings: readonly string[
     ehloName: config.EHLO_NAME,
     probeMs: config.PROBE_SECONDS * 1000,
     folderPollMs: config.FOLDER_POLL_SECONDS * 1000,
-    suspects: createSuspects(),
+    suspects: createSuspects(backoff.task),
     logins,
     waitForLoginRate: loginLimiter.wait,
     reportLogin: loginLimiter.report,

@@ -5,6 +5,7 @@
 import type { MailboxOf } from "../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
+import { backoff } from "../../time.ts";
 import type { WatchEvent } from "../mail.ts";
 import type { ImapDeps } from "./client.ts";
 import { type FolderState, folderState, recheckGaps, reconcile } from "./reconcile.ts";
@@ -55,7 +56,7 @@ export function folderWatch(context: FolderWatchContext, cursors: Cursor[]): Fol
   const { mailbox, notify } = context;
   const states = new Map(cursors.map((cursor) => [cursor.folder, folderState(cursor)]));
   const away = new Map<string, Problem>();
-  const suspects = (context.deps.suspects ?? createSuspects())(mailbox.id);
+  const suspects = (context.deps.suspects ?? createSuspects(backoff.task))(mailbox.id);
   const onResponse = () => notify({ kind: "verified" });
   let reported = "";
   let compared = false;

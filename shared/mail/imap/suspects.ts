@@ -26,21 +26,20 @@ type Suspicion = { times: number; alone: boolean; until: number; why: Problem };
 
 /** A connection may end at any folder by chance, twice at the same one hardly. */
 const TIMES_BEFORE_AVOIDED = 2;
-/** Each try costs the connection. */
-const RETRY_MS = 10 * 60 * 1000;
 
-export function createSuspects(): SuspectsOf {
+/**
+ * `waitMs` is how long a folder is left out after so many connections ended at it, in milliseconds. Each try costs the
+ * connection.
+ */
+export function createSuspects(waitMs: (times: number) => number): SuspectsOf {
   const all = new Map<string, Map<string, Suspicion>>();
   return (mailbox) => ({
     add(folder, why, alone) {
       const folders = all.get(mailbox) ?? new Map<string, Suspicion>();
       const known = folders.get(folder);
-      const suspicion = {
-        times: (known?.times ?? 0) + 1,
-        alone: alone || (known?.alone ?? false),
-        until: performance.now() + RETRY_MS,
-        why,
-      };
+      const times = (known?.times ?? 0) + 1;
+      const until = performance.now() + waitMs(times);
+      const suspicion = { times, alone: alone || (known?.alone ?? false), until, why };
       all.set(mailbox, folders.set(folder, suspicion));
     },
     clear(folder) {
@@ -62,4 +61,4 @@ function toAvoidedProblem(folder: string, why: Problem): Problem {
   return new Problem("folder", cause, { retry: "never", fix: FIX, cause: why, ...evidence });
 }
 
-const FIX = "Ask the server's operator to repair the folder. It is tried again every ten minutes.";
+const FIX = "Ask the server's operator to repair the folder. It is tried again.";
