@@ -9,6 +9,7 @@ import type { Cursor, MessageRef } from "../shared/contract/message.ts";
 import { reconcile } from "../shared/mail/ews/sync/reconcile.ts";
 import { type EwsSession, openEws } from "../shared/mail/ews/client/session.ts";
 import { applyAfterDelivery } from "../shared/mail/ews/items/after-delivery.ts";
+import { type Numbering, planSteps } from "../shared/mail/numbered-steps.ts";
 import { PASSWORD } from "./bodies.ts";
 import { depsFor, exchangeMailboxOn } from "./promises/mailbox-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
@@ -98,6 +99,17 @@ function oneToOne(pairs: [string, string][], what: string): void {
     seen.set(one, other);
   }
 }
+
+const stepsTo = (at: Numbering, key: string) => [...planSteps(at, [{ key, receivedAt: 0, size: 1 }], 10)];
+
+test("a message that is not listed when the cursor passes its number gets another one when it is back, as perhaps known", () => {
+  const [counted] = stepsTo({ uid: 0, newest: "", known: new Map() }, "a");
+  assert.ok(counted && counted.items.length === 0, "its number is stored, and it is not handed over");
+  const passed = stepsTo(counted.at, "b").at(-1);
+  assert.ok(passed);
+  const [back] = stepsTo(passed.at, "a").flatMap(({ items }) => items);
+  assert.deepEqual([back?.key, back?.uid, back?.perhapsKnown], ["a", passed.at.uid + 1, true]);
+});
 
 test("a state that becomes invalid before a folder was read to its end loses none of the old messages", async () => {
   const address = `numbers${++users}@example.com`;

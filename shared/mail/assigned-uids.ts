@@ -7,7 +7,10 @@
  */
 import { createHash } from "node:crypto";
 
-/** The assigned numbers, by a hash of the message's name: twelve bytes for each message in a cursor's state. */
+/**
+ * The assigned numbers, by a hash of the message's name: twelve bytes for each message in a cursor's state. 0 is for a
+ * message that lost its number: it gets a new one when it is back.
+ */
 export type AssignedUids = ReadonlyMap<string, number>;
 
 export type UidAssignment<T> = {
@@ -40,7 +43,7 @@ export function assignUids<T extends { key: string }>(
   let highestUid = previousHighest;
   const withUids = messages.map((message) => {
     const hash = hashKey(message.key);
-    const uid = previous.get(hash) ?? ++highestUid;
+    const uid = previous.get(hash) || ++highestUid;
     uids.set(hash, uid);
     return { ...message, uid };
   });

@@ -3,8 +3,14 @@
  * messages, then come batches, each with an exact cursor.
  */
 import type { MessageRef } from "../contract/message.ts";
-import { type AssignedUids, assignUids } from "./assigned-uids.ts";
+import { type AssignedUids, assignUids, hashKey } from "./assigned-uids.ts";
 import { splitIntoBatches } from "./batches.ts";
+
+/**
+ * The number of a message that had one above the cursor and was not listed when the cursor passed it. It was perhaps
+ * never handed over.
+ */
+const LOST = 0;
 
 /** A message by the server's name for it. `receivedAt` in milliseconds since 1970; null if the server does not say it. */
 type Named = { key: string; receivedAt: number | null } & Pick<MessageRef, "size">;
@@ -16,7 +22,7 @@ type Named = { key: string; receivedAt: number | null } & Pick<MessageRef, "size
 export type Numbering = { uid: number; newest: string; known: AssignedUids };
 
 /** `isLast`: with these messages everything is handed over. */
-type Step<T> = { items: (T & { uid: number })[]; at: Numbering; isLast: boolean };
+type Step<T> = { items: (T & { uid: number; perhapsKnown?: boolean })[]; at: Numbering; isLast: boolean };
 
 /**
  * The steps from one position to the position after these messages, the oldest first. Returns that position and the
@@ -27,12 +33,17 @@ export function* planSteps<T extends Named>(
   items: T[],
   remembered: number,
 ): Generator<Step<T>, { at: Numbering; count: number }, undefined> {
-  const inOrder = items.toSorted((a, b) => (a.receivedAt ?? 0) - (b.receivedAt ?? 0));
+  const named = items.map((item) =>
+    at.known.get(hashKey(item.key)) === LOST ? { ...item, perhapsKnown: true } : item,
+  );
+  const inOrder = named.toSorted((a, b) => (a.receivedAt ?? 0) - (b.receivedAt ?? 0));
   const assigned = assignUids(at.known, inOrder, at.uid);
   const known = new Map([...recentNumbers(at.known, at.uid, remembered), ...assigned.uids]);
   const fresh = assigned.messages.filter((item) => item.uid > at.uid).toSorted((a, b) => a.uid - b.uid);
   if (assigned.hasNewUids) yield { items: [], at: { ...at, known }, isLast: false };
-  const after = recentNumbers(known, assigned.highestUid, remembered);
+  const listed = new Set(items.map(({ key }) => hashKey(key)));
+  const passed = [...known].map(([hash, uid]) => [hash, uid > at.uid && !listed.has(hash) ? LOST : uid] as const);
+  const after = recentNumbers(new Map(passed), assigned.highestUid, remembered);
   let { newest } = at;
   let left = fresh.length;
   for (const batch of splitIntoBatches(fresh)) {

@@ -143,7 +143,8 @@ function withCredibleDate(item: SyncItem): SyncItem {
   return item.receivedAt === null || isCredibleDate(item.receivedAt) ? item : { ...item, receivedAt: null };
 }
 
-type Step = { items: (SyncItem & { uid: number })[]; at: Position };
+type NumberedItem = SyncItem & { uid: number; perhapsKnown?: boolean };
+type Step = { items: NumberedItem[]; at: Position };
 
 /**
  * The steps from one position to the position after the page: numbers are stored first, then each batch is handed over.
@@ -177,10 +178,11 @@ function* planPage(at: Position, page: SyncPage): Generator<Step, void, undefine
 function toMessageRef(
   { mailbox, path: folder, delivered }: ReconcileContext,
   epoch: string,
-  { key, uid, size, receivedAt }: SyncItem & { uid: number },
+  { key, uid, size, receivedAt, perhapsKnown }: NumberedItem,
 ): MessageRef {
   const isFalse = receivedAt !== null && receivedAt < getMailboxStart(mailbox) && delivered?.has(key) === true;
   const undated = receivedAt === null || isFalse;
   const at = new Date(undated ? clock.now() : receivedAt).toISOString();
-  return { folder, epoch, uid, size, receivedAt: at, key, ...(undated && { undated }) };
+  const flags = { ...(undated && ({ undated } as const)), ...(perhapsKnown && ({ perhapsKnown: true } as const)) };
+  return { folder, epoch, uid, size, receivedAt: at, key, ...flags };
 }

@@ -40,7 +40,7 @@ export async function readMovedFolder(
   const handedOver = items.flatMap((item) => {
     const name = names.get(item.key);
     const uid = name === undefined ? undefined : former.known.get(hashKey(name));
-    return uid !== undefined && uid <= cursor.uid ? [{ item, uid }] : [];
+    return uid !== undefined && uid > 0 && uid <= cursor.uid ? [{ item, uid }] : [];
   });
   const known = new Map(handedOver.map(({ item, uid }) => [hashKey(item.key), uid]));
   return { known, from: reach, fresh: items.length - handedOver.length };
