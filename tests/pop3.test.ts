@@ -361,6 +361,28 @@ describe("POP3", () => {
     }
   });
 
+  test("a refused deletion keeps no other message from being deleted, and no answer is taken for another one's", async () => {
+    for (const noPipelining of [false, true]) {
+      server.faults.noPipelining = noPipelining;
+      for (const number of [1, 2, 3]) server.add(user, numbered(number), `${noPipelining}${number}`);
+      const watch = watching({ since: "2001-01-01" });
+      const refs = await watch.until(3);
+      await watch.stop();
+      const { connection } = watching();
+      server.faults.refuseDeletion = `${noPipelining}1`;
+      const [first, second, third] = refs;
+      assert.ok(first && second && third);
+      await assert.rejects(connection.applyAfterDelivery([first, second], "delete", signal), isProblem("protocol"));
+      const [got] = await all(connection.fetch([third], signal));
+      assert.match(got && "raw" in got ? got.raw.toString() : "", /^(?!\+OK)[^]*X-Number: 3\r\n/);
+      delete server.faults.refuseDeletion;
+      assert.equal(server.messages(user).length, 2);
+      await connection.applyAfterDelivery([first, third], "delete", signal);
+      assert.equal(server.messages(user).length, 0);
+      await connection.close();
+    }
+  });
+
   test("a message whose size the list leaves out is asked for it, so that it is not taken for whole when it comes short", async () => {
     server.add(user, numbered(1), "left-out");
     server.faults.leaveOutOfList = "left-out";

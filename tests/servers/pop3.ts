@@ -28,6 +28,8 @@ export type Pop3Faults = {
   delayMs?: number;
   /** The words after -ERR to RETR of the message with this unique id. */
   refuseMessage?: { uidl: string; words: string };
+  /** DELE of the message with this unique id is refused. */
+  refuseDeletion?: string;
   /** The list of sizes has no row for the message with this unique id. */
   leaveOutOfList?: string;
   /** Neither list has a row for the message with this unique id. */
@@ -320,8 +322,10 @@ const COMMANDS: Record<string, Command> = {
     session.deleted.clear();
     return "+OK";
   },
-  DELE: (session, rest) => {
-    if (!at(session, rest)) return "-ERR no such message";
+  DELE: (session, rest, { refuseDeletion }) => {
+    const found = at(session, rest);
+    if (!found) return "-ERR no such message";
+    if (found.uidl === refuseDeletion) return "-ERR not this one";
     session.deleted.add(Number(rest) - 1);
     return "+OK";
   },

@@ -146,6 +146,7 @@ function toMisnamedProblem(): Problem {
  * Deletes messages and ends the session, because only its end commits the deletions (RFC 1939 section 6). Resolves with
  * messages that this session does not see. If a message shares its unique id and size with another one, it stays, and
  * so does one that has not the header of the message that was delivered: the server gave the name to another message.
+ * Throws a refusal after the others are deleted.
  */
 export async function deleteMessages(maildrop: Maildrop, refs: Iterable<MessageRef>): Promise<MessageRef[]> {
   const listing = await maildrop.listing();
@@ -161,8 +162,9 @@ export async function deleteMessages(maildrop: Maildrop, refs: Iterable<MessageR
   const delivered = await filterDelivered(maildrop.session, certain);
   const numbers = new Set(delivered.map(({ listed }) => listed.number));
   if (numbers.size === 0) return missing;
-  await maildrop.session.dele([...numbers]);
+  const refusal = await maildrop.session.dele([...numbers]);
   await maildrop.session.quit();
+  if (refusal) throw refusal;
   return missing;
 }
 

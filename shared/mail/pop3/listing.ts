@@ -62,10 +62,11 @@ async function readLists(session: Session): Promise<Lists> {
   const lacking = (list: Map<number, unknown>) => numbers.filter((number) => !list.has(number));
   await askFor(lacking(sizes), sizes, session.sizeOf);
   if (ids) {
-    await askFor(lacking(ids), ids, session.uidlOf);
+    const uidlOf = async (number: number) => (await session.uidlsOf([number]))[0];
+    await askFor(lacking(ids), ids, uidlOf);
     const groups = Map.groupBy(numbers, (number) => ids.get(number));
     const shared = [...groups].flatMap(([id, group]) => (id !== undefined && group.length > 1 ? group : []));
-    await askFor(shared, ids, session.uidlOf);
+    await askFor(shared, ids, uidlOf);
   }
   return { numbers, sizes, ids };
 }

@@ -24,8 +24,6 @@ export interface Session {
    * and refuses to list them now.
    */
   uidl(): Promise<Map<number, string> | undefined>;
-  /** The unique id of one message; undefined if the server does not say it. */
-  uidlOf(number: number): Promise<string | undefined>;
   /** The unique ids of these messages, asked for one by one, in their order. */
   uidlsOf(numbers: readonly number[]): Promise<(string | undefined)[]>;
   /** The size of one message in bytes; undefined if the server does not say it. */
@@ -34,8 +32,8 @@ export interface Session {
   fetchHeaders(numbers: readonly number[]): AsyncGenerator<CommandResult, void, undefined>;
   /** The messages, in the same way as `fetchHeaders`. `size` is what the server announced. */
   fetchMessages(messages: readonly { number: number; size: number }[]): AsyncGenerator<CommandResult, void, undefined>;
-  /** Marks messages for deletion. Nothing is deleted before `quit`. */
-  dele(numbers: readonly number[]): Promise<void>;
+  /** Marks messages for deletion. Nothing is deleted before `quit`. Resolves with a refusal, if there is one. */
+  dele(numbers: readonly number[]): Promise<Problem | undefined>;
   /** Ends the session and commits its deletions. Throws if the server did not confirm that. */
   quit(): Promise<void>;
   /** Ends the connection at once. Nothing is deleted (RFC 1939 section 6). */
@@ -136,16 +134,13 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
   const { stream } = connection;
   const batchSize = capabilities.has("PIPELINING") ? PIPELINE_BATCH : 1;
   let ended = false;
-
   let listed: number | undefined;
 
   const readTable = async (command: string, maxBytes = MAX_LIST_BYTES) => {
     await sendCommand(connection, command);
     return parseNumberedRows(await readBlock(connection, command, maxBytes));
   };
-  const askForEach = (command: string, numbers: readonly number[]) =>
-    askAlone(connection, { command, numbers, batchSize });
-  const askForOne = async (command: string, number: number) => (await askForEach(command, [number]))[0];
+  const askFor = (command: string, numbers: readonly number[]) => askAlone(connection, { command, numbers, batchSize });
   const fetchBlocks = (commands: Command[]) => pipeline(connection, commands, batchSize);
 
   return {
@@ -169,10 +164,10 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
         return undefined;
       }
     },
-    uidlOf: (number) => askForOne("UIDL", number),
-    uidlsOf: (numbers) => askForEach("UIDL", numbers),
+    uidlsOf: (numbers) => askFor("UIDL", numbers),
     async sizeOf(number) {
-      const size = Number.parseInt((await askForOne("LIST", number)) ?? "", 10);
+      const [answer = ""] = await askFor("LIST", [number]);
+      const size = Number.parseInt(answer, 10);
       return size >= 0 ? size : undefined;
     },
     fetchHeaders: (numbers) =>
@@ -180,11 +175,16 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
     fetchMessages: (messages) =>
       fetchBlocks(messages.map(({ number, size }) => ({ text: `RETR ${number}`, maxBytes: maxContentBytes(size) }))),
     async dele(numbers) {
+      let refusal: Problem | undefined;
       for (let start = 0; start < numbers.length; start += batchSize) {
         const some = numbers.slice(start, start + batchSize);
         stream.send(some.map((number) => `DELE ${number}\r\n`).join(""));
-        for (const _ of some) await readResponse(connection, "DELE");
+        for (const _ of some) {
+          const reply = await readReply(connection, "DELE");
+          if (reply instanceof Problem) refusal = reply;
+        }
       }
+      return refusal;
     },
     async quit() {
       ended = true;
@@ -211,18 +211,22 @@ async function askAlone(
   for (let start = 0; start < numbers.length; start += batchSize) {
     const some = numbers.slice(start, start + batchSize);
     connection.stream.send(some.map((number) => `${command} ${number}\r\n`).join(""));
-    for (const number of some) answers.push(await readAnswer(connection, command, number));
+    for (const number of some) {
+      const reply = await readReply(connection, command);
+      const [given, answer] = reply instanceof Problem ? [] : reply.split(/\s+/);
+      answers.push(Number(given) === number ? answer : undefined);
+    }
   }
   return answers;
 }
 
-async function readAnswer(connection: Pop3Connection, command: string, number: number): Promise<string | undefined> {
+/** Reads the answer to something that was sent: its text, or the Problem that a refusal means. */
+async function readReply(connection: Pop3Connection, what: string): Promise<string | Problem> {
   try {
-    const [given, answer] = (await readResponse(connection, command)).split(/\s+/);
-    return Number(given) === number ? answer : undefined;
+    return await readResponse(connection, what);
   } catch (error) {
-    if (connection.stream.ended.aborted) throw error;
-    return undefined;
+    if (connection.stream.ended.aborted || !(error instanceof Problem)) throw error;
+    return error;
   }
 }
 
@@ -264,13 +268,8 @@ async function* pipeline(
 }
 
 async function readResult(connection: Pop3Connection, what: string, maxBytes: number): Promise<CommandResult> {
-  try {
-    await readResponse(connection, what);
-  } catch (error) {
-    if (connection.stream.ended.aborted || !(error instanceof Problem)) throw error;
-    return { refused: error };
-  }
-  return { block: await readBlock(connection, what, maxBytes) };
+  const reply = await readReply(connection, what);
+  return reply instanceof Problem ? { refused: reply } : { block: await readBlock(connection, what, maxBytes) };
 }
 
 function readBlock(connection: Pop3Connection, what: string, maxBytes: number): Promise<Buffer> {
