@@ -56,8 +56,11 @@ export type ApiNode = {
   close(): Promise<void>;
 };
 
-/** The reference is the same at every node. To make it takes more than all else of a node's start. */
-let reference: any;
+/** The operations of the API by path and method, with the answers that each may give. */
+type Reference = { paths: Record<string, Record<string, { responses: Record<string, unknown> }>> };
+
+/** It is the same at every node. To make it takes more than all else of a node's start. */
+let madeReference: Reference | undefined;
 
 /** Starts a node on a free port with a store in memory. */
 export async function startApi(
@@ -139,7 +142,7 @@ export async function startApi(
   const app = createApp({ ...deps, probes, nodes, ...answering, wakeBulk: () => undefined }, stop.signal);
   const served = await serve(app.fetch, { host: "127.0.0.1", port: 0 });
   const url = served.url + config.BASE_PATH;
-  reference ??= await (await fetch(`${url}/openapi.json`)).json();
+  const reference: Reference = (madeReference ??= JSON.parse(await (await fetch(`${url}/openapi.json`)).text()));
   return Object.assign(node, {
     url,
     store,
@@ -152,7 +155,7 @@ export async function startApi(
       const response = await fetch(url + path, { method, headers: { ...type, ...headers }, ...sent });
       const text = await response.text();
       const json = /[/+]json/.test(response.headers.get("content-type") ?? "") && text !== "";
-      named(method, path, response.status);
+      named(reference, method, path, response.status);
       return { status: response.status, headers: response.headers, text, body: json ? JSON.parse(text) : undefined };
     },
     queue,
@@ -166,12 +169,12 @@ export async function startApi(
   });
 }
 
-function named(method: string, path: string, status: number): void {
+function named(reference: Reference, method: string, path: string, status: number): void {
   const bare = path.split("?", 1)[0] ?? "";
   const template = Object.keys(reference.paths)
     .toSorted((a) => (a.includes("{") ? 1 : -1))
     .find((known) => new RegExp(`^${known.replace(/\{\w+\}/g, "[^/]+")}$`).test(bare));
-  const operation = template && reference.paths[template][method === "HEAD" ? "get" : method.toLowerCase()];
+  const operation = template && reference.paths[template]?.[method === "HEAD" ? "get" : method.toLowerCase()];
   if (operation)
     assert.ok(operation.responses[status], `${method} ${template} answered ${status}, which is not documented`);
 }

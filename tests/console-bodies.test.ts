@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import type { Chromium } from "./servers/chromium.ts";
 import { message } from "./servers/mail.ts";
 import { listenOn } from "./servers/ports.ts";
-import { browserOnBun, type BrowserTest } from "./stories/browser.ts";
+import { browserOnBun, type BrowserTest, noBrowser } from "./stories/browser.ts";
 import { type Scene, scene } from "./stories/scene.ts";
 import { TOKEN } from "./service.ts";
 
@@ -87,7 +87,7 @@ describe("CONSOLE_BODIES", () => {
         assert.ok(policy.split("; ").includes(rule), rule);
       assert.equal(body.headers.get("referrer-policy"), "no-referrer");
       assert.equal((await get(`/deliveries/${id}`)).headers.get("referrer-policy"), "same-origin");
-      if (!chromium) return t.skip("no chromium here, or looked at on Bun only");
+      if (!chromium) return t.skip(noBrowser());
       const { page, close, answered } = await openBody(chromium, stage, id);
       try {
         const frame = page.frameLocator("iframe.message");

@@ -121,7 +121,7 @@ describe("A POP3 server's bytes take time in proportion to their number", () => 
         const session = {
           count: async () => numbers.length,
           sizeOf: async () => 100,
-          uidlsOf: async (numbers: readonly number[]) => numbers.map(() => "the same"),
+          uidlsOf: async (asked: readonly number[]) => asked.map(() => "the same"),
           list: async () => new Map(numbers.map((number) => [number, 100])),
           uidl: async () => new Map(numbers.map((number) => [number, "the same"])),
           async *fetchHeaders(wanted: readonly number[]) {

@@ -25,12 +25,15 @@ export async function browserOnBun(): Promise<Chromium | undefined> {
   return "bun" in process.versions ? (await provide("chromium"))?.server : undefined;
 }
 
+/** Why a page is not looked at. */
+export const noBrowser = (): string => ("bun" in process.versions ? "no chromium here" : "looked at on Bun");
+
 /** The browser says that a node that was killed refuses connections, and that a form was refused. Tests look at the pages. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|status of 4(00|22)/;
 
 /** Opens a page that is logged in and does the work. Fails on an error in the console and on a request to another host. */
 export async function openConsole(t: BrowserTest, { chromium, url, token, work, options, others = [] }: Visit) {
-  if (!chromium) return t.skip("no chromium here, or looked at on Bun only");
+  if (!chromium) return t.skip(noBrowser());
   const context = await chromium.browser.newContext({ baseURL: url, ...options });
   context.setDefaultTimeout(120_000);
   const wrong: string[] = [];
