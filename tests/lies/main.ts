@@ -38,12 +38,14 @@ await playRuns(plan, (outcome) => {
 console.log(`${played} runs, ${broken} broken, ${Math.round((performance.now() - began) / 1000)} s`);
 process.exitCode = broken > 0 ? 1 : 0;
 
-/** A story without its repetitions. */
+/** A story without its repetitions: of what happened again and again the first two, and how often it happened and when the last time. */
 function brief(story: string[]): string[] {
-  const seen = new Map<string, number>();
-  return story.filter((line) => {
-    const about = line.replace(/"(at|retryAt|attempt)":("[^"]*"|\d+),?/g, "");
-    seen.set(about, (seen.get(about) ?? 0) + 1);
-    return (seen.get(about) ?? 0) <= 2;
+  const same = Map.groupBy(story, (line) => line.replace(/"(at|retryAt|attempt|ms|since)":("[^"]*"|\d+),?/g, ""));
+  return story.flatMap((line) => {
+    const all = [...same.values()].find((lines) => lines.includes(line)) ?? [line];
+    const place = all.indexOf(line);
+    if (place < 2) return [line];
+    if (place < all.length - 1) return [];
+    return [`${all.length} times, the last: ${line}`];
   });
 }

@@ -31,6 +31,8 @@ const SETTLE_MS = 250;
 const ROUND_MS = 50;
 /** How many times the patience is waited at most, however much the machine has to do. */
 const MOST_TIMES = 6;
+/** A broken promise is waited on for so long, to tell a late message from a lost one. */
+const LATE_MS = 120_000;
 
 /**
  * Waits until every message that stays is accounted for, then counts. Of a round of waiting only so much counts as the round takes when nothing
@@ -46,10 +48,20 @@ export async function judge(ledger: Ledger, patienceMs: number): Promise<string[
     waited += Math.min(Date.now() - began, 2 * ROUND_MS);
   }
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+  const late = missing.length > 0 ? await waitOn(ledger) : "";
   return [
-    ...missing.map((content) => `${content} stays on the server, neither delivered nor parked`),
+    ...missing.map((content) => `${content} stays on the server, neither delivered nor parked in time${late}`),
     ...count(ledger),
   ];
+}
+
+/** What became of the messages after the patience: whether they came late, or not at all. */
+async function waitOn(ledger: Ledger): Promise<string> {
+  const began = Date.now();
+  while ((await unaccounted(ledger)).length > 0 && Date.now() - began < LATE_MS)
+    await new Promise((resolve) => setTimeout(resolve, ROUND_MS));
+  const seconds = Math.round((Date.now() - began) / 1000);
+  return (await unaccounted(ledger)).length > 0 ? `, nor ${seconds} s later` : `; it was ${seconds} s later`;
 }
 
 async function unaccounted({ world, user, stays }: Ledger): Promise<string[]> {
