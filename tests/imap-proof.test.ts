@@ -49,6 +49,7 @@ describe("A mailbox on a server that is not to be believed", () => {
       liar: { ...liar, ...wish.lies },
       expunged: [],
       looks: 0,
+      asked: new Set(),
       cutsAt: wish.cutsAt,
       connections: new Set(),
     };

@@ -20,7 +20,7 @@ export async function playImapRun(world: ImapWorld, seed: number): Promise<Outco
   const kept = random.pick(["leave", "delete", "delete"] as const);
   // What nobody has looked at is found by its date alone, so where dates are false the first look is an honest one.
   if (mailbox.liar.traits.dates === "true") mailbox.liar.startLying();
-  await registerUser(world, { user, seed, afterDelivery: kept, folders: [...mailbox.folders.keys()] });
+  await registerUser(world, { user, seed, afterDelivery: kept, mailbox });
   const sent = new Map<string, Buffer>();
   const scene = { world, random, user, mailbox, story, sent };
   mailbox.liar.startLying();
@@ -62,13 +62,21 @@ function createMailbox(random: Random, story: string[]): LiarMailbox {
   const folders = new Map<string, StoredFolder>();
   for (const name of second ? ["INBOX", "Orders"] : ["INBOX"])
     folders.set(name, { uidValidity: random.whole(1, 4_000_000_000), uidNext: random.whole(1, 50), messages: [] });
-  return { folders, liar: createLiar(random, traits), expunged: [], looks: 0, connections: new Set() };
+  return {
+    folders,
+    liar: createLiar(random, traits),
+    expunged: [],
+    looks: 0,
+    asked: new Set(),
+    connections: new Set(),
+  };
 }
 
 async function registerUser(
   { service, server, endpoint }: ImapWorld,
-  { user, seed, afterDelivery, folders }: { user: string; seed: number; afterDelivery: string; folders: string[] },
+  { user, seed, afterDelivery, mailbox }: { user: string; seed: number; afterDelivery: string; mailbox: LiarMailbox },
 ): Promise<void> {
+  const folders = [...mailbox.folders.keys()];
   const receive = { host: hostOf(seed), folders, afterDelivery };
   const deliver = { url: endpoint.url, format: "raw" };
   await register(service, imapBody({ imapPort: server.port }, user, { id: user, receive, deliver }));
@@ -77,6 +85,11 @@ async function registerUser(
     return ["listening", "polling"].includes(view.state.status);
   };
   await eventually(isConnected, `${user} to be looked at`);
+  const { traits } = mailbox.liar;
+  // A slow first look at the other folders goes on after the state says that the mailbox is listened to.
+  const others = folders.filter((name) => name !== "INBOX" && name !== traits.locked);
+  if (traits.dates !== "true")
+    await eventually(() => others.every((name) => mailbox.asked.has(name)), `${user}'s other folders to be looked at`);
 }
 
 /** Mail arrives, is taken away, is renumbered, lines break. */

@@ -23,6 +23,8 @@ export type LiarMailbox = {
   expunged: string[];
   /** How often a folder was selected or listed. A look at it does both, or one of them. */
   looks: number;
+  /** The folders whose STATUS was asked for. The service asks only for that of a folder that it has looked at. */
+  asked: Set<string>;
   /** The folder at whose opening the connection is cut. */
   cutsAt?: string | undefined;
   connections: Set<Connection>;
@@ -167,6 +169,7 @@ const HANDLERS: Record<string, Handler> = {
     const name = unquoted(rest.replace(/ \(.*$/, ""));
     const folder = mailbox.folders.get(name);
     if (!folder) return write(connection, `${tag} NO none\r\n`);
+    mailbox.asked.add(name);
     const { uidValidity, uidNext } = mailbox.liar.numbersOf(folder);
     const items = [
       `MESSAGES ${folder.messages.length}`,
