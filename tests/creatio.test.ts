@@ -6,6 +6,7 @@ import { describe, test } from "node:test";
 import { PASSWORD } from "./bodies.ts";
 import { savedMails } from "./servers/crm.ts";
 import { message, numbered } from "./servers/mail.ts";
+import { freePorts } from "./servers/ports.ts";
 import { startSmtpScript } from "./servers/smtp-script.ts";
 import { crmScene } from "./stories/crm-scene.ts";
 import { status } from "./stories/scene.ts";
@@ -84,6 +85,24 @@ describe("a CRM and its mailboxes", () => {
       assert.deepEqual(await savedMails(s.crm, 20, 60_000), range(1, 20).map(subject));
       assert.equal(s.crm.arrived.length, 20);
       assert.deepEqual([s.crm.violations, s.crm.lost], [[], []]);
+    } finally {
+      await s.end();
+    }
+  });
+
+  test("a CRM that moved gets what waits for its old address as soon as it says so", async () => {
+    const s = await crmScene({ BACKOFF_SCALE: "100" });
+    try {
+      await s.mail.addUser("help", PASSWORD);
+      const { id, credentials } = await s.crm.addMailbox({ user: "help", port: s.mail.imapPort });
+      const [port] = await freePorts(1);
+      await s.crm.call("recreate", [{ ...credentials, BpmEndpoint: `http://127.0.0.1:${port}/` }]);
+      await status(s.service, id, "listening");
+      await s.mail.append("help", "INBOX", mail(1));
+      const retrying = "/api/v1/deliveries?state=retrying";
+      await s.service.until("it to wait", async () => (await s.service.call("GET", retrying)).body.total === 1);
+      await s.crm.call("recreate", [credentials]);
+      assert.deepEqual(await savedMails(s.crm, 1), [subject(1)]);
     } finally {
       await s.end();
     }

@@ -12,10 +12,11 @@ import { listMovedSecrets } from "../../../shared/places.ts";
 import { notFound } from "../../http/problems.ts";
 import { allowLoginRetry, restartedState } from "../../mailbox-changes.ts";
 import { closeMailbox, isClosed } from "../../closed-mailboxes.ts";
+import { bringWaitingForward } from "../../registration/waiting.ts";
 import { authOf, idOf, isSameProtocol, mergeMailboxInput, mailboxInputFrom } from "./credentials.ts";
 import { text } from "./members.ts";
 
-type RegisterDeps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions" | "logins">;
+type RegisterDeps = Pick<ApiDeps, "config" | "store" | "facts" | "subscriptions" | "logins" | "tasks">;
 export type RegisterMode = "subscribe" | "update" | "load";
 
 /** Two requests about one mailbox may come at the same time. The later one reads again. */
@@ -56,7 +57,9 @@ async function registerOnce(deps: RegisterDeps, credentials: unknown, mode: Regi
   if (!previous) return create(deps, input);
   const { mailbox } = mailboxFromInput(input, previous.mailbox);
   const isLoginGiven = authOf(credentials) !== undefined;
-  return change(deps, previous, keepSecretsInPlace(previous.mailbox, mailbox, isLoginGiven), mode);
+  const changed = await change(deps, previous, keepSecretsInPlace(previous.mailbox, mailbox, isLoginGiven), mode);
+  if (differs(previous.mailbox.deliver, changed.deliver)) await bringWaitingForward(deps, changed.id);
+  return changed;
 }
 
 /**
