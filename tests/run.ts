@@ -54,12 +54,7 @@ const fromExit = (): Counts => ({ passed: 0, failed: 0, skipped: 0 });
 const checks: Step[] = [
   { name: "types", command: [bin("tsc"), "-p", "tsconfig.json"], count: fromExit, failures: lastLines },
   { name: "lint", command: [bin("oxlint"), "--deny-warnings"], count: fromExit, failures: lastLines },
-  {
-    name: "format",
-    command: [bin("prettier"), "--check", "--log-level=warn", "."],
-    count: fromExit,
-    failures: lastLines,
-  },
+  { name: "format", command: [bin("oxfmt"), "--check"], count: fromExit, failures: lastLines },
   { name: "unused code", command: [bin("knip"), "--no-progress"], count: fromExit, failures: lastLines },
 ];
 const backends: Step[] = [
