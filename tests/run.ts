@@ -73,6 +73,7 @@ const LONGEST = [
   "preferred-workers",
   "failover",
   "cluster-faults",
+  "deploy-servers",
   "sending-nodes",
   "redis",
   "move",
@@ -89,8 +90,17 @@ const LONGEST = [
   "stories",
   "sending-servers",
 ].map((name) => `tests/${name}.test.ts`);
-/** Files that read texts of the repository, or start every runtime themselves: once is enough. They run on Bun. */
-const ONCE = ["architecture", "audit", "deploy", "documents", "failures"].map((name) => `tests/${name}.test.ts`);
+/** Once is enough, on Bun: the first ones read texts of the repository, the second ones start nodes on both runtimes. */
+const TEXTS = ["architecture", "audit", "deploy", "documents", "failures"];
+const BOTH_RUNTIMES = [
+  "cluster",
+  "cluster-faults",
+  "deploy-servers",
+  "preferred-workers",
+  "sending-nodes",
+  "strangers",
+];
+const ONCE = TEXTS.concat(BOTH_RUNTIMES).map((name) => `tests/${name}.test.ts`);
 const rank = (file: string) => (LONGEST.includes(file) ? LONGEST.indexOf(file) : LONGEST.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 
