@@ -152,7 +152,7 @@ export function flowing(rig: Rig, mailboxes: number) {
   const sending = (async () => {
     for (let n = 0; !over.signal.aborted; n++) {
       await rig.send(`box-${n % mailboxes}`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, 50));
     }
   })();
   return {

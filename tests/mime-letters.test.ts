@@ -19,7 +19,7 @@ async function corpus(): Promise<Buffer[]> {
   const mails: Buffer[] = [];
   for (const folder of await readdir(CORPUS, { withFileTypes: true })) {
     if (!folder.isDirectory()) continue;
-    const names = await readdir(`${CORPUS}${folder.name}`);
+    const names = (await readdir(`${CORPUS}${folder.name}`)).filter((name) => name.endsWith(".txt"));
     mails.push(...(await Promise.all(names.map((name) => readFile(`${CORPUS}${folder.name}/${name}`)))));
   }
   return mails;
