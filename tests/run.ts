@@ -90,7 +90,10 @@ const LONGEST = [
   "stories",
   "sending-servers",
 ].map((name) => `tests/${name}.test.ts`);
-/** Once is enough, on Bun: the first ones read texts of the repository, the second ones start nodes on both runtimes. */
+/**
+ * Once is enough, on Bun: the first ones read texts of the repository, the second ones start nodes on both runtimes. The last ones prove
+ * what is no part of the service: the demo, whose command is Bun's, and the tests' own Graph server.
+ */
 const TEXTS = ["architecture", "audit", "deploy", "documents", "failures"];
 const BOTH_RUNTIMES = [
   "cluster",
@@ -100,7 +103,8 @@ const BOTH_RUNTIMES = [
   "sending-nodes",
   "strangers",
 ];
-const ONCE = TEXTS.concat(BOTH_RUNTIMES).map((name) => `tests/${name}.test.ts`);
+const BESIDE = ["demo", "graph-clients"];
+const ONCE = TEXTS.concat(BOTH_RUNTIMES, BESIDE).map((name) => `tests/${name}.test.ts`);
 const rank = (file: string) => (LONGEST.includes(file) ? LONGEST.indexOf(file) : LONGEST.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 
