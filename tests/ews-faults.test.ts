@@ -143,7 +143,7 @@ describe("An Exchange mailbox whose server", () => {
     await server.createFolder(address, "Inbox/Orders");
     server.faults.always("SyncFolderItems", { responseCode: "ErrorSyncFolderNotFound" });
     const watch = watching(address, { folders: ["Inbox/Orders"] });
-    assert.ok(isProblem("folder", "never")(await watch.ended()));
+    assert.ok(isProblem("folder", "never")(await watch.folderFault()));
   });
 
   test("has no folder of one name that is watched: the others go on, it is named, and found when it is there", async () => {
@@ -172,11 +172,37 @@ describe("An Exchange mailbox whose server", () => {
     server.refuseItem(server.folderId(address, "Inbox/Closed"), "ErrorAccessDenied");
     for (const folders of [["INBOX", "Inbox/Closed"], "all"] as const) {
       const watch = watching(address, { folders: folders === "all" ? folders : [...folders], since: "2001-01-01" });
-      assert.ok(isProblem("access")(await watch.folderFault()));
+      const fault = await watch.folderFault();
+      assert.ok(isProblem("access")(fault) && /"Inbox\/Closed"/.test(String(fault)), String(fault));
       await server.append(address, "inbox", numbered(1));
       await watch.until(1);
       await watch.stop();
     }
+  });
+
+  for (const code of ["ErrorInternalServerError", "ErrorCorruptData", "ErrorNobodyKnows"])
+    test(`fails with ${code} at one of the watched folders: the others go on, and it goes on when it can`, async () => {
+      const address = await someone();
+      await server.createFolder(address, "Broken");
+      const broken = server.folderId(address, "Broken");
+      server.refuseItem(broken, code);
+      const wish = { folders: ["Broken", "INBOX"], since: "2001-01-01" };
+      const watch = watching(address, wish, depsFor({ folderPollMs: 300 }));
+      assert.match(String(await watch.folderFault()), /"Broken"/);
+      await server.append(address, "inbox", numbered(1));
+      await watch.until(1);
+      server.refuseItem(broken, undefined);
+      await server.append(address, "Broken", numbered(2));
+      await watch.until(2);
+    });
+
+  test("fails at every folder: the subscription ends with what it says", async () => {
+    const address = await someone();
+    await server.createFolder(address, "Broken");
+    for (const name of ["inbox", "Broken"])
+      server.refuseItem(server.folderId(address, name), "ErrorInternalServerError");
+    const error = await watching(address, { folders: ["INBOX", "Broken"] }).ended();
+    assert.ok(isProblem("unavailable")(error), String(error));
   });
 
   test("lost the folder that messages are moved to: it is made once more", async () => {

@@ -178,6 +178,56 @@ describe("A Graph mailbox", () => {
     await watch.until(2);
   });
 
+  const REFUSED = { status: 403, code: "ErrorAccessDenied" };
+  for (const [what, fault] of [
+    ["is refused", REFUSED],
+    ["has an error of the server's", { status: 500, code: "ErrorInternalServerError" }],
+    ["ends the connection", { cut: "before" }],
+  ] as const)
+    test(`a folder whose comparison ${what} stops no other, is named, and goes on when it can be compared`, async () => {
+      const id = await server.createFolder(user, "Apart");
+      server.faults.always("delta", fault, { user: server.addressOf(user), folder: id });
+      const wish = { folders: ["Apart", "INBOX", "archive"], since: "2001-01-01" };
+      const watch = watching(wish, { probeMs: 50 });
+      await watch.connected();
+      const problem = await watch.folderFault();
+      assert.match(String(problem), /The folder "Apart" cannot be read: /);
+      const names = [...(await arriving(2)), await server.append(user, "archive", numbered(8))];
+      assert.deepEqual(keys(await watch.until(3)), names.toSorted());
+      server.faults.clear();
+      names.push(await server.append(user, id, numbered(9)));
+      assert.deepEqual(keys(await watch.until(4)), names.toSorted());
+      await eventually(
+        () => watch.signs.findLast((one) => one.kind === "folders")?.problem === null,
+        "the folder's fault is over",
+      );
+    });
+
+  test("a refusal of every folder is the mailbox's", async () => {
+    server.faults.always("delta", REFUSED, { user: server.addressOf(user) });
+    const error = await watching({ folders: ["INBOX", "archive"] }).ended();
+    assert.ok(isProblem("access")(error), String(error));
+  });
+
+  test("a server that answers no folder ends the subscription", async () => {
+    server.faults.always("delta", { cut: "before" }, { user: server.addressOf(user) });
+    const error = await watching({ folders: ["INBOX", "archive", "sentitems"] }).ended();
+    assert.ok(isProblem("connect")(error), String(error));
+  });
+
+  test("a login that may not list all messages of the mailbox receives those of its folders", async () => {
+    const names = Array.from({ length: 7 }, (_, index) => `Shared ${index}`);
+    const ids = await Promise.all(names.map((name) => server.createFolder(user, name)));
+    server.faults.always("listAllMessages", REFUSED, { user: server.addressOf(user) });
+    const watch = watching({ folders: names }, { probeMs: 50 });
+    await watch.connected();
+    const refused = () =>
+      server.requests.some(({ operation, status }) => operation === "listAllMessages" && status === 403);
+    await eventually(refused, "a refused list of all messages");
+    const sent = await Promise.all(ids.map((id, index) => server.append(user, id, numbered(index))));
+    assert.deepEqual(keys(await watch.until(7)), sent.toSorted());
+  });
+
   test("watches the inbox of a mailbox in another language by Graph's own names", async () => {
     await server.addUser(`german${users}`, { language: "de" });
     user = `german${users}`;
@@ -211,7 +261,7 @@ describe("A Graph mailbox", () => {
     await server.append(user, "Folder 11", numbered(1));
     await watch.until(1);
     const asked = server.requests.slice(earlier).map(({ operation }) => operation);
-    assert.ok(asked.includes("listMessages"), asked.join(" "));
+    assert.ok(asked.includes("listAllMessages"), asked.join(" "));
     assert.ok(asked.filter((one) => one === "delta").length <= 4, asked.join(" "));
     await watch.stop();
   });

@@ -26,39 +26,42 @@ export type Fault =
   /** The body of the answer comes in pieces of so many bytes, with a pause after each. */
   | { pieceBytes: number; everyMs: number };
 
-/** Which requests: an operation's name or "*", of one user or of all. */
-type Rule = { operation: string; fault: Fault; left: number; user: string | undefined };
+/** Which requests: of one user (a user principal name) or of all, about one folder (as the request names it) or about any. */
+type About = { user?: string | undefined; folder?: string | undefined };
+/** The operation's name, or "*". */
+type Rule = About & { operation: string; fault: Fault; left: number };
 
 export type Faults = {
-  /** For the next request of this operation ("*" for any), or the next so many. `user` is a user principal name. */
-  once(operation: string, fault: Fault, more?: { times?: number; user?: string }): void;
-  always(operation: string, fault: Fault, more?: { user?: string }): void;
+  /** For the next request of this operation ("*" for any), or the next so many. */
+  once(operation: string, fault: Fault, more?: About & { times?: number }): void;
+  always(operation: string, fault: Fault, more?: About): void;
   clear(operation?: string): void;
   /** How many wait for their request. */
   left(): number;
 };
 
-export type Take = (operation: string, user: string) => Fault | undefined;
+export type Take = (operation: string, user: string, folder?: string) => Fault | undefined;
 
 /** The rules, and the taking of the one that fits a request. */
 export function newFaults(): { faults: Faults; take: Take } {
   let rules: Rule[] = [];
-  const add = (operation: string, fault: Fault, left: number, user: string | undefined) =>
-    void rules.push({ operation, fault, left, user: user?.toLowerCase() });
+  const add = (operation: string, fault: Fault, left: number, { user, folder }: About) =>
+    void rules.push({ operation, fault, left, user: user?.toLowerCase(), folder });
   return {
     faults: {
-      once: (operation, fault, more = {}) => add(operation, fault, more.times ?? 1, more.user),
-      always: (operation, fault, more = {}) => add(operation, fault, Number.POSITIVE_INFINITY, more.user),
+      once: (operation, fault, more = {}) => add(operation, fault, more.times ?? 1, more),
+      always: (operation, fault, more = {}) => add(operation, fault, Number.POSITIVE_INFINITY, more),
       clear(operation) {
         rules = operation === undefined ? [] : rules.filter((one) => one.operation !== operation);
       },
       left: () => rules.filter(({ left }) => Number.isFinite(left)).reduce((sum, { left }) => sum + left, 0),
     },
-    take(operation, user) {
+    take(operation, user, folder) {
       const rule = rules.find(
         (one) =>
           (one.operation === "*" || one.operation === operation) &&
-          (one.user === undefined || one.user === user.toLowerCase()),
+          (one.user === undefined || one.user === user.toLowerCase()) &&
+          (one.folder === undefined || one.folder === folder),
       );
       if (!rule) return undefined;
       rule.left--;

@@ -52,7 +52,7 @@ const ROUTES: Route[] = [
   mail("createFolder", "POST mailFolders/:folder/childFolders", "write", folders.createChildFolder),
   mail("delta", "GET mailFolders/:folder/messages/delta", "basic", messagesDelta),
   mail("listMessages", "GET mailFolders/:folder/messages", "basic", messages.listMessages),
-  mail("listMessages", "GET messages", "basic", messages.listMessages),
+  mail("listAllMessages", "GET messages", "basic", messages.listMessages),
   mail("getMessage", "GET mailFolders/:folder/messages/:message", "basic", messages.getMessage),
   mail("getMessage", "GET messages/:message", "basic", messages.getMessage),
   mail("getContent", "GET messages/:message/$value", "read", messages.getContent),

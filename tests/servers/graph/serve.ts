@@ -145,7 +145,7 @@ async function onMailbox(service: Service, ask: Ask, route: MailRoute, { log, se
   served.done = leave;
   const { latencyMs } = world.behaviour;
   if (latencyMs > 0) await sleep(latencyMs);
-  const fault = take(route.name, mailbox.userPrincipalName);
+  const fault = take(route.name, mailbox.userPrincipalName, ask.named["folder"]);
   return underFault(fault, served, ids, async () => route.mail({ ...ask, mailbox }));
 }
 

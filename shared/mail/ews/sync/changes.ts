@@ -1,10 +1,9 @@
 /** Compares one watched folder, for subscriptions and for polled mailboxes. */
 import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../../contract/message.ts";
-import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
 import type { WatchEvent } from "../../mail.ts";
-import type { FolderFaults } from "./folder-faults.ts";
+import type { FolderFaults } from "../../exchange/folder-faults.ts";
 import type { WatchedFolder } from "./folders.ts";
 import { reconcile } from "./reconcile.ts";
 import type { EwsSession } from "../client/session.ts";
@@ -23,11 +22,8 @@ export type ChangesContext = {
   delivered?: ReadonlySet<string> | undefined;
 };
 
-/** These problems concern one folder, as long as another one can be read. */
-const FOLDER_CODES = new Set<Problem["code"]>(["folder", "access"]);
-
 /**
- * Compares a folder with its cursor and hands over what is new. A folder that is gone or may not be read becomes a fault.
+ * Compares a folder with its cursor and hands over what is new. A folder that cannot be read becomes a fault.
  */
 export async function* readChanges(
   context: ChangesContext,
@@ -45,7 +41,7 @@ export async function* readChanges(
     }
     faults.clear(watched);
   } catch (error) {
-    if (!(error instanceof Problem) || !FOLDER_CODES.has(error.code)) throw error;
+    signal.throwIfAborted();
     faults.add(watched, error);
   }
 }

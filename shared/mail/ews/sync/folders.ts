@@ -37,8 +37,8 @@ const MAX_PAGES = 200;
  */
 type TreeFolder = Folder & { id: string; displayPath: string; distinguished: string | null; excluded: boolean };
 
-/** A watched folder. `path` is its name in messages and cursors. */
-export type WatchedFolder = { path: string; folder: FolderId };
+/** A watched folder. `path` is its name in messages and cursors, `name` the one for people. */
+export type WatchedFolder = { path: string; name: string; folder: FolderId };
 /** The folders to watch, the ids of all folders if the tree was read, and why others that the mailbox names cannot be watched. */
 export type WatchList = { folders: WatchedFolder[]; ids: ReadonlySet<string>; missing: Problem[] };
 
@@ -143,7 +143,7 @@ export async function getWatchList(
 ): Promise<WatchList> {
   // The usual case needs no tree, so a thousand mailboxes start with a thousand requests less.
   if (folders !== "all" && folders.every(isInbox))
-    return { folders: [{ path: INBOX, folder: session.folder("inbox") }], ids: new Set(), missing: [] };
+    return { folders: [{ path: INBOX, name: INBOX, folder: session.folder("inbox") }], ids: new Set(), missing: [] };
   const tree = await getFolderTree(session, signal);
   const wanted = folders === "all" ? tree.filter((one) => one.selectable && !one.excluded) : [];
   const missing: Problem[] = [];
@@ -157,7 +157,7 @@ export async function getWatchList(
   const paths = new Map(wanted.map((one) => [one.path, one]));
   const watched = [...paths.values()]
     .toSorted((a, b) => Number(b.path === INBOX) - Number(a.path === INBOX))
-    .map(({ path, id }) => ({ path, folder: new session.library.FolderId(id) }));
+    .map(({ path, displayPath, id }) => ({ path, name: displayPath, folder: new session.library.FolderId(id) }));
   return { folders: watched, ids: new Set(tree.map(({ id }) => id)), missing };
 }
 

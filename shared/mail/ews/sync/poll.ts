@@ -1,7 +1,7 @@
 /** A polled Exchange mailbox. Each run compares its folders with their cursors. Between runs there are no requests. */
 import type { Arrival } from "../../../contract/message.ts";
 import { pollLoop } from "../../poll-loop.ts";
-import { folderFaults } from "./folder-faults.ts";
+import { folderFaults } from "../../exchange/folder-faults.ts";
 import { getWatchList } from "./folders.ts";
 import { readChanges, type ChangesContext } from "./changes.ts";
 import type { EwsSession } from "../client/session.ts";
@@ -25,10 +25,10 @@ export async function* pollChanges(
     const session = await open();
     const list = await getWatchList(session, mailbox, signal);
     for (const folder of list.folders) yield* readChanges({ ...context, session, faults }, folder, signal);
-    faults.check(list);
+    faults.check(list.folders);
     const ms = Math.round(performance.now() - startedAt);
     if (!connected) tell({ kind: "connected", push: false, ms, capabilities: [] });
-    faults.show(list, !connected);
+    faults.report(list.folders, list, !connected);
     connected = true;
   }
   try {

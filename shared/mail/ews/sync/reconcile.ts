@@ -13,6 +13,7 @@ import { hashKey } from "../../assigned-uids.ts";
 import { type Numbering, planSteps, recentNumbers } from "../../numbered-steps.ts";
 import { getMailboxStart, getResyncStart, isCredibleDate } from "../../since.ts";
 import { MAX_REMEMBERED, parseState, type SyncState, serializeState } from "../../exchange/ews-cursor.ts";
+import { GONE } from "../../exchange/folder-faults.ts";
 import type { EwsSession } from "../client/session.ts";
 import { countReceivedSince } from "./find-item.ts";
 import { type SyncItem, type SyncPage, syncFolderItems } from "./sync-folder-items.ts";
@@ -51,8 +52,7 @@ export async function* reconcile(
   for (let last = false; !last;) {
     const page = await nextPage(context, position, onResponse, signal);
     if (page === "invalid") {
-      if (position.state.sync === "")
-        throw new Problem("protocol", `Exchange rejects every sync state for ${context.path}`);
+      if (position.state.sync === "") throw new Problem("protocol", "Exchange rejects every sync state");
       position = restartPosition(context, position);
       continue;
     }
@@ -116,7 +116,7 @@ async function findBacklog(
  * handed over.
  */
 async function nextPage(
-  { session, folder, path }: ReconcileContext,
+  { session, folder }: ReconcileContext,
   { uid, state }: Position,
   onResponse: () => void,
   signal: AbortSignal,
@@ -128,8 +128,7 @@ async function nextPage(
     const page = await syncFolderItems(session, { folder, state: sync }, signal);
     onResponse();
     if (page === "invalid") return page;
-    if (page === "missing")
-      throw new Problem("folder", `There is no folder named ${path} any more`, { retry: "never" });
+    if (page === "missing") throw new Problem("folder", GONE, { retry: "never" });
     for (const item of page.items) {
       items.set(item.key, withCredibleDate(item));
       ahead.delete(hashKey(item.key));

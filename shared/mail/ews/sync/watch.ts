@@ -8,7 +8,7 @@ import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Arrival } from "../../../contract/message.ts";
 import { jitter } from "../../../time.ts";
 import { type Subscriber, createSubscriber, type ChangedFolders } from "../notifications/subscriber.ts";
-import { folderFaults } from "./folder-faults.ts";
+import { folderFaults } from "../../exchange/folder-faults.ts";
 import { type WatchedFolder, getWatchList, type WatchList } from "./folders.ts";
 import type { NotificationPool } from "../notifications/pool.ts";
 import { readChanges, type ChangesContext } from "./changes.ts";
@@ -62,7 +62,7 @@ async function* watchLoop(context: WatchLoop, signal: AbortSignal): AsyncGenerat
   // Subscribed before the first comparison, so that everything after that comparison is notified.
   subscriber.follow(foldersToFollow(mailbox, list));
   for (const folder of list.folders) yield* readChanges(context, folder, signal);
-  let isIncomplete = faults.check(list);
+  let isIncomplete = faults.check(list.folders) || list.missing.length > 0;
   const undecidedUntil = performance.now() + DETECT_PUSH_MS;
   let probeAt = performance.now() + jitter(probeMs);
   let pollAt = performance.now() + pollMs;
@@ -72,7 +72,7 @@ async function* watchLoop(context: WatchLoop, signal: AbortSignal): AsyncGenerat
     const isNews = push !== undefined && push !== notifiedPush;
     if (isNews) notifyConnected(context, push);
     notifiedPush = push ?? notifiedPush;
-    if (notifiedPush !== undefined) faults.show(list, isNews);
+    if (notifiedPush !== undefined) faults.report(list.folders, list, isNews);
     const retryAt = isIncomplete ? list.at + pollMs : Infinity;
     const changed = await subscriber.nextChanges(Math.min(retryAt, push ? probeAt : Math.min(probeAt, pollAt)));
     const now = performance.now();
@@ -83,7 +83,7 @@ async function* watchLoop(context: WatchLoop, signal: AbortSignal): AsyncGenerat
     const again = list.folders.filter((one) => !known.has(one.path) || (isRetry && faults.has(one)));
     for (const folder of new Set([...foldersToCheck(list, changed, due), ...again]))
       yield* readChanges(context, folder, signal);
-    isIncomplete = faults.check(list);
+    isIncomplete = faults.check(list.folders) || list.missing.length > 0;
     if (due.probe) probeAt = now + jitter(probeMs);
     if (due.poll) pollAt = now + pollMs;
   }

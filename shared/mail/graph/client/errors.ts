@@ -247,3 +247,8 @@ export function isMailboxFull(error: unknown): error is GraphRefusal {
 export function isNotFound(error: unknown): error is GraphRefusal {
   return error instanceof GraphRefusal && (error.code === "gone" || error.code === "folder");
 }
+
+/** True if the login may not read what was asked for. */
+export function isAccessRefused(error: unknown): error is GraphRefusal {
+  return error instanceof GraphRefusal && error.code === "access";
+}

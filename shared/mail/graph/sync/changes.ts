@@ -3,12 +3,11 @@ import type { MailboxOf } from "../../../contract/mailbox.ts";
 import type { Arrival, Cursor } from "../../../contract/message.ts";
 import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
-import { clock } from "../../../time.ts";
 import type { WatchEvent } from "../../mail.ts";
+import { folderFaults } from "../../exchange/folder-faults.ts";
 import type { GraphSession } from "../client/session.ts";
-import { isOwnState } from "./cursor.ts";
 import { getWatchList, type WatchedFolder, type WatchList } from "./folders.ts";
-import { lookByDate } from "./look.ts";
+import { looksByDate } from "./look.ts";
 import { nameMovedCursors } from "./moved-folder.ts";
 import { reconcile } from "./reconcile.ts";
 import type { ReconcileContext } from "./round.ts";
@@ -23,6 +22,8 @@ export type WatchContext = {
   start: number;
   /** The session. It is opened (again) if it is not open. */
   open: () => Promise<GraphSession>;
+  /** `performance.now()` when connecting began. */
+  startedAt: number;
   /** How often all messages are looked at by date, and all folders listed again, in milliseconds. */
   lookMs: number;
 };
@@ -30,21 +31,23 @@ export type WatchContext = {
 /** A watched mailbox between two rounds. */
 export interface Changes {
   readonly folders: readonly WatchedFolder[];
-  /** True if a folder that the mailbox names cannot be watched. */
+  /** True if a folder that the mailbox names cannot be watched, or if one cannot be read. */
   readonly isIncomplete: boolean;
+  /** True if the login may read folders, and not the list of all messages of the mailbox. Then a look shows nothing. */
+  readonly isLookRefused: boolean;
+  /** Reports that the mailbox is connected, and what is wrong with its folders. */
+  notifyConnected(push: boolean): void;
   /** Lists the folders again. */
   refresh(signal: AbortSignal): Promise<void>;
-  /** Compares a folder with its cursor and hands over what is new. A folder that is gone stops no other. */
+  /** True if the last comparison of the folder failed. */
+  isFaulty(folder: WatchedFolder): boolean;
+  /** Compares a folder with its cursor and hands over what is new. A folder that fails stops no other. */
   compare(folder: WatchedFolder, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined>;
   /** Looks at the messages of all folders by date if that is due, or at once. */
   look(options: { atOnce: boolean }, signal: AbortSignal): AsyncGenerator<Arrival, void, undefined>;
 }
 
 const SECOND_MS = 1_000;
-/** A look reaches so far before the one before. */
-const LOOK_OVERLAP_MS = 15 * 60_000;
-/** After a long absence the comparisons show what came meanwhile; a look is for what they miss. */
-const MAX_LOOK_MS = 24 * 3_600_000;
 
 const FULL_PROBLEM =
   "The mailbox is full, so Microsoft Graph gives no comparison of its folders; the service lists new messages by date";
@@ -54,8 +57,8 @@ export function watchedChanges(context: WatchContext): Changes {
   const { mailbox, tell, cursors, open } = context;
   let [folders, missing]: [WatchedFolder[], Problem[]] = [[], []];
   const full = new Set<string>();
-  const gone = new Map<string, Problem>();
-  let lookedAt = getFirstLook(cursors);
+  const faults = folderFaults(mailbox, tell);
+  let [hasFault, isConnected] = [false, false];
   let atFirst: ReadonlySet<string> | undefined;
 
   const toContext = (session: GraphSession, folder: WatchedFolder): ReconcileContext => ({
@@ -65,16 +68,11 @@ export function watchedChanges(context: WatchContext): Changes {
     emit: context.emit,
     start: startOf(folder, context.start, atFirst),
   });
+  const looks = looksByDate(context, toContext);
   const verify = () => tell({ kind: "verified" });
-
-  const showFolders = reportChanges(tell);
-  const report = () => {
-    const fullProblem = full.size > 0 ? [new Problem("unavailable", FULL_PROBLEM, { fix: FULL_FIX })] : [];
-    const [problem = null] = [...missing, ...gone.values(), ...fullProblem];
-    showFolders(
-      problem,
-      folders.some(({ path }) => !gone.has(path)),
-    );
+  const report = (afresh = false) => {
+    const last = full.size > 0 ? [new Problem("unavailable", FULL_PROBLEM, { fix: FULL_FIX })] : [];
+    if (isConnected) faults.report(folders, { missing, last }, afresh);
   };
 
   return {
@@ -82,13 +80,22 @@ export function watchedChanges(context: WatchContext): Changes {
       return folders;
     },
     get isIncomplete() {
-      return missing.length > 0 || gone.size > 0;
+      return missing.length > 0 || hasFault;
+    },
+    get isLookRefused() {
+      return looks.isRefused;
+    },
+    isFaulty: faults.has,
+    notifyConnected(push) {
+      tell({ kind: "connected", push, ms: Math.round(performance.now() - context.startedAt), capabilities: [] });
+      isConnected = true;
+      report(true);
     },
     async refresh(signal) {
       ({ folders, missing } = await listWatched(context, signal));
       atFirst ??= new Set(folders.map(({ path }) => path));
       verify();
-      gone.clear();
+      hasFault = faults.check(folders);
       report();
     },
     async *compare(folder, signal) {
@@ -103,25 +110,17 @@ export function watchedChanges(context: WatchContext): Changes {
         }
         if (step.value) full.add(path);
         else full.delete(path);
-        gone.delete(path);
+        faults.clear(folder);
       } catch (error) {
-        if (!(error instanceof Problem) || error.code !== "folder") throw error;
-        if (mailbox.receive.folders !== "all") gone.set(path, error);
+        signal.throwIfAborted();
+        faults.add(folder, error);
       }
+      hasFault = faults.check(folders);
       report();
     },
-    async *look({ atOnce }, signal) {
-      const now = clock.now();
-      if (!atOnce && now - lookedAt < context.lookMs) return;
-      const session = await open();
-      const since = Math.max(lookedAt - LOOK_OVERLAP_MS, now - MAX_LOOK_MS);
-      const seen = lookByDate({ session, folders, cursors, since }, (folder) => toContext(session, folder), signal);
-      for await (const arrival of seen) {
-        yield arrival;
-        cursors.set(arrival.cursor.folder, arrival.cursor);
-      }
+    async *look(options, signal) {
+      yield* looks.run(folders, options, signal);
       verify();
-      lookedAt = now;
     },
   };
 }
@@ -136,25 +135,4 @@ async function listWatched({ mailbox, cursors, open }: WatchContext, signal: Abo
 /** Dates are whole seconds. What lies in a folder that came later came later too, be it in the second of the start. */
 function startOf({ path }: WatchedFolder, start: number, atFirst: ReadonlySet<string> | undefined): number {
   return atFirst?.has(path) === false ? start - SECOND_MS : start;
-}
-
-/** Reports what is wrong with the folders when that changed. */
-function reportChanges(tell: WatchContext["tell"]) {
-  let shown = " true";
-  return (problem: Problem | null, watched: boolean) => {
-    const now = `${problem?.message ?? ""} ${watched}`;
-    if (now === shown) return;
-    shown = now;
-    tell({ kind: "folders", problem, watched });
-  };
-}
-
-/**
- * From when on nobody has looked: the oldest of the newest messages of the folders, or now for a new mailbox. What another
- * protocol received is read again by the comparisons.
- */
-function getFirstLook(cursors: ReadonlyMap<string, Cursor>): number {
-  const own = [...cursors.values()].filter(({ state }) => isOwnState(state));
-  const times = own.map(({ newest }) => Date.parse(newest)).filter(Number.isFinite);
-  return Math.min(clock.now(), ...times);
 }

@@ -7,10 +7,11 @@ import { Problem } from "../../../contract/problem.ts";
 import type { Emit } from "../../../telemetry/events.ts";
 import { clock } from "../../../time.ts";
 import { hashKey } from "../../assigned-uids.ts";
+import { GONE } from "../../exchange/folder-faults.ts";
 import type { GraphSession } from "../client/session.ts";
 import type { GraphState } from "./cursor.ts";
 import { readDeltaPage } from "./delta.ts";
-import { getFolder, toMissingProblem, type WatchedFolder } from "./folders.ts";
+import { getFolder, type WatchedFolder } from "./folders.ts";
 import { listReceivedSince, type ListPage } from "./listing.ts";
 import { isThinned, type MessageRow, readRow, type SyncItem, toSyncItem } from "./messages.ts";
 
@@ -69,7 +70,7 @@ async function beginRound(context: ReconcileContext, at: ReadFrom, signal: Abort
   const { session, folder } = context;
   const { state } = at;
   const found = await getFolder(session, folder.id, signal);
-  if (!found) throw toMissingProblem(folder.name || folder.path);
+  if (!found) throw new Problem("folder", GONE, { retry: "never" });
   const from = state.from ?? state.since;
   const isSmall = found.count <= MAX_WHOLE_FOLDER;
   const now = clock.now();
@@ -117,7 +118,7 @@ type DeltaResult = Exclude<Awaited<ReturnType<typeof readDeltaPage>>, "dead">;
 async function toPage(context: ReconcileContext, at: ReadFrom, page: DeltaResult, signal: AbortSignal): Promise<Page> {
   const { session, folder } = context;
   const { state } = at;
-  if (page === "missing") throw toMissingProblem(folder.name || folder.path);
+  if (page === "missing") throw new Problem("folder", GONE, { retry: "never" });
   if (page === "full") return listFullMailbox(context, at, signal);
   const { rows, link, isRoundEnd } = page;
   if (isRoundEnd && rows.length === 0 && isFresh(state))

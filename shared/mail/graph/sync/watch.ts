@@ -27,17 +27,14 @@ const FEW_FOLDERS = 5;
 
 type Turn = { dueAt: number; intervalMs: number; activeUntil: number };
 
-type Started = WatchContext & { startedAt: number };
-
 /** What a comparison waits for, and whether Graph sends notifications now. */
 type Hearing = { news: News; isPushed: () => boolean };
 
 /**
- * The watch of MailConnection for `mode: push`. `startedAt` is `performance.now()` when connecting began. With `push` Graph is
- * asked to notify.
+ * The watch of MailConnection for `mode: push`. With `push` Graph is asked to notify.
  */
 export async function* watchChanges(
-  context: Started & { push: GraphPush | undefined },
+  context: WatchContext & { push: GraphPush | undefined },
   times: PollTimes,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
@@ -51,7 +48,7 @@ export async function* watchChanges(
     await changes.refresh(signal);
     for (const folder of changes.folders) yield* changes.compare(folder, signal);
     yield* changes.look({ atOnce: false }, signal);
-    notifyConnected(context, false);
+    changes.notifyConnected(false);
     subscribed = subscribe(context, changes, { hearing, spread: wasWatched }, until);
     yield* keepComparing(context, changes, { times, hearing }, signal);
   } catch (error) {
@@ -64,8 +61,8 @@ export async function* watchChanges(
 
 /** Keeps a subscription at Graph until the signal aborts, if this service has an address that Graph can reach. */
 async function subscribe(
-  context: Started & { push: GraphPush | undefined },
-  { folders }: Changes,
+  context: WatchContext & { push: GraphPush | undefined },
+  changes: Changes,
   { hearing, spread }: { hearing: Hearing & { pushed: boolean }; spread: boolean },
   signal: AbortSignal,
 ): Promise<void> {
@@ -73,12 +70,13 @@ async function subscribe(
   const address = push?.addressOf(mailbox.id, graphRootOf(mailbox.receive));
   if (!push || !address) return;
   const session = await context.open();
+  const { folders } = changes;
   const [only] = folders;
   const isOne = mailbox.receive.folders !== "all" && folders.length === 1 && only !== undefined;
   const resource = `${session.base}${isOne ? `/mailFolders/${encodeURIComponent(only.id)}` : ""}/messages`;
   let reported: string | undefined;
   const onPush = (problem: Problem | null) => {
-    if (hearing.pushed !== (problem === null)) notifyConnected(context, problem === null);
+    if (hearing.pushed !== (problem === null)) changes.notifyConnected(problem === null);
     hearing.pushed = problem === null;
     if (problem && problem.message !== reported) {
       const { code, message } = problem;
@@ -88,10 +86,6 @@ async function subscribe(
   };
   const onNews = () => hearing.news.hint();
   await keepSubscribed({ session, push, mailbox: mailbox.id, address, resource, spread, onNews, onPush }, signal);
-}
-
-function notifyConnected({ tell, startedAt }: Started, push: boolean): void {
-  tell({ kind: "connected", push, ms: Math.round(performance.now() - startedAt), capabilities: [] });
 }
 
 async function* keepComparing(
@@ -118,7 +112,7 @@ async function* keepComparing(
       if ((await news.wait(Math.max(0, mailboxTurn.dueAt - clock.now()), signal)) === "aborted") return;
       const arrived = yield* compareMany(changes, next++, signal);
       if (arrived > 0) news.found();
-      plan(mailboxTurn, arrived, timesNow());
+      plan(mailboxTurn, { arrived, failed: false }, timesNow());
       continue;
     }
     const due = folders.map((folder) => ({ folder, turn: turnOf(turns, folder, activeMs) }));
@@ -128,21 +122,26 @@ async function* keepComparing(
     for (const { folder, turn } of due.filter((one) => how === "hinted" || one.turn.dueAt <= clock.now())) {
       const arrived = yield* counted(changes.compare(folder, signal));
       if (arrived > 0) news.found();
-      plan(turn, arrived, timesNow());
+      plan(turn, { arrived, failed: changes.isFaulty(folder) }, timesNow());
     }
     yield* changes.look({ atOnce: false }, signal);
   }
 }
 
-/** One look at all folders, and a comparison of one of them in turn. Returns the number of messages. */
+/**
+ * One look at all folders, and a comparison of one of them in turn, or of all if no look is allowed. Returns the number of
+ * messages.
+ */
 async function* compareMany(
   changes: Changes,
   turn: number,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, number, undefined> {
-  const found = yield* counted(changes.look({ atOnce: true }, signal));
-  const folder = changes.folders[turn % changes.folders.length];
-  return folder ? found + (yield* counted(changes.compare(folder, signal))) : found;
+  let found = yield* counted(changes.look({ atOnce: true }, signal));
+  const { folders, isLookRefused } = changes;
+  const inTurn = isLookRefused ? folders : [folders[turn % folders.length]];
+  for (const folder of inTurn) if (folder) found += yield* counted(changes.compare(folder, signal));
+  return found;
 }
 
 /** Passes the arrivals on. Returns the number of their messages. */
@@ -167,17 +166,24 @@ function turnOf(turns: Map<string, Turn>, { path }: WatchedFolder, activeMs: num
   return turn;
 }
 
-/** After an hour without a message each wait is twice as long as the one before, up to `quietMs`. */
-function plan(turn: Turn, arrived: number, { activeMs, quietMs }: PollTimes): void {
+/**
+ * After an hour without a message, and while the folder cannot be read, each wait is twice as long as the one before, up
+ * to `quietMs`.
+ */
+function plan(
+  turn: Turn,
+  { arrived, failed }: { arrived: number; failed: boolean },
+  { activeMs, quietMs }: PollTimes,
+): void {
   const now = clock.now();
   if (arrived > 0) turn.activeUntil = now + ACTIVE_MS;
-  turn.intervalMs = now < turn.activeUntil ? activeMs : Math.min(2 * turn.intervalMs, quietMs);
+  turn.intervalMs = now < turn.activeUntil && !failed ? activeMs : Math.min(2 * turn.intervalMs, quietMs);
   turn.dueAt = now + jitter(turn.intervalMs);
 }
 
 /** The watch of MailConnection for `mode: poll`. Between runs there are no requests. */
 export async function* pollChanges(
-  context: WatchContext & { startedAt: number },
+  context: WatchContext,
   signal: AbortSignal,
 ): AsyncGenerator<Arrival, void, undefined> {
   const { mailbox, tell } = context;
@@ -187,7 +193,7 @@ export async function* pollChanges(
     await changes.refresh(signal);
     for (const folder of changes.folders) yield* changes.compare(folder, signal);
     yield* changes.look({ atOnce: false }, signal);
-    if (!connected) notifyConnected(context, false);
+    if (!connected) changes.notifyConnected(false);
     connected = true;
   }
   try {
