@@ -109,7 +109,7 @@ describe("the audit", () => {
     assert.equal(hono?.purl, `pkg:npm/%40hono/node-server@${manifest.dependencies["@hono/node-server"]}`);
     assert.equal(hono?.scope, "required");
     assert.match(hono?.hashes[0]?.content ?? "", /^[0-9a-f]{128}$/);
-    assert.equal(components.find(({ name }) => name === "prettier")?.scope, "excluded");
+    assert.equal(components.find(({ name }) => name === "oxfmt")?.scope, "excluded");
   });
 });
 

@@ -1,7 +1,7 @@
 /** Stories of several nodes whose Redis, RabbitMQ or processes fail: nothing is lost, nothing gets two ids, all come back by themselves. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { clusterRig, expect, flowing, listenedBy, type Rig, shared } from "./cluster-rig.ts";
+import { bothRuntimes, clusterRig, expect, flowing, listenedBy, type Rig, shared } from "./cluster-rig.ts";
 import { type EndpointRequest } from "./servers/endpoint.ts";
 import { provide, rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
@@ -33,7 +33,12 @@ async function withServers(
   const rabbit = own === "rabbit" ? await rabbitMqOrSkip(t, {}, { owned: true }) : sharedRabbit;
   if (!redis || !rabbit) return t.skip("a server is missing");
   // What the dead had in hand is waited for, so it is held for less than in production.
-  const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url, env: { CLAIM_SECONDS: "8" } });
+  const rig = await clusterRig({
+    command: bothRuntimes,
+    redisUrl: redis.url,
+    rabbitUrl: rabbit.url,
+    env: { CLAIM_SECONDS: "8" },
+  });
   await story(rig, { redis, rabbit }).finally(() => rig.end());
 }
 

@@ -13,8 +13,17 @@ export type ClusterOptions = {
   rabbitUrl?: string;
   env?: Record<string, string>;
   /** How a node is run; by default on the runtime of the test. */
-  command?: string[];
+  command?: (node: string) => string[];
 };
+
+/**
+ * Some nodes run on Node and the others on Bun, and they work together. These two are the API node and the worker that the stories pause
+ * and kill; in `chaos.test.ts` all nodes run on Bun.
+ */
+const ON_NODE = new Set(["api-0", "worker-1"]);
+export const bothRuntimes = (node: string): string[] => [
+  ON_NODE.has(node) ? "node_modules/node/bin/node" : "node_modules/.bin/bun",
+];
 
 export type Rig = {
   /** What all nodes are started with. */
@@ -58,7 +67,7 @@ export async function clusterRig(options: ClusterOptions): Promise<Rig> {
   const sent: string[] = [];
   const env = clusterEnv(options);
   const start = async (role: "api" | "worker", node: string, own: Record<string, string>) => {
-    const service = await startService({ ...env, NODE_NAME: node, ...own }, options.command, role);
+    const service = await startService({ ...env, NODE_NAME: node, ...own }, options.command?.(node), role);
     nodes.push(service);
     return service;
   };
@@ -143,7 +152,7 @@ export function flowing(rig: Rig, mailboxes: number) {
   const sending = (async () => {
     for (let n = 0; !over.signal.aborted; n++) {
       await rig.send(`box-${n % mailboxes}`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, 50));
     }
   })();
   return {

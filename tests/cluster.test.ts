@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import {
+  bothRuntimes,
   type ClusterOptions,
   clusterRig,
   expect,
@@ -40,6 +41,7 @@ async function withRig(
 ) {
   if (!redis || (!alone && !rabbit)) return t.skip("no redis or no rabbitmq");
   const rig = await clusterRig({
+    command: bothRuntimes,
     redisUrl: redis.url,
     ...(rabbit && !alone && { rabbitUrl: rabbit.url }),
     ...(env && { env }),

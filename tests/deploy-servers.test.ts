@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect } from "amqplib";
 import { PASSWORD } from "./bodies.ts";
-import { clusterEnv } from "./cluster-rig.ts";
+import { bothRuntimes, clusterEnv } from "./cluster-rig.ts";
 import { type AlertCase, alertErrors, type Recording } from "./deploy/alerts.ts";
 import { documentsOf, type Manifest, ROOT } from "./deploy/manifests.ts";
 import { readRelease, readReleasedTasks, RELEASED_KEY, RELEASED_SECRET } from "./deploy/releases.ts";
@@ -142,8 +142,8 @@ describe("Redis and RabbitMQ of 0.1.0", () => {
     }
     const names = { REDIS_PREFIX: "release:", RABBITMQ_EXCHANGE: "release", RABBITMQ_QUEUE: "release.tasks" };
     const env = { ENCRYPTION_KEYS: RELEASED_KEY, REDIS_URL: redis.url, RABBITMQ_URL: broker.url, ...names };
-    const api = await startService({ ...env, NODE_NAME: "api-0" });
-    nodes.push(api, await startService({ ...env, NODE_NAME: "worker-0" }, undefined, "worker"));
+    const api = await startService({ ...env, NODE_NAME: "api-0" }, bothRuntimes("api-0"));
+    nodes.push(api, await startService({ ...env, NODE_NAME: "worker-0" }, bothRuntimes("worker-0"), "worker"));
     await withChannel(broker, async (channel) => {
       for (const { queue, payload, properties } of await readReleasedTasks("0.1.0")) {
         const { type, timestamp, message_id: messageId, headers, content_type: contentType } = properties;
@@ -185,7 +185,10 @@ describe("a node says whether it can do its work", () => {
       RABBITMQ_LOGIN: "listener",
       RABBITMQ_PASSWORD: "mistyped",
     };
-    const nodes = await Promise.all([startService(env), startService(env, undefined, "worker")]);
+    const nodes = await Promise.all([
+      startService(env, bothRuntimes("api-0")),
+      startService(env, bothRuntimes("worker-0"), "worker"),
+    ]);
     t.after(() => Promise.all(nodes.map((node) => node.end())));
     for (const node of nodes) {
       const { ok, checks } = await node.until("RabbitMQ to refuse it", async () => {

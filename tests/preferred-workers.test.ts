@@ -1,7 +1,7 @@
 /** Stories of several workers: each mailbox has one that its tasks prefer, and no worker that dies, hangs or joins holds up or repeats mail. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type Rig, clusterRig, shared } from "./cluster-rig.ts";
+import { bothRuntimes, type Rig, clusterRig, shared } from "./cluster-rig.ts";
 import { provide, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";
@@ -22,9 +22,11 @@ after(async () => {
 
 function withRig(t: TestContext, story: (rig: Rig) => Promise<void>, { alone = false } = {}) {
   if (!redis || (!alone && !rabbit)) return t.skip("no redis or no rabbitmq");
-  return clusterRig({ redisUrl: redis.url, ...(rabbit && !alone && { rabbitUrl: rabbit.url }) }).then((rig) =>
-    story(rig).finally(() => rig.end()),
-  );
+  return clusterRig({
+    command: bothRuntimes,
+    redisUrl: redis.url,
+    ...(rabbit && !alone && { rabbitUrl: rabbit.url }),
+  }).then((rig) => story(rig).finally(() => rig.end()));
 }
 
 async function sendRound(rig: Rig): Promise<void> {

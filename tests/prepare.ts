@@ -1,16 +1,14 @@
 /** Finds each server the suite needs, once and one after the other, so that whatever must be installed is there before any test runs. */
 import { pythonWithExchangelib } from "./servers/exchangelib.ts";
-import { provide, type ServiceName } from "./servers/provide.ts";
+import { makeReady, type ServiceName } from "./servers/provide.ts";
 import { NGINX, PROMTOOL, findUnpacked } from "./servers/unpack.ts";
 import { startService } from "./service.ts";
 
 const NAMES: readonly ServiceName[] = ["dovecot", "greenmail", "redis", "rabbitmq", "chromium"];
 
 for (const name of NAMES) {
-  const found = await provide(name);
-  if (!found) continue;
-  console.log(`${name}: from ${found.how === "local" ? "this machine" : `the ${found.how}`}`);
-  await found.server.remove();
+  const where = await makeReady(name);
+  if (where) console.log(`${name}: from ${where}`);
 }
 
 for (const packages of [PROMTOOL, NGINX]) if (await findUnpacked(packages)) console.log(`${packages.join()}: unpacked`);

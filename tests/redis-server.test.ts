@@ -4,7 +4,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { Problem } from "../shared/contract/problem.ts";
 import { generateEncryptionKey } from "../shared/store/encryption-keys.ts";
-import { redisScript } from "../shared/store/redis/connection/client.ts";
+import { redisScript } from "../shared/store/redis/connection/script.ts";
 import { LUA_FINGERPRINTS, fingerprintWindow } from "../shared/store/redis/fingerprints.ts";
 import { redisStore } from "../shared/store/redis/store.ts";
 import { parseRedisUrl } from "../shared/store/redis/connection/url.ts";

@@ -26,12 +26,12 @@ function whole(body: Body): Buffer {
   return Buffer.concat(Array.from(bodyParts(body), (part) => Buffer.from(part)));
 }
 
-/** JSON with these files, and the same made by the runtime. */
-function jsonWith(files: Buffer[]): { body: Body; expected: string } {
-  const marks = filesInJson();
-  const body = marks.fill(JSON.stringify({ before: "ü", files: files.map((file) => marks.base64(file)), after: '"' }));
-  const expected = JSON.stringify({ before: "ü", files: files.map((file) => file.toString("base64")), after: '"' });
-  return { body, expected };
+/** JSON with these files and this text, and the same made by the runtime. */
+async function jsonWith(files: Buffer[], text = '"'): Promise<{ body: Body; expected: string }> {
+  const marks = filesInJson(1_000_000);
+  const body = await marks.write({ text, files: files.map((file) => marks.base64(file)), after: { text, short: "ü" } });
+  const encoded = files.map((file) => file.toString("base64"));
+  return { body, expected: JSON.stringify({ text, files: encoded, after: { text, short: "ü" } }) };
 }
 
 describe("Base64", () => {
@@ -46,9 +46,9 @@ describe("Base64", () => {
 });
 
 describe("A body with files", () => {
-  test("is the JSON that the runtime makes, however large its files are, and can be read again", () => {
+  test("is the JSON that the runtime makes, however large its files are, and can be read again", async () => {
     for (const sizes of [[], [0, 1], [200_000], [3, 196_608, 786_432, 786_433, 2_000_000, 5]]) {
-      const { body, expected } = jsonWith(sizes.map((size) => randomBytes(size)));
+      const { body, expected } = await jsonWith(sizes.map((size) => randomBytes(size)));
       for (let time = 0; time < 2; time++) assert.equal(sha256(whole(body)), sha256(expected));
       assert.equal(bodyLength(body), Buffer.byteLength(expected));
       assert.equal(
@@ -56,6 +56,15 @@ describe("A body with files", () => {
         Buffer.from(expected).toString("latin1", 0, 1000),
       );
     }
+  });
+
+  test("is the JSON that the runtime makes, however long its texts are", async () => {
+    for (const piece of ['\u0001"\\', "ü", "\u{1F389}", "x\u{1F389}"])
+      for (const length of [131_071, 131_072, 131_073, 400_000]) {
+        const { body, expected } = await jsonWith([randomBytes(200_000)], piece.repeat(length / piece.length));
+        assert.equal(sha256(whole(body)), sha256(expected));
+        assert.equal(bodyLength(body), Buffer.byteLength(expected));
+      }
   });
 
   test("reaches an endpoint that reads slowly, with TLS and without, and again after a refusal", async () => {
@@ -71,7 +80,7 @@ describe("A body with files", () => {
     const certificates = await makeCertificates();
     const post = httpPost({ egress: egress("allow"), timeoutMs: 60_000, ca: certificates.ca });
     closing.push(post.close);
-    const { body, expected } = jsonWith([randomBytes(20_000_000), randomBytes(10), randomBytes(900_000)]);
+    const { body, expected } = await jsonWith([randomBytes(20_000_000), randomBytes(10), randomBytes(900_000)]);
     const answer: Parameters<typeof createServer>[1] = async (request, response) => {
       const count = await serve(request);
       response.writeHead(count % 2 === 1 ? 503 : 204).end();
@@ -96,7 +105,7 @@ describe("A body with files", () => {
     const port = await listenOn(server, 0, "127.0.0.1");
     const post = httpPost({ egress: egress("allow"), timeoutMs: 60_000 });
     closing.push(post.close);
-    const { body } = jsonWith([randomBytes(30_000_000)]);
+    const { body } = await jsonWith([randomBytes(30_000_000)]);
     const outcome = await post({ url: `http://127.0.0.1:${port}/`, headers: {}, body }, never);
     assert.match(outcome.kind === "refused" ? outcome.reason : "", /closed the connection/);
   });

@@ -54,12 +54,7 @@ const fromExit = (): Counts => ({ passed: 0, failed: 0, skipped: 0 });
 const checks: Step[] = [
   { name: "types", command: [bin("tsc"), "-p", "tsconfig.json"], count: fromExit, failures: lastLines },
   { name: "lint", command: [bin("oxlint"), "--deny-warnings"], count: fromExit, failures: lastLines },
-  {
-    name: "format",
-    command: [bin("prettier"), "--check", "--log-level=warn", "."],
-    count: fromExit,
-    failures: lastLines,
-  },
+  { name: "format", command: [bin("oxfmt"), "--check"], count: fromExit, failures: lastLines },
   { name: "unused code", command: [bin("knip"), "--no-progress"], count: fromExit, failures: lastLines },
 ];
 const backends: Step[] = [
@@ -78,6 +73,7 @@ const LONGEST = [
   "preferred-workers",
   "failover",
   "cluster-faults",
+  "deploy-servers",
   "sending-nodes",
   "redis",
   "move",
@@ -94,8 +90,21 @@ const LONGEST = [
   "stories",
   "sending-servers",
 ].map((name) => `tests/${name}.test.ts`);
-/** Files that read texts of the repository, or start every runtime themselves: once is enough. They run on Bun. */
-const ONCE = ["architecture", "audit", "deploy", "documents", "failures"].map((name) => `tests/${name}.test.ts`);
+/**
+ * Once is enough, on Bun: the first ones read texts of the repository, the second ones start nodes on both runtimes. The last ones prove
+ * what is no part of the service: the demo, whose command is Bun's, and the tests' own Graph server.
+ */
+const TEXTS = ["architecture", "audit", "deploy", "documents", "failures"];
+const BOTH_RUNTIMES = [
+  "cluster",
+  "cluster-faults",
+  "deploy-servers",
+  "preferred-workers",
+  "sending-nodes",
+  "strangers",
+];
+const BESIDE = ["demo", "graph-clients"];
+const ONCE = TEXTS.concat(BOTH_RUNTIMES, BESIDE).map((name) => `tests/${name}.test.ts`);
 const rank = (file: string) => (LONGEST.includes(file) ? LONGEST.indexOf(file) : LONGEST.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 

@@ -1,7 +1,7 @@
 /** Mail that goes out from several nodes: whichever dies, another one goes on, and nobody gets two copies. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { clusterRig, expect, mailboxBody, type Rig } from "./cluster-rig.ts";
+import { bothRuntimes, clusterRig, expect, mailboxBody, type Rig } from "./cluster-rig.ts";
 import { provide } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";
@@ -72,7 +72,7 @@ describe("a node that is killed while it sends", () => {
   for (const end of ENDS.filter(([step]) => step !== "data")) {
     test(`at ${end[0]}, over Redis alone: the message is ${end[1]}, and the server has it ${end[2] === 1 ? "once" : "not"}`, async (t) => {
       if (!redis) return t.skip("no redis");
-      const rig = await clusterRig({ redisUrl: redis.url, env: QUICK });
+      const rig = await clusterRig({ command: bothRuntimes, redisUrl: redis.url, env: QUICK });
       const smtp = await startSmtpScript();
       try {
         const [one, two] = await Promise.all([rig.api("api-0"), rig.api("api-1")]);
@@ -87,7 +87,7 @@ describe("a node that is killed while it sends", () => {
   for (const end of ENDS.filter(([step]) => step === "data" || step === "taken")) {
     test(`at ${end[0]}, a worker of RabbitMQ: the message is ${end[1]}, and the server has it ${end[2] === 1 ? "once" : "not"}`, async (t) => {
       if (!redis || !rabbit) return t.skip("no redis or no rabbitmq");
-      const rig = await clusterRig({ redisUrl: redis.url, rabbitUrl: rabbit.url, env: QUICK });
+      const rig = await clusterRig({ command: bothRuntimes, redisUrl: redis.url, rabbitUrl: rabbit.url, env: QUICK });
       const smtp = await startSmtpScript();
       try {
         const [api, worker] = await Promise.all([rig.api("api-0"), rig.worker("worker-0")]);

@@ -32,6 +32,8 @@ export interface Service {
 }
 
 const ENTRIES = { api: "../api/main.ts", worker: "../worker/main.ts" };
+/** Most probes ask the service, and each question costs it and the test milliseconds of a core. */
+const LONGEST_PAUSE_MS = 150;
 export const TOKEN = "a-token-for-tests";
 
 /** How to run a TypeScript program on the runtime of the test. */
@@ -135,11 +137,11 @@ export async function startService(
     },
     async until(what, probe, ms = 60_000) {
       const end = Date.now() + ms;
-      for (;;) {
+      for (let pause = 25; ; pause = Math.min(1.15 * pause, LONGEST_PAUSE_MS)) {
         const found = await probe();
         if (found !== undefined && found !== false) return found;
         if (Date.now() > end) throw new Error(`Waited ${ms} ms in vain for: ${what}\n${output.slice(-4000)}`);
-        await new Promise((resolve) => setTimeout(resolve, 25));
+        await new Promise((resolve) => setTimeout(resolve, pause));
       }
     },
     kill: () => ended("SIGKILL"),

@@ -6,7 +6,8 @@
 import { childSignal, unlessAborted } from "../../shared/concurrency/abort.ts";
 import { wakeup } from "../../shared/concurrency/wakeup.ts";
 import { asProblem } from "../../shared/contract/problem.ts";
-import { type RedisConnection, redisScript } from "../../shared/store/redis/connection/client.ts";
+import type { RedisConnection } from "../../shared/store/redis/connection/client.ts";
+import { redisScript } from "../../shared/store/redis/connection/script.ts";
 import { LUA_FENCE } from "../../shared/store/redis/cursors.ts";
 import type { RedisKeys } from "../../shared/store/redis/keys.ts";
 import { listOf, numberOf, textOf } from "../../shared/store/redis/connection/reply.ts";

@@ -151,7 +151,8 @@ export interface Deliveries {
  * is room again at `until`.
  */
 export type Acceptance =
-  { kind: "accepted" | "known" | "differs"; sending: Sending } | { kind: "limited"; until: Date };
+  | { kind: "accepted" | "known" | "differs"; sending: Sending }
+  | { kind: "limited"; until: Date };
 
 export type SendingQuery = { mailbox: string; limit: number; cursor?: string; state?: SendState };
 

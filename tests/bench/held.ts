@@ -62,7 +62,7 @@ async function withTwoNodes(
 ): Promise<Row[]> {
   const redis = await provide("redis", { settings: { appendfsync: "everysec" } });
   if (!redis) return [];
-  const rig = await clusterRig({ redisUrl: redis.server.url, command: command(runtime) });
+  const rig = await clusterRig({ redisUrl: redis.server.url, command: () => command(runtime) });
   try {
     const env = { ...DEFAULTS, CONNECTIONS_PER_HOST_PER_SECOND: pace };
     const [a, b] = [await rig.api("a", env), await rig.api("b", env)];

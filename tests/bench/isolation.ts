@@ -52,7 +52,7 @@ export async function isolation({ sizes, runtime }: Setup): Promise<Row[]> {
   const nodes: [string, StartNodes][] = [["embedded", embedded(command(runtime))]];
   const [redis, rabbit] = [await provide("redis"), await provide("rabbitmq")];
   if (redis && rabbit)
-    nodes.push(["with a worker", overServers(redis.server.url, rabbit.server.url, command(runtime))]);
+    nodes.push(["with a worker", overServers(redis.server.url, rabbit.server.url, () => command(runtime))]);
   try {
     for (const [name, start] of nodes) {
       rows.push(await rate(name, start));

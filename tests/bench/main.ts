@@ -4,7 +4,7 @@
  * compared, the ratios can.
  *
  *   bun run bench [latency] [throughput] [memory] [send] [exchange] [graph] [cluster] [idle] [failover] [isolation] [hostile] [parse]
- *                 [big] [outage] [notifications] [consoles] [density] [long] [registration] [recovery]
+ *                 [big] [worst] [outage] [notifications] [consoles] [density] [long] [registration] [recovery]
  *                 [--mailboxes 200] [--mails 200] [--burst 2000] [--bytes 10000] [--idle 1000] [--held 500] [--dense 16000] [--long 20000]
  *                 [--runtime bun|node] [--tls] [--write]
  */
@@ -34,6 +34,7 @@ import { type Bench, type Row, type Setup, table } from "./report.ts";
 import { file, inParallel, type Runtime } from "./rivals.ts";
 import { sending } from "./send.ts";
 import { throughput } from "./throughput.ts";
+import { worst } from "./worst.ts";
 
 type Part = { heads: [string, string]; run: (setup: Setup) => Promise<Row[]> };
 
@@ -57,6 +58,7 @@ const PARTS: Record<string, Part> = {
   failover: { heads: GOAL, run: failover },
   isolation: { heads: ["beside", "quiet or goal"], run: isolation },
   big: { heads: GOAL, run: onDovecot(big) },
+  worst: { heads: GOAL, run: worst },
   outage: { heads: GOAL, run: onDovecot(outage) },
   notifications: { heads: GOAL, run: notifications },
   hostile: { heads: ["beside", "quiet"], run: hostile },

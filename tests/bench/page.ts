@@ -3,7 +3,8 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
-import { format, resolveConfig } from "prettier";
+import { format, type FormatConfig } from "oxfmt";
+import style from "../../.oxfmtrc.json" with { type: "json" };
 import type { Row } from "./report.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -42,7 +43,7 @@ export async function writeSection(section: Section): Promise<void> {
   );
   sections.set(section.name, render(section));
   const page = [INTRODUCTION.trimEnd(), ...sections.values()].join("\n\n");
-  writeFileSync(FILE, await format(`${page}\n`, { ...(await resolveConfig(FILE)), parser: "markdown" }));
+  await write(FILE, `${page}\n`);
 }
 
 async function writeSizingFigures({ rows, command, run }: Section): Promise<void> {
@@ -50,10 +51,13 @@ async function writeSizingFigures({ rows, command, run }: Section): Promise<void
   const figures = Object.entries(found).map(([name, value]) => [name, { value, from: `${command}, ${run}` }]);
   if (figures.length === 0) return;
   const all = { ...JSON.parse(readFileSync(MEASURED_FILE, "utf8")), ...Object.fromEntries(figures) };
-  writeFileSync(
-    MEASURED_FILE,
-    await format(JSON.stringify(all), { ...(await resolveConfig(MEASURED_FILE)), parser: "json" }),
-  );
+  await write(MEASURED_FILE, JSON.stringify(all));
+}
+
+async function write(file: string, text: string): Promise<void> {
+  const { code, errors } = await format(file, text, style as FormatConfig);
+  if (errors.length > 0) throw new Error(`${file}: ${errors[0]?.message}`);
+  writeFileSync(file, code);
 }
 
 function git(...args: string[]): string {

@@ -84,6 +84,11 @@ export const slowLetters: Record<string, Grow> = {
   "S/MIME of pieces": encoded(SMIME, (size) =>
     signedData(element(0x24, Buffer.alloc(size - (size % 3), Buffer.from([4, 1, 65])))),
   ),
+  "S/MIME of strings without an end": encoded(SMIME, (size) => {
+    const open = Buffer.alloc(14 * 4, Buffer.from([0x24, 2, 0x24, 0x80]));
+    const pieces = Buffer.alloc(size - (size % 3), Buffer.from([4, 1, 65]));
+    return signedData(Buffer.concat([Buffer.from([0x24, 0x80]), open, pieces]));
+  }),
   "S/MIME that unpacks": encoded(SMIME, (size) =>
     compressedEntity(`Content-Type: text/plain\r\n\r\n${repeated("0123456789abcdef", size)}`),
   ),

@@ -88,6 +88,20 @@ export async function isInstalled(name: ServiceName): Promise<boolean> {
   return false;
 }
 
+/**
+ * Gets onto this machine what a start of the server needs, and says where the server will come from. It starts none but a container,
+ * which fetches the image.
+ */
+export async function makeReady(name: ServiceName): Promise<string | undefined> {
+  const source = SOURCES[name];
+  const elsewhere = await source.environment({});
+  const container = !elsewhere && source.docker && (await dockerAnswers()) ? await source.docker({}) : undefined;
+  await (elsewhere ?? container)?.remove();
+  if (elsewhere) return "the environment";
+  if (container) return "Docker";
+  return (await isInstalled(name)) ? "this machine" : undefined;
+}
+
 /** As `provide`, inside a test: skips it when there is no server, and removes the server when the test is over. */
 export async function provideOrSkip<Name extends ServiceName>(
   context: TestContext,

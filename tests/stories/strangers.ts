@@ -28,13 +28,18 @@ export function embedded(command?: string[]): StartNodes {
   };
 }
 
-/** One API node over Redis, and a worker where there is a broker. */
-export function overServers(redisUrl: string, rabbitUrl?: string, command?: string[]): StartNodes {
+/** One API node over Redis, and a worker where there is a broker. `command`: how each is run. */
+export function overServers(
+  redisUrl: string,
+  rabbitUrl?: string,
+  command?: (node: "api" | "worker") => string[],
+): StartNodes {
   return async (more) => {
     const env = clusterEnv({ redisUrl, ...(rabbitUrl !== undefined && { rabbitUrl }), env: more });
-    const api = await startService({ ...env, NODE_NAME: "api" }, command);
+    const api = await startService({ ...env, NODE_NAME: "api" }, command?.("api"));
     const isAlone = rabbitUrl === undefined;
-    const worker = isAlone ? undefined : await startService({ ...env, NODE_NAME: "worker" }, command, "worker");
+    const startWorker = () => startService({ ...env, NODE_NAME: "worker" }, command?.("worker"), "worker");
+    const worker = isAlone ? undefined : await startWorker();
     return { api, end: async () => void (await Promise.all([api.end(), worker?.end()])) };
   };
 }

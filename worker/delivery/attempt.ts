@@ -192,7 +192,7 @@ async function postOne(deps: AttemptDeps, message: DeliverableMessage, signal: A
   const { dialect } = message.mailbox.deliver;
   const request = await ENCODERS[dialect](message, new Date());
   const outcome = await deps.post(request, signal);
-  const smaller = DIALECT_HOOKS[dialect]?.smallerRequest(message, request, outcome);
+  const smaller = await DIALECT_HOOKS[dialect]?.smallerRequest(message, request, outcome);
   if (!smaller) return { ...outcome, shortened: false };
   const limits = ["attachments left out: the endpoint refused the message as too large"];
   deps.emit({ kind: "mail.limited", mailbox: message.mailbox.id, delivery: message.deliveryId, limits });

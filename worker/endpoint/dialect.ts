@@ -15,7 +15,11 @@ export type DialectHooks = {
   /** Deliveries with the same key go one after the other. */
   lockKey(mailbox: Mailbox, raw: Uint8Array): string;
   /** A smaller request for a second attempt after this outcome; undefined when there is none. */
-  smallerRequest(letter: DeliverableMessage, request: WireRequest, outcome: PostOutcome): WireRequest | undefined;
+  smallerRequest(
+    letter: DeliverableMessage,
+    request: WireRequest,
+    outcome: PostOutcome,
+  ): Promise<WireRequest | undefined>;
   /** What the endpoint must know about a mailbox in this state; null when there is nothing to report. */
   stateToReport(state: Pick<MailboxState, "status" | "problem">): { told: string; problem: ProblemView | null } | null;
   mailboxStateRequest(mailbox: Mailbox, problem: ProblemView | null): WireRequest;

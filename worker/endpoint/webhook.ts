@@ -17,7 +17,7 @@ type EncodedBody = { contentType: string; headers: Record<string, string>; body:
 
 const FORMATS: Record<
   DeliverableMessage["mailbox"]["deliver"]["format"],
-  (letter: DeliverableMessage, now: Date) => EncodedBody
+  (letter: DeliverableMessage, now: Date) => EncodedBody | Promise<EncodedBody>
 > = {
   full: (letter, now) => asJson(letter, letter.parsed, now),
   headers: (letter, now) => asJson(letter, withoutContent(letter.parsed), now),
@@ -31,7 +31,7 @@ const FORMATS: Record<
  */
 export const encodeWebhook: Encode = async (message, now) => {
   const { deliver } = message.mailbox;
-  const { contentType, headers, body } = FORMATS[deliver.format](message, now);
+  const { contentType, headers, body } = await FORMATS[deliver.format](message, now);
   return signRequest(message.mailbox, { id: webhookId(message), contentType, headers, body }, now);
 };
 
@@ -65,13 +65,13 @@ export async function signRequest(
   };
 }
 
-function asJson(
+async function asJson(
   { deliveryId, mailbox, ref, flags, raw, part }: DeliverableMessage,
   parsed: ParsedMessage,
   now: Date,
-): EncodedBody {
+): Promise<EncodedBody> {
   const timestamp = now.toISOString();
-  const files = filesInJson();
+  const files = filesInJson(raw.byteLength);
   const data: MessageReceived["data"] = {
     deliveryId,
     mailbox: { id: mailbox.id, address: mailbox.address },
@@ -91,7 +91,7 @@ function asJson(
   const value: MessageReceived | MessagePart = part
     ? { type: "message.part", timestamp, part: part.about, data }
     : { type: "message.received", timestamp, data };
-  return { contentType: "application/json", headers: {}, body: files.fill(JSON.stringify(value)) };
+  return { contentType: "application/json", headers: {}, body: await files.write(value) };
 }
 
 function withoutContent(parsed: ParsedMessage): ParsedMessage {

@@ -2,6 +2,7 @@
  * Transfer encodings of parts (RFC 2045 section 6), decoded from any bytes in linear time and without a copy per line.
  */
 import { isAscii } from "node:buffer";
+import { decodedLength, decodeUnits } from "./base64.ts";
 import { decodeUuencode } from "./uuencode.ts";
 
 const [LF, CR, EQUALS] = [10, 13, 61];
@@ -108,52 +109,16 @@ const AT_ONCE_BYTES = 1024 * 1024;
 // The runtime is four times as fast, and stops at the first `=`.
 function decodeBase64(bytes: Buffer): Buffer {
   const end = base64End(bytes);
-  if (end > AT_ONCE_BYTES) return decodeUnits(bytes, end);
+  if (end > AT_ONCE_BYTES) return decodeAllUnits(bytes, end);
   const text = bytes.toString("latin1", 0, end);
   const padding = text.indexOf("=");
   const isOnePiece = padding < 0 || !/[A-Za-z0-9+/]/.test(text.slice(padding));
-  return isOnePiece ? Buffer.from(text, "base64") : decodeUnits(bytes, end);
+  return isOnePiece ? Buffer.from(text, "base64") : decodeAllUnits(bytes, end);
 }
 
-/** The six bits of each letter of base64, and of `-` and `_` from the alphabet for URLs. 64 for anything else. */
-const SIX_BITS = Uint8Array.from({ length: 256 }, (_, byte) => {
-  const at = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_".indexOf(String.fromCharCode(byte));
-  return at < 64 ? (at < 0 ? 64 : at) : at - 2;
-});
-const bitsAt = (bytes: Buffer, at: number) => SIX_BITS[bytes[at] ?? 0] ?? 64;
-
-// What is no letter is skipped. `=` ends a unit: mail programs that encode in pieces leave some in the middle.
-function decodeUnits(bytes: Buffer, end: number): Buffer {
-  const decoded = Buffer.allocUnsafe(Math.ceil((end * 3) / 4));
-  let at = 0;
-  let length = 0;
-  while (at < end) {
-    const first = bitsAt(bytes, at);
-    const second = bitsAt(bytes, at + 1);
-    const third = bitsAt(bytes, at + 2);
-    const fourth = bitsAt(bytes, at + 3);
-    if ((first | second | third | fourth) < 64 && at + 4 <= end) {
-      decoded[length++] = (first << 2) | (second >> 4);
-      decoded[length++] = (second << 4) | (third >> 2);
-      decoded[length++] = (third << 6) | fourth;
-      at += 4;
-      continue;
-    }
-    // A unit with something between its letters, or the last one.
-    let unit = 0;
-    let letters = 0;
-    for (; at < end && letters < 4 && bytes[at] !== EQUALS; at++) {
-      const bits = bitsAt(bytes, at);
-      if (bits === 64) continue;
-      unit = (unit << 6) | bits;
-      letters++;
-    }
-    if (letters < 4) at++;
-    // Two letters have one whole byte, three have two.
-    unit <<= 6 * (4 - letters);
-    for (let n = 0; n < letters - 1; n++) decoded[length++] = unit >> (16 - 8 * n);
-  }
-  return decoded.subarray(0, length);
+function decodeAllUnits(bytes: Buffer, end: number): Buffer {
+  const decoded = Buffer.allocUnsafe(decodedLength(end));
+  return decoded.subarray(0, decodeUnits(bytes, { from: 0, end }, decoded));
 }
 
 function decodeQuotedPrintable(bytes: Buffer): Buffer {

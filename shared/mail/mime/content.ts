@@ -7,6 +7,7 @@ import type { ParsedMessage } from "../../contract/received.ts";
 import type { CalendarFile } from "./calendar/invitations.ts";
 import { decodeTransferEncoding, isEncodedFile, textBehindBase64 } from "./body.ts";
 import { decodeCharset, isTellingLabel, isEmptyLabel } from "./charset/decode.ts";
+import { textPieces } from "./charset/text-pieces.ts";
 import { sanitizeText } from "./charset/sanitize.ts";
 import { cleanName, readDisposition, readFilename } from "./files.ts";
 import { joinFlowed } from "./flowed.ts";
@@ -75,8 +76,8 @@ export function readContent(
     limited.add(`attachments after the first ${MIME_LIMITS.attachments} left out`);
   const retained = files.slice(0, MIME_LIMITS.attachments);
   const content = {
-    text: normalizeText(joinPieces(pieces, "plain", letters)),
-    html: normalizeText(joinPieces(pieces, "html", letters)),
+    text: normalizeText(joinPieces(pieces, "plain", letters, limited)),
+    html: normalizeText(joinPieces(pieces, "html", letters, limited)),
     attachments: retained.map((file) => toAttachment(file, limits, limited)),
     calendars: findCalendars(retained, fallback),
   };
@@ -100,31 +101,62 @@ function readLetters(pieces: Piece[], fallback: string | undefined, limited: Lim
 function readLetter(part: Part, decoded: Buffer, fallback: string | undefined): Letter {
   if (part.media.type === "text/html") return { text: decodeText(part, decoded, fallback), files: [] };
   const holdsFiles = decoded.includes("\nbegin") || decoded.indexOf("begin") === 0;
-  const taken = holdsFiles ? takeFiles(decoded.toString("latin1")) : undefined;
-  const rest = taken && taken.files.length > 0 ? Buffer.from(taken.text, "latin1") : decoded;
-  const text = decodeText(part, rest, fallback);
+  const taken = holdsFiles ? takeFiles(decoded) : undefined;
+  const text = decodeText(part, taken?.text ?? decoded, fallback);
   const flowed = /^flowed$/i.test(part.media.params.get("format") ?? "");
   const deleteSpace = /^yes$/i.test(part.media.params.get("delsp") ?? "");
   return { text: flowed ? joinFlowed(text, deleteSpace) : text, files: taken?.files ?? [] };
 }
 
+const CONVERSION_LIMITED = `converted between text and HTML only ${MIME_LIMITS.convertedCharacters} characters`;
+
 /** All pieces in one form. Pieces in only the other form are converted. Undefined if no piece has this form. */
-function joinPieces(pieces: Piece[], form: keyof Piece, letters: Map<Part, Letter>): string | undefined {
+function joinPieces(
+  pieces: Piece[],
+  form: keyof Piece,
+  letters: Map<Part, Letter>,
+  limited: LimitedReasons,
+): string | undefined {
   const other = form === "plain" ? "html" : "plain";
-  const convert = form === "plain" ? htmlToText : textToHtml;
   if (!pieces.some((piece) => piece[form].length > 0)) return undefined;
   const textOf = (part: Part) => letters.get(part)?.text ?? "";
+  let left: number = MIME_LIMITS.convertedCharacters;
+  const convert = (part: Part) => {
+    const whole = textOf(part);
+    if (whole.length > left) limited.add(CONVERSION_LIMITED);
+    const used = whole.slice(0, left);
+    left -= used.length;
+    return form === "plain" ? htmlToText(used) : textToHtml(used);
+  };
   return pieces
-    .flatMap((piece) =>
-      piece[form].length > 0 ? piece[form].map(textOf) : piece[other].map((part) => convert(textOf(part))),
-    )
+    .flatMap((piece) => (piece[form].length > 0 ? piece[form].map(textOf) : piece[other].map(convert)))
     .join("\n");
 }
 
 function normalizeText(value: string | undefined): string | null {
   if (value === undefined || value === "") return null;
   const text = sanitizeText(value);
-  return text.includes("\r") ? text.replace(/\r{1,3}\n|\r/g, "\n") : text;
+  return text.includes("\r") ? withLineFeeds(text) : text;
+}
+
+const LONG_CHARACTERS = 1024 * 1024;
+const [LF, CR] = [10, 13];
+
+function withLineFeeds(text: string): string {
+  if (text.length < LONG_CHARACTERS) return text.replace(/\r{1,3}\n|\r/g, "\n");
+  // In place, because millions of replacements take hundreds of megabytes on Node.js.
+  const bytes = Buffer.from(text, "utf16le");
+  const units = new Uint16Array(bytes.buffer, bytes.byteOffset, text.length);
+  let length = 0;
+  for (let at = 0; at < units.length; at++) {
+    if (units[at] === CR) {
+      let end = at + 1;
+      while (end < at + 3 && units[end] === CR) end++;
+      if (units[end] === LF) at = end;
+      units[length++] = LF;
+    } else units[length++] = units[at] ?? 0;
+  }
+  return bytes.toString("utf16le", 0, 2 * length);
 }
 
 const META_BYTES = 4096;
@@ -163,12 +195,26 @@ const firstSigns = (decoded: Buffer) => decoded.toString("latin1", 0, 100);
  */
 function textOutside(root: Part, limited: LimitedReasons): string | null {
   if (root.boundary === null) return null;
-  const lines = root.source.toString("latin1", root.from).split("\n");
-  const said = lines.filter((line) => !/^(?:--|[\w-]{1,60}:|[ \t])[\t -~]*\r*$/.test(line)).join("\n");
+  const said = linesOutside(root.source.toString("latin1", root.from));
   const text = decodeCharset(Buffer.from(said.replace(FOR_OLD_READERS, "").trim(), "latin1"), undefined);
   if (text.trim() === "") return "";
   limited.add("the parts are empty: the text outside them is used");
   return normalizeText(text);
+}
+
+function linesOutside(whole: string): string {
+  const said = textPieces();
+  let isFirst = true;
+  for (let at = 0; at <= whole.length;) {
+    const feed = whole.indexOf("\n", at);
+    const next = feed < 0 ? whole.length : feed;
+    const line = whole.slice(at, next);
+    at = next + 1;
+    if (/^(?:--|[\w-]{1,60}:|[ \t])[\t -~]*\r*$/.test(line)) continue;
+    said.add(isFirst ? line : `\n${line}`);
+    isFirst = false;
+  }
+  return said.text();
 }
 
 /** The text that mail programs put before the first part. */

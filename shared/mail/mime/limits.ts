@@ -28,6 +28,8 @@ export const MIME_LIMITS = {
   parameters: 200,
   /** Bytes of decoded text and HTML together. More than this is a pasted file rather than a message. */
   textBytes: 16 * 1024 * 1024,
+  /** Characters of text that are converted to HTML, and of HTML that are converted to text. They can become six times as many. */
+  convertedCharacters: 2 * 1024 * 1024,
   /** Attachments. The limit on parts applies too. */
   attachments: 500,
 } as const;

@@ -12,7 +12,7 @@
  *
  * `attempts` counts the tries. `returns` counts how often the task came back because its claim expired: its process died or hung.
  */
-import { redisScript } from "../../store/redis/connection/client.ts";
+import { redisScript } from "../../store/redis/connection/script.ts";
 import { LUA_CLOCK } from "../../store/redis/lua.ts";
 import { LUA_TASKS, MAX_RETURNS, SUSPECTS } from "./lua.ts";
 

@@ -1,7 +1,8 @@
 /** The tasks in Redis as one process sees them: it adds them, claims them, renews the claims and finishes its own. */
 import { Problem } from "../../contract/problem.ts";
 import type { Task } from "../../contract/task.ts";
-import type { RedisArgument, RedisConnection, RedisScript } from "../../store/redis/connection/client.ts";
+import type { RedisArgument, RedisConnection } from "../../store/redis/connection/client.ts";
+import type { RedisScript } from "../../store/redis/connection/script.ts";
 import { listOf, numberOf, textsOf } from "../../store/redis/connection/reply.ts";
 import { clock } from "../../time.ts";
 import type { TaskResult } from "../perform.ts";

@@ -3,7 +3,8 @@
  * expires.
  */
 import { randomUUID } from "node:crypto";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { numberOf } from "./connection/reply.ts";
 import type { ConnectionSlots } from "../store.ts";

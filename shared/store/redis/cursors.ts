@@ -4,7 +4,8 @@
  */
 import type { Cursor } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { messageArguments } from "./ledger.ts";
 import { numberOf, recordOf } from "./connection/reply.ts";

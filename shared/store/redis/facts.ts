@@ -4,7 +4,8 @@
 import { Problem } from "../../contract/problem.ts";
 import type { Fact } from "../../telemetry/events.ts";
 import { parseStoredFact } from "../../telemetry/stored-facts.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { textsOf } from "./connection/reply.ts";
 import type { Facts } from "../store.ts";

@@ -1,5 +1,6 @@
 /** Imports fingerprints of delivered content from another store, each with the time of its delivery. */
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { LUA_FINGERPRINTS, fingerprintWindow } from "./fingerprints.ts";
 import { LUA_CLOCK, LUA_LEDGER } from "./lua.ts";

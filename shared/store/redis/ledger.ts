@@ -6,7 +6,8 @@
 import { createHash } from "node:crypto";
 import { type MessageRef } from "../../contract/message.ts";
 import { Problem } from "../../contract/problem.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { LUA_FINGERPRINTS, type FingerprintWindow } from "./fingerprints.ts";
 import { listOf, textsOf } from "./connection/reply.ts";

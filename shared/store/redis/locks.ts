@@ -7,7 +7,8 @@ import { type LockLimits, type Locks, processLocks, tookTooLong } from "../../co
 import { childSignal } from "../../concurrency/abort.ts";
 import { Problem } from "../../contract/problem.ts";
 import { jitter, sleep } from "../../time.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 
 /**

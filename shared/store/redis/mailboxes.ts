@@ -1,7 +1,8 @@
 /** Registered mailboxes in Redis, each in its own hash with encrypted secrets. The index in registry.ts finds them. */
 import { type Mailbox, type MailboxState } from "../../contract/mailbox.ts";
 import { asProblem, Problem, withCurrentCode } from "../../contract/problem.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import { LUA_FORGET_DELIVERIES } from "./deliveries/records.ts";
 import type { RedisKeys } from "./keys.ts";
 import { listMailboxes, listStates } from "./mailbox-lists.ts";

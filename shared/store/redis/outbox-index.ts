@@ -4,7 +4,8 @@
  */
 import { Problem } from "../../contract/problem.ts";
 import type { Sending } from "../../contract/sending.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "./connection/reply.ts";
 

@@ -1,6 +1,6 @@
 /** The scripts of the outbox in Redis. Each of them decides and writes in one step, over the keys of one mailbox. */
 import { SendState } from "../../contract/sending.ts";
-import { redisScript } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import { LUA_CLOCK } from "./lua.ts";
 
 export const HOUR_MS = 3_600_000;

@@ -8,7 +8,8 @@ import * as v from "valibot";
 import { type Account, type PasswordLogin, RefusedLogin, type RefusedLogins } from "../../contract/login.ts";
 import { clock } from "../../time.ts";
 import type { Vault } from "../vault.ts";
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import { listOf, textOrNull } from "./connection/reply.ts";
 import type { RedisKeys } from "./keys.ts";
 

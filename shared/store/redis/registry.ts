@@ -4,7 +4,8 @@
  * themselves are stored elsewhere, each with its own keys. So a change is first recorded in `touched`, then written,
  * then indexed here. If a crash interrupts this, the next reader finishes it (`repairIndex` in mailboxes.ts).
  */
-import { type RedisConnection, redisScript } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { redisScript } from "./connection/script.ts";
 import type { RedisKeys } from "./keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "./connection/reply.ts";
 import { LUA_CLOCK } from "./lua.ts";

@@ -79,7 +79,8 @@ function without(from: number, to: number, cuts: number[]): Ranges {
 }
 
 type Change =
-  { kind: "Create" | "Update" | "ReadFlagChange"; item: Item } | { kind: "Delete"; number: number; id: string };
+  | { kind: "Create" | "Update" | "ReadFlagChange"; item: Item }
+  | { kind: "Delete"; number: number; id: string };
 
 /** What the client does not know yet, in the order it is told. */
 function pending(folder: Folder, state: ItemState): Change[] {

@@ -3,7 +3,9 @@ import type { ByteReader } from "./reader.ts";
 
 /** One argument of a command: an atom as it was typed, a quoted string or literal, or a parenthesised list. */
 export type Argument =
-  { kind: "atom"; text: string } | { kind: "string"; bytes: Buffer } | { kind: "list"; entries: Argument[] };
+  | { kind: "atom"; text: string }
+  | { kind: "string"; bytes: Buffer }
+  | { kind: "list"; entries: Argument[] };
 
 /** A whole command; `line` is it without its literals. */
 export type Command = { tag: string; name: string; args: Argument[]; line: string };

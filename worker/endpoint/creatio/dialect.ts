@@ -20,19 +20,20 @@ const MAX_TICKS = 3_155_378_975_999_999_999n;
 /** Encodes a message for the CRM. The same message gives the same bytes in each attempt. */
 export const encodeCreatio: Encode = (message) => encode(message, []);
 
-function encode(message: DeliverableMessage, omitted: string[]): WireRequest {
+async function encode(message: DeliverableMessage, omitted: string[]): Promise<WireRequest> {
   const { mailbox, raw, parsed } = message;
   const { user = "", timeZone = "" } = mailbox.deliver.creatio ?? {};
-  const files = filesInJson();
+  const files = filesInJson(raw.byteLength);
   const messageId = parsed.messageId ?? syntheticMessageId(raw);
   const email = toEmail(message, { messageId, omitted, base64: files.base64 });
   const info = { Id: mailbox.id, MailboxId: mailbox.id, SysAdminUnit: user, TimeZoneId: timeZone };
-  const json = JSON.stringify({ Emails: [email], SubscriptionInfo: info });
   // Ticks are too large for the whole numbers of a double. Quotes inside a string are escaped, so this text can only
   // be the member itself.
   const stamp = `"SendDateTimeStamp":${email.SendDateTimeStamp}`;
-  const body = json.replace(stamp, () => `"SendDateTimeStamp":${toTicks(email.SendDateTimeStamp)}`);
-  return callbackRequest(urlWithLogin(mailbox.deliver), METHODS.mail, files.fill(body));
+  const body = await files.write({ Emails: [email], SubscriptionInfo: info }, (json) =>
+    json.replace(stamp, () => `"SendDateTimeStamp":${toTicks(email.SendDateTimeStamp)}`),
+  );
+  return callbackRequest(urlWithLogin(mailbox.deliver), METHODS.mail, body);
 }
 
 /**
@@ -57,11 +58,11 @@ export function syntheticMessageId(raw: Uint8Array): string {
  * The same message without its attachments, for a CRM that refuses it as too large. Undefined if that would not help,
  * or if the refusal has another reason.
  */
-export function smallerCreatioRequest(
+export async function smallerCreatioRequest(
   message: DeliverableMessage,
   request: WireRequest,
   outcome: PostOutcome,
-): WireRequest | undefined {
+): Promise<WireRequest | undefined> {
   const files = message.parsed.attachments.filter((file) => file.content !== null);
   if (outcome.kind === "accepted" || files.length === 0 || !isTooLarge(request, outcome)) return undefined;
   const parsed = { ...message.parsed, attachments: [] };

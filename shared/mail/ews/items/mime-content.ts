@@ -13,7 +13,8 @@ import type { EwsSession } from "../client/session.ts";
 
 /** Flags as in IMAP; categories as they are. `leftOut`: what the server does not give of the message. */
 export type EwsMessage =
-  { id: string; raw: Uint8Array; flags: string[]; leftOut?: string[] } | { id: string; problem: Problem | "gone" };
+  | { id: string; raw: Uint8Array; flags: string[]; leftOut?: string[] }
+  | { id: string; problem: Problem | "gone" };
 
 const FIELDS = ["item:Categories", "item:IsDraft", "message:IsRead"];
 

@@ -21,7 +21,9 @@ export type Listener = {
  * these messages have just been delivered.
  */
 export type ListenerSign =
-  { kind: "heard" } | { kind: "how"; push: boolean } | { kind: "delivered"; keys: readonly string[] };
+  | { kind: "heard" }
+  | { kind: "how"; push: boolean }
+  | { kind: "delivered"; keys: readonly string[] };
 
 /** A subscription on a connection, and the callback for when the server ends it. */
 export type Subscription = { listener: Listener; id: string; onLost: () => void };

@@ -5,7 +5,8 @@
 import { isAscii, isUtf8 } from "node:buffer";
 import iconv from "iconv-lite";
 import { type Charset, findCharset } from "./labels.ts";
-import { type EucRun, splitHz, splitIso2022 } from "./iso-2022.ts";
+import { splitHz, splitIso2022 } from "./iso-2022.ts";
+import { textPieces } from "./text-pieces.ts";
 
 // prettier-ignore
 const NATIVE = new Map<string, TextDecoder>(([
@@ -38,7 +39,7 @@ export function decodeCharset(bytes: Buffer, label: string | undefined, fallback
  * any bytes.
  */
 export function decodeUnlabelled(bytes: Buffer, fallback?: string): string {
-  if (bytes.includes(ESC) && isAscii(bytes)) return decodeRuns(splitIso2022(bytes));
+  if (bytes.includes(ESC) && isAscii(bytes)) return decodeRuns(bytes, splitIso2022);
   if (isUtf8(bytes)) return native("utf-8", bytes);
   const marked = decodeByMark(bytes);
   return marked ?? decodeBrokenUtf8(bytes, fallback);
@@ -96,11 +97,11 @@ function decodeAs(bytes: Buffer, charset: Charset): string {
   switch (charset.kind) {
     case "single":
     case "multi":
-      return charset.decoder === "native" ? native(charset.name, bytes) : iconv.decode(bytes, charset.name);
+      return charset.decoder === "native" ? native(charset.name, bytes) : decodeByIconv(bytes, charset.name);
     case "iso2022":
-      return decodeRuns(splitIso2022(bytes));
+      return decodeRuns(bytes, splitIso2022);
     case "hz":
-      return decodeRuns(splitHz(bytes));
+      return decodeRuns(bytes, splitHz);
     case "utf16":
     case "utf16le":
     case "utf16be":
@@ -110,8 +111,29 @@ function decodeAs(bytes: Buffer, charset: Charset): string {
   }
 }
 
-function decodeRuns(runs: EucRun[]): string {
-  return runs.map(({ name, bytes }) => (name === "gb18030" ? native(name, bytes) : iconv.decode(bytes, name))).join("");
+/** More bytes than this are decoded in pieces. */
+const PIECE_BYTES = 256 * 1024;
+
+// Some of these decoders add each character to a string. The runtime keeps such a string as a tree until somebody looks
+// into it, and the tree of a long text has hundreds of megabytes.
+function decodeByIconv(bytes: Buffer, name: string): string {
+  if (bytes.length <= PIECE_BYTES) return iconv.decode(bytes, name);
+  const decoder = iconv.getDecoder(name);
+  const text = textPieces();
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    const piece = decoder.write(bytes.subarray(at, at + PIECE_BYTES));
+    // This look makes one string of it.
+    piece.includes("\0");
+    text.add(piece);
+  }
+  text.add(decoder.end() ?? "");
+  return text.text();
+}
+
+function decodeRuns(bytes: Buffer, split: typeof splitIso2022): string {
+  const text = textPieces();
+  split(bytes, (name, run) => text.add(name === "gb18030" ? native(name, run) : iconv.decode(run, name)));
+  return text.text();
 }
 
 // Without a byte order mark, the zero bytes of blanks and line breaks show the byte order. Single-byte text has no

@@ -3,10 +3,13 @@
  * and HZ (RFC 1843). No runtime decodes all of them, so each run is rewritten as EUC, which a decoder accepts.
  */
 
-/** A run of bytes in one EUC charset, or in ASCII and half-width katakana, which euc-jp contains too. */
-export type EucRun = { name: "euc-jp" | "euc-kr" | "gb18030"; bytes: Buffer };
+export type Family = "euc-jp" | "euc-kr" | "gb18030";
+/**
+ * Gets a run of bytes in one EUC charset, or in ASCII and half-width katakana, which euc-jp contains too. The bytes are
+ * valid until it returns, because a message may have millions of runs.
+ */
+export type TakeRun = (name: Family, bytes: Buffer) => void;
 
-type Family = EucRun["name"];
 type Shape = {
   family: Family;
   /** Bytes of one character. */ width: 1 | 2;
@@ -42,8 +45,8 @@ const SHIFTED: ReadonlyMap<string, Shape> = new Map<string, Shape>([
 ]);
 
 /** Rewrites any ISO 2022 variant. Invalid bytes become replacement characters. */
-export function splitIso2022(bytes: Buffer): EucRun[] {
-  const writer = runWriter(bytes.length);
+export function splitIso2022(bytes: Buffer, take: TakeRun): void {
+  const writer = runWriter(bytes.length, take);
   let [selected, shifted, inShift, at]: [Shape | undefined, Shape, boolean, number] = [undefined, KANA, false, 0];
   while (at < bytes.length) {
     const byte = bytes[at] ?? 0;
@@ -62,7 +65,7 @@ export function splitIso2022(bytes: Buffer): EucRun[] {
       at += shape && byte > 0x20 && byte < 0x7f ? writer.character(shape, bytes, at) : writer.plain(byte);
     }
   }
-  return writer.runs();
+  writer.end();
 }
 
 function escapeAt(bytes: Buffer, at: number): string | undefined {
@@ -74,8 +77,8 @@ function escapeAt(bytes: Buffer, at: number): string | undefined {
 }
 
 /** Rewrites HZ: `~{` and `~}` switch, `~~` is a tilde, and a tilde before a line break joins the lines. */
-export function splitHz(bytes: Buffer): EucRun[] {
-  const writer = runWriter(bytes.length);
+export function splitHz(bytes: Buffer, take: TakeRun): void {
+  const writer = runWriter(bytes.length, take);
   const shape: Shape = { family: "gb18030", width: 2 };
   let [chinese, at] = [false, 0];
   while (at < bytes.length) {
@@ -93,24 +96,25 @@ export function splitHz(bytes: Buffer): EucRun[] {
       at += chinese && byte > 0x20 && byte < 0x7f ? writer.character(shape, bytes, at) : writer.plain(byte);
     }
   }
-  return writer.runs();
+  writer.end();
 }
 
-function runWriter(length: number) {
-  const runs: EucRun[] = [];
+function runWriter(length: number, take: TakeRun) {
   let family: Family = "euc-jp";
   // Half-width katakana need two bytes for one, JIS X 0212 three for two.
   const buffer = Buffer.alloc(2 * length);
-  let [from, to] = [0, 0];
-  const change = (next: Family) => {
-    if (next === family) return;
-    if (to > from) runs.push({ name: family, bytes: buffer.subarray(from, to) });
-    [family, from] = [next, to];
+  let to = 0;
+  const end = () => {
+    if (to > 0) take(family, buffer.subarray(0, to));
+    to = 0;
   };
   return {
     /** Writes one character. Returns how many bytes it read. */
     character({ family: next, width, prefix }: Shape, bytes: Buffer, at: number): number {
-      change(next);
+      if (next !== family) {
+        end();
+        family = next;
+      }
       const second = bytes[at + 1] ?? 0;
       // Half a character. No charset has this byte, so it becomes a replacement character.
       if (width === 2 && (second <= 0x20 || second >= 0x7f)) return this.plain(0xff);
@@ -122,9 +126,6 @@ function runWriter(length: number) {
       buffer[to++] = byte;
       return 1;
     },
-    runs(): EucRun[] {
-      if (to > from) runs.push({ name: family, bytes: buffer.subarray(from, to) });
-      return runs;
-    },
+    end,
   };
 }

@@ -64,21 +64,26 @@ export function* childElements(bytes: Buffer, parent: Element, end: number): Gen
 
 /** The content of an octet string, with its pieces joined. Undefined if it is nested too deep. */
 export function readOctets(bytes: Buffer, element: Element, end: number): Buffer | undefined {
-  const pieces: Buffer[] = [];
-  return collectOctets(bytes, element, { end, depth: 0, pieces }) ? Buffer.concat(pieces) : undefined;
+  // One buffer, because a string may have millions of pieces. They are never longer than the whole.
+  const joined = Buffer.alloc((element.to ?? end) - element.from);
+  const length = copyOctets(bytes, element, { end, depth: 0, joined, length: 0 });
+  return length === undefined ? undefined : joined.subarray(0, length);
 }
 
-type Collecting = { end: number; depth: number; pieces: Buffer[] };
+type Copying = { end: number; depth: number; joined: Buffer; length: number };
 
-function collectOctets(bytes: Buffer, element: Element, { end, depth, pieces }: Collecting): boolean {
-  if (!element.constructed) {
-    pieces.push(bytes.subarray(element.from, element.to));
-    return true;
+/** The length with this element. Undefined if it is nested too deep. */
+function copyOctets(bytes: Buffer, element: Element, { end, depth, joined, length }: Copying): number | undefined {
+  if (!element.constructed) return length + bytes.copy(joined, length, element.from, element.to);
+  if (depth > MAX_DEPTH) return undefined;
+  const stop = element.to ?? end;
+  let copied: number | undefined = length;
+  for (const piece of childElements(bytes, element, stop)) {
+    // A piece without an end ends with the one around it: otherwise bytes would be read twice at each level.
+    copied = copyOctets(bytes, piece, { end: stop, depth: depth + 1, joined, length: copied });
+    if (copied === undefined) return undefined;
   }
-  if (depth > MAX_DEPTH) return false;
-  for (const piece of childElements(bytes, element, end))
-    if (!collectOctets(bytes, piece, { end, depth: depth + 1, pieces })) return false;
-  return true;
+  return copied;
 }
 
 function isEnd(bytes: Buffer, at: number): boolean {

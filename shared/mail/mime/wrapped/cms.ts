@@ -25,10 +25,10 @@ const KINDS: ReadonlyMap<string, "signed" | "encrypted" | "compressed"> = new Ma
 ]);
 
 /**
- * Limits of unpacked content: its size, and its size in relation to the packed content. Real messages shrink to a third
- * or a tenth.
+ * Limits of unpacked content: its size in relation to the packed content. Real messages shrink to a third or a tenth.
+ * Above `large` bytes only the third is believed.
  */
-const UNPACKED = { bytes: 1024 * 1024, times: 10 };
+const UNPACKED = { bytes: 1024 * 1024, times: 10, large: 64 * 1024 * 1024, timesOfLarge: 3 };
 
 /** Parses a message in DER or BER, or in base64 between lines of dashes (PEM). Never throws. */
 export function openCms(bytes: Buffer): CryptographicMessage {
@@ -70,7 +70,9 @@ function take(der: Buffer, parent: Element, end: number, count: number): Element
 
 function unpack(packed: Buffer): Buffer | undefined {
   try {
-    return inflateSync(packed, { maxOutputLength: UNPACKED.bytes + UNPACKED.times * packed.length });
+    const most = UNPACKED.bytes + UNPACKED.times * packed.length;
+    const large = Math.max(UNPACKED.large, UNPACKED.timesOfLarge * packed.length);
+    return inflateSync(packed, { maxOutputLength: Math.min(most, large) });
   } catch {
     // It is too large, or no zlib stream. The part stays a file, and `limited` says so.
     return undefined;

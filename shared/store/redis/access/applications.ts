@@ -1,7 +1,7 @@
 /** Registered applications in Redis: a hash of documents with sealed secrets, and a hash of their versions. */
 import { versionOf } from "../../../contract/application.ts";
 import type { RedisConnection } from "../connection/client.ts";
-import { redisScript } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { numberOf, recordOf, textOrNull } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 import type { RedisRegistry } from "../registry.ts";

@@ -3,7 +3,7 @@
  * each actor and of each mailbox.
  */
 import type { RedisConnection } from "../connection/client.ts";
-import { redisScript } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { deliveryKey, timeKey } from "../deliveries/indexes.ts";
 import type { RedisKeys } from "../keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "../connection/reply.ts";

@@ -2,7 +2,8 @@
 import { clock } from "../../../time.ts";
 import { type Consents, forgetAt, openConsent, sealConsent, toConsentConflict } from "../../sealed-consents.ts";
 import type { Vault } from "../../vault.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { numberOf, textOrNull } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 

@@ -1,6 +1,7 @@
 /** Documents in Redis: a hash of texts, each after its revision. */
 import type { Documents } from "../../documents.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { numberOf, textOrNull, textsOf } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 

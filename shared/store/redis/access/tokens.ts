@@ -1,6 +1,6 @@
 /** Tokens of the API in Redis: a hash of documents, and a hash of the times when they were last used. */
 import type { RedisConnection } from "../connection/client.ts";
-import { redisScript } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import type { RedisKeys } from "../keys.ts";
 import { listOf, numberOf, recordOf, textOrNull } from "../connection/reply.ts";
 import { expiryTimes, MAX_TOKENS, tooManyTokens } from "../../access-rules.ts";

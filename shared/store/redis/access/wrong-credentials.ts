@@ -1,5 +1,6 @@
 /** Wrong credentials over all nodes: a bucket of tries for each address. It is gone once it would be full again. */
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { numberOf } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 import { LUA_CLOCK } from "../lua.ts";

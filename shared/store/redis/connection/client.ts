@@ -2,20 +2,14 @@
  * The connection to Redis. Commands and scripts have deadlines, waiting for a lost connection is bounded, and errors
  * become Problems.
  */
-import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import { isCertificateError, Problem } from "../../../contract/problem.ts";
 import { jitter, withTimeout } from "../../../time.ts";
+import type { RedisScript } from "./script.ts";
 import { type RedisUrl, parseRedisUrl } from "./url.ts";
 
 export type RedisArgument = string | number | Buffer;
-
-/**
- * A Lua script, and the hash under which Redis knows it. All keys of one script begin with KEYS[1], which holds their
- * hash tag.
- */
-export type RedisScript = { source: string; sha: string };
 
 export interface RedisConnection {
   /** The address of the server, without credentials. */
@@ -42,12 +36,6 @@ const COMMAND_TIMEOUT_MS = 5_000;
 const MAX_PENDING = 20_000;
 /** If no byte arrives for this long while an answer is outstanding, the client reconnects. */
 const SOCKET_TIMEOUT_MS = 15_000;
-
-/** Prepares a script from its parts. */
-export function redisScript(...parts: string[]): RedisScript {
-  const source = parts.join("\n");
-  return { source, sha: createHash("sha1").update(source).digest("hex") };
-}
 
 /**
  * Connects to the server, to the master that the Sentinels name, or to the cluster. It reconnects after every loss and

@@ -5,7 +5,8 @@
  */
 import type { Delivery } from "../../../contract/delivery.ts";
 import { clock } from "../../../time.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { type DeliveryIndex, timeKey } from "./indexes.ts";
 import { listDeliveries, listRetryingDeliveries } from "./lists.ts";
 import { LUA_RECORDS, parseDelivery, rawBytesKey, readDelivery } from "./records.ts";

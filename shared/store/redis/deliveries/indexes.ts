@@ -7,7 +7,8 @@
  */
 import { type Delivery, DeliveryState } from "../../../contract/delivery.ts";
 import { Problem } from "../../../contract/problem.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import type { RedisKeys } from "../keys.ts";
 import { listOf, numberOf, textOrNull, textsOf } from "../connection/reply.ts";
 

@@ -2,7 +2,8 @@
 import * as v from "valibot";
 import { ConnectionFacts } from "../../../contract/learned.ts";
 import type { Connections } from "../../measured/connections.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { textOrNull } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 

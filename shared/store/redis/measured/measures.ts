@@ -15,7 +15,8 @@ import {
   TICKS_PER_DAY,
   UNNOTICED_MINUTES,
 } from "../../measured/state-entries.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { listOf, numberOf, recordOf, textOrNull } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 

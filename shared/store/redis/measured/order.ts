@@ -4,7 +4,8 @@
  */
 import { type MailboxOrder, type OrderedMailboxes, STATUS_ORDER } from "../../measured/mailbox-order.ts";
 import { decodePageToken, encodePageToken } from "../../page-token.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { numberOf, textsOf } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 

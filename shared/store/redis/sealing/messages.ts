@@ -2,7 +2,8 @@
 import { compressBytes, openBytes, sealBytes, sealCompressed, type SealedBytes } from "../../sealed-bytes.ts";
 import type { MailboxSealing } from "../../mailbox-sealing.ts";
 import type { Vault } from "../../vault.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { numberOf, textOrNull } from "../connection/reply.ts";
 
 /** `raw:` are messages that wait for their endpoint or are parked, `outbox:raw:` are outgoing messages. */

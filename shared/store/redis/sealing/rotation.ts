@@ -6,7 +6,8 @@ import { isOldForm, keyIdOf, type MailboxSealing } from "../../mailbox-sealing.t
 import type { Vault } from "../../vault.ts";
 import { resealStoredApplications } from "../access/applications.ts";
 import { resealStoredTokens } from "../access/tokens.ts";
-import { type RedisConnection, redisScript } from "../connection/client.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { redisScript } from "../connection/script.ts";
 import { listOf, recordOf, textOf, textOrNull, textsOf } from "../connection/reply.ts";
 import type { RedisKeys } from "../keys.ts";
 import type { RedisRegistry } from "../registry.ts";
