@@ -38,8 +38,9 @@ export function filesInJson(messageBytes: number): FilesInJson {
         large.push(found);
         return mark;
       };
-      // Only a large message has long texts. Looking at each member takes time.
-      const json = messageBytes > LARGE_BYTES ? JSON.stringify(value, takeLarge) : JSON.stringify(value);
+      // Looking at each member takes time. Only a large message has long texts; a small one may hold a large file compressed.
+      const json =
+        files.length > 0 || messageBytes > LARGE_BYTES ? JSON.stringify(value, takeLarge) : JSON.stringify(value);
       // Bytes from the start: signing, counting and sending would each encode a string again.
       if (large.length === 0) return Buffer.from(change(json));
       const pieces: Pieces["pieces"] = [];
