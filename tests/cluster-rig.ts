@@ -163,11 +163,11 @@ export function flowing(rig: Rig, mailboxes: number) {
   };
 }
 
-/** What did not arrive, and what the nodes said lately besides deliveries. */
+/** What did not arrive, and what the nodes said lately besides deliveries and waits for a paused endpoint. */
 function late(missing: string[], sent: number, nodes: Service[]): string {
   const said = nodes.flatMap(({ facts }, n) =>
     facts
-      .filter(({ kind }) => kind !== "mail.arrived" && kind !== "mail.delivered")
+      .filter(({ kind, attempts }) => !["mail.arrived", "mail.delivered"].includes(kind) && attempts !== 0)
       .slice(-12)
       .map((fact) => `node ${n}: ${JSON.stringify(fact).slice(0, 300)}`),
   );
