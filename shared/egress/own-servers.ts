@@ -16,7 +16,7 @@ export type Target = { address: string; port: number };
 export type IsOwnServer = (target: Target, signal: AbortSignal) => Promise<boolean>;
 
 /** Ports of Redis (also its cluster bus and Sentinel) and RabbitMQ (also epmd, Erlang, management and metrics). */
-const BACKEND_PORTS = [6379, 16379, 26379, 4369, 5671, 5672, 15671, 15672, 15692, 25672];
+export const BACKEND_PORTS = [6379, 16379, 26379, 4369, 5671, 5672, 15671, 15672, 15692, 25672];
 const CACHE_MS = 10_000;
 
 export type LookUp = (name: string, signal: AbortSignal) => Promise<{ address: string; family: number }[]>;

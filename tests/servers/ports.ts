@@ -3,6 +3,7 @@
  * (32768 and up on Linux): there, a client that tries a stopped server's port could get that very port as its own.
  */
 import { createServer, type Server } from "node:net";
+import { BACKEND_PORTS } from "../../shared/egress/own-servers.ts";
 
 const FIRST = 12_000;
 const LAST = 32_000;
@@ -42,8 +43,10 @@ export async function freeRow(from: number, to: number, distances: number[]): Pr
   throw new Error(`No free row of ports between ${from} and ${to}`);
 }
 
+/** A port that the service may send to: it refuses those of its own servers on whatever host. */
 function somePort(): number {
-  return FIRST + Math.floor(Math.random() * (LAST - FIRST));
+  const port = FIRST + Math.floor(Math.random() * (LAST - FIRST));
+  return BACKEND_PORTS.includes(port) ? somePort() : port;
 }
 
 function listen(server: Server, port: number, host: string): Promise<number> {
