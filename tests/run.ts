@@ -65,6 +65,7 @@ const LONGEST = [
   "rabbit",
   "chaos",
   "strangers",
+  "strangers-nodes",
   "cluster",
   "redis-queue",
   "pop3-stories",
@@ -101,7 +102,7 @@ const BOTH_RUNTIMES = [
   "deploy-servers",
   "preferred-workers",
   "sending-nodes",
-  "strangers",
+  "strangers-nodes",
 ];
 const BESIDE = ["demo", "graph-clients"];
 const ONCE = TEXTS.concat(BOTH_RUNTIMES, BESIDE).map((name) => `tests/${name}.test.ts`);
