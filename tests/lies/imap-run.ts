@@ -9,6 +9,8 @@ import type { LiarMailbox, LiarServer, StoredFolder } from "./imap-server.ts";
 type ImapWorld = World & { server: LiarServer };
 
 const PATIENCE_MS = 120_000;
+/** On a busy machine the short time-outs of the runs end some connections before the first look is complete. */
+const FIRST_LOOK_MS = 240_000;
 
 /** Plays the scenario of a seed. */
 export async function playImapRun(world: ImapWorld, seed: number): Promise<Outcome> {
@@ -89,7 +91,7 @@ async function registerUser(
   // A slow first look at the other folders goes on after the state says that the mailbox is listened to.
   const others = folders.filter((name) => name !== "INBOX" && name !== traits.locked);
   if (traits.dates !== "true")
-    await eventually(() => others.every((name) => mailbox.asked.has(name)), `${user}'s other folders to be looked at`);
+    await eventually(() => others.every((name) => mailbox.asked.has(name)), `${user}'s other folders`, FIRST_LOOK_MS);
 }
 
 /** Mail arrives, is taken away, is renumbered, lines break. */
