@@ -196,6 +196,20 @@ describe("An Exchange mailbox whose server", () => {
       await watch.until(2);
     });
 
+  test("fails at several folders in a row: those behind them are read", async () => {
+    const address = await someone();
+    const names = ["A", "B", "C"];
+    for (const name of names) {
+      await server.createFolder(address, name);
+      server.refuseItem(server.folderId(address, name), "ErrorInternalServerError");
+    }
+    await server.createFolder(address, "Good");
+    const watch = watching(address, { folders: ["INBOX", ...names, "Good"], since: "2001-01-01" });
+    await watch.folderFault();
+    await server.append(address, "Good", numbered(1));
+    await watch.until(1);
+  });
+
   test("fails at every folder: the subscription ends with what it says", async () => {
     const address = await someone();
     await server.createFolder(address, "Broken");

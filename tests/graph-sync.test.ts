@@ -203,6 +203,24 @@ describe("A Graph mailbox", () => {
       );
     });
 
+  test("several folders in a row that have an error of the server's keep none behind them back", async () => {
+    const names = ["A", "B", "C"];
+    const about = { user: server.addressOf(user) };
+    for (const name of names)
+      server.faults.always(
+        "delta",
+        { status: 500, code: "ErrorInternalServerError" },
+        {
+          ...about,
+          folder: await server.createFolder(user, name),
+        },
+      );
+    const watch = watching({ folders: ["INBOX", ...names, "archive"], since: "2001-01-01" }, { probeMs: 50 });
+    await watch.folderFault();
+    const id = await server.append(user, "archive", numbered(1));
+    assert.deepEqual(keys(await watch.until(1)), [id]);
+  });
+
   test("a refusal of every folder is the mailbox's", async () => {
     server.faults.always("delta", REFUSED, { user: server.addressOf(user) });
     const error = await watching({ folders: ["INBOX", "archive"] }).ended();

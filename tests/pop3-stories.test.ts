@@ -220,14 +220,14 @@ describe("a mailbox by POP3", () => {
   });
 
   for (const [processLock, count] of [
-    [false, 1_500],
-    [true, 700],
+    [false, 5_000],
+    [true, 2_000],
   ] as const) {
     test(`${count} messages that arrive while it is picked are delivered once each, process lock ${processLock}`, async () => {
       await told(await popScene(), async ({ service, pop, endpoint, mailbox }) => {
-        for (const n of range(1, 400)) pop.add("ann", mail(n));
+        for (const n of range(1, 1_000)) pop.add("ann", mail(n));
         const adding = (async () => {
-          for (const n of range(401, count)) {
+          for (const n of range(1_001, count)) {
             pop.add("ann", mail(n));
             if (n % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 50));
           }

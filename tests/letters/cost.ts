@@ -5,7 +5,7 @@ const SIZE = 32 * 1024;
 /** Doubled three times: eight times the bytes may cost eight times as much, and as much again for what is not the reader's (memory). */
 const [DOUBLED, MOST] = [8, 16];
 /** Less than this is not measured, in milliseconds of the processor. */
-const NOTHING = 20;
+const NOTHING = 10;
 
 /** The least that three runs cost, as time of the processor: what else the machine does counts little in it. */
 async function costOf(work: () => unknown): Promise<number> {

@@ -58,10 +58,12 @@ export async function judge(ledger: Ledger, patienceMs: number): Promise<string[
 /** What became of the messages after the patience: whether they came late, or not at all. */
 async function waitOn(ledger: Ledger): Promise<string> {
   const began = Date.now();
-  while ((await unaccounted(ledger)).length > 0 && Date.now() - began < LATE_MS)
+  const seconds = () => Math.round((Date.now() - began) / 1000);
+  while (Date.now() - began < LATE_MS) {
+    if ((await unaccounted(ledger)).length === 0) return `; it was ${seconds()} s later`;
     await new Promise((resolve) => setTimeout(resolve, ROUND_MS));
-  const seconds = Math.round((Date.now() - began) / 1000);
-  return (await unaccounted(ledger)).length > 0 ? `, nor ${seconds} s later` : `; it was ${seconds} s later`;
+  }
+  return `, nor ${seconds()} s later`;
 }
 
 async function unaccounted({ world, user, stays }: Ledger): Promise<string[]> {

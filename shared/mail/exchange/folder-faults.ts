@@ -27,28 +27,28 @@ export type FolderFaults = {
 /** What is said of a watched folder that is gone. */
 export const GONE = "The server has it no longer";
 
-/** These problems concern one folder, as long as another one can be read. */
-const REFUSED = new Set<ProblemCode>(["folder", "access"]);
-/** These may concern one folder: the server fails at it, hangs, or ends the connection. */
-const FAILED = new Set<ProblemCode>(["unavailable", "protocol", "timeout", "connect", "excess"]);
+/** An answer with one of these problems may concern one folder, as long as another one can be read. */
+const REFUSED = new Set<ProblemCode>(["folder", "access", "unavailable", "protocol", "excess"]);
+/** The server may hang or end the connection at one folder. */
+const UNANSWERED = new Set<ProblemCode>(["timeout", "connect"]);
 
 export function folderFaults({ receive }: MailboxOf<"ews" | "graph">, tell: (sign: WatchEvent) => void): FolderFaults {
   const faults = new Map<string, { name: string; problem: Problem }>();
-  /** The folder at which the server failed, while it gave no other one since. */
-  let failedAt: string | undefined;
+  /** The folder at which the server did not answer, if it gave no other one since. */
+  let unansweredAt: string | undefined;
   let shown = toKey(null, true);
   return {
     has: ({ path }) => faults.has(path),
     clear({ path }) {
       faults.delete(path);
-      failedAt = undefined;
+      unansweredAt = undefined;
     },
     add({ path, name }, error) {
-      if (!(error instanceof Problem) || !(REFUSED.has(error.code) || FAILED.has(error.code))) throw error;
-      if (FAILED.has(error.code)) {
+      if (!(error instanceof Problem) || !(REFUSED.has(error.code) || UNANSWERED.has(error.code))) throw error;
+      if (UNANSWERED.has(error.code)) {
         // At two folders in a row: that is the server, or the network.
-        if (failedAt !== undefined && failedAt !== path) throw error;
-        failedAt = path;
+        if (unansweredAt !== undefined && unansweredAt !== path) throw error;
+        unansweredAt = path;
       }
       faults.set(path, { name: name || path, problem: error });
     },

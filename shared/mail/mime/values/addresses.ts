@@ -164,7 +164,8 @@ function readUnbracketed(tokens: Token[], decode: (value: string) => string, aga
       ),
     ];
   const addresses = words.filter(
-    ({ kind, text }) => kind === "text" && !text.includes("=?") && ADDRESS.test(cleanAddress(text)),
+    ({ kind, text }) =>
+      kind === "text" && text.includes("@") && !text.includes("=?") && ADDRESS.test(cleanAddress(text)),
   );
   if (addresses.length > 1 && addresses.length === words.filter(({ kind }) => kind !== "comment").length)
     return addresses.map(({ text }) => ({ name: "", address: cleanAddress(text) }));
