@@ -9,6 +9,7 @@ ARG RUNTIME
 WORKDIR /app
 COPY package.json bun.lock bunfig.toml ./
 COPY tests/audit ./tests/audit
+COPY tests/tools/bundle.ts ./tests/tools/
 # Bun's lockfile decides the packages for both runtimes, and package.json the version of Bun. TypeScript is a peer dependency that nothing
 # needs to run. The bill of materials lists what is left.
 RUN npm install --global --no-fund --no-audit "bun@$(node --print 'require("./package.json").devDependencies.bun')" \
@@ -17,6 +18,10 @@ RUN npm install --global --no-fund --no-audit "bun@$(node --print 'require("./pa
  && find node_modules -type f \( -name "*.map" -o -name "*.d.ts" -o -name "*.d.cts" -o -name "*.d.mts" -o -name "*.md" \) -delete \
  && bun tests/audit/image-sbom.ts > sbom.cdx.json \
  && cp -L "$(command -v "$RUNTIME")" /usr/local/bin/runtime
+COPY shared ./shared
+COPY worker ./worker
+COPY api ./api
+RUN bun tests/tools/bundle.ts dist && chmod 755 dist/*-main.js dist/api/cli-*.js
 
 FROM ${BASE_IMAGE} AS service
 LABEL org.opencontainers.image.title="email-listener" \
@@ -27,14 +32,10 @@ COPY --from=packages /usr/local/bin/runtime /usr/local/bin/runtime
 COPY --from=packages /app/node_modules ./node_modules
 COPY --from=packages /app/sbom.cdx.json ./
 COPY package.json LICENSE ./
-COPY shared ./shared
-COPY worker ./worker
-COPY api ./api
+COPY --from=packages /app/dist ./dist
 # The commands are the programs themselves, so no shell stands between them and a signal, and none is needed to run.
-RUN ln -s /app/api/main.ts /usr/local/bin/api \
- && ln -s /app/worker/main.ts /usr/local/bin/worker \
- && for command in keys backup restore healthy; do ln -s /app/api/cli/$command.ts /usr/local/bin/$command; done \
- && chmod 755 api/main.ts worker/main.ts api/cli/keys.ts api/cli/backup.ts api/cli/restore.ts api/cli/healthy.ts \
+RUN for command in api worker; do ln -s /app/dist/$command-main.js /usr/local/bin/$command; done \
+ && for command in keys backup restore healthy; do ln -s /app/dist/api/cli-$command.js /usr/local/bin/$command; done \
  && mkdir /data && chown 1000:1000 /data
 # The root file system may be read-only. The service writes only to DATA_DIR. Bun's allocator looks for unused memory at most
 # every 30 seconds, because that takes half of the CPU time of 1,000 idle mailboxes. Its last JIT compiler is off: the work of a mail

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import {
   bothRuntimes,
   type ClusterOptions,
@@ -18,6 +17,7 @@ import {
 import { provide, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";
+import { programOf } from "./service.ts";
 import { status } from "./stories/scene.ts";
 
 let redis: Redis | undefined;
@@ -288,7 +288,6 @@ function delivered(node: { facts: readonly { kind: string }[] }): number {
 
 /** Runs a node that is expected to end by itself. */
 function started(role: "api" | "worker", env: Record<string, string>) {
-  const main = fileURLToPath(new URL(`../${role}/main.ts`, import.meta.url));
   const all = { ...process.env, PORT: "0", DATA_DIR: ":memory:", REDIS_URL: "", RABBITMQ_URL: "", ...env };
-  return spawnSync(process.execPath, [main], { env: all, encoding: "utf8", timeout: 120_000 });
+  return spawnSync(process.execPath, [programOf(role)], { env: all, encoding: "utf8", timeout: 120_000 });
 }

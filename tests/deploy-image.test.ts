@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import * as lint from "dockerfilelint";
@@ -14,6 +14,7 @@ import { SETTINGS } from "../shared/settings.ts";
 import { type ApiNode, startApi } from "./api-node.ts";
 import { documentOf, ROOT } from "./deploy/manifests.ts";
 
+const BUN = join(ROOT, "node_modules/.bin/bun");
 const RUNTIME = "deno" in process.versions ? ["run", "-A", "--no-check"] : [];
 const text = (file: string) => readFileSync(join(ROOT, file), "utf8");
 
@@ -45,10 +46,24 @@ describe("the image", () => {
     const [, stage = ""] = /^FROM \S+ AS service\n([\s\S]*)$/m.exec(dockerfile) ?? [];
     assert.doesNotMatch(stage, /#!\/bin\/sh|^(CMD|ENTRYPOINT|HEALTHCHECK[^\n]* CMD) [^[]/m);
     assert.match(stage, /^STOPSIGNAL SIGTERM$/m);
-    const [, names = ""] = /for command in ([\w ]+);/.exec(stage) ?? [];
-    const commands = ["api/main.ts", "worker/main.ts", ...names.split(" ").map((name) => `api/cli/${name}.ts`)];
-    for (const file of commands) assert.match(text(file), /^#!\/usr\/local\/bin\/runtime\n/, file);
-    assert.ok(stage.includes(`chmod 755 ${commands.join(" ")}`));
+    const linked = [...stage.matchAll(/for command in ([\w ]+); do ln -s \/app\/dist\/(\S+) /g)];
+    const commands = linked.flatMap(([, names = "", file = ""]) =>
+      names.split(" ").map((name) => file.replace("$command", name)),
+    );
+    assert.equal(commands.length, 6);
+    const directory = mkdtempSync(join(ROOT, "dist-"));
+    try {
+      const { status } = spawnSync(BUN, [join(ROOT, "tests/tools/bundle.ts"), directory], { stdio: "inherit" });
+      assert.equal(status, 0);
+      for (const file of commands)
+        assert.match(readFileSync(join(directory, file), "utf8"), /^#!\/usr\/local\/bin\/runtime\n/, file);
+      const printed = spawnSync(process.execPath, [...RUNTIME, join(directory, "api/cli-keys.js")], {
+        encoding: "utf8",
+      });
+      assert.match(printed.stdout, /^k\d{8}-[0-9a-f]+:\S{44}\n$/);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
     assert.match(stage, /^COPY --from=packages \/app\/sbom\.cdx\.json /m);
     const made = spawnSync(process.execPath, [...RUNTIME, join(ROOT, "tests/audit/image-sbom.ts")], {
       encoding: "utf8",
@@ -69,6 +84,7 @@ describe("the image", () => {
       "!package.json",
       "!shared",
       "!tests/audit",
+      "!tests/tools/bundle.ts",
       "!worker",
     ]);
   });

@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
 export type Answer = { status: number; headers: Headers; body: any };
 
 export interface Service {
@@ -31,7 +33,12 @@ export interface Service {
   end(): Promise<void>;
 }
 
-const ENTRIES = { api: "../api/main.ts", worker: "../worker/main.ts" };
+/** The program of an API node or a worker: the one of the image in the test command, else the sources. */
+export function programOf(role: "api" | "worker"): string {
+  const directory = process.env["SERVICE_DIR"];
+  return directory ? join(directory, `${role}-main.js`) : join(ROOT, role, "main.ts");
+}
+
 /** Most probes ask the service, and each question costs it and the test milliseconds of a core. */
 const LONGEST_PAUSE_MS = 150;
 export const TOKEN = "a-token-for-tests";
@@ -43,9 +50,9 @@ const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run",
 export async function startService(
   env: Record<string, string> = {},
   command = SAME_RUNTIME,
-  role: keyof typeof ENTRIES = "api",
+  role: "api" | "worker" = "api",
 ): Promise<Service> {
-  const main = fileURLToPath(new URL(ENTRIES[role], import.meta.url));
+  const main = programOf(role);
   const dataDir = await mkdtemp(join(tmpdir(), "email-listener-"));
   const facts: Service["facts"] = [];
   let output = "";

@@ -4,6 +4,9 @@ import { test } from "node:test";
 import { message } from "./servers/mail.ts";
 import { scene } from "./stories/scene.ts";
 
+// The sources themselves run too.
+delete process.env["SERVICE_DIR"];
+
 test("a mail reaches its endpoint, signed and whole, and the service stops in good order", async () => {
   const s = await scene();
   try {

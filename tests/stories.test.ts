@@ -6,12 +6,12 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { PASSWORD } from "./bodies.ts";
 import { startEndpoint } from "./servers/endpoint.ts";
 import { message, numbered } from "./servers/mail.ts";
 import { oddMessages } from "./servers/odd-mail.ts";
 import { startProxy } from "./servers/proxy.ts";
+import { programOf } from "./service.ts";
 import { scene, status, subjectOf, subjects } from "./stories/scene.ts";
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
@@ -427,8 +427,7 @@ describe("one node, its mail and its endpoint", () => {
   test("a second process on the same data directory is refused and says why", async () => {
     const s = await scene();
     try {
-      const main = fileURLToPath(new URL("../api/main.ts", import.meta.url));
-      const second = spawn(process.execPath, [main], {
+      const second = spawn(process.execPath, [programOf("api")], {
         env: { ...process.env, PORT: "0", DATA_DIR: s.service.dataDir, REDIS_URL: "", RABBITMQ_URL: "" },
         stdio: ["ignore", "pipe", "pipe"],
       });
