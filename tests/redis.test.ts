@@ -116,6 +116,29 @@ describe("redis, among several nodes", () => {
     await store.close();
   });
 
+  test("a mailbox whose pause was cut short before the indexes is found as paused, with its last mail", async () => {
+    const prefix = randomUUID();
+    const store = await open(redis.url, {}, prefix);
+    const one = await store.mailboxes.put(mailboxOf("a"));
+    const state = { ...arrivedAt(5), status: "listening" as const };
+    await store.mailboxes.saveStates([{ id: "a", revision: 1, state }]);
+    const all = `${prefix}:{*}:`;
+    const index = new Map<string, string>();
+    for (const key of ["registry", "states"]) index.set(key, String(await redis.command("HGET", all + key, "a")));
+    await store.mailboxes.put({ ...one, paused: true }, { ...state, status: "paused" });
+    // As the process left it that ended between the mailbox and its index.
+    for (const [key, value] of index) await redis.command("HSET", all + key, "a", value);
+    await redis.command("ZREM", `${all}status:paused`, "a");
+    await redis.command("ZADD", `${all}status:listening`, "0", "a");
+    await redis.command("ZADD", `${all}touched`, "1", "a");
+    assert.deepEqual(await store.mailboxes.listEnabled(), []);
+    const { total, items } = await store.mailboxes.list({ status: "paused", limit: 10 });
+    assert.equal(total, 1);
+    assert.deepEqual([items[0]?.state.status, items[0]?.state.lastArrivalAt], ["paused", state.lastArrivalAt]);
+    assert.equal((await store.mailboxes.list({ status: "listening", limit: 10 })).total, 0);
+    await store.close();
+  });
+
   test("an index that a crash left behind is mended: every delivery that waits is found, no room stays reserved", async () => {
     const prefix = randomUUID();
     const store = await open(redis.url, {}, prefix);

@@ -230,13 +230,22 @@ function parseState(value: unknown): MailboxState {
 async function repairIndex(deps: RedisMailboxesDeps, ids: string[]): Promise<void> {
   for (const id of ids) {
     const [doc, stamp] = listOf(await deps.redis.run(READ, deps.keys.mailboxPrefix(id), []));
-    if (doc === null) await deps.registry.index({ id, stamp: textOf(stamp), ...REMOVED_REGISTRATION });
-    else
-      await deps.registry.index({
-        ...toRegistration(deps.sealing.open(textOf(doc))),
-        stamp: textOf(stamp),
-      });
+    if (doc === null) {
+      await deps.registry.index({ id, stamp: textOf(stamp), ...REMOVED_REGISTRATION });
+      continue;
+    }
+    const mailbox = deps.sealing.open(textOf(doc));
+    // Nobody reports the state of a paused mailbox, so the pause itself must be repaired too.
+    const state = mailbox.paused ? await pausedState(deps, mailbox) : undefined;
+    await deps.registry.index({ ...toRegistration(mailbox, state), stamp: textOf(stamp) });
   }
+}
+
+async function pausedState({ registry }: RedisMailboxesDeps, mailbox: Mailbox): Promise<MailboxState> {
+  const [stored] = await registry.states([mailbox.id]);
+  const { state } = withState(mailbox, stored ?? null);
+  if (state.status === "paused") return state;
+  return { ...state, status: "paused", since: mailbox.updatedAt, failedLogins: 0, problem: null };
 }
 
 /** Deletes what workers wrote after their mailbox was removed, and later the record of the removal. */
