@@ -2,7 +2,7 @@
  * Encrypts what is stored with AES-256-GCM. Each record has a data key of its own, and the data key is encrypted by a
  * key of ENCRYPTION_KEYS. A value can be decrypted only with that key and only for the same mailbox and field.
  */
-import { createHmac, randomBytes } from "node:crypto";
+import { type CipherKey, createHmac, createSecretKey, type KeyObject, randomBytes } from "node:crypto";
 import { Problem } from "../contract/problem.ts";
 import type { Secret } from "../contract/secret.ts";
 import { decrypt, encrypt, IV_BYTES } from "./cipher.ts";
@@ -52,12 +52,12 @@ const KEY_BYTES = 32;
  * and for a key that is not 32 bytes.
  */
 export function vault(keys: readonly VaultKey[]): Vault {
-  const keyBytesById = new Map(keys.map(({ id, key }) => [id, decodeKey(id, key)]));
+  const keysById = new Map(keys.map(({ id, key }) => [id, decodeKey(id, key)]));
   const [first] = keys;
   if (first === undefined) throw toKeyProblem("There is no encryption key");
   const sealingKey = decodeKey(first.id, first.key);
-  const findKey = (id: string): Buffer => {
-    const key = keyBytesById.get(id);
+  const findKey = (id: string): KeyObject => {
+    const key = keysById.get(id);
     if (key === undefined) throw toKeyProblem(`The encryption key "${id}" is missing`);
     return key;
   };
@@ -73,7 +73,7 @@ export function vault(keys: readonly VaultKey[]): Vault {
     return openWith(key, Buffer.from(body, "base64url"), { aad: dataKeyAad(id), failure: describeWrongKey(id) });
   };
   const marks = (text: string) =>
-    [...keyBytesById.values()].map((key) => createHmac("sha256", key).update(`mark|${text}`).digest("base64url"));
+    [...keysById.values()].map((key) => createHmac("sha256", key).update(`mark|${text}`).digest("base64url"));
   const names = marks("name");
   return {
     keyring: keys.map(({ id }, n) => ({ id, mark: names[n] ?? "" })),
@@ -117,7 +117,7 @@ function describeWrongKey(id: string): string {
   return `The encryption key "${id}" is not the one that encrypted the stored credentials`;
 }
 
-function openWith(key: Buffer, sealed: Buffer, { aad, failure }: { aad: string; failure: string }): Buffer {
+function openWith(key: CipherKey, sealed: Buffer, { aad, failure }: { aad: string; failure: string }): Buffer {
   try {
     return decrypt(key, sealed, aad);
   } catch (cause) {
@@ -125,10 +125,11 @@ function openWith(key: Buffer, sealed: Buffer, { aad, failure }: { aad: string; 
   }
 }
 
-function decodeKey(id: string, key: Secret): Buffer {
+/** On Node a cipher with the bytes of a key takes three times as long as one with a key object. */
+function decodeKey(id: string, key: Secret): KeyObject {
   const bytes = Buffer.from(key.reveal(), "base64");
   if (bytes.length !== KEY_BYTES) throw toKeyProblem(`The encryption key "${id}" must be 32 bytes in base64`);
-  return bytes;
+  return createSecretKey(bytes);
 }
 
 function toKeyProblem(message: string, cause?: unknown): Problem {
