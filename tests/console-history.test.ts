@@ -28,9 +28,9 @@ import { startApi } from "./api-node.ts";
 import { exampleBody } from "./bodies.ts";
 import { movableClock } from "./clock.ts";
 import { mailboxOf } from "./promises/samples.ts";
-import { provide } from "./servers/provide.ts";
 import { eventually } from "./servers/waiting.ts";
 import { TOKEN } from "./service.ts";
+import { browserOnBun, noBrowser } from "./stories/browser.ts";
 import { scene } from "./stories/scene.ts";
 
 const MINUTE = 60_000;
@@ -436,8 +436,8 @@ async function compressed(url: string, path: string): Promise<{ text: string; by
 
 describe("in a browser", () => {
   test("a server that stopped and a node that was killed are seen in the bar, in its shape and in its words", async (t) => {
-    const chromium = (await provide("chromium"))?.server;
-    if (!chromium) return t.skip("no chromium");
+    const chromium = await browserOnBun();
+    if (!chromium) return t.skip(noBrowser());
     const stage = await scene();
     const context = await chromium.browser.newContext();
     context.setDefaultTimeout(120_000);

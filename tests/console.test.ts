@@ -9,7 +9,7 @@ import { exampleBody, PASSWORD } from "./bodies.ts";
 import type { Chromium } from "./servers/chromium.ts";
 import { provide } from "./servers/provide.ts";
 import { eventually } from "./servers/waiting.ts";
-import { type BrowserTest, findings, openConsole } from "./stories/browser.ts";
+import { type BrowserTest, findings, noBrowser, openConsole } from "./stories/browser.ts";
 import { type Scene, scene } from "./stories/scene.ts";
 import { TOKEN } from "./service.ts";
 
@@ -224,9 +224,15 @@ describe("a list", () => {
   });
 });
 
-/** Opens the console and does the work. */
-const inBrowser = (t: BrowserTest, work: (page: Page) => Promise<void>, options: BrowserContextOptions = {}) =>
+type Work = (page: Page) => Promise<void>;
+
+/** Opens the console on both runtimes and does the work. For what depends on how the server answers. */
+const inEachBrowser = (t: BrowserTest, work: Work, options: BrowserContextOptions = {}) =>
   openConsole(t, { chromium, url: stage.service.url, token: TOKEN, work, options });
+
+/** As `inEachBrowser`, on Bun alone: the pages are the same on both. */
+const inBrowser = (t: BrowserTest, work: Work, options: BrowserContextOptions = {}) =>
+  "bun" in process.versions ? inEachBrowser(t, work, options) : t.skip(noBrowser());
 
 /** Goes to the element with this name by the Tab key alone, and presses Enter. */
 async function press(page: Page, name: string): Promise<void> {
@@ -287,7 +293,7 @@ describe("in a browser", () => {
     }));
 
   test("a page says of when it is, and renews itself", (t) =>
-    inBrowser(t, async (page) => {
+    inEachBrowser(t, async (page) => {
       const asOf = () => page.locator("#as-of").textContent();
       const first = await asOf();
       await eventually(async () => (await asOf()) !== first, "a later time");
@@ -371,7 +377,7 @@ describe("in a browser", () => {
     ));
 
   test("a bulk action shows its progress while it runs, and a button stops it", (t) =>
-    inBrowser(t, async (page) => {
+    inEachBrowser(t, async (page) => {
       for (let n = 0; n < 150; n++)
         await stage.service.call(
           "PUT",
@@ -490,7 +496,7 @@ describe("in a browser", () => {
     ));
 
   test("the keyboard alone leads from the login to a parked message and its replay", (t) =>
-    inBrowser(t, async (page) => {
+    inEachBrowser(t, async (page) => {
       stage.endpoint.answer(() => ({}));
       await press(page, "Show and replay");
       await page.waitForURL("**/deliveries?**");
@@ -502,7 +508,7 @@ describe("in a browser", () => {
     }));
 
   test("a page whose node is killed says that it has no news, and catches up by itself", (t) =>
-    inBrowser(t, async (page) => {
+    inEachBrowser(t, async (page) => {
       const { port } = new URL(stage.service.url);
       await page.clock.install();
       await page.goto("/mailboxes");

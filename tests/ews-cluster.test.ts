@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ewsBody, PASSWORD, register, toEndpoint } from "./bodies.ts";
-import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { bothRuntimes, clusterRig, expect, type Rig } from "./cluster-rig.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
 import { provide } from "./servers/provide.ts";
@@ -25,7 +25,10 @@ describe("two nodes and mailboxes on Exchange", { timeout: 240_000 }, () => {
     if (!redis) return t.skip("no redis");
     // What the dead node had in hand is waited for, so it is held for less than in production.
     const env = { CLAIM_SECONDS: "8" };
-    const [rig, exchange] = await Promise.all([clusterRig({ redisUrl: redis.url, env }), startExchange({ tls: true })]);
+    const [rig, exchange] = await Promise.all([
+      clusterRig({ command: bothRuntimes, redisUrl: redis.url, env }),
+      startExchange({ tls: true }),
+    ]);
     try {
       await listened(rig, exchange);
     } finally {

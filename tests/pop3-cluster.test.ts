@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { PASSWORD, popBody, register, toEndpoint } from "./bodies.ts";
-import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { bothRuntimes, clusterRig, expect, type Rig } from "./cluster-rig.ts";
 import { numbered } from "./servers/mail.ts";
 import { type Pop3Server, startPop3Server } from "./servers/pop3.ts";
 import { provide } from "./servers/provide.ts";
@@ -25,7 +25,10 @@ describe("two nodes and one maildrop", () => {
       if (!redis) return t.skip("no redis");
       // What the dead picker had in hand is waited for, so it is held for less than in production.
       const env = { CLAIM_SECONDS: "8" };
-      const [rig, pop] = await Promise.all([clusterRig({ redisUrl: redis.url, env }), startPop3Server()]);
+      const [rig, pop] = await Promise.all([
+        clusterRig({ command: bothRuntimes, redisUrl: redis.url, env }),
+        startPop3Server(),
+      ]);
       try {
         await picked(rig, pop, processLock);
       } finally {

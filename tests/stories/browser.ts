@@ -18,8 +18,8 @@ type Visit = {
 };
 
 /**
- * A browser for pages of which `console.test.ts` opens each from either runtime: what is in them is the same then, and is looked at on
- * Bun alone. Undefined on another runtime, and where there is no browser.
+ * A browser on Bun, for what is in the pages, which are the same on every runtime. `console.test.ts` opens some from each runtime too:
+ * those that depend on how the server answers. Undefined on another runtime, and where there is no browser.
  */
 export async function browserOnBun(): Promise<Chromium | undefined> {
   return "bun" in process.versions ? (await provide("chromium"))?.server : undefined;
