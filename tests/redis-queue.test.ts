@@ -19,7 +19,10 @@ after(async () => {
 });
 
 queuePromises("Redis queue", () => placeAt({ redisUrl: redis.url, prefix: randomUUID() }, true));
-queuePromises("Redis queue in a cluster", () => placeAt({ redisUrl: cluster.url, prefix: randomUUID() }));
 preferencePromises("Redis queue", () => ({ redisUrl: redis.url, prefix: randomUUID() }));
-preferencePromises("Redis queue in a cluster", () => ({ redisUrl: cluster.url, prefix: randomUUID() }));
+// A cluster divides the keys: that is the same on every runtime.
+if ("bun" in process.versions) {
+  queuePromises("Redis queue in a cluster", () => placeAt({ redisUrl: cluster.url, prefix: randomUUID() }));
+  preferencePromises("Redis queue in a cluster", () => ({ redisUrl: cluster.url, prefix: randomUUID() }));
+}
 redisQueueFaults(() => redis);
