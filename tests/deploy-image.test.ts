@@ -57,10 +57,10 @@ describe("the image", () => {
       assert.equal(status, 0);
       for (const file of commands)
         assert.match(readFileSync(join(directory, file), "utf8"), /^#!\/usr\/local\/bin\/runtime\n/, file);
-      const printed = spawnSync(process.execPath, [...RUNTIME, join(directory, "api/cli-keys.js")], {
-        encoding: "utf8",
-      });
-      assert.match(printed.stdout, /^k\d{8}-[0-9a-f]+:\S{44}\n$/);
+      const run = (name: string) =>
+        spawnSync(process.execPath, [...RUNTIME, join(directory, `api/cli-${name}.js`)], { encoding: "utf8" });
+      assert.match(run("keys").stdout, /^k\d{8}-[0-9a-f]+:\S{44}\n$/);
+      for (const name of ["backup", "restore"]) assert.match(run(name).stderr, new RegExp(`^Usage: ${name} FILE`));
     } finally {
       rmSync(directory, { recursive: true });
     }
