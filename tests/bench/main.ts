@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { startDovecot } from "../servers/dovecot.ts";
+import { bundleService } from "../tools/bundle.ts";
 import { big } from "./big.ts";
 import { consoles } from "./consoles.ts";
 import { cluster } from "./cluster.ts";
@@ -102,7 +103,9 @@ const chosen = positionals.length > 0 ? positionals : Object.keys(PARTS);
 const unknown = chosen.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`There is no part ${unknown.join(", ")}: ${Object.keys(PARTS).join(", ")}`);
 
-// What is measured runs with the settings of the allocator and of the JIT compiler that the image has.
+// What is measured is the bundle of the image, with its settings of the allocator and of the JIT compiler.
+process.env["SERVICE_DIR"] = file("../../dist");
+await bundleService(file("../../dist"));
 for (const [, name = "", value = ""] of readFileSync(file("../../Dockerfile"), "utf8").matchAll(
   /(MIMALLOC_\w+|BUN_JSC_\w+)=(\w+)/g,
 ))
