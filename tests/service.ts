@@ -128,6 +128,11 @@ export async function startService(
       return output;
     },
     async call(method, path, body, headers = {}) {
+      const asked = performance.now();
+      const lost = (cause: unknown) => {
+        const ms = Math.round(performance.now() - asked);
+        throw new Error(`${method} ${path} had no answer after ${ms} ms: ${String(cause)}`, { cause });
+      };
       const response = await fetch(url + path, {
         method,
         headers: {
@@ -137,8 +142,8 @@ export async function startService(
         },
         ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
         signal: AbortSignal.timeout(30_000),
-      });
-      const text = await response.text();
+      }).catch(lost);
+      const text = await response.text().catch(lost);
       const json = response.headers.get("content-type")?.includes("json");
       return { status: response.status, headers: response.headers, body: json && text ? JSON.parse(text) : text };
     },
