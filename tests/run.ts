@@ -160,9 +160,11 @@ const named: Record<string, Step[][]> = {
   node: [nodeSuite],
   deno: [[denoSuite]],
 };
+/** These files use no servers, so they run while servers are installed, which takes minutes on a new machine. */
+const isWithoutServers = ({ name }: Step) => /^tests\/(expressions|mime|slow-readers)/.test(name);
 /** Lists of steps, one list after the other. Of one list `FILES_AT_ONCE` steps run at the same time. */
-const suites = [...bothSuites, denoSuite];
-const all = [[...checks, ...backends], suites];
+const suites = [...bothSuites.filter((step) => !isWithoutServers(step)), denoSuite];
+const all = [[...backends, ...checks, ...bothSuites.filter(isWithoutServers)], suites];
 const plan = only ? (named[only] ?? []) : chosen.length > 0 ? [backends, bothSuites] : all;
 
 /** What the tests start as the service, and the image too. */
