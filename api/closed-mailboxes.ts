@@ -3,11 +3,11 @@
  * when a licence is missing for a day. So a closed mailbox and its cursors are kept for some days, without its
  * passwords. If the CRM creates it again, no mail is lost or delivered twice.
  */
-import type { Mailbox, MailboxState, Receive, Send } from "../shared/contract/mailbox.ts";
+import type { Mailbox, Receive, Send } from "../shared/contract/mailbox.ts";
 import { asProblem } from "../shared/contract/problem.ts";
 import { Secret } from "../shared/contract/secret.ts";
 import type { Part } from "../shared/run.ts";
-import type { MailboxWithState } from "../shared/store/store.ts";
+import { type MailboxWithState, pausedState } from "../shared/store/store.ts";
 import { clock, sleep } from "../shared/time.ts";
 import type { ApiDeps } from "./deps.ts";
 
@@ -38,8 +38,7 @@ export async function closeMailbox(deps: ClosedDeps, { mailbox, state }: Mailbox
     paused: true,
     closedAt,
   };
-  const pausedState: MailboxState = { ...state, status: "paused", since: closedAt, failedLogins: 0, problem: null };
-  const stored = await deps.store.mailboxes.put(closed, pausedState);
+  const stored = await deps.store.mailboxes.put(closed, pausedState(state, closedAt));
   deps.facts.emit({ kind: "mailbox.changed", mailbox: stored.id, revision: stored.revision });
   deps.subscriptions.wake(stored.id);
 }

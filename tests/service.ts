@@ -44,7 +44,7 @@ const LONGEST_PAUSE_MS = 150;
 export const TOKEN = "a-token-for-tests";
 
 /** How to run a TypeScript program on the runtime of the test. */
-const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run", "-A", "--no-check"] : [])];
+export const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run", "-A", "--no-check"] : [])];
 
 /** Starts a node with an empty data directory and time compressed: retries come twenty times as fast. */
 export async function startService(

@@ -286,3 +286,8 @@ export function initialState({ paused }: Pick<Mailbox, "paused">): MailboxState 
     problem: null,
   };
 }
+
+/** The state of a mailbox from its pause on. What is known of its mail stays. */
+export function pausedState(state: MailboxState, since: string): MailboxState {
+  return { ...state, status: "paused", since, failedLogins: 0, problem: null };
+}

@@ -3,9 +3,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { SAME_RUNTIME } from "../service.ts";
 
 const main = fileURLToPath(new URL("../../api/cli/keys.ts", import.meta.url));
-const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run", "-A", "--no-check"] : [])];
 
 export const newKey = (id: string) => `${id}:${randomBytes(32).toString("base64")}`;
 

@@ -11,7 +11,7 @@ import { LUA_FINGERPRINTS, type FingerprintWindow } from "./fingerprints.ts";
 import type { RedisRegistry } from "./registry.ts";
 import { listOf, numberOf, textOf, textOrNull, textsOf } from "./connection/reply.ts";
 import { enabledFollower, enabledLister } from "./enabled-mailboxes.ts";
-import { initialState, type Mailboxes, type MailboxWithState } from "../store.ts";
+import { initialState, pausedState, type Mailboxes, type MailboxWithState } from "../store.ts";
 import type { Canary, MailboxSealing } from "../mailbox-sealing.ts";
 import { cachingMailboxReader, findUnreadableSecret } from "../sealed-mailboxes.ts";
 import { LUA_CLOCK, LUA_LEDGER } from "./lua.ts";
@@ -236,16 +236,15 @@ async function repairIndex(deps: RedisMailboxesDeps, ids: string[]): Promise<voi
     }
     const mailbox = deps.sealing.open(textOf(doc));
     // Nobody reports the state of a paused mailbox, so the pause itself must be repaired too.
-    const state = mailbox.paused ? await pausedState(deps, mailbox) : undefined;
+    const state = mailbox.paused ? await repairedPause(deps, mailbox) : undefined;
     await deps.registry.index({ ...toRegistration(mailbox, state), stamp: textOf(stamp) });
   }
 }
 
-async function pausedState({ registry }: RedisMailboxesDeps, mailbox: Mailbox): Promise<MailboxState> {
+async function repairedPause({ registry }: RedisMailboxesDeps, mailbox: Mailbox): Promise<MailboxState> {
   const [stored] = await registry.states([mailbox.id]);
   const { state } = withState(mailbox, stored ?? null);
-  if (state.status === "paused") return state;
-  return { ...state, status: "paused", since: mailbox.updatedAt, failedLogins: 0, problem: null };
+  return state.status === "paused" ? state : pausedState(state, mailbox.updatedAt);
 }
 
 /** Deletes what workers wrote after their mailbox was removed, and later the record of the removal. */
