@@ -1,7 +1,8 @@
 /** Stories of several nodes whose Redis, RabbitMQ or processes fail: nothing is lost, nothing gets two ids, all come back by themselves. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { bothRuntimes, clusterRig, expect, flowing, listenedBy, type Rig, shared } from "./cluster-rig.ts";
+import { clusterRig, expect, flowing, listenedBy, type Rig, shared } from "./cluster-rig.ts";
+import { bothRuntimes } from "./service.ts";
 import { type EndpointRequest } from "./servers/endpoint.ts";
 import { provide, rabbitMqOrSkip, redisOrSkip, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";

@@ -16,15 +16,6 @@ export type ClusterOptions = {
   command?: (node: string) => string[];
 };
 
-/**
- * Some nodes run on Node and the others on Bun, and they work together. These two are the API node and the worker that the stories pause
- * and kill; in `chaos.test.ts` all nodes run on Bun.
- */
-const ON_NODE = new Set(["api-0", "worker-1"]);
-export const bothRuntimes = (node: string): string[] => [
-  ON_NODE.has(node) ? "node_modules/node/bin/node" : "node_modules/.bin/bun",
-];
-
 export type Rig = {
   /** What all nodes are started with. */
   env: Record<string, string>;

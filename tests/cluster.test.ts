@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import {
-  bothRuntimes,
   type ClusterOptions,
   clusterRig,
   expect,
@@ -17,7 +16,7 @@ import {
 import { provide, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";
-import { programOf } from "./service.ts";
+import { bothRuntimes, programOf } from "./service.ts";
 import { status } from "./stories/scene.ts";
 
 let redis: Redis | undefined;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { connect } from "amqplib";
 import { PASSWORD } from "./bodies.ts";
-import { bothRuntimes, clusterEnv } from "./cluster-rig.ts";
+import { clusterEnv } from "./cluster-rig.ts";
 import { type AlertCase, alertErrors, type Recording } from "./deploy/alerts.ts";
 import { documentsOf, type Manifest, ROOT } from "./deploy/manifests.ts";
 import { readRelease, readReleasedTasks, RELEASED_KEY, RELEASED_SECRET } from "./deploy/releases.ts";
@@ -21,7 +21,7 @@ import { type RabbitMq, startRabbitMq } from "./servers/rabbitmq.ts";
 import { type Redis, redisAnswers, redisCommand, startRedis } from "./servers/redis.ts";
 import { PROMTOOL, unpackedOrSkip } from "./servers/unpack.ts";
 import { eventually } from "./servers/waiting.ts";
-import { type Service, startService } from "./service.ts";
+import { bothRuntimes, type Service, startService } from "./service.ts";
 import { status, subjects } from "./stories/scene.ts";
 
 /** The pod of a component's StatefulSet, and its first container. */

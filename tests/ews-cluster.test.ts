@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ewsBody, PASSWORD, register, toEndpoint } from "./bodies.ts";
-import { bothRuntimes, clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { bothRuntimes } from "./service.ts";
 import { type Exchange, startExchange } from "./servers/exchange/server.ts";
 import { numbered } from "./servers/mail.ts";
 import { provide } from "./servers/provide.ts";

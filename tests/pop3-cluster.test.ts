@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { PASSWORD, popBody, register, toEndpoint } from "./bodies.ts";
-import { bothRuntimes, clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { clusterRig, expect, type Rig } from "./cluster-rig.ts";
+import { bothRuntimes } from "./service.ts";
 import { numbered } from "./servers/mail.ts";
 import { type Pop3Server, startPop3Server } from "./servers/pop3.ts";
 import { provide } from "./servers/provide.ts";

@@ -1,7 +1,8 @@
 /** Stories of several workers: each mailbox has one that its tasks prefer, and no worker that dies, hangs or joins holds up or repeats mail. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { bothRuntimes, type Rig, clusterRig, shared } from "./cluster-rig.ts";
+import { type Rig, clusterRig, shared } from "./cluster-rig.ts";
+import { bothRuntimes } from "./service.ts";
 import { provide, type TestContext } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";

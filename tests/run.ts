@@ -100,8 +100,10 @@ const LONGEST = [
  */
 const TEXTS = ["architecture", "audit", "deploy", "documents", "failures"];
 const BOTH_RUNTIMES = [
+  "chaos",
   "cluster",
   "cluster-faults",
+  "console-verified",
   "deploy-servers",
   "ews-cluster",
   "keys-rotate-nodes",
@@ -112,23 +114,63 @@ const BOTH_RUNTIMES = [
 ];
 const BESIDE = ["demo", "graph-clients"];
 /**
- * Stories above sockets, stores and queues, which have tests of their own on both runtimes. Each story runs once: one half of them on
- * Bun, the other half on Node.
+ * Stories above sockets, stores, queues and protocols, which have tests of their own on both runtimes. Each story runs once: one half of
+ * them on Bun, the other half on Node. With `--both-runtimes` each runs on both.
  */
-const STORIES_ON_BUN = ["creatio", "key-rotation", "move", "move-to-graph", "record-exchange", "sending-answers"];
-const STORIES_ON_NODE = ["bulk", "no-secrets", "record", "schemathesis", "task-stories", "tokens"];
-const pathsOf = (names: string[]) => names.map((name) => `tests/${name}.test.ts`);
-const ON_BUN = pathsOf([...TEXTS, ...BOTH_RUNTIMES, ...BESIDE, ...STORIES_ON_BUN]);
-const ON_NODE = pathsOf(STORIES_ON_NODE);
+const STORIES_ON_BUN = [
+  "application-stories",
+  "cli",
+  "connections",
+  "console-add",
+  "console-bodies",
+  "console-endpoints",
+  "console-history",
+  "console-search",
+  "creatio",
+  "ews-stories",
+  "key-rotation",
+  "move",
+  "move-to-graph",
+  "pop3-stories",
+  "record-exchange",
+  "sending-answers",
+  "sending-faults",
+  "strangers",
+];
+const STORIES_ON_NODE = [
+  "bulk",
+  "creatio-exchange",
+  "ews-sending-faults",
+  "graph-push",
+  "graph-stories",
+  "import",
+  "no-secrets",
+  "record",
+  "schemathesis",
+  "sending-servers",
+  "stories",
+  "task-stories",
+  "tokens",
+];
+/** The paths of these test files. A name without a file is a mistake in a list above. */
+function pathsOf(names: string[]): string[] {
+  const paths = names.map((name) => `tests/${name}.test.ts`);
+  const unknown = paths.filter((path) => !files.includes(path));
+  if (unknown.length > 0) throw new Error(`There is no file ${unknown.join(", ")}: correct the lists of tests/run.ts`);
+  return paths;
+}
+const isEachOnBoth = process.argv.includes("--both-runtimes");
+const ON_BUN = pathsOf([...TEXTS, ...BOTH_RUNTIMES, ...BESIDE, ...(isEachOnBoth ? [] : STORIES_ON_BUN)]);
+const ON_NODE = pathsOf(isEachOnBoth ? [] : STORIES_ON_NODE);
 const longest = pathsOf(LONGEST);
 const rank = (file: string) => (longest.includes(file) ? longest.indexOf(file) : longest.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 
 /**
- * A file waits for servers and for processes much of its time: it uses a third to a half of a core. So more files run at the
- * same time than there are cores. With more than these the cores do no more work, and deadlines pass.
+ * A file waits for servers and for processes much of its time: it uses a third of a core. So more files run at the same time than there
+ * are cores. With more than these the cores do no more work, and deadlines pass.
  */
-const FILES_AT_ONCE = Math.ceil(2.5 * availableParallelism());
+const FILES_AT_ONCE = 3 * availableParallelism();
 const onBun = (file: string): Step => ({
   name: `${file} on Bun`,
   command: [bin("bun"), "test", "--timeout", String(TEST_MS), `./${file}`],

@@ -1,7 +1,8 @@
 /** Mail that goes out from several nodes: whichever dies, another one goes on, and nobody gets two copies. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { bothRuntimes, clusterRig, expect, mailboxBody, type Rig } from "./cluster-rig.ts";
+import { clusterRig, expect, mailboxBody, type Rig } from "./cluster-rig.ts";
+import { bothRuntimes } from "./service.ts";
 import { provide } from "./servers/provide.ts";
 import type { RabbitMq } from "./servers/rabbitmq.ts";
 import type { Redis } from "./servers/redis.ts";

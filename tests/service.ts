@@ -46,6 +46,12 @@ export const TOKEN = "a-token-for-tests";
 /** How to run a TypeScript program on the runtime of the test. */
 export const SAME_RUNTIME = [process.execPath, ...("deno" in process.versions ? ["run", "-A", "--no-check"] : [])];
 
+const ON_NODE = new Set(["api-0", "worker-1"]);
+/** How the node of this name is run where nodes on Node and nodes on Bun work together. Stories kill and pause nodes of both. */
+export const bothRuntimes = (node: string): string[] => [
+  ON_NODE.has(node) ? "node_modules/node/bin/node" : "node_modules/.bin/bun",
+];
+
 /** Starts a node with an empty data directory and time compressed: retries come twenty times as fast. */
 export async function startService(
   env: Record<string, string> = {},

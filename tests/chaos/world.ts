@@ -15,7 +15,7 @@ import { type Proxy, startProxy } from "../servers/proxy.ts";
 import type { RabbitMq } from "../servers/rabbitmq.ts";
 import type { Redis } from "../servers/redis.ts";
 import { type SmtpScript, startSmtpScript } from "../servers/smtp-script.ts";
-import { type Service, startService } from "../service.ts";
+import { bothRuntimes, type Service, startService } from "../service.ts";
 
 export type ChaosNode = { name: string; service: Service; toRedis: Proxy; toRabbit: Proxy | undefined };
 
@@ -140,7 +140,7 @@ async function startNode(
     REDIS_URL: through(redis.url, toRedis),
     ...(rabbit && toRabbit && { RABBITMQ_URL: through(rabbit.url, toRabbit) }),
   };
-  return { name, service: await startService(env, undefined, role), toRedis, toRabbit };
+  return { name, service: await startService(env, bothRuntimes(name), role), toRedis, toRabbit };
 }
 
 function through(url: string, { host, port }: Proxy): string {
