@@ -37,6 +37,21 @@ describe("The HTTP server", () => {
     return textOf(socket);
   };
 
+  test("accepts many connections in few turns of its event loop, because a turn of a busy process takes long", async () => {
+    const sockets = Array.from({ length: 64 }, () => connect(server.port, "127.0.0.1"));
+    let turns = 0;
+    let counting = setImmediate(function count() {
+      turns++;
+      counting = setImmediate(count);
+    });
+    const answers = sockets.map(async (socket) => {
+      socket.write("GET /many HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+      assert.match(await textOf(socket), /^HTTP\/1\.1 200 /);
+    });
+    await Promise.all(answers).finally(() => clearImmediate(counting));
+    assert.ok(turns < 48, `${turns} turns`);
+  });
+
   for (const [name, target, hosts] of [
     ["two slashes", "//", ["x"]],
     ["the address of another server as path", "//evil.example/a", ["x"]],

@@ -1,5 +1,11 @@
 /** Serves a fetch handler on the runtime at hand. Only this file knows the differences between runtimes. */
 import { createServer, type Server } from "node:http";
+import {
+  type AddressInfo,
+  createServer as createSocketServer,
+  type ListenOptions,
+  type Server as SocketServer,
+} from "node:net";
 import { Problem } from "../../shared/contract/problem.ts";
 import { sleep } from "../../shared/time.ts";
 import { malformedHeadResponse } from "./request-head.ts";
@@ -20,6 +26,10 @@ const CLOSE_TIMEOUT_MS = 5000;
 const HEAD_LIMITS = { headersTimeout: 15_000, connectionsCheckingInterval: 5_000 };
 /** Longer than proxies keep a connection (nginx: 60 s). A proxy that used one that Node just closed would answer 502. */
 const KEEP_ALIVE_MS = 75_000;
+
+const LISTENING_SOCKETS = 16;
+/** As `node:http` sets them. */
+const CONNECTION_OPTIONS = { allowHalfOpen: true, noDelay: true };
 
 /** The part of Deno's API that is used here. Its types are not installed. */
 type DenoFetch = (request: Request, info: { remoteAddr: { hostname?: string } }) => Response | Promise<Response>;
@@ -78,7 +88,7 @@ async function serveOnDeno(
   return { port: server.addr.port, close: () => closeWithTimeout(server.shutdown(), () => forceClose.abort()) };
 }
 
-async function serveOnNode(fetch: FetchHandler, { host, port }: ListenAddress): Promise<Omit<RunningServer, "url">> {
+async function serveOnNode(fetch: FetchHandler, address: ListenAddress): Promise<Omit<RunningServer, "url">> {
   const { getRequestListener } = await import("@hono/node-server");
   const listener = getRequestListener(
     (request, { incoming }) => fetch(request, { peer: incoming.socket?.remoteAddress ?? "" }),
@@ -88,15 +98,9 @@ async function serveOnNode(fetch: FetchHandler, { host, port }: ListenAddress): 
     if (countHosts(incoming.rawHeaders) <= 1) return void listener(incoming, outgoing);
     outgoing.writeHead(400, { connection: "close" }).end();
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, host, resolve);
-  });
-  const address = server.address();
-  return {
-    port: typeof address === "object" && address !== null ? address.port : port,
-    close: () => closeWithTimeout(drainAndClose(server), () => server.closeAllConnections()),
-  };
+  const { port, others } = await listenOnNode(server, address);
+  const servers = [server, ...others];
+  return { port, close: () => closeWithTimeout(drainAndClose(server, servers), () => server.closeAllConnections()) };
 }
 
 /** Node shows only the first of several. */
@@ -104,10 +108,43 @@ function countHosts(rawHeaders: readonly string[]): number {
   return rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === "host").length;
 }
 
+/**
+ * Node accepts one connection in each turn of its event loop. In a busy process a turn takes up to half a second: a health check behind
+ * fifty other clients would wait for half a minute. So several sockets listen on the port, and each accepts one in a turn. `others` give
+ * theirs to `server`.
+ */
+async function listenOnNode(server: Server, address: ListenAddress): Promise<{ port: number; others: SocketServer[] }> {
+  if (process.platform !== "linux") return { port: (await listen(server, address)).port, others: [] };
+  // A port with several sockets is open to every program of this user that asks for the same. So a socket that shares its port with
+  // nobody finds out first whether the port is free.
+  if (address.port !== 0) {
+    const alone = createSocketServer();
+    await listen(alone, address);
+    await closed(alone);
+  }
+  const { address: host, port } = await listen(server, address, { reusePort: true });
+  const others: SocketServer[] = [];
+  for (let n = 1; n < LISTENING_SOCKETS; n++) {
+    const other = createSocketServer(CONNECTION_OPTIONS, (socket) => void server.emit("connection", socket));
+    await listen(other, { host, port }, { reusePort: true });
+    others.push(other);
+  }
+  return { port, others };
+}
+
+function listen(server: SocketServer, address: ListenAddress, options: ListenOptions = {}): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ ...address, ...options }, () => resolve(server.address() as AddressInfo));
+  });
+}
+
+const closed = (server: SocketServer) => new Promise((resolve) => server.close(resolve));
+
 /** Node's own close waits for idle keep-alive connections, also for those that become idle after their last answer. */
-async function drainAndClose(server: Server): Promise<void> {
+async function drainAndClose(server: Server, servers: SocketServer[]): Promise<void> {
   const closing = new AbortController();
-  server.close(() => closing.abort());
+  void Promise.all(servers.map(closed)).then(() => closing.abort());
   do server.closeIdleConnections();
   while (await sleep(50, closing.signal));
 }
