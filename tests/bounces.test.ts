@@ -58,7 +58,9 @@ describe("a message that comes back", () => {
       });
       assert.ok(told.verified);
       assert.equal((told.json as any).data.recipient, recipient);
-      assert.ok(s.service.facts.some((fact) => fact.kind === "send.bounced" && fact["sending"] === sent.body.id));
+      const isFact = ({ kind, sending: about }: (typeof s.service.facts)[number]) =>
+        kind === "send.bounced" && about === sent.body.id;
+      await s.service.until("the fact", async () => s.service.facts.some(isFact));
     }
   });
 

@@ -170,7 +170,7 @@ const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
  * A file waits for servers and for processes much of its time: it uses a third of a core. So more files run at the same time than there
  * are cores. With more than these the cores do no more work, and deadlines pass.
  */
-const FILES_AT_ONCE = 3 * availableParallelism();
+const FILES_AT_ONCE = Math.ceil(2.5 * availableParallelism());
 const onBun = (file: string): Step => ({
   name: `${file} on Bun`,
   command: [bin("bun"), "test", "--timeout", String(TEST_MS), `./${file}`],
