@@ -58,8 +58,8 @@ describe("a message that comes back", () => {
       });
       assert.ok(told.verified);
       assert.equal((told.json as any).data.recipient, recipient);
-      const isFact = ({ kind, sending: about }: (typeof s.service.facts)[number]) =>
-        kind === "send.bounced" && about === sent.body.id;
+      const isFact = (fact: (typeof s.service.facts)[number]) =>
+        fact.kind === "send.bounced" && fact["sending"] === sent.body.id;
       await s.service.until("the fact", async () => s.service.facts.some(isFact));
     }
   });

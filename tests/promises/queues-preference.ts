@@ -90,6 +90,30 @@ export function preferencePromises(name: string, newAddress: () => QueueAddress)
         assert.deepEqual(namesOf(seen), [...mailboxes, ...full].toSorted());
       }));
 
+    test("a process whose tasks all hang leaves to one that comes later what waits for a place in it", () =>
+      withQueues(newAddress(), [{}, {}, {}], async (sender, full, later) => {
+        const held: string[] = [];
+        const hanging = working(full as OpenQueue, async (task, _attempt, signal) => {
+          held.push(nameOf(task));
+          while (!signal.aborted) await sleep(5);
+          throw signal.reason;
+        });
+        const first = Array.from({ length: 8 }, (_, n) => `full-${n}`);
+        for (const [n, task] of first.entries()) await sender?.tasks.send(taskOf(task, `m${n}`));
+        await eventually(() => held.length === 8, "its places to be taken");
+        const more = mailboxes.slice(0, 10);
+        for (const mailbox of more) await sender?.tasks.send(taskOf(mailbox, mailbox));
+        // A broker gives a process more than it can start, when nobody else is there.
+        await sleep(500);
+        const seen: string[] = [];
+        const helping = working(later as OpenQueue, remembering(seen, "later"));
+        await eventually(() => seen.length === more.length, "what waits");
+        await hanging.stop();
+        await eventually(() => seen.length === more.length + 8, "those that it gave back");
+        await helping.stop();
+        assert.deepEqual(namesOf(seen), [...more, ...first].toSorted());
+      }));
+
     test("kill -9 of the process that a burst prefers loses no task", async () => {
       const address = newAddress();
       await withQueues(address, [{ prefers: allPrefer("killed") }, {}], async (sender, other) => {

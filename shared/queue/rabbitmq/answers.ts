@@ -80,7 +80,7 @@ export function taskAnswers({ layout, publisher, onFailed }: TaskAnswersDeps, wr
       return publishThenAck(held, withHeaders(held, routingKeyFor(layout, ms), {}));
     },
 
-    /** The task prefers this process, which has no room for it. */
+    /** The task prefers this process, which has no room for it, or it waited here in vain. */
     offerToAll(held: UnackedMessage): Promise<void> {
       return publishThenAck(held, withHeaders(held, layout.queue, {}));
     },

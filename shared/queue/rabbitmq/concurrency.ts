@@ -3,12 +3,15 @@
  * take turns.
  */
 
+/** `stuck`: no waiting task could start for seconds, so another process should get this one. */
+export type Turn = "start" | "stuck" | "closed";
+
 export type LaneSlots = {
   /**
-   * Resolves true when a task of this lane may start, false if `close` was called first. Undefined if enough tasks of
-   * this lane wait already: each waiting task uses up prefetch that other lanes need.
+   * Resolves when a task of this lane may start, when it shall not wait here any longer, or when `close` is called. Undefined if
+   * enough tasks of this lane wait already: each waiting task uses up prefetch that other lanes need.
    */
-  acquire(lane: string): Promise<boolean> | undefined;
+  acquire(lane: string): Promise<Turn> | undefined;
   /** Whether a task of this lane would start at once. */
   hasRoom(lane: string): boolean;
   /** A task that had started has ended. */
@@ -30,6 +33,12 @@ export type LaneSlots = {
  */
 const PREFETCH_AHEAD = 128;
 
+/**
+ * If none of the waiting tasks could start for this time, the tasks that run hang. A process that makes progress keeps what waits, because
+ * a task that goes back comes after all others.
+ */
+const STUCK_MS = 2_000;
+
 /** How many unacknowledged tasks the broker may deliver to this process. */
 export const prefetchFor = (concurrency: number): number => concurrency + PREFETCH_AHEAD;
 
@@ -42,12 +51,23 @@ export function laneSlots(concurrency: number): LaneSlots {
   const perLane = Math.max(1, Math.floor(concurrency / 4));
   const waitingPerLane = Math.floor(PREFETCH_AHEAD / Math.min(8, concurrency));
   const running = new Map<string, number>();
-  const waiting = new Map<string, ((may: boolean) => void)[]>();
+  const waiting = new Map<string, ((turn: Turn) => void)[]>();
   let runningTotal = 0;
   let waitingTotal = 0;
   let closed = false;
   let pauses = 0;
+  let stuckTimer: NodeJS.Timeout | undefined;
 
+  const endWaiting = (turn: Turn) => {
+    clearTimeout(stuckTimer);
+    for (const resolve of [...waiting.values()].flat()) resolve(turn);
+    waiting.clear();
+    waitingTotal = 0;
+  };
+  const watchProgress = () => {
+    clearTimeout(stuckTimer);
+    if (waitingTotal > 0) stuckTimer = setTimeout(endWaiting, STUCK_MS, "stuck").unref();
+  };
   const runningIn = (lane: string) => running.get(lane) ?? 0;
   const startWaiting = () => {
     if (closed || pauses > 0) return;
@@ -60,18 +80,20 @@ export function laneSlots(concurrency: number): LaneSlots {
       waitingTotal -= 1;
       runningTotal += 1;
       running.set(lane, runningIn(lane) + 1);
-      first?.(true);
+      first?.("start");
+      watchProgress();
     }
   };
   return {
     hasRoom: (lane) => !closed && pauses === 0 && runningTotal < concurrency && runningIn(lane) < perLane,
     acquire(lane) {
-      if (closed) return Promise.resolve(false);
+      if (closed) return Promise.resolve("closed");
       const others = waiting.get(lane) ?? [];
       if (runningIn(lane) + others.length >= perLane + waitingPerLane) return undefined;
       return new Promise((resolve) => {
         waiting.set(lane, [...others, resolve]);
         waitingTotal += 1;
+        if (waitingTotal === 1) watchProgress();
         startWaiting();
       });
     },
@@ -91,9 +113,7 @@ export function laneSlots(concurrency: number): LaneSlots {
     },
     close() {
       closed = true;
-      for (const resolve of [...waiting.values()].flat()) resolve(false);
-      waiting.clear();
-      waitingTotal = 0;
+      endWaiting("closed");
     },
     get running() {
       return runningTotal;

@@ -65,7 +65,9 @@ export function taskHandler(
     if (held.isOwn && !slots.hasRoom(held.lane)) return answers.offerToAll(held);
     const acquiring = slots.acquire(held.lane);
     if (acquiring === undefined) return answers.delayForLane(held);
-    if (!(await acquiring)) return held.requeue();
+    const turn = await acquiring;
+    if (turn === "closed") return held.requeue();
+    if (turn === "stuck") return answers.offerToAll(held);
     try {
       await performTask(held);
     } finally {
