@@ -70,6 +70,26 @@ describe("a mailbox by POP3", () => {
     });
   });
 
+  for (const pipelining of [true, false])
+    test(`a server that answers UIDL 7 and LIST 7 with its whole list gives all its mail, ${pipelining ? "with" : "without"} pipelining`, async () => {
+      const faults = { ignoreNumbers: true, noPipelining: !pipelining };
+      await told(await popScene({}, faults), async ({ service, pop, endpoint, mailbox }) => {
+        for (const n of range(1, 5)) pop.add("ann", mail(n), `id${n}`);
+        pop.faults.leaveOutOfBothLists = "id3";
+        const id = await mailbox({ receive: { afterDelivery: "delete" } });
+        await endpoint.waitFor(4);
+        await service.until("the deletion", () => pop.messages("ann").length === 1);
+        delete pop.faults.leaveOutOfBothLists;
+        pop.add("ann", mail(6));
+        await look(service, id);
+        await endpoint.waitFor(6);
+        await service.until("the rest to be deleted", () => pop.messages("ann").length === 0);
+        assert.deepEqual(subjects(endpoint), range(1, 6).map(subject));
+        assert.equal(endpoint.repeats.length, 0);
+        assert.ok(service.facts.every(({ kind }) => kind !== "mail.download_failed"));
+      });
+    });
+
   for (const kept of [0, 1]) {
     test(`a server that gives all but ${kept} messages other ids has nothing delivered again`, async () => {
       await told(await popScene(), async ({ service, pop, endpoint, mailbox }) => {

@@ -37,6 +37,7 @@ export async function playPop3Run(world: Pop3World, seed: number): Promise<Outco
     // With neither ids nor headers a message has no name.
     top: !ids || random.next() < 0.85,
     pipelining: random.next() < 0.5,
+    ignoresNumbers: random.next() < 0.15,
     sizes: random.pick(["true", "true", "zero", "more", "less"]),
   });
   const story = [JSON.stringify(maildrop.traits)];

@@ -11,6 +11,8 @@ export type Pop3Traits = {
   ids: boolean;
   top: boolean;
   pipelining: boolean;
+  /** LIST and UIDL with a number are answered with the whole list. */
+  ignoresNumbers: boolean;
   sizes: "true" | "zero" | "more" | "less";
 };
 
@@ -157,9 +159,9 @@ const COMMANDS: Record<string, Handler> = {
   STAT: (session) => write(session, `+OK ${session.seen.length} 0\r\n`),
   LIST(session, rest, maildrop) {
     const one = session.seen[Number(rest) - 1];
-    if (rest !== "")
+    if (rest !== "" && !maildrop.traits.ignoresNumbers)
       return write(session, one ? `+OK ${rest} ${sizeOf(one, maildrop)}\r\n` : "-ERR no such message\r\n");
-    maildrop.looks++;
+    if (rest === "") maildrop.looks++;
     const rows = session.seen.flatMap((message, at) =>
       maildrop.lies(`list ${message.content}`, 0.07) ? [] : [`${at + 1} ${sizeOf(message, maildrop)}\r\n`],
     );
@@ -168,7 +170,8 @@ const COMMANDS: Record<string, Handler> = {
   UIDL(session, rest, maildrop) {
     if (!maildrop.traits.ids) return write(session, "-ERR unknown\r\n");
     const one = session.seen[Number(rest) - 1];
-    if (rest !== "") return write(session, one ? `+OK ${rest} ${one.id}\r\n` : "-ERR no such message\r\n");
+    if (rest !== "" && !maildrop.traits.ignoresNumbers)
+      return write(session, one ? `+OK ${rest} ${one.id}\r\n` : "-ERR no such message\r\n");
     const rows = session.seen.flatMap(({ content, id }, at) => {
       if (maildrop.lies(`uidl ${content}`, 0.07)) return [];
       const wrong = maildrop.lies(`name ${content}`, 0.03) ? maildrop.random.pick(session.seen).id : id;

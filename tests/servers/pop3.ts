@@ -36,6 +36,8 @@ export type Pop3Faults = {
   leaveOutOfBothLists?: string;
   /** The list of unique ids has another id for the message with the id `uidl`. */
   misname?: { uidl: string; as: string };
+  /** LIST and UIDL with a number are answered with the whole list. */
+  ignoreNumbers?: boolean;
   /** Words that follow the answer to STLS in the same packet. */
   injectAfterStls?: string;
 };
@@ -227,7 +229,8 @@ function respond(world: World, session: Session, verb: string, rest: string): st
   if (!session.drop) return authorize(world, session, verb, rest);
   const command = COMMANDS[verb];
   if (!command || (verb === "UIDL" && faults.noUidl) || (verb === "TOP" && faults.noTop)) return "-ERR unknown command";
-  return command(session, rest, faults);
+  const ignores = faults.ignoreNumbers && (verb === "LIST" || verb === "UIDL");
+  return command(session, ignores ? "" : rest, faults);
 }
 
 function capabilities(faults: Pop3Faults): string {

@@ -13,15 +13,8 @@ import { hideLogins, type OpenTap } from "../net/tap.ts";
 import { upgradeToTls } from "../net/tls.ts";
 import { toProblem } from "../problems.ts";
 import { type LineStream, createLineStream, tapped } from "./stream.ts";
-import {
-  readGreeting,
-  readResponse,
-  sendCommand,
-  getCapabilities,
-  type Session,
-  createSession,
-  type Pop3Connection,
-} from "./session.ts";
+import { type Pop3Connection, readGreeting, readResponse, sendCommand } from "./response.ts";
+import { createSession, getCapabilities, type Session } from "./session.ts";
 
 /** What a POP3 session needs, as for IMAP. */
 export type Pop3Deps = MailboxLoginDeps & {

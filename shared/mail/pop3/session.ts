@@ -3,9 +3,16 @@ import { setImmediate } from "node:timers/promises";
 import type { ServerFacts } from "../../contract/learned.ts";
 import { Problem } from "../../contract/problem.ts";
 import { maxContentBytes } from "../net/excess.ts";
-import { withIdleTimeout } from "../net/idle-timeout.ts";
-import { toProblem, type Step } from "../problems.ts";
-import type { LineStream } from "./stream.ts";
+import {
+  MAX_LIST_BYTES,
+  type Pop3Connection,
+  readBlock,
+  readReply,
+  readResponse,
+  readWithTimeout,
+  sendCommand,
+} from "./response.ts";
+import { singleAsker } from "./single.ts";
 
 /** The answer to one command of several: the block, or the refusal. */
 export type CommandResult = { block: Buffer } | { refused: Problem };
@@ -42,79 +49,19 @@ export interface Session {
 
 type Commands = Omit<Session, "facts">;
 
-export type Pop3Connection = {
-  stream: LineStream;
-  /** How long the server may be silent. */
-  idleMs: number;
-  /** What no evidence may show: the password or token, and what was computed from it. */
-  secrets: string[];
-};
-
-const MIB = 1024 * 1024;
-/** A hundred thousand messages, each with an id of 70 characters, have half of it. */
-const MAX_LIST_BYTES = 16 * MIB;
 /** An id has at most 70 characters (RFC 1939 section 7), and arrivals since LIST may be among them. */
 const MAX_ID_ROW_BYTES = 100;
 const MIN_IDS_BYTES = 256 * 1024;
-const MAX_HEADER_BYTES = 4 * MIB;
+const MAX_HEADER_BYTES = 4 * 1024 * 1024;
 const MAX_CAPABILITY_BYTES = 32 * 1024;
 /** So many rows are read before the process does other things. */
 const ROWS_AT_ONCE = 2_000;
-const MAX_DOWNLOAD_MS = 30 * 60 * 1000;
 /** Commands that are sent together if the server allows it (RFC 2449 section 6.6). */
 const PIPELINE_BATCH = 50;
 const QUIT_MS = 10_000;
 const LF = 10;
 const UNKNOWN_COMMAND =
   /\b(un(known|recogni[sz]ed|supported|implemented)|not (known|recogni[sz]ed|supported|implemented)|invalid)\b/i;
-
-/**
- * Sends a command and resolves with the server's text after `+OK`. Throws the Problem that `-ERR` means at this step.
- */
-export async function sendCommand(
-  connection: Pop3Connection,
-  command: string,
-  step: Step = "command",
-): Promise<string> {
-  connection.stream.send(`${command}\r\n`);
-  return readResponse(connection, command.split(" ")[0] ?? "", step);
-}
-
-/** Waits for the greeting, which must be whole within the time that the server may be silent, and resolves with its text. */
-export function readGreeting(connection: Pop3Connection): Promise<string> {
-  return readResponse(connection, "The greeting", "login", connection.idleMs);
-}
-
-/** Waits for the answer to something that was sent, at most `maxMs`. */
-export async function readResponse(
-  connection: Pop3Connection,
-  what: string,
-  step: Step = "command",
-  maxMs?: number,
-): Promise<string> {
-  const response = await readWithTimeout(connection, what, () => connection.stream.readLine(), maxMs);
-  if (/^\+OK\b/i.test(response)) return response.slice(3).trim();
-  if (/^\+( |$)/.test(response)) return response.slice(1).trim();
-  if (/^-ERR\b/i.test(response)) throw toRefusalProblem(response.slice(4).trim(), connection.secrets, step);
-  const problem = new Problem("protocol", `The server answered ${what} with something that is not POP3`);
-  connection.stream.destroy(problem);
-  throw problem;
-}
-
-async function readWithTimeout<T>(
-  connection: Pop3Connection,
-  what: string,
-  read: () => Promise<T>,
-  maxMs = 8 * connection.idleMs,
-): Promise<T> {
-  const received = () => connection.stream.received;
-  return withIdleTimeout({ received, idleMs: connection.idleMs, maxMs }, what, read(), connection.stream.destroy);
-}
-
-function toRefusalProblem(words: string, secrets: readonly string[], step: Step): Problem {
-  const error = Object.assign(new Error("Refused"), { responseStatus: "NO", responseText: words || "no reason given" });
-  return toProblem(error, { step, secrets });
-}
 
 /** The capabilities with their arguments (RFC 2449); none if the server does not know CAPA. */
 export async function getCapabilities(connection: Pop3Connection): Promise<Map<string, string>> {
@@ -140,7 +87,7 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
     await sendCommand(connection, command);
     return parseNumberedRows(await readBlock(connection, command, maxBytes));
   };
-  const askFor = (command: string, numbers: readonly number[]) => askAlone(connection, { command, numbers, batchSize });
+  const askFor = singleAsker(connection, batchSize);
   const fetchBlocks = (commands: Command[]) => pipeline(connection, commands, batchSize);
 
   return {
@@ -202,34 +149,6 @@ export function createSession(connection: Pop3Connection, capabilities: Readonly
   };
 }
 
-/** What the server says of each message when it is asked for it alone; undefined if it says nothing. */
-async function askAlone(
-  connection: Pop3Connection,
-  { command, numbers, batchSize }: { command: string; numbers: readonly number[]; batchSize: number },
-): Promise<(string | undefined)[]> {
-  const answers: (string | undefined)[] = [];
-  for (let start = 0; start < numbers.length; start += batchSize) {
-    const some = numbers.slice(start, start + batchSize);
-    connection.stream.send(some.map((number) => `${command} ${number}\r\n`).join(""));
-    for (const number of some) {
-      const reply = await readReply(connection, command);
-      const [given, answer] = reply instanceof Problem ? [] : reply.split(/\s+/);
-      answers.push(Number(given) === number ? answer : undefined);
-    }
-  }
-  return answers;
-}
-
-/** Reads the answer to something that was sent: its text, or the Problem that a refusal means. */
-async function readReply(connection: Pop3Connection, what: string): Promise<string | Problem> {
-  try {
-    return await readResponse(connection, what);
-  } catch (error) {
-    if (connection.stream.ended.aborted || !(error instanceof Problem)) throw error;
-    return error;
-  }
-}
-
 async function countMessages(connection: Pop3Connection): Promise<number | undefined> {
   const answer = await sendCommand(connection, "STAT").catch((error: unknown) => {
     if (connection.stream.ended.aborted) throw error;
@@ -270,10 +189,6 @@ async function* pipeline(
 async function readResult(connection: Pop3Connection, what: string, maxBytes: number): Promise<CommandResult> {
   const reply = await readReply(connection, what);
   return reply instanceof Problem ? { refused: reply } : { block: await readBlock(connection, what, maxBytes) };
-}
-
-function readBlock(connection: Pop3Connection, what: string, maxBytes: number): Promise<Buffer> {
-  return readWithTimeout(connection, what, () => connection.stream.readBlock(maxBytes), MAX_DOWNLOAD_MS);
 }
 
 function splitRows(block: Buffer): string[] {
