@@ -56,18 +56,13 @@ export function laneSlots(concurrency: number): LaneSlots {
   let waitingTotal = 0;
   let closed = false;
   let pauses = 0;
-  let stuckTimer: NodeJS.Timeout | undefined;
 
   const endWaiting = (turn: Turn) => {
-    clearTimeout(stuckTimer);
     for (const resolve of [...waiting.values()].flat()) resolve(turn);
     waiting.clear();
     waitingTotal = 0;
   };
-  const watchProgress = () => {
-    clearTimeout(stuckTimer);
-    if (waitingTotal > 0) stuckTimer = setTimeout(endWaiting, STUCK_MS, "stuck").unref();
-  };
+  const restartWatch = watchProgress(() => endWaiting("stuck"));
   const runningIn = (lane: string) => running.get(lane) ?? 0;
   const startWaiting = () => {
     if (closed || pauses > 0) return;
@@ -81,7 +76,7 @@ export function laneSlots(concurrency: number): LaneSlots {
       runningTotal += 1;
       running.set(lane, runningIn(lane) + 1);
       first?.("start");
-      watchProgress();
+      restartWatch(waitingTotal > 0);
     }
   };
   return {
@@ -93,7 +88,7 @@ export function laneSlots(concurrency: number): LaneSlots {
       return new Promise((resolve) => {
         waiting.set(lane, [...others, resolve]);
         waitingTotal += 1;
-        if (waitingTotal === 1) watchProgress();
+        if (waitingTotal === 1) restartWatch(true);
         startWaiting();
       });
     },
@@ -121,5 +116,14 @@ export function laneSlots(concurrency: number): LaneSlots {
     get waiting() {
       return waitingTotal;
     },
+  };
+}
+
+/** Calls `onStuck` when the watch was not restarted for STUCK_MS. Restart it when a task starts, with whether others wait. */
+function watchProgress(onStuck: () => void): (isWaiting: boolean) => void {
+  let timer: NodeJS.Timeout | undefined;
+  return (isWaiting) => {
+    clearTimeout(timer);
+    if (isWaiting) timer = setTimeout(onStuck, STUCK_MS).unref();
   };
 }
