@@ -360,7 +360,7 @@ function table(session: Session, number: string, say: (one: Pop3Message) => stri
   const asked = at(session, number);
   if (number !== "") return asked ? `+OK ${row(Number(number) - 1, asked)}` : "-ERR no such message";
   const told = present(session).filter(([, one]) => say(one) !== undefined);
-  return ["+OK", ...told.map(([index, one]) => row(index, one)), "."].join("\r\n");
+  return [`+OK ${told.length} messages`, ...told.map(([index, one]) => row(index, one)), "."].join("\r\n");
 }
 
 function block(raw: Buffer): Buffer {
