@@ -176,6 +176,9 @@ describe("the server", () => {
     assert.ok(["cut", ""].includes(await answer));
   });
 
+  const isTaken = (port: number) => (error: unknown) =>
+    error instanceof Problem && error.code === "config" && error.message.includes(`${port} is in use`);
+
   test("names the port that is taken", async () => {
     const other = createServer();
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
@@ -184,8 +187,19 @@ describe("the server", () => {
     const { port } = address;
     await assert.rejects(
       serve(() => new Response(""), { host: "127.0.0.1", port }),
-      (error) => error instanceof Problem && error.code === "config" && error.message.includes(`${port} is in use`),
+      isTaken(port),
     );
     other.close();
+  });
+
+  test("shares its port with no other service, and the port is free after its end", async () => {
+    const first = await serve(() => new Response("first"), where);
+    const { port } = first;
+    const second = () => serve(() => new Response("second"), { ...where, port });
+    await assert.rejects(second(), isTaken(port));
+    await first.close();
+    const served = await second();
+    assert.equal(await (await fetch(served.url)).text(), "second");
+    await served.close();
   });
 });
