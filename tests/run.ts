@@ -13,6 +13,8 @@ import { bunFailures, denoFailures, lastLines, nodeFailures } from "./tools/fail
 type Counts = { passed: number; failed: number; skipped: number };
 type Step = {
   name: string;
+  /** It waits nearly all of the time. */
+  isPatient?: boolean;
   command: string[];
   count: (output: string) => Counts;
   /** What its output says of each failure. */
@@ -61,9 +63,10 @@ const checks: Step[] = [
 const backends: Step[] = [
   { name: "servers for the tests", command: [bin("bun"), "tests/prepare.ts"], count: fromExit, failures: lastLines },
 ];
-/** Files that take longest, the longest first. Those that lie need a core each, so other files stand between them. */
+/** These files wait nearly all of the time. They run one after the other, beside those that share the cores. */
+const PATIENT = ["rabbit", "failover"];
+/** The other files that take longest, the longest first. Those that lie need a core each, so other files stand between them. */
 const LONGEST = [
-  "rabbit",
   "imap-lies",
   "chaos",
   "schemathesis",
@@ -76,7 +79,6 @@ const LONGEST = [
   "console-add",
   "ews-stories",
   "preferred-workers",
-  "failover",
   "cluster-faults",
   "pop3-cluster",
   "pop3-lies",
@@ -162,6 +164,7 @@ function pathsOf(names: string[]): string[] {
 const isEachOnBoth = process.argv.includes("--both-runtimes");
 const ON_BUN = pathsOf([...TEXTS, ...BOTH_RUNTIMES, ...BESIDE, ...(isEachOnBoth ? [] : STORIES_ON_BUN)]);
 const ON_NODE = pathsOf(isEachOnBoth ? [] : STORIES_ON_NODE);
+const patient = pathsOf(PATIENT);
 const longest = pathsOf(LONGEST);
 const rank = (file: string) => (longest.includes(file) ? longest.indexOf(file) : longest.length);
 const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
@@ -173,6 +176,7 @@ const ordered = wanted.toSorted((a, b) => rank(a) - rank(b));
 const FILES_AT_ONCE = Math.ceil(2.5 * availableParallelism());
 const onBun = (file: string): Step => ({
   name: `${file} on Bun`,
+  isPatient: patient.includes(file),
   command: [bin("bun"), "test", "--timeout", String(TEST_MS), `./${file}`],
   count: fromBun,
   failures: bunFailures,
@@ -180,6 +184,7 @@ const onBun = (file: string): Step => ({
 /** Without `--test`, which would start a process that starts one for the file: a tenth of a second of the processor for each. */
 const onNode = (file: string): Step => ({
   name: `${file} on Node 24`,
+  isPatient: patient.includes(file),
   command: ["node_modules/node/bin/node", "--test-reporter=spec", `--test-timeout=${TEST_MS}`, file],
   count: fromNode,
   failures: nodeFailures,
@@ -311,11 +316,12 @@ const began = performance.now();
 if (only !== "check") await bundleService(SERVICE_DIR);
 for (const steps of plan) {
   const endBroker = steps === suites ? await startSharedBroker() : undefined;
-  const waiting = [...steps];
+  const waiting = steps.filter(({ isPatient }) => !isPatient);
+  const patientSteps = steps.filter(({ isPatient }) => isPatient);
   // Every other place takes the shortest: the heaviest files do not all run at the same time, nor is one of them the last.
   const takeNext = (place: number) => () => (place % 2 === 0 ? waiting.shift() : waiting.pop());
   const places = Array.from({ length: FILES_AT_ONCE }, (_, place) => performAll(takeNext(place), steps.length > 1));
-  await Promise.all(places);
+  await Promise.all([...places, performAll(() => patientSteps.shift(), steps.length > 1)]);
   await performAgain();
   await endBroker?.();
 }
