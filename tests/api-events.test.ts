@@ -131,6 +131,9 @@ describe("the stream of facts", () => {
     }));
 });
 
+const isTaken = (port: number) => (error: unknown) =>
+  error instanceof Problem && error.code === "config" && error.message.includes(`${port} is in use`);
+
 describe("the server", () => {
   const where = { host: "127.0.0.1", port: 0 };
 
@@ -175,9 +178,6 @@ describe("the server", () => {
     await closed;
     assert.ok(["cut", ""].includes(await answer));
   });
-
-  const isTaken = (port: number) => (error: unknown) =>
-    error instanceof Problem && error.code === "config" && error.message.includes(`${port} is in use`);
 
   test("names the port that is taken", async () => {
     const other = createServer();
