@@ -139,6 +139,9 @@ async function deliverPending(
   const askedAt = new Date().toISOString();
   const downloads = await download(deps, mailbox, { messages, suspects }, signal);
   onFetched();
+  // Before the others are delivered: whoever has got those sees why one is missing.
+  if (downloads.failed.size > 0 || mailbox.downloads)
+    await showDownloadFault(deps, mailbox, toDownloadFault(downloads.failed));
   const unfinished: Unfinished = { messages: [], tried: {} };
   const outcomes = [...downloads.fetched].map(async ([ref, message]) => {
     signal.throwIfAborted();
@@ -179,7 +182,6 @@ async function settleUndelivered(
   };
   unfinished.messages.push(...postponed);
   Object.assign(unfinished.tried, countsOf(task, postponed));
-  if (failed.size > 0 || mailbox.downloads) await showDownloadFault(deps, mailbox, toDownloadFault(failed));
   for (const [ref, problem] of failed) {
     const { failed: before = 0, since = askedAt } = task.tried?.[ref.uid] ?? {};
     const times = { absent: 0, failed: before + 1, since };
