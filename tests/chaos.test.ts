@@ -15,7 +15,7 @@ async function keepsItsPromises(t: TestContext, options: Omit<ChaosOptions, "say
 }
 
 test("whatever fails, every message arrives under one delivery id, and what is sent is sent once", (t) =>
-  keepsItsPromises(t, { seed: 3, seconds: 60, mailboxes: 20 }));
+  keepsItsPromises(t, { seed: 3, seconds: 80, mailboxes: 20 }));
 
 test("the same over Redis alone", (t) =>
-  keepsItsPromises(t, { seed: 11, seconds: 30, mailboxes: 15, withoutBroker: true }));
+  keepsItsPromises(t, { seed: 11, seconds: 50, mailboxes: 15, withoutBroker: true }));

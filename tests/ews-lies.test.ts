@@ -1,4 +1,4 @@
 /** Exchange servers that lie by chance. */
 import { testAgainstLiars } from "./lies/suite.ts";
 
-testAgainstLiars("ews", 75);
+testAgainstLiars("ews", 100);

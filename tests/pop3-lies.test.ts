@@ -1,4 +1,4 @@
 /** POP3 servers that lie by chance. */
 import { testAgainstLiars } from "./lies/suite.ts";
 
-testAgainstLiars("pop3", 75);
+testAgainstLiars("pop3", 100);

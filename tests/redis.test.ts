@@ -283,7 +283,7 @@ describe("redis, when things fail", () => {
           () => false,
         ),
       "a write after the fail-over",
-      60_000,
+      20_000,
       200,
     );
     assert.ok(await store.mailboxes.get("before"));

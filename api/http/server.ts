@@ -27,6 +27,7 @@ const HEAD_LIMITS = { headersTimeout: 15_000, connectionsCheckingInterval: 5_000
 /** Longer than proxies keep a connection (nginx: 60 s). A proxy that used one that Node just closed would answer 502. */
 const KEEP_ALIVE_MS = 75_000;
 
+/** 64 connections that come together are accepted in 4 turns; one socket needs 66. */
 const LISTENING_SOCKETS = 16;
 /** As `node:http` sets them. */
 const CONNECTION_OPTIONS = { allowHalfOpen: true, noDelay: true };

@@ -1,9 +1,9 @@
-/** What the test of each protocol plays: 150 runs in all, one half on each runtime. */
+/** What the test of each protocol plays: 200 runs in all, one half on each runtime. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { playRuns, type LyingProtocol } from "./world.ts";
 
-const RUNS = 75;
+const RUNS = 100;
 /** Another seed is another story, so the runtimes do not play the same ones. */
 const FIRST = "bun" in process.versions ? 1 : 1 + RUNS;
 

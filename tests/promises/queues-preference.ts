@@ -38,6 +38,20 @@ function remembering(seen: string[], name: string) {
   };
 }
 
+/** Takes all places of a process with tasks that hang until it stops. */
+async function fillPlaces(sender: OpenQueue, queue: OpenQueue) {
+  const held: string[] = [];
+  const hanging = working(queue, async (task, _attempt, signal) => {
+    held.push(nameOf(task));
+    while (!signal.aborted) await sleep(5);
+    throw signal.reason;
+  });
+  const full = Array.from({ length: 8 }, (_, n) => `full-${n}`);
+  for (const [n, task] of full.entries()) await sender.tasks.send(taskOf(task, `m${n}`));
+  await eventually(() => held.length === full.length, "its places to be taken");
+  return { full, stop: hanging.stop };
+}
+
 const namesOf = (seen: string[]) => seen.map((entry) => entry.split(" ")[1]).toSorted();
 
 /** `newAddress` is a place that nobody has used. Processes that die give their tasks back within seconds there. */
@@ -71,15 +85,7 @@ export function preferencePromises(name: string, newAddress: () => QueueAddress)
 
     test("a process that has its hands full shares the tasks that prefer it, and one that stops leaves them all", () =>
       withQueues(newAddress(), [{ prefers: allPrefer("one") }, { own: "one" }, {}], async (sender, busy, other) => {
-        const held: string[] = [];
-        const hanging = working(busy as OpenQueue, async (task, _attempt, signal) => {
-          held.push(nameOf(task));
-          while (!signal.aborted) await sleep(5);
-          throw signal.reason;
-        });
-        const full = Array.from({ length: 8 }, (_, n) => `full-${n}`);
-        for (const [n, task] of full.entries()) await sender?.tasks.send(taskOf(task, `m${n}`));
-        await eventually(() => held.length === 8, "its hands to be full");
+        const hanging = await fillPlaces(sender as OpenQueue, busy as OpenQueue);
         const seen: string[] = [];
         const helping = working(other as OpenQueue, remembering(seen, "other"));
         for (const mailbox of mailboxes) await sender?.tasks.send(taskOf(mailbox, mailbox));
@@ -87,20 +93,12 @@ export function preferencePromises(name: string, newAddress: () => QueueAddress)
         await hanging.stop();
         await eventually(() => seen.length === mailboxes.length + 8, "those that it gave back");
         await helping.stop();
-        assert.deepEqual(namesOf(seen), [...mailboxes, ...full].toSorted());
+        assert.deepEqual(namesOf(seen), [...mailboxes, ...hanging.full].toSorted());
       }));
 
     test("a process whose tasks all hang leaves to one that comes later what waits for a place in it", () =>
       withQueues(newAddress(), [{}, {}, {}], async (sender, full, later) => {
-        const held: string[] = [];
-        const hanging = working(full as OpenQueue, async (task, _attempt, signal) => {
-          held.push(nameOf(task));
-          while (!signal.aborted) await sleep(5);
-          throw signal.reason;
-        });
-        const first = Array.from({ length: 8 }, (_, n) => `full-${n}`);
-        for (const [n, task] of first.entries()) await sender?.tasks.send(taskOf(task, `m${n}`));
-        await eventually(() => held.length === 8, "its places to be taken");
+        const hanging = await fillPlaces(sender as OpenQueue, full as OpenQueue);
         const more = mailboxes.slice(0, 10);
         for (const mailbox of more) await sender?.tasks.send(taskOf(mailbox, mailbox));
         // A broker gives a process more than it can start, when nobody else is there.
@@ -111,7 +109,7 @@ export function preferencePromises(name: string, newAddress: () => QueueAddress)
         await hanging.stop();
         await eventually(() => seen.length === more.length + 8, "those that it gave back");
         await helping.stop();
-        assert.deepEqual(namesOf(seen), [...more, ...first].toSorted());
+        assert.deepEqual(namesOf(seen), [...more, ...hanging.full].toSorted());
       }));
 
     test("kill -9 of the process that a burst prefers loses no task", async () => {

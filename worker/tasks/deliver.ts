@@ -139,7 +139,7 @@ async function deliverPending(
   const askedAt = new Date().toISOString();
   const downloads = await download(deps, mailbox, { messages, suspects }, signal);
   onFetched();
-  // Before the others are delivered: whoever has got those sees why one is missing.
+  // Before the others are delivered, so that whoever receives those finds the reason why one is missing.
   if (downloads.failed.size > 0 || mailbox.downloads)
     await showDownloadFault(deps, mailbox, toDownloadFault(downloads.failed));
   const unfinished: Unfinished = { messages: [], tried: {} };

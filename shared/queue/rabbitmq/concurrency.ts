@@ -3,7 +3,7 @@
  * take turns.
  */
 
-/** `stuck`: no waiting task could start for seconds, so another process should get this one. */
+/** `stuck`: no waiting task could start for seconds, and another process has room for this one. */
 export type Turn = "start" | "stuck" | "closed";
 
 export type LaneSlots = {
@@ -33,10 +33,7 @@ export type LaneSlots = {
  */
 const PREFETCH_AHEAD = 128;
 
-/**
- * If none of the waiting tasks could start for this time, the tasks that run hang. A process that makes progress keeps what waits, because
- * a task that goes back comes after all others.
- */
+/** If none of the waiting tasks could start for this time, it is asked whether another process has room for them. */
 const STUCK_MS = 2_000;
 
 /** How many unacknowledged tasks the broker may deliver to this process. */
@@ -47,7 +44,7 @@ export const prefetchFor = (concurrency: number): number => concurrency + PREFET
  * is 1). Each lane may let an eighth of PREFETCH_AHEAD wait, so waiting tasks never use up the prefetch while a place
  * is free for another lane.
  */
-export function laneSlots(concurrency: number): LaneSlots {
+export function laneSlots(concurrency: number, hasRoomElsewhere: () => Promise<boolean>): LaneSlots {
   const perLane = Math.max(1, Math.floor(concurrency / 4));
   const waitingPerLane = Math.floor(PREFETCH_AHEAD / Math.min(8, concurrency));
   const running = new Map<string, number>();
@@ -62,7 +59,10 @@ export function laneSlots(concurrency: number): LaneSlots {
     waiting.clear();
     waitingTotal = 0;
   };
-  const restartWatch = watchProgress(() => endWaiting("stuck"));
+  const restartWatch = watchProgress(async () => {
+    if (await hasRoomElsewhere()) endWaiting("stuck");
+    else restartWatch(waitingTotal > 0);
+  });
   const runningIn = (lane: string) => running.get(lane) ?? 0;
   const startWaiting = () => {
     if (closed || pauses > 0) return;
@@ -120,7 +120,7 @@ export function laneSlots(concurrency: number): LaneSlots {
 }
 
 /** Calls `onStuck` when the watch was not restarted for STUCK_MS. Restart it when a task starts, with whether others wait. */
-function watchProgress(onStuck: () => void): (isWaiting: boolean) => void {
+function watchProgress(onStuck: () => Promise<void>): (isWaiting: boolean) => void {
   let timer: NodeJS.Timeout | undefined;
   return (isWaiting) => {
     clearTimeout(timer);

@@ -24,7 +24,12 @@ export type ConsumeOptions = {
  * `stop` cancels the consumer. Tasks that were delivered can be answered until `close`, which waits until the answers
  * have arrived.
  */
-export type Consumer = { stop(): Promise<void>; close(): Promise<void> };
+export type Consumer = {
+  /** Whether another process consumes the queue and no task waits in it. False too if the broker does not say it. */
+  othersHaveRoom(): Promise<boolean>;
+  stop(): Promise<void>;
+  close(): Promise<void>;
+};
 
 type ConsumeDeps = TaskHandlerDeps & {
   /** Opens the connection for consuming. `setup` is called on each new one. */
@@ -37,13 +42,15 @@ type ConsumeDeps = TaskHandlerDeps & {
 /** How long a shutdown waits for tasks in flight. */
 const GRACE_MS = 10_000;
 const CANCEL_MS = 2_000;
+const CHECK_MS = 5_000;
 /** How long the first tasks of a new connection are collected before one starts. */
 const COLLECT_MS = 50;
 
 /** Consumes until the signal aborts. Then it takes no new tasks, waits for those in flight, and gives back the rest. */
 export async function consume(deps: ConsumeDeps, work: ConsumeOptions, signal: AbortSignal): Promise<void> {
   const writesEnd = new AbortController();
-  const slots = laneSlots(work.concurrency);
+  const hasRoomElsewhere = async () => (await connection.current()?.othersHaveRoom()) ?? false;
+  const slots = laneSlots(work.concurrency, hasRoomElsewhere);
   const handle = taskHandler(deps, work.perform, slots, { signal, writesEnd: writesEnd.signal });
   const inFlight = new Map<UnackedMessage, Promise<void>>();
   const startHandling = (held: UnackedMessage) => {
@@ -90,6 +97,11 @@ async function startConsumer(
   const { consumerTag } = await channel.consume(layout.queue, onMessage(false), { priority: work.priority });
   const tags = [consumerTag, ...(await consumeOwn())];
   return {
+    othersHaveRoom: () =>
+      withTimeout(CHECK_MS, "Counting the tasks of the queue", channel.checkQueue(layout.queue)).then(
+        ({ messageCount, consumerCount }) => messageCount === 0 && consumerCount > 1,
+        () => false,
+      ),
     async stop() {
       await Promise.all(tags.map((tag) => ignoreFailure("Cancelling the consumer", channel.cancel(tag))));
     },
